@@ -1,0 +1,22 @@
+# Every command makes .venv by itself the first time (requirements/setup.sh has the details: PYTHON, DETECTRON2).
+#   make setup   all that the other commands need
+#   make demo    train on the embedded data set, evaluate, draw: output/demo; OVERRIDES="key=value ..." for the config
+#   make lint    format, ruff, mypy
+#   make test    lint and the default tests (`.venv/bin/python -m pytest -m slow` runs the slow ones)
+
+.PHONY: setup demo lint test
+
+setup:
+	@sh requirements/setup.sh
+
+demo: setup
+	.venv/bin/python tools/lazyconfig_train_net.py --config-file configs/hrnet_w18_small_kpt_synthetic.py \
+		train.output_dir=output/demo $(OVERRIDES)
+
+lint: setup
+	.venv/bin/python -m ruff format --check .
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m mypy
+
+test: lint
+	.venv/bin/python -m pytest -q

@@ -1,0 +1,288 @@
+"""The wheel, the import without detectron2, and the set-up script, run with stand-ins for python and df."""
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "projects" / "hrnet_kpt"
+CONFIGS = ROOT / "configs"
+
+# ------------------------------------------------------------------------------------- wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """Path of the wheel, built in a copy so that no build folder is left in the tree."""
+    source = tmp_path_factory.mktemp("source")
+    no_caches = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    shutil.copytree(PACKAGE, source / "projects" / "hrnet_kpt", ignore=no_caches)
+    shutil.copytree(CONFIGS, source / "configs", ignore=no_caches)
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    output = tmp_path_factory.mktemp("wheel")
+    command = "-m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w"
+    subprocess.run([sys.executable, *command.split(), output, "."], cwd=source, check=True)
+    (path,) = output.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def unpacked(wheel, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unpacked")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def python_files(folder, prefix):
+    return {f"{prefix}/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*.py")}
+
+
+def test_wheel_contains_every_module_and_every_config(unpacked):
+    on_disk = python_files(PACKAGE, "hrnet_kpt") | python_files(CONFIGS, "hrnet_kpt/configs")
+    in_wheel = python_files(unpacked, ".")
+    assert {f"./{name}" for name in on_disk} == in_wheel
+    assert any(name.startswith("hrnet_kpt/configs/common/data/") for name in on_disk)
+
+
+def test_wheel_metadata(wheel, unpacked):
+    import hrnet_kpt
+
+    assert wheel.name == f"hrnet_kpt-{hrnet_kpt.__version__}-py3-none-any.whl"
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {hrnet_kpt.__version__}\n" in citation
+    (metadata,) = unpacked.glob("*.dist-info/METADATA")
+    lines = metadata.read_text(encoding="utf-8").splitlines()
+    assert "Requires-Python: >=3.10" in lines
+    required = {line.split(": ")[1] for line in lines if line.startswith("Requires-Dist: ")}
+    assert {"torch", "omegaconf<2.4,>=2.2", "pycocotools"} <= required
+
+
+def test_config_is_found_from_the_wheel_in_another_folder(unpacked, tmp_path):
+    code = (
+        "import hrnet_kpt\n"
+        "from hrnet_kpt.config import load_config\n"
+        "print(hrnet_kpt.__file__)\n"
+        "print(*load_config('hrnet_w18_kpt.py'))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(unpacked)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    origin, nodes = done.stdout.splitlines()[-2:]
+    assert Path(origin) == unpacked / "hrnet_kpt" / "__init__.py"
+    assert {"model", "dataloader", "optimizer", "lr_multiplier", "train", "data"} <= set(
+        nodes.split()
+    )
+
+
+def test_import_without_detectron2_says_what_to_install(tmp_path):
+    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); import hrnet_kpt"
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: hrnet_kpt needs detectron2")
+    assert "make setup" in last
+
+
+# ------------------------------------------------------------------------------- set-up script
+
+STAND_IN_PYTHON = """#!/bin/sh
+case "$*" in
+    *version_info*) echo "${FAKE_VERSION:-3.11.7} $FAKES/python3" ;;
+    *ensurepip*) exit ${FAKE_ENSUREPIP:-0} ;;
+    "-m venv .venv")
+        packages=.venv/lib/python3.11/site-packages
+        mkdir -p .venv/bin "$packages/detectron2" "$packages/tools"
+        touch "$packages/detectron2/_C.cpython-310-x86_64-linux-gnu.so"
+        cp "$FAKES/python3" .venv/bin/python ;;
+    "-m pip"*) echo "$*" >>"$FAKES/pip.log"
+        case "$*" in
+            *"${FAKE_PIP_INTERRUPTED:-none}"*) kill -INT $PPID ;;
+            *"${FAKE_PIP_FAILS_AT:-none}"*) exit 1 ;;
+        esac ;;
+    *"import hrnet_kpt"*) exit ${FAKE_IMPORT:-0} ;;
+esac
+"""
+STAND_IN_DF = """#!/bin/sh
+echo "Filesystem 1024-blocks Used Available Capacity Mounted on"
+echo "/dev/disk 99999999 1 ${FAKE_FREE_KB:-8000000} 1% /"
+"""
+
+
+class Setup:
+    """A folder with the real set-up script, where `python3` and `df` are stand-ins."""
+
+    def __init__(self, folder):
+        self.root, self.fakes = folder / "clone", folder / "fakes"
+        self.venv, self.stamp = self.root / ".venv", self.root / ".venv" / "setup-stamp"
+        shutil.copytree(ROOT / "requirements", self.root / "requirements")
+        shutil.copy(ROOT / "setup.cfg", self.root)
+        self.fakes.mkdir()
+        for name, text in (("python3", STAND_IN_PYTHON), ("df", STAND_IN_DF)):
+            (self.fakes / name).write_text(text)
+            (self.fakes / name).chmod(0o755)
+        # An interpreter of the machine must not be found in place of the stand-in.
+        for name in ("python3.10", "python3.11", "python3.12"):
+            (self.fakes / name).write_text("#!/bin/sh\nexit 1\n")
+            (self.fakes / name).chmod(0o755)
+
+    def __call__(self, **variables):
+        kept = {k: v for k, v in os.environ.items() if k not in ("PYTHON", "DETECTRON2")}
+        path = f"{self.fakes}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.run(
+            ["sh", self.root / "requirements" / "setup.sh"],
+            env={**kept, "PATH": path, "FAKES": str(self.fakes), **variables},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def pip_calls(self):
+        """The pip commands since the last call of this function."""
+        log = self.fakes / "pip.log"
+        calls = log.read_text().splitlines() if log.exists() else []
+        log.unlink(missing_ok=True)
+        return calls
+
+
+@pytest.fixture
+def setup(tmp_path):
+    return Setup(tmp_path)
+
+
+@pytest.fixture
+def ready(setup):
+    done = setup()
+    assert done.returncode == 0, done.stderr
+    return setup
+
+
+def test_setup_installs_in_order_and_writes_the_stamp(setup):
+    done = setup()
+    assert (done.returncode, done.stderr) == (0, "")
+    calls = setup.pip_calls()
+    wanted = ("setuptools wheel", "runtime.txt -r", "requirements/detectron2.txt", "--editable .")
+    assert len(calls) == len(wanted)
+    assert all(part in call for part, call in zip(wanted, calls, strict=True))
+    assert all(
+        option in calls[2]
+        for option in ("--no-deps", "--require-hashes", "--only-binary=:all:", "--target")
+    )
+    assert setup.stamp.is_file()
+    (packages,) = setup.venv.glob("lib/*/site-packages")
+    assert [path.name for path in packages.rglob("*")] == ["detectron2"]
+
+
+def test_setup_does_nothing_the_second_time(ready):
+    ready.pip_calls()
+    done = ready()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert ready.pip_calls() == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"FAKE_VERSION": "3.13.0"}, ["python3 is 3.13.0", "3.10, 3.11 or 3.12", "PYTHON="]),
+        ({"FAKE_VERSION": "2.7.18", "PYTHON": "python3"}, ["PYTHON=python3 is Python 2.7.18"]),
+        ({"PYTHON": "/no/python"}, ["PYTHON=/no/python does not run"]),
+        ({"FAKE_ENSUREPIP": "1"}, ["python3.11-venv"]),
+        ({"FAKE_FREE_KB": "1048576"}, ["1024 MB are free", "needs 6144"]),
+        ({"FAKE_PIP_FAILS_AT": "runtime.txt -r"}, ["pinned packages", "no .venv is left", "again"]),
+        (
+            {"FAKE_PIP_FAILS_AT": "detectron2.txt"},
+            ["detectron2", "DETECTRON2=", "no .venv is left"],
+        ),
+        (
+            {"DETECTRON2": "/no/checkout", "FAKE_PIP_FAILS_AT": "/no/checkout"},
+            ["detectron2 from /no/checkout", "no .venv is left"],
+        ),
+        ({"FAKE_PIP_FAILS_AT": "--editable"}, ["this project", "no .venv is left"]),
+        ({"FAKE_IMPORT": "1"}, ["cannot import", "no .venv is left"]),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_setup_failure_is_one_line_and_leaves_no_venv(setup, variables, words):
+    done = setup(**variables)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    for word in words:
+        assert word in line
+    assert not setup.venv.exists()
+
+
+def test_setup_interrupted_leaves_no_venv(setup):
+    done = setup(FAKE_PIP_INTERRUPTED="runtime.txt -r")
+    assert done.returncode == 130
+    assert not setup.venv.exists()
+    assert setup().returncode == 0
+
+
+def test_setup_does_not_trust_a_venv_without_stamp(ready):
+    ready.stamp.unlink()
+    (ready.venv / "left-over").touch()
+    done = ready()
+    assert done.returncode == 0
+    assert "not complete" in done.stdout
+    assert ready.stamp.is_file()
+    assert not (ready.venv / "left-over").exists()
+
+
+@pytest.mark.parametrize("name", ["setup.cfg", "requirements/runtime.txt", "requirements/setup.sh"])
+def test_setup_notices_changed_requirements(ready, name):
+    with (ready.root / name).open("a") as file:
+        file.write("\n# changed\n")
+    (ready.venv / "left-over").touch()
+    done = ready()
+    assert done.returncode == 0
+    assert "(requirements/ or setup.cfg changed)" in done.stdout
+    assert not (ready.venv / "left-over").exists()
+    assert ready().stdout == ""
+
+
+def test_setup_notices_a_moved_folder(ready, tmp_path):
+    ready.root.rename(tmp_path / "moved")
+    ready.root = tmp_path / "moved"
+    assert f"the folder was {tmp_path / 'clone'}" in ready().stdout
+
+
+def test_setup_notices_another_python(ready):
+    assert ready(FAKE_VERSION="3.12.1").stdout == ""  # PYTHON is unset: .venv is kept
+    assert ready(PYTHON="python3").stdout == ""
+    assert (
+        "PYTHON is now 3.11.9, was 3.11.7" in ready(PYTHON="python3", FAKE_VERSION="3.11.9").stdout
+    )
+
+
+def test_setup_keeps_the_choice_of_detectron2_until_another_is_made(ready):
+    ready.pip_calls()
+    assert "(DETECTRON2 changed)" in ready(DETECTRON2="/a checkout").stdout
+    assert any(
+        call.endswith("--no-deps --no-build-isolation /a checkout") for call in ready.pip_calls()
+    )
+    assert ready().stdout == ""
+    (ready.root / "requirements" / "dev.txt").write_text("# other\n")
+    assert "detectron2 from /a checkout" in ready().stdout
+    assert "(DETECTRON2 changed)" in ready(DETECTRON2="").stdout
+
+
+# --------------------------------------------------------------------------------- pinned sets
+
+
+@pytest.mark.parametrize("name", ["runtime.txt", "dev.txt", "detectron2.txt"])
+def test_every_requirement_is_pinned(name):
+    lines = (ROOT / "requirements" / name).read_text(encoding="utf-8").splitlines()
+    requirements = [line for line in lines if line and not line.startswith("#")]
+    assert requirements
+    assert [line for line in requirements if "==" not in line] == []
