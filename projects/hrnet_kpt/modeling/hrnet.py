@@ -1,0 +1,268 @@
+"""HRNet, the bottom-up backbone: four parallel streams that never leave their resolution.
+
+Deep High-Resolution Representation Learning for Visual Recognition, https://arxiv.org/abs/1908.07919.
+Module names are those of the authors' HRNet-Image-Classification, so that their weights fit as they are.
+Shapes below are for an image of H x W pixels and C = width, with h = ceil(H / 4) and w = ceil(W / 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch.nn.functional as F
+from detectron2.layers import FrozenBatchNorm2d
+from detectron2.modeling import Backbone
+from torch import Tensor, nn
+
+from .norm import get_norm
+
+STAGES = ("stage1", "stage2", "stage3", "stage4")
+# What `freeze_at` freezes: the first `freeze_at` groups.
+FREEZE_GROUPS = (
+    ("conv1", "bn1", "conv2", "bn2"),
+    ("layer1",),
+    ("transition1", "stage2"),
+    ("transition2", "stage3"),
+    ("transition3", "stage4"),
+)
+
+
+class HRNet(Backbone):
+    """HRNetV2p trunk: (N, 3, H, W) images to a dict of four feature maps.
+
+    `stageN` is the stream that HRNet's stage N adds, as it leaves the last stage:
+
+        stage1  (N,  C, h,     w)      stride  4
+        stage2  (N, 2C, h / 2, w / 2)  stride  8
+        stage3  (N, 4C, h / 4, w / 4)  stride 16
+        stage4  (N, 8C, h / 8, w / 8)  stride 32    sizes rounded up: any H, W >= 1 works
+
+    width: C, the channels of the stream at stride 4: 18, 32, 40 or 48 in the paper.
+    stage1_channels: inner channels of stage 1's bottlenecks.
+    num_modules: high-resolution modules per stage; stage 1 has always one.
+    num_blocks: residual blocks per stage, and per stream of each of its modules.
+    norm: name of the normalisation layers, see `norm.get_norm`.
+    freeze_at: 0 trains all; 1 freezes the stem, 2 also stage 1, ..., 5 everything. Frozen batch norms keep
+        their statistics (they become FrozenBatchNorm2d).
+    out_features: which of the four to return.
+
+    HRNet-W18-small v1 is HRNet(16, 32, (1, 1, 1, 1), (1, 2, 2, 2)), v2 is
+    HRNet(18, 64, (1, 1, 3, 2), (2, 2, 2, 2)).
+
+    Raises ValueError for arguments that no HRNet has.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        stage1_channels: int = 64,
+        num_modules: Sequence[int] = (1, 1, 4, 3),
+        num_blocks: Sequence[int] = (4, 4, 4, 4),
+        norm: str = "BN",
+        freeze_at: int = 0,
+        out_features: Sequence[str] = STAGES,
+    ) -> None:
+        super().__init__()
+        _check_arguments(width, stage1_channels, num_modules, num_blocks, freeze_at, out_features)
+        channels = [width, 2 * width, 4 * width, 8 * width]
+        stage1_out_channels = stage1_channels * Bottleneck.expansion
+
+        self.conv1 = nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False)  # stride 2
+        self.bn1 = get_norm(norm, 64)
+        self.conv2 = nn.Conv2d(64, 64, 3, stride=2, padding=1, bias=False)  # stride 4
+        self.bn2 = get_norm(norm, 64)
+
+        self.layer1 = nn.Sequential(
+            Bottleneck(64, stage1_channels, norm),
+            *(
+                Bottleneck(stage1_out_channels, stage1_channels, norm)
+                for _ in range(num_blocks[0] - 1)
+            ),
+        )  # (N, 4 * stage1_channels, h, w)
+
+        # A transition adapts only what changes: both streams after stage 1, later the new stream alone.
+        self.transition1 = nn.ModuleDict(
+            {
+                "0": conv_norm_relu(stage1_out_channels, channels[0], 1, norm),
+                "1": nn.Sequential(conv_norm_relu(stage1_out_channels, channels[1], 2, norm)),
+            }
+        )
+        self.stage2 = make_stage(channels[:2], num_modules[1], num_blocks[1], norm)
+        self.transition2 = nn.ModuleDict(
+            {"2": nn.Sequential(conv_norm_relu(channels[1], channels[2], 2, norm))}
+        )
+        self.stage3 = make_stage(channels[:3], num_modules[2], num_blocks[2], norm)
+        self.transition3 = nn.ModuleDict(
+            {"3": nn.Sequential(conv_norm_relu(channels[2], channels[3], 2, norm))}
+        )
+        self.stage4 = make_stage(channels, num_modules[3], num_blocks[3], norm)
+
+        self._out_features = list(out_features)
+        self._out_feature_channels = dict(zip(STAGES, channels, strict=True))
+        self._out_feature_strides = dict(zip(STAGES, (4, 8, 16, 32), strict=True))
+        self._init_weights()
+        self._freeze(freeze_at)
+
+    @property
+    def size_divisibility(self) -> int:
+        """The coarsest stride, in pixels. Other sizes work, but the streams then drift against each other."""
+        return 32
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = F.relu_(self.bn1(self.conv1(x)))
+        x = F.relu_(self.bn2(self.conv2(x)))
+        x = self.layer1(x)
+        streams = [self.transition1["0"](x), self.transition1["1"](x)]
+        streams = self.stage2(streams)
+        streams = self.stage3([*streams, self.transition2["2"](streams[-1])])
+        streams = self.stage4([*streams, self.transition3["3"](streams[-1])])
+        outputs = dict(zip(STAGES, streams, strict=True))
+        return {name: outputs[name] for name in self._out_features}
+
+    def _init_weights(self) -> None:
+        """He initialisation; the normalisation behind each convolution keeps the features' scale near 1."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def _freeze(self, freeze_at: int) -> None:
+        for group in FREEZE_GROUPS[:freeze_at]:
+            for name in group:
+                frozen = FrozenBatchNorm2d.convert_frozen_batchnorm(getattr(self, name))
+                setattr(self, name, frozen.requires_grad_(False))
+
+
+def make_stage(
+    channels: Sequence[int], num_modules: int, num_blocks: int, norm: str
+) -> nn.Sequential:
+    """One stage: `num_modules` high-resolution modules over len(channels) streams."""
+    return nn.Sequential(
+        *(HighResolutionModule(channels, num_blocks, norm) for _ in range(num_modules))
+    )
+
+
+class HighResolutionModule(nn.Module):
+    """Residual blocks on each stream, then every stream gets the sum of all.
+
+    forward: list of streams to list of streams of the same shapes; stream i is (N, channels[i], h / 2^i, w / 2^i).
+    """
+
+    def __init__(self, channels: Sequence[int], num_blocks: int, norm: str) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            nn.Sequential(*(BasicBlock(c, norm) for _ in range(num_blocks))) for c in channels
+        )
+        # fuse_layers[i][j] brings stream j to the channels, and from above also to the size, of stream i.
+        self.fuse_layers = nn.ModuleList(
+            nn.ModuleDict(
+                {str(j): _fuse_path(channels, j, i, norm) for j in range(len(channels)) if j != i}
+            )
+            for i in range(len(channels))
+        )
+
+    def forward(self, streams: list[Tensor]) -> list[Tensor]:
+        streams = [branch(x) for branch, x in zip(self.branches, streams, strict=True)]
+        fused = []
+        for i, paths in enumerate(self.fuse_layers):
+            total = streams[i]
+            for j, path in cast(nn.ModuleDict, paths).items():
+                x = path(streams[int(j)])
+                if int(j) > i:
+                    # By size, not by factor: sizes that do not divide by the stride are rounded up.
+                    x = F.interpolate(x, size=total.shape[-2:], mode="nearest")
+                total = total + x
+            fused.append(F.relu_(total))
+        return fused
+
+
+def _fuse_path(channels: Sequence[int], source: int, target: int, norm: str) -> nn.Sequential:
+    """From stream `source` to `target`: 1x1 from a coarser one, strided 3x3 steps from a finer one."""
+    if source > target:
+        return conv_norm(channels[source], channels[target], 1, 1, norm)
+    steps = [
+        conv_norm_relu(channels[source], channels[source], 2, norm)
+        for _ in range(target - source - 1)
+    ]
+    return nn.Sequential(*steps, conv_norm(channels[source], channels[target], 3, 2, norm))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut: (N, channels, h, w) to the same shape."""
+
+    def __init__(self, channels: int, norm: str) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn1 = get_norm(norm, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = get_norm(norm, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu_(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        return F.relu_(out + x)
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1 convolutions and a shortcut: (N, in_channels, h, w) to (N, 4 * channels, h, w)."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, channels: int, norm: str) -> None:
+        super().__init__()
+        out_channels = channels * self.expansion
+        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
+        self.bn1 = get_norm(norm, channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn2 = get_norm(norm, channels)
+        self.conv3 = nn.Conv2d(channels, out_channels, 1, bias=False)
+        self.bn3 = get_norm(norm, out_channels)
+        self.downsample = (
+            conv_norm(in_channels, out_channels, 1, 1, norm)
+            if in_channels != out_channels
+            else None
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu_(self.bn1(self.conv1(x)))
+        out = F.relu_(self.bn2(self.conv2(out)))
+        out = self.bn3(self.conv3(out))
+        shortcut = x if self.downsample is None else self.downsample(x)
+        return F.relu_(out + shortcut)
+
+
+def conv_norm(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int, norm: str
+) -> nn.Sequential:
+    conv = nn.Conv2d(
+        in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False
+    )
+    return nn.Sequential(conv, get_norm(norm, out_channels))
+
+
+def conv_norm_relu(in_channels: int, out_channels: int, stride: int, norm: str) -> nn.Sequential:
+    """A 3x3 convolution with its normalisation and ReLU."""
+    return conv_norm(in_channels, out_channels, 3, stride, norm).append(nn.ReLU(inplace=True))
+
+
+def _check_arguments(
+    width: int,
+    stage1_channels: int,
+    num_modules: Sequence[int],
+    num_blocks: Sequence[int],
+    freeze_at: int,
+    out_features: Sequence[str],
+) -> None:
+    if width < 1 or stage1_channels < 1:
+        raise ValueError(f"width={width}, stage1_channels={stage1_channels}: both must be positive")
+    for name, counts in (("num_modules", num_modules), ("num_blocks", num_blocks)):
+        if len(counts) != len(STAGES) or min(counts) < 1:
+            raise ValueError(f"{name}={list(counts)} must be 4 positive numbers, one per stage")
+    if num_modules[0] != 1:
+        raise ValueError(f"num_modules={list(num_modules)}: stage 1 has one module, always")
+    if not 0 <= freeze_at <= len(FREEZE_GROUPS):
+        raise ValueError(f"freeze_at={freeze_at} must be 0 (nothing) to 5 (everything)")
+    if not out_features or not set(out_features) <= set(STAGES):
+        raise ValueError(
+            f"out_features={list(out_features)} must be some of HRNet's {list(STAGES)}"
+        )

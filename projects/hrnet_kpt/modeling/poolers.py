@@ -1,0 +1,24 @@
+"""Where ROI poolers get their scales from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def pooler_scales(
+    features: Sequence[str], all_features: Sequence[str], strides: Sequence[int]
+) -> list[float]:
+    """Scales (1 / stride) of an ROIPooler over `features`.
+
+    features: names of the levels that the pooler reads.
+    all_features, strides: the pyramid's levels and their strides in pixels.
+
+    Raises ValueError where a feature has no stride.
+    """
+    stride_of = dict(zip(all_features, strides, strict=False))
+    missing = [name for name in features if name not in stride_of]
+    if missing or not features:
+        raise ValueError(
+            f"ROI pooler: {missing or 'no features'} not among the pyramid's levels {list(stride_of)}"
+        )
+    return [1.0 / stride_of[name] for name in features]
