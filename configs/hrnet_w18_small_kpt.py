@@ -1,0 +1,12 @@
+"""HRNet-W18-small (v1) Keypoint R-CNN on COCO from scratch, 1x schedule."""
+
+from .hrnet_w18_kpt import data, dataloader, lr_multiplier, model, optimizer, train
+
+model.backbone.bottom_up.update(
+    width=16,
+    stage1_channels=32,
+    num_modules=[1, 1, 1, 1],
+    num_blocks=[1, 2, 2, 2],
+    norm="BN",  # frozen statistics need weights, and this page starts without
+)
+train.init_checkpoint = ""

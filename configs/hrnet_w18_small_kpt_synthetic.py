@@ -1,0 +1,33 @@
+"""A small HRNet Keypoint R-CNN for 192 pixel images of drawn people: trains in minutes on two CPU cores."""
+
+from .common.data.synthetic_people import data, dataloader
+from .common.optim import AdamW as optimizer
+from .common.schedule import lr_multiplier_cosine as lr_multiplier
+from .hrnet_w18_small_kpt import model, train
+
+# Narrow neck and heads: 3.8 M parameters.
+model.backbone.out_channels = 64
+model.roi_heads.box_head.fc_dims = [256, 256]
+model.roi_heads.keypoint_head.conv_dims = [96, 96, 96, 96]
+# Images are a quarter of COCO's size, people too.
+model.proposal_generator.anchor_generator.sizes = [[16], [32], [64], [128], [192]]
+# Few people an image: fewer proposals and samples do.
+model.proposal_generator.update(
+    pre_nms_topk=[500, 300], post_nms_topk=[200, 100], batch_size_per_image=64
+)
+model.roi_heads.batch_size_per_image = 48
+model.roi_heads.box_predictor.test_topk_per_image = 20
+# A fixed 2x2 samples per bin: the adaptive count makes large people slow.
+model.roi_heads.box_pooler.sampling_ratio = 2
+model.roi_heads.keypoint_pooler.sampling_ratio = 2
+
+dataloader.train.mapper.augmentations[0].update(short_edge_length=[192], max_size=192)
+dataloader.test.mapper.augmentations[0].update(short_edge_length=192, max_size=192)
+dataloader.train.update(total_batch_size=4, num_workers=1)
+dataloader.test.num_workers = 0
+
+optimizer.lr = 1e-3
+optimizer.weight_decay = 0.05
+
+train.update(max_iter=1000, eval_period=0, log_period=20)
+train.checkpointer.update(period=500, max_to_keep=2)

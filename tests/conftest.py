@@ -1,0 +1,79 @@
+"""Paths and small data that several tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PHOTOGRAPHS = Path(os.environ.get("HRNET_KPT_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def repository():
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def photographs():
+    """The folder of real photographs with annotations, which a user's clone does not have."""
+    if not PHOTOGRAPHS.is_dir():
+        pytest.skip(f"no photographs in {PHOTOGRAPHS}: name their folder in HRNET_KPT_TEST_DATA")
+    return PHOTOGRAPHS
+
+
+@pytest.fixture(autouse=True)
+def no_data_sets(monkeypatch, tmp_path):
+    """No test depends on, or writes into, the data sets and the weights that a user has."""
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "no_data_sets"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+@pytest.fixture(scope="session")
+def drawn_people(tmp_path_factory):
+    """The root of a drawn data set of 12 and 4 images of 96 pixels."""
+    from hrnet_kpt.data.synthetic import write_synthetic_people
+
+    root = tmp_path_factory.mktemp("datasets") / "synthetic_people"
+    write_synthetic_people(str(root), num_train=12, num_test=4, image_size=96)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_overrides(drawn_people):
+    """Function of an output folder: overrides that make hrnet_w18_small_kpt_synthetic.py train in seconds."""
+
+    def overrides(output):
+        return [
+            f"data.root={drawn_people}",
+            "data.generate.num_train=12",
+            "data.generate.num_test=4",
+            "data.generate.image_size=96",
+            "model.backbone.bottom_up.width=4",
+            "model.backbone.bottom_up.stage1_channels=8",
+            "model.backbone.bottom_up.num_blocks=[1,1,1,1]",
+            "model.backbone.out_channels=16",
+            "model.roi_heads.box_head.fc_dims=[32,32]",
+            "model.roi_heads.keypoint_head.conv_dims=[16]",
+            "model.roi_heads.box_predictor.test_topk_per_image=3",
+            "dataloader.train.mapper.augmentations.0.short_edge_length=[96]",
+            "dataloader.train.mapper.augmentations.0.max_size=96",
+            "dataloader.test.mapper.augmentations.0.short_edge_length=96",
+            "dataloader.test.mapper.augmentations.0.max_size=96",
+            "dataloader.train.total_batch_size=2",
+            "dataloader.train.num_workers=0",
+            "train.device=cpu",
+            "train.max_iter=4",
+            "train.log_period=1",
+            "train.seed=0",
+            f"train.output_dir={output}",
+        ]
+
+    return overrides
+
+
+@pytest.fixture
+def tiny(tiny_overrides, tmp_path):
+    return tiny_overrides(tmp_path / "run")
