@@ -1,0 +1,158 @@
+"""Weights from elsewhere and from our own runs; refusals."""
+
+import hashlib
+import http.server
+import threading
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from hrnet_kpt.modeling import HRFPN, HRNet
+from hrnet_kpt.weights import load_weights, refuse_identity_norms
+
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+
+
+def detector(norm="FrozenBN"):
+    model = nn.Module()
+    model.backbone = HRFPN(HRNet(16, 32, (1, 1, 1, 1), (1, 2, 2, 2), norm=norm), STAGES, 8)
+    return model
+
+
+@pytest.fixture(scope="module")
+def imagenet():
+    """A classifier with random weights and statistics, in the layout of the public ImageNet files."""
+    classifier = timm.create_model("hrnet_w18_small", pretrained=False)
+    for module in classifier.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean, -1, 1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return classifier.state_dict()
+
+
+def test_imagenet_weights_fill_the_trunk_and_nothing_else(imagenet, tmp_path):
+    torch.save(imagenet, tmp_path / "hrnet.pth")
+    model = detector()
+    neck = {
+        key: value.clone() for key, value in model.state_dict().items() if "bottom_up" not in key
+    }
+    load_weights(model, str(tmp_path / "hrnet.pth"))
+    refuse_identity_norms(model)
+    state = model.state_dict()
+    for key, value in state.items():
+        if key.startswith("backbone.bottom_up."):
+            torch.testing.assert_close(
+                value, imagenet[key.removeprefix("backbone.bottom_up.")], rtol=0, atol=0
+            )
+        else:
+            torch.testing.assert_close(value, neck[key], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("wrap", [{"state_dict": ""}, {"model": ""}, {"state_dict": "module."}])
+def test_wrappers_are_looked_through(wrap, imagenet, tmp_path):
+    [(wrapper, prefix)] = wrap.items()
+    torch.save({wrapper: {prefix + k: v for k, v in imagenet.items()}}, tmp_path / "hrnet.pth")
+    model = detector()
+    load_weights(model, str(tmp_path / "hrnet.pth"))
+    refuse_identity_norms(model)
+
+
+def test_own_checkpoint_comes_back_whole(tmp_path):
+    saved, model = detector("BN"), detector("BN")
+    torch.save({"model": saved.state_dict(), "iteration": 3}, tmp_path / "model_final.pth")
+    load_weights(model, str(tmp_path / "model_final.pth"))
+    for key, value in saved.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[key], value, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda s: s.pop("stage4.0.fuse_layers.3.0.0.0.weight"), "stage4.0.fuse_layers.3.0.0.0.weight is missing"),
+        (lambda s: s.update({"conv1.weight": torch.zeros(8, 3, 3, 3)}), r"conv1.weight is \(8, 3, 3, 3\)"),
+        (lambda s: s.update({"layer9.weight": torch.zeros(1)}), "layer9.weight fits nothing"),
+    ],
+)  # fmt: skip
+def test_weights_that_do_not_fit_are_refused_by_key(spoil, words, imagenet, tmp_path):
+    state = dict(imagenet)
+    spoil(state)
+    torch.save(state, tmp_path / "hrnet.pth")
+    with pytest.raises(ValueError, match=words):
+        load_weights(detector(), str(tmp_path / "hrnet.pth"))
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "linear.pth")
+    with pytest.raises(ValueError, match="does not fit"):
+        load_weights(detector(), str(tmp_path / "linear.pth"))
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04"])
+def test_file_that_is_no_checkpoint_is_refused(content, tmp_path):
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=r"x\.pth is no file of weights"):
+        load_weights(detector(), str(tmp_path / "x.pth"))
+
+
+def test_missing_file_is_named_with_the_place_it_was_looked_for():
+    with pytest.raises(ValueError, match=r"nowhere/w18\.pth.*make demo"):
+        load_weights(detector(), "nowhere/w18.pth")
+
+
+def test_frozen_norms_without_statistics_are_refused_by_prefix():
+    with pytest.raises(ValueError, match=r"FrozenBN.*backbone\.bottom_up\.") as raised:
+        refuse_identity_norms(detector())
+    assert "\n" not in str(raised.value)
+    refuse_identity_norms(detector("BN"))
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server on this machine's loopback; yields its folder and its address."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, directory=str(folder), **kwargs)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+def test_weights_are_fetched_once_and_verified_by_the_hash_in_their_name(imagenet, server):
+    folder, address = server
+    torch.save(imagenet, folder / "raw.pth")
+    content = (folder / "raw.pth").read_bytes()
+    good = f"hrnet-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    (folder / good).write_bytes(content)
+    load_weights(detector(), f"{address}/{good}")
+    (folder / good).unlink()
+    load_weights(detector(), f"{address}/{good}")  # from the cache
+
+    (folder / "hrnet-00000000.pth").write_bytes(content)
+    with pytest.raises(ValueError, match=r"hrnet-00000000\.pth cannot be fetched \(invalid hash"):
+        load_weights(detector(), f"{address}/hrnet-00000000.pth")
+
+
+def test_weights_that_cannot_be_fetched_name_url_place_and_remedy(tmp_path, server):
+    _, address = server
+    with pytest.raises(ValueError) as raised:
+        load_weights(detector(), f"{address}/hrnetv2_w18-00eb2006.pth")
+    message = str(raised.value)
+    assert "\n" not in message
+    for words in (
+        address,
+        "404",
+        str(tmp_path / "torch"),
+        "train.init_checkpoint=PATH",
+        "make demo",
+    ):
+        assert words in message
