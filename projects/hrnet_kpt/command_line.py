@@ -1,0 +1,28 @@
+"""What every tool's command line has in common: exit statuses, and errors in one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from .errors import UserError
+
+
+def run_tool(work: Callable[[], None], debug: bool = False) -> int:
+    """Run `work` and return the exit status: 0 done, 2 the user's input is wrong, 130 or 143 stopped by a signal.
+
+    A UserError becomes `error: ...` on standard error, its further lines `also: ...`; with `debug` it is raised.
+    Anything else passes through, with its traceback.
+    """
+    try:
+        work()
+    except UserError as error:
+        if debug:
+            raise
+        first, *others = str(error).splitlines()
+        print(f"error: {first}", *(f"  also: {line}" for line in others), sep="\n", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stopped:
+        print(f"stopped: {stopped}" if str(stopped) else "interrupted", file=sys.stderr)
+        return 128 + getattr(stopped, "signum", 2)
+    return 0

@@ -1,0 +1,50 @@
+"""Evaluating a model by COCO's box and keypoint AP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import instantiate
+from detectron2.evaluation import inference_on_dataset, print_csv_format
+from omegaconf import DictConfig
+from torch import nn
+
+from ..errors import UserError
+from .setup import build_model, check_data_files, generate_data, set_up_run
+
+
+def evaluate(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
+    """Evaluate the weights `cfg.train.init_checkpoint` on `cfg.data.test`.
+
+    resume: evaluate the last checkpoint of the run folder `cfg.train.output_dir` instead.
+
+    Returns {"bbox": {"AP": ...}, "keypoints": {"AP": ...}} in percent, empty in processes other than the first.
+    Raises UserError where there are no weights, or what the config names is missing.
+    """
+    run = DetectionCheckpointer(nn.Module(), cfg.train.output_dir)
+    checkpoint = cfg.train.init_checkpoint
+    if resume and run.has_checkpoint():
+        checkpoint = run.get_checkpoint_file()
+    if not checkpoint:
+        raise UserError(
+            "evaluation needs weights: set train.init_checkpoint=PATH, or add --resume to take the last "
+            f"checkpoint of train.output_dir={cfg.train.output_dir}"
+        )
+    check_data_files(cfg, "test")
+    set_up_run(cfg)
+    model = build_model(cfg, checkpoint)
+    generate_data(cfg, "test")
+    return run_evaluation(cfg, model)
+
+
+def run_evaluation(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
+    """Evaluate `model` as it is; see `evaluate`."""
+    with torch.no_grad():
+        results = inference_on_dataset(
+            model, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+        )
+    if results:
+        print_csv_format(results)
+    return results or {}

@@ -1,0 +1,122 @@
+"""What a run needs before it can start."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+from pathlib import Path
+
+import torch
+from detectron2.config import instantiate
+from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
+from torch import nn
+
+from ..config import save_config
+from ..config.loading import is_generated
+from ..errors import UserError
+from ..modeling.wiring import check_features
+from ..weights import load_weights, refuse_identity_norms
+
+logger = logging.getLogger(__name__)
+
+LOGGERS = ("fvcore", "detectron2", "hrnet_kpt")
+
+
+def set_up_run(cfg: DictConfig) -> None:
+    """Make the output folder with config.yaml and log.txt, and seed every random generator."""
+    output_dir = cfg.train.output_dir
+    rank = comm.get_rank()
+    if rank == 0:
+        try:
+            os.makedirs(output_dir, exist_ok=True)
+            save_config(cfg, Path(output_dir) / "config.yaml")
+        except OSError as error:
+            raise UserError(
+                f"train.output_dir={output_dir} cannot be written: {error.strerror}"
+            ) from error
+    set_up_logging(output_dir)
+    seed = cfg.train.seed if cfg.train.seed >= 0 else comm.shared_random_seed()
+    seed_all_rng(seed + rank)
+    logger.info(
+        "Python %s, torch %s, %s, %d CPU threads; process %d of %d; seed %d; output in %s",
+        platform.python_version(),
+        torch.__version__,
+        cfg.train.device,
+        torch.get_num_threads(),
+        rank,
+        comm.get_world_size(),
+        seed,
+        output_dir,
+    )
+
+
+def set_up_logging(output_dir: str | None = None) -> None:
+    """Log to standard output and, if a folder is given, to its log.txt; a second call replaces the first."""
+    setup_logger.cache_clear()
+    for name in LOGGERS:
+        for handler in logging.getLogger(name).handlers[:]:
+            logging.getLogger(name).removeHandler(handler)
+            handler.close()
+        setup_logger(output_dir, comm.get_rank(), name=name, abbrev_name=name)
+
+
+def choose_device(cfg: DictConfig) -> torch.device:
+    """The device of the run: `train.device`, or the CPU, with a warning, where there is no GPU."""
+    try:
+        device = torch.device(cfg.train.device)
+    except RuntimeError as error:
+        raise UserError(f"train.device={cfg.train.device} is no device: use cuda or cpu") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        logger.warning("train.device=%s, but there is no GPU: running on the CPU", cfg.train.device)
+        return torch.device("cpu")
+    return device
+
+
+def check_data_files(cfg: DictConfig, *splits: str) -> None:
+    """Raise UserError that names each annotation file and image folder that is neither there nor drawn."""
+    missing = []
+    for split in splits:
+        if is_generated(cfg, cfg.data[split].annotations):
+            continue
+        for key, exists in (("annotations", os.path.isfile), ("images", os.path.isdir)):
+            path = cfg.data[split][key]
+            if not exists(path):
+                missing.append(f"data.{split}.{key}: {path} does not exist")
+    if missing:
+        folder = os.environ.get("DETECTRON2_DATASETS", "unset, so ./datasets")
+        remedy = (
+            "; set the variable DETECTRON2_DATASETS to the folder that holds your data sets (it is "
+            f"{folder}), or data.{{train,test}}.{{annotations,images}}; `make demo` needs none"
+        )
+        raise UserError("\n".join([missing[0] + remedy, *missing[1:]]))
+
+
+def generate_data(cfg: DictConfig, *splits: str) -> None:
+    """Let `data.generate` draw the data set if one of the splits is one of its own."""
+    if any(is_generated(cfg, cfg.data[split].annotations) for split in splits):
+        if comm.get_local_rank() == 0:
+            logger.info("Data set in %s; drawn first if it is not there", cfg.data.root)
+            instantiate(cfg.data.generate)
+        comm.synchronize()
+
+
+def build_model(cfg: DictConfig, init_checkpoint: str) -> nn.Module:
+    """Build `cfg.model` on its device, with the weights of `init_checkpoint` unless that is "".
+
+    Raises UserError where the config describes no model that can run, or weights are missing.
+    """
+    try:
+        model = instantiate(cfg.model)
+        check_features(model)
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError) as error:
+        raise UserError(
+            f"the model cannot be built: {type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
+    if init_checkpoint:
+        load_weights(model, init_checkpoint)
+    refuse_identity_norms(model)
+    return model.to(choose_device(cfg))
