@@ -39,9 +39,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_intermixed_args(argv)
 
+    from hrnet_kpt.command_line import run_tool  # isort: skip  (first: it quiets the imports below)
     from detectron2.engine import launch
 
-    from hrnet_kpt.command_line import run_tool
     from hrnet_kpt.config import load_config
     from hrnet_kpt.engine import evaluate, train
     from hrnet_kpt.engine.setup import set_up_logging

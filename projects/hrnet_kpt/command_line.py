@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from collections.abc import Callable
 
 from .errors import UserError
+
+# What torch says of detectron2's code at every start; a user can do nothing about it.
+warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
+logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 
 def run_tool(work: Callable[[], None], debug: bool = False) -> int:

@@ -44,6 +44,13 @@ class HRFPN(Backbone):
         out_features: Sequence[str] = LEVELS,
     ) -> None:
         super().__init__()
+        if not isinstance(bottom_up, Backbone):
+            raise ValueError(
+                f"HRFPN bottom_up is a {type(bottom_up).__name__}: it must be a detectron2 Backbone, which tells "
+                "the channels and strides of its features by output_shape()"
+            )
+        if out_channels < 1:
+            raise ValueError(f"HRFPN out_channels={out_channels} must be positive")
         produced = bottom_up.output_shape()
         if not in_features or not set(in_features) <= set(produced):
             raise ValueError(

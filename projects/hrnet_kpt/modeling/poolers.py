@@ -19,6 +19,7 @@ def pooler_scales(
     missing = [name for name in features if name not in stride_of]
     if missing or not features:
         raise ValueError(
-            f"ROI pooler: {missing or 'no features'} not among the pyramid's levels {list(stride_of)}"
+            f"ROI pooler: no stride is known for {missing or 'its empty list of features'}: "
+            f"proposal_generator.in_features are {list(all_features)}, with strides {list(strides)}"
         )
     return [1.0 / stride_of[name] for name in features]

@@ -1,0 +1,118 @@
+"""The training command: exit statuses and what it prints."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from hrnet_kpt.engine.trainer import Trainer
+
+SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"
+
+
+@pytest.fixture(scope="module")
+def main(repository):
+    path = repository / "tools" / "lazyconfig_train_net.py"
+    spec = importlib.util.spec_from_file_location("lazyconfig_train_net", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def test_trains_and_says_where_the_pictures_are(main, tiny, tmp_path, capsys):
+    assert main(["--config-file", SYNTHETIC, *tiny, "train.max_iter=1"]) == 0
+    output = capsys.readouterr().out
+    assert "copypaste: AP,AP50" in output
+    for picture in ("curves.png", "predictions.png"):
+        assert str(tmp_path / "run" / picture) in output
+
+
+def test_evaluates_a_checkpoint_and_takes_flags_after_overrides(main, tiny, tmp_path, capsys):
+    assert main(["--config-file", SYNTHETIC, *tiny, "train.max_iter=1"]) == 0
+    capsys.readouterr()
+    assert main(["--config-file", SYNTHETIC, *tiny, "--eval-only", "--resume"]) == 0
+    assert "copypaste: AP,AP50" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config-file", "configs/no_such_file.py"], ["no_such_file.py", "hrnet_w18_kpt.py"]),
+        (["--config-file", SYNTHETIC, "train.max_iters=3"], ["train.max_iters", "train.max_iter"]),
+        (["--config-file", SYNTHETIC, "--eval-only"], ["needs weights", "train.init_checkpoint"]),
+        (["--config-file", SYNTHETIC, "train.init_checkpoint=x.pth"], ["x.pth", "no such file"]),
+        (["--config-file", SYNTHETIC, "train.device=tpu9"], ["train.device=tpu9"]),
+        (["--config-file", SYNTHETIC, "model.backbone.bottom_up.norm=LN"], ["norm='LN'", "GN"]),
+        (["--config-file", SYNTHETIC, "data.keypoints=mine"], ["data.keypoints", "auto"]),
+        (
+            ["--config-file", "hrnet_w18_kpt.py"],
+            ["person_keypoints_train2017.json", "DETECTRON2_DATASETS", "make demo"],
+        ),
+    ],
+)
+def test_wrong_input_is_one_line_and_status_2(main, arguments, words, tmp_path, capsys):
+    assert main([*arguments, f"train.output_dir={tmp_path / 'run'}"]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("error: ")
+    assert all(line.startswith("  also: ") for line in lines[1:])
+    assert all(word in lines[0] for word in words)
+
+
+def test_debug_shows_the_traceback(main):
+    with pytest.raises(ValueError, match="no_such_file"):
+        main(["--config-file", "no_such_file.py", "--debug"])
+
+
+def test_weights_that_cannot_be_fetched_are_status_2(main, tmp_path, photographs, capsys):
+    # Port 9 (discard) of this machine: refused at once.
+    url = "http://127.0.0.1:9/hrnetv2_w18-00eb2006.pth"
+    data = [
+        f"data.{split}.{key}"
+        for split in ("train", "test")
+        for key in (
+            f"annotations={photographs / 'coco' / 'annotations.json'}",
+            f"images={photographs / 'coco'}",
+        )
+    ]
+    arguments = [*data, f"train.init_checkpoint={url}", f"train.output_dir={tmp_path / 'run'}"]
+    assert main(["--config-file", "hrnet_w18_kpt.py", *arguments]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    for word in ("error: ", url, str(tmp_path / "torch"), "make demo"):
+        assert word in line
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_ends_with_its_status(main, signum, status, tiny, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(Trainer, "before_step", lambda self: os.kill(os.getpid(), signum))
+    assert main(["--config-file", SYNTHETIC, *tiny]) == status
+    assert "stopped after iteration 0; checkpoint in" in capsys.readouterr().err
+    assert (tmp_path / "run" / "model_0000000.pth").is_file()
+
+
+def test_real_command_without_coco_prints_nothing_but_the_error(repository, tmp_path):
+    result = subprocess.run(
+        [
+            *(sys.executable, repository / "tools" / "lazyconfig_train_net.py"),
+            *("--config-file", "configs/hrnet_w18_kpt.py", f"train.output_dir={tmp_path / 'run'}"),
+        ],
+        cwd=repository, capture_output=True, text=True, env=os.environ,
+    )  # fmt: skip
+    assert result.returncode == 2
+    first, *others = result.stderr.splitlines()
+    assert all(line.startswith("  also: ") for line in others)
+    for word in ("error: ", "person_keypoints_train2017.json", "DETECTRON2_DATASETS", "make demo"):
+        assert word in first
+    assert not (tmp_path / "run").exists()
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_evaluate_on_cpus(main, tiny, tmp_path):
+    arguments = ["--num-gpus", "2", "model.backbone.bottom_up.norm=auto"]
+    assert main(["--config-file", SYNTHETIC, *tiny, *arguments]) == 0
+    metrics = (tmp_path / "run" / "metrics.json").read_text()
+    assert "keypoints/AP" in metrics
+    assert (tmp_path / "run" / "model_final.pth").is_file()
