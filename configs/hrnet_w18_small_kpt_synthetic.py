@@ -13,9 +13,9 @@ model.roi_heads.keypoint_head.conv_dims = [96, 96, 96, 96]
 model.proposal_generator.anchor_generator.sizes = [[16], [32], [64], [128], [192]]
 # Few people an image: fewer proposals and samples do.
 model.proposal_generator.update(
-    pre_nms_topk=[500, 300], post_nms_topk=[200, 100], batch_size_per_image=64
+    pre_nms_topk=[200, 200], post_nms_topk=[100, 100], batch_size_per_image=64
 )
-model.roi_heads.batch_size_per_image = 48
+model.roi_heads.batch_size_per_image = 32
 model.roi_heads.box_predictor.test_topk_per_image = 20
 # A fixed 2x2 samples per bin: the adaptive count makes large people slow.
 model.roi_heads.box_pooler.sampling_ratio = 2
@@ -26,8 +26,11 @@ dataloader.test.mapper.augmentations[0].update(short_edge_length=192, max_size=1
 dataloader.train.update(total_batch_size=4, num_workers=1)
 dataloader.test.num_workers = 0
 
-optimizer.lr = 1e-3
-optimizer.weight_decay = 0.05
-
-train.update(max_iter=1000, eval_period=0, log_period=20)
+optimizer.update(
+    lr=2e-3,
+    betas=[0.9, 0.99],  # a short run: forget old gradients sooner
+    weight_decay=0.05,
+    fused=True,  # a twentieth off each iteration on a CPU
+)
+train.update(max_iter=2000, eval_period=0, log_period=20)
 train.checkpointer.update(period=500, max_to_keep=2)

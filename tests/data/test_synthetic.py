@@ -270,9 +270,23 @@ def test_written_once(tmp_path: Path) -> None:
         (tmp_path / damage).unlink()
         write()
         assert written(tmp_path) == before
-    (tmp_path / "train.json").write_text('{"info": {}, "ima')
-    write()
-    assert written(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.json", '{"info": {}, "images": []}'),
+        ("test.json", '{"info": {}, "ima'),
+        ("train/000000000785.jpg", ""),
+    ],
+)
+def test_files_of_the_user_are_never_overwritten(name: str, content: str, tmp_path: Path) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=r"overwritten") as raised:
+        write_synthetic_people(str(tmp_path), num_train=2, num_test=2, image_size=64)
+    assert str(tmp_path / Path(name).parts[0]) in str(raised.value)
+    assert (tmp_path / name).read_text() == content
 
 
 def test_a_broken_off_run_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

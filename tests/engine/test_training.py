@@ -174,6 +174,22 @@ def test_mixed_precision_trains_on_a_cpu(dtype, tiny, monkeypatch):
     assert all(math.isfinite(row["total_loss"]) for row in metrics(cfg) if "total_loss" in row)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_mixed_precision_trains_on_a_gpu(dtype, tiny):
+    options = ["train.device=cuda", "train.amp.enabled=true", f"train.amp.dtype={dtype}"]
+    cfg = load_config(PAGE, [*tiny, *options])
+    results = train(cfg)
+    assert all(math.isfinite(row["total_loss"]) for row in metrics(cfg) if "total_loss" in row)
+    assert set(results) == {"bbox", "keypoints"}
+
+
+def test_mixed_precision_can_be_switched_on_by_a_resumed_run(tiny):
+    train(load_config(PAGE, [*tiny, "train.max_iter=1"]))
+    train(load_config(PAGE, [*tiny, "train.max_iter=2", "train.amp.enabled=true"]), resume=True)
+
+
 def test_gradients_are_clipped(tiny, monkeypatch):
     norms = []
     step = torch.optim.AdamW.step

@@ -72,9 +72,9 @@ def random_figure(rng: np.random.Generator) -> Figure:
     head_radius = math.dist(joints["head"], joints["chin"])
 
     # Front, back, half profile; then a look from slightly above, and a turn in the image plane.
-    view = rng.choice(3, p=(0.58, 0.24, 0.18))
+    view = rng.choice(3, p=(0.7, 0.18, 0.12))
     yaw = (rng.normal(0, 20), 180 + rng.normal(0, 20), rng.choice((-1, 1)) * rng.uniform(40, 75))
-    roll = rng.normal(0, 7) if rng.random() < 0.85 else rng.uniform(-50, 50)
+    roll = rng.normal(0, 7) if rng.random() < 0.9 else rng.uniform(-40, 40)
     camera = _rotation(2, roll) @ _rotation(0, rng.uniform(-4, 16)) @ _rotation(1, yaw[view])
     joints = {name: camera @ point for name, point in joints.items()}
     flat = {name: point[:2] for name, point in joints.items()}
@@ -246,7 +246,7 @@ def _head(
     for name in ("left_eye", "right_eye", "nose"):
         if depths[name] > 0:
             colour = shaded(skin, 0.7) if name == "nose" else (25, 20, 30)
-            shapes.append(Shape(disc(face[name], radius * 0.15), colour, number))
+            shapes.append(Shape(disc(face[name], radius * 0.19), colour, number))
     return shapes, face, depths
 
 

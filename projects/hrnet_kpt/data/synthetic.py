@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
+from ..errors import UserError
 from .figure import Figure, random_figure
 from .keypoints import COCO_PERSON
 from .shapes import LIMB_LIGHTNESS, SEAM, Array, Shape, capsule, disc, limb, random_colour
@@ -24,13 +26,15 @@ from .shapes import LIMB_LIGHTNESS, SEAM, Array, Shape, capsule, disc, limb, ran
 logger = logging.getLogger(__name__)
 
 VERSION = 1  # goes into the json: raise it when the drawing changes, and old files are written anew
+DESCRIPTION = "drawn people"
+OTHER_FOLDER = "give another folder, so that nothing of yours is overwritten"
 NEAREST = Image.Resampling.NEAREST
 OVERSAMPLING = 2
 SAMPLES = [(row, column) for row in range(OVERSAMPLING) for column in range(OVERSAMPLING)]
 OBJECT = 255  # in a map of owners: something that stands in front of people
 PARTS_PER_FIGURE = 16  # in a map of owners, part p of figure f is 16 * f + p
 SHORTEST = 0.25  # of the image's height
-FEWEST_VISIBLE = 5  # of the 12 keypoints below the head
+FEWEST_VISIBLE = 7  # of the 12 keypoints below the head
 
 
 def write_synthetic_people(
@@ -40,6 +44,8 @@ def write_synthetic_people(
 
     image_size: width and height in pixels. Every image has its own random stream, made of the seed,
     the split and its number: it depends on nothing else, and no stream is used twice.
+
+    Raises UserError where root holds files that are not of a drawn data set: they would be lost.
     """
     for stream, (split, count) in enumerate((("train", num_train), ("test", num_test))):
         parameters = {
@@ -50,6 +56,7 @@ def write_synthetic_people(
             "seed": seed,
         }
         if not _is_written(Path(root), parameters):
+            _refuse_foreign_files(Path(root), split)
             _write_split(Path(root), stream, parameters)
 
 
@@ -63,6 +70,21 @@ def _is_written(root: Path, parameters: dict[str, Any]) -> bool:
         return all(image["file_name"] in names for image in annotations["images"])
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def _refuse_foreign_files(root: Path, split: str) -> None:
+    target, folder = root / f"{split}.json", root / split
+    if target.is_file():
+        try:
+            drawn = json.loads(target.read_text())["info"]["description"] == DESCRIPTION
+        except (ValueError, KeyError, TypeError):
+            drawn = False
+        if not drawn:
+            raise UserError(f"{target} is no drawn data set: {OTHER_FOLDER}")
+    names = os.listdir(folder) if folder.is_dir() else []
+    foreign = sorted(name for name in names if not re.fullmatch(r"\d{6}\.jpg", name))
+    if foreign:
+        raise UserError(f"{folder} holds {foreign[0]}, which was not drawn: {OTHER_FOLDER}")
 
 
 def _write_split(root: Path, stream: int, parameters: dict[str, Any]) -> None:
@@ -93,7 +115,7 @@ def _write_split(root: Path, stream: int, parameters: dict[str, Any]) -> None:
         "skeleton": [[names.index(a) + 1, names.index(b) + 1] for a, b in COCO_PERSON.skeleton],
     }
     content = {
-        "info": {"description": "drawn people", "parameters": parameters},
+        "info": {"description": DESCRIPTION, "parameters": parameters},
         "images": images,
         "annotations": annotations,
         "categories": [category],
@@ -116,7 +138,7 @@ def draw_image(rng: np.random.Generator, size: int) -> tuple[Image.Image, list[d
             break
     picture = _background(rng, size)
     draw = ImageDraw.Draw(picture)
-    behind = [shape for _ in range(rng.integers(6, 15)) for shape in _clutter(rng, size)]
+    behind = [shape for _ in range(rng.integers(5, 13)) for shape in _clutter(rng, size)]
     for shape in behind + [shape for figure in figures for shape in figure.shapes] + in_front:
         # The seam alone has no dark outline: thin as it is, there would be little left of it.
         darker = 20 if shape.colour == SEAM else 11
@@ -135,7 +157,7 @@ def _layout(rng: np.random.Generator, count: int, size: int) -> list[Figure]:
     for _ in range(count):
         figure = random_figure(rng)
         low, high = figure.extent()
-        height = size * (0.27 + (tallest - 0.27) * rng.random() ** 1.3)
+        height = size * (0.27 + (tallest - 0.27) * rng.random() ** 1.15)
         scale = height / (high[1] - low[1])
         half = (high - low) * scale / 2
         close = rng.random() < 0.2
@@ -273,6 +295,4 @@ def _clutter(rng: np.random.Generator, size: int) -> list[Shape]:
 
 def _objects_in_front(rng: np.random.Generator, size: int) -> list[Shape]:
     """Up to two pieces of clutter that hide parts of people."""
-    return [
-        shape for _ in range(rng.choice(3, p=(0.5, 0.35, 0.15))) for shape in _clutter(rng, size)
-    ]
+    return [shape for _ in range(rng.choice(3, p=(0.6, 0.3, 0.1))) for shape in _clutter(rng, size)]

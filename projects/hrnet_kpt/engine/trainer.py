@@ -61,4 +61,5 @@ class Trainer(SimpleTrainer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
-        self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+        if state_dict["grad_scaler"]:  # empty if it was off
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
