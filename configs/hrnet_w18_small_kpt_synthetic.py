@@ -5,7 +5,7 @@ from .common.optim import AdamW as optimizer
 from .common.schedule import lr_multiplier_cosine as lr_multiplier
 from .hrnet_w18_small_kpt import model, train
 
-# Narrow neck and heads: 3.8 M parameters.
+# Narrow neck and heads: 2.9 M parameters in all.
 model.backbone.out_channels = 64
 model.roi_heads.box_head.fc_dims = [256, 256]
 model.roi_heads.keypoint_head.conv_dims = [96, 96, 96, 96]
@@ -32,5 +32,5 @@ optimizer.update(
     weight_decay=0.05,
     fused=True,  # a twentieth off each iteration on a CPU
 )
-train.update(max_iter=2000, eval_period=0, log_period=20)
+train.update(max_iter=1800, eval_period=600, log_period=20)
 train.checkpointer.update(period=500, max_to_keep=2)

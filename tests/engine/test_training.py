@@ -102,9 +102,16 @@ def test_checkpoint_evaluates_to_the_same_numbers(finished):
     assert_same_results(evaluate(again), results)
 
 
-def test_resume_evaluates_the_last_checkpoint(finished):
+def test_resume_evaluates_the_last_checkpoint_and_keeps_the_saved_config(finished):
     cfg, results = finished
-    assert_same_results(evaluate(cfg, resume=True), results)
+    saved = os.path.join(cfg.train.output_dir, "config.yaml")
+    with open(saved) as file:
+        before = file.read()
+    other = cfg.copy()
+    other.train.max_iter = 7
+    assert_same_results(evaluate(other, resume=True), results)
+    with open(saved) as file:
+        assert file.read() == before
 
 
 def test_reported_ap_is_that_of_pycocotools(finished, drawn_people, tmp_path):

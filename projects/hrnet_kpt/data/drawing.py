@@ -50,8 +50,9 @@ def draw_instance(
             (px - radius, py - radius, px + radius, py + radius), fill=fill, outline=(0, 0, 0)
         )
     if label:
-        font = ImageFont.load_default(size=max(10, 5 * line))
-        corner = (x + 2 * line, max(0.0, y - 6 * line))
+        height = max(10, max(image.size) // 26)
+        font = ImageFont.load_default(size=height)
+        corner = (x + 2 * line, max(0.0, y - 1.2 * height))
         draw.rectangle(draw.textbbox(corner, label, font=font), fill=(0, 0, 0))
         draw.text(corner, label, fill=BOX, font=font)
 

@@ -41,20 +41,20 @@ def draw_curves(metrics: Path, output: Path) -> None:
     from matplotlib import pyplot
 
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-    figure, (losses, precision, rate) = pyplot.subplots(1, 3, figsize=(15, 4.2), dpi=110)
+    figure, (losses, precision, rate) = pyplot.subplots(1, 3, figsize=(16, 4.2), dpi=110)
     names = sorted({name for row in rows for name in row if name.startswith("loss_")})
     for name in ["total_loss", *names]:
         losses.plot(*_series(rows, name), label=name, linewidth=2 if name == "total_loss" else 1)
     losses.set(title="training losses", yscale="log")
-    losses.legend(fontsize=8)
+    losses.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     for name in ("keypoints/AP", "bbox/AP"):
         precision.plot(*_series(rows, name), marker="o", label=name)
-    precision.set(title="AP on the test images, percent", ylim=(0, None))
-    precision.legend()
+    precision.set(title="AP on the test images, percent", ylim=(0, 100))
+    precision.legend(loc="upper left")
     rate.plot(*_series(rows, "lr"))
     rate.set(title="learning rate")
     for axes in (losses, precision, rate):
-        axes.set_xlabel("iteration")
+        axes.set(xlabel="iteration", xlim=(0, 1.03 * rows[-1]["iteration"]))
         axes.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(output)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import platform
-from pathlib import Path
 
 import torch
 from detectron2.config import instantiate
@@ -15,7 +14,6 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from torch import nn
 
-from ..config import save_config
 from ..config.loading import is_generated
 from ..errors import UserError
 from ..modeling.wiring import check_features
@@ -27,13 +25,12 @@ LOGGERS = ("fvcore", "detectron2", "hrnet_kpt")
 
 
 def set_up_run(cfg: DictConfig) -> None:
-    """Make the output folder with config.yaml and log.txt, and seed every random generator."""
+    """Make the output folder, log to its log.txt, and seed every random generator."""
     output_dir = cfg.train.output_dir
     rank = comm.get_rank()
     if rank == 0:
         try:
             os.makedirs(output_dir, exist_ok=True)
-            save_config(cfg, Path(output_dir) / "config.yaml")
         except OSError as error:
             raise UserError(
                 f"train.output_dir={output_dir} cannot be written: {error.strerror}"

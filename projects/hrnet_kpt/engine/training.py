@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch.optim import Optimizer
 
+from ..config import save_config
 from ..errors import UserError
 from .evaluation import run_evaluation
 from .hooks import CheckpointOnSignal
@@ -34,10 +36,13 @@ def train(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
     """
     check_data_files(cfg, "train", "test")
     set_up_run(cfg)
+    if comm.is_main_process():
+        save_config(cfg, Path(cfg.train.output_dir) / "config.yaml")
     last = DetectionCheckpointer(torch.nn.Module(), cfg.train.output_dir)
     resume = resume and last.has_checkpoint()
     model = build_model(cfg, last.get_checkpoint_file() if resume else cfg.train.init_checkpoint)
     device = next(model.parameters()).device
+    precision = amp_dtype(cfg, device)
     logger.info("%.2f M parameters", sum(p.numel() for p in model.parameters()) / 1e6)
 
     cfg = cfg.copy()  # the optimizer's node takes the model, which nobody wants to save
@@ -51,9 +56,7 @@ def train(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
     ddp_model = create_ddp_model(
         model, **cfg.train.ddp, **({"device_ids": None} if device.type == "cpu" else {})
     )
-    trainer = Trainer(
-        ddp_model, train_loader, optimizer, amp_dtype(cfg, device), cfg.train.clip_grad_norm
-    )
+    trainer = Trainer(ddp_model, train_loader, optimizer, precision, cfg.train.clip_grad_norm)
     checkpointer = DetectionCheckpointer(ddp_model, cfg.train.output_dir, trainer=trainer)
     results: dict[str, Any] = {}
 
