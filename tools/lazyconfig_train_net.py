@@ -28,9 +28,7 @@ def parser() -> argparse.ArgumentParser:
     add("--num-gpus", type=int, default=1, metavar="N", help="GPUs of this machine (default: 1)")
     add("--num-machines", type=int, default=1, metavar="N", help="machines in all (default: 1)")
     add("--machine-rank", type=int, default=0, metavar="N", help="number of this machine, from 0")
-    add(
-        "--dist-url", default="auto", metavar="URL", help="where the processes of several GPUs meet"
-    )
+    add("--dist-url", default="auto", metavar="URL", help="where several processes meet")
     add("--debug", action="store_true", help="show the traceback of an error in the input")
     add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     return parser

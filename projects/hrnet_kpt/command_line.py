@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 from .errors import UserError
 
-# What torch says of detectron2's code at every start; a user can do nothing about it.
+# What torch says of detectron2's code in every run; a user can do nothing about it.
 warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
+for message in ("Creating a tensor from a list of numpy.ndarrays", "torch.meshgrid"):
+    warnings.filterwarnings("ignore", message=message, category=UserWarning)
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 

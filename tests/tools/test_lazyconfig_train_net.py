@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ def test_trains_and_says_where_the_pictures_are(main, tiny, tmp_path, capsys):
     assert main(["--config-file", SYNTHETIC, *tiny, "train.max_iter=1"]) == 0
     output = capsys.readouterr().out
     assert "copypaste: AP,AP50" in output
+    assert re.search(r"keypoints, percent: AP [\d.na]+, AP50", output)
     for picture in ("curves.png", "predictions.png"):
         assert str(tmp_path / "run" / picture) in output
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from torch import nn
 
 from ..errors import UserError
 from .setup import build_model, check_data_files, generate_data, set_up_run
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
@@ -45,6 +48,11 @@ def run_evaluation(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
         results = inference_on_dataset(
             model, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
         )
-    if results:
-        print_csv_format(results)
-    return results or {}
+    if not results:
+        return {}
+    print_csv_format(results)
+    for task, name in (("bbox", "boxes"), ("keypoints", "keypoints")):
+        if task in results:
+            scores = ", ".join(f"{key} {results[task][key]:.1f}" for key in ("AP", "AP50", "AP75"))
+            logger.info("%s, percent: %s", name, scores)
+    return results
