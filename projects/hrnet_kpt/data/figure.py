@@ -136,7 +136,7 @@ def _skeleton(rng: np.random.Generator) -> tuple[dict[str, Array], Array, float]
     girth = rng.uniform(0.85, 1.35)
     trunk = _rotation(2, pose["lean_side"]) @ _rotation(0, pose["lean"])
     chest = trunk @ _rotation(1, pose["twist"])
-    joints = {"pelvis": np.zeros(3)}
+    joints: dict[str, Array] = {"pelvis": np.zeros(3)}
     joints["neck"] = trunk @ (0.0, -0.29 * build["trunk"], 0.0)
     head_axes = trunk @ _rotation(1, pose["look"]) @ _rotation(0, pose["nod"])
     radius = 0.085 * build["head"]
