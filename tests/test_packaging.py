@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -145,6 +146,8 @@ class Setup:
             capture_output=True,
             text=True,
             timeout=60,
+            # Where this process was started in the background, it ignores SIGINT, and a shell cannot trap that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def pip_calls(self):
