@@ -1,7 +1,6 @@
 """Training and evaluation on a few drawn people with a tiny model."""
 
 import json
-import logging
 import math
 import os
 import signal
@@ -16,9 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from hrnet_kpt.config import load_config
 from hrnet_kpt.engine import evaluate, train
 from hrnet_kpt.engine.hooks import Stopped
-from hrnet_kpt.engine.setup import choose_device
 from hrnet_kpt.engine.trainer import Trainer
-from hrnet_kpt.engine.training import scale_learning_rate
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
 
@@ -222,59 +219,6 @@ def test_loss_that_is_not_finite_ends_the_run(tiny, monkeypatch):
 
 def poison(model):
     model.roi_heads.box_predictor.cls_score.weight.data.fill_(float("nan"))
-
-
-@pytest.mark.parametrize(("reference", "rate"), [(0, 1e-3), (2, 1e-3), (16, 1.25e-4)])
-def test_learning_rate_scales_with_the_batch_if_asked(reference, rate, caplog):
-    cfg = load_config(
-        PAGE,
-        [
-            f"train.reference_batch_size={reference}",
-            "dataloader.train.total_batch_size=2",
-            "optimizer.lr=1e-3",
-        ],
-    )
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
-    logging.getLogger("hrnet_kpt").propagate = True
-    with caplog.at_level(logging.INFO, "hrnet_kpt"):
-        scale_learning_rate(optimizer, cfg)
-    assert optimizer.param_groups[0]["lr"] == pytest.approx(rate)
-    assert f"Learning rate {rate:g} for batches of 2 images" in caplog.text
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_cuda_falls_back_to_the_cpu_with_a_warning(caplog):
-    logging.getLogger("hrnet_kpt").propagate = True
-    cfg = load_config(PAGE, ["train.device=cuda"])
-    assert choose_device(cfg).type == "cpu"
-    assert "no GPU" in caplog.text
-
-
-def test_drawn_data_are_written_at_the_first_run_and_trained_on(tiny, tmp_path):
-    root = tmp_path / "new" / "synthetic_people"
-    cfg = load_config(
-        PAGE,
-        [*tiny, f"data.root={root}", "data.generate.num_train=4", "train.max_iter=1"],
-    )
-    train(cfg)
-    assert len(list((root / "train").glob("*.jpg"))) == 4
-    assert (root / "test.json").is_file()
-
-
-def test_frozen_norms_without_weights_are_refused_before_data_are_read(tiny, tmp_path):
-    root = tmp_path / "untouched"
-    cfg = load_config(
-        PAGE,
-        [
-            *tiny,
-            f"data.root={root}",
-            "model.backbone.bottom_up.norm=FrozenBN",
-            "train.max_iter=300",
-        ],
-    )
-    with pytest.raises(ValueError, match=r"FrozenBN.*backbone\.bottom_up\."):
-        train(cfg)
-    assert not root.exists()
 
 
 @pytest.mark.parametrize("name", ["coco", "horse10"])
