@@ -64,6 +64,7 @@ def test_last_of_two_overrides_wins():
         ("train.max_iter=1.5", ["train.max_iter", "int"]),
         ("train.max_iter=", ["train.max_iter"]),
         ("train.amp=true", ["train.amp", "sub-tree"]),
+        ("model.proposal_generator.pre_nms_topk=9", ["of type list", "9"]),
         ("optimizer.lr=0.01,0.02", ["optimizer.lr"]),
         ("train.init_checkpoint=/a/epoch=10.pth", ["quote"]),
         ("MODEL.WEIGTHS", ["key=value"]),

@@ -91,9 +91,34 @@ def test_json_without_one_schema_is_refused_by_path(content, word, tmp_path):
     assert str(path) in str(raised.value)
 
 
-def test_flip_pairs_follow_names(tmp_path):
-    path = write(tmp_path, keypoints=["tail", "Left ear", "Right ear", "paw_left"])
-    assert KeypointSchema.from_json(path).flip_pairs == (("Left ear", "Right ear"),)
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [
+        ("left_eye", "right_eye"),
+        ("Left eye", "Right eye"),
+        ("LEFT_EYE", "RIGHT_EYE"),
+        ("eye_left", "eye_right"),
+        ("EyeLeft", "EyeRight"),
+        ("front_left_paw", "front_right_paw"),
+        ("l_eye", "r_eye"),
+        ("L_Eye", "R_Eye"),
+        ("eye-l", "eye-r"),
+        ("eye.L", "eye.R"),
+        ("eyeL", "eyeR"),
+        ("LEye", "REye"),
+    ],
+)
+def test_flip_pairs_follow_names(left, right, tmp_path):
+    names = ["tail", right, "paw_left", left, "leg", "nail"]  # partners in any order; a paw alone
+    path = write(tmp_path, keypoints=names)
+    assert KeypointSchema.from_json(path).flip_pairs == ((left, right),)
+
+
+@pytest.mark.parametrize(
+    "names", [["heel", "heer"], ["lip", "rip"], ["cell", "celr"], ["Lip", "Rip"]]
+)
+def test_letters_within_a_word_are_no_sides(names, tmp_path):
+    assert KeypointSchema.from_json(write(tmp_path, keypoints=names)).flip_pairs == ()
 
 
 def test_registering_twice_gives_one_data_set_with_its_metadata(tmp_path):

@@ -84,8 +84,9 @@ def _keep_type(cfg: DictConfig, key: str, value: Any, text: str) -> Any:
     else:
         matches = isinstance(value, type(old))
     if not matches:
+        kind = "list" if isinstance(old, ListConfig) else type(old).__name__
         raise UserError(
-            f"override {text!r}: {key} is {old!r}, of type {type(old).__name__}, and cannot become {value!r}"
+            f"override {text!r}: {key} is {old!r}, of type {kind}, and cannot become {value!r}"
         )
     return value
 

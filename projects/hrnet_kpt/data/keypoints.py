@@ -116,15 +116,26 @@ class KeypointSchema:
 
 
 def left_right_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of names which differ in the word left or right alone, left one first, in any case."""
-    by_lower = {name.lower(): name for name in names}
+    """Pairs of names that differ in their side alone, left one first.
+
+    The side is the word left or right anywhere, or the letter l or r at either end, set off by a separator or by
+    its case: left_eye, EyeLeft, l_eye, eye-L, eyeL, LEye, and their right partners.
+    """
     pairs = []
     for name in names:
-        mirrored = re.sub("left", "right", name.lower(), count=1)
-        if mirrored != name.lower() and mirrored in by_lower:
-            pairs.append((name, by_lower[mirrored]))
+        candidates = [name.replace(left, right, 1) for left, right in SIDE_WORDS]
+        candidates += [pattern.sub(right, name) for pattern, right in SIDE_LETTERS]
+        partners = [other for other in candidates if other != name and other in names]
+        if partners:
+            pairs.append((name, partners[0]))
     return pairs
 
+
+SIDE_WORDS = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
+SIDE_LETTERS = (
+    (re.compile(r"^l(?=[_\-. ])|(?<=[_\-. ])l$"), "r"),
+    (re.compile(r"^L(?=[_\-. A-Z])|(?<=[_\-. a-z])L$"), "R"),
+)
 
 # https://cocodataset.org/#format-data; sigmas as in pycocotools.cocoeval.Params.
 COCO_PERSON = KeypointSchema(
