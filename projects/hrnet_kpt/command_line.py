@@ -31,6 +31,6 @@ def run_tool(work: Callable[[], None], debug: bool = False) -> int:
         print(f"error: {first}", *(f"  also: {line}" for line in others), sep="\n", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
-        print(f"stopped: {stopped}" if str(stopped) else "interrupted", file=sys.stderr)
+        print(str(stopped) or "interrupted", file=sys.stderr)
         return 128 + getattr(stopped, "signum", 2)
     return 0

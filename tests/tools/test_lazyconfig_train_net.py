@@ -112,6 +112,26 @@ def test_real_command_without_coco_prints_nothing_but_the_error(repository, tmp_
 
 
 @pytest.mark.slow
+def test_ctrl_c_in_a_terminal_leaves_a_checkpoint(repository, tiny, tmp_path):
+    """A terminal sends it to the data loader's workers too."""
+    command = [sys.executable, "-u", repository / "tools" / "lazyconfig_train_net.py"]
+    overrides = [*tiny, "train.max_iter=100000", "dataloader.train.num_workers=2"]
+    process = subprocess.Popen(
+        [*command, "--config-file", SYNTHETIC, *overrides],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if "iter: 5" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert re.fullmatch(r"stopped after iteration \d+; checkpoint in .*\n", errors)
+    assert output.count("finishing this iteration") == 1
+    assert list((tmp_path / "run").glob("model_*.pth"))
+
+
+@pytest.mark.slow
 def test_two_processes_train_and_evaluate_on_cpus(main, tiny, tmp_path):
     arguments = ["--num-gpus", "2", "model.backbone.bottom_up.norm=auto"]
     assert main(["--config-file", SYNTHETIC, *tiny, *arguments]) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from typing import Any
@@ -33,6 +34,7 @@ class CheckpointOnSignal(HookBase):
         self.previous: dict[int, Any] = {}
 
     def before_train(self) -> None:
+        self.process = os.getpid()
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM):
                 self.previous[signum] = signal.signal(signum, self._remember)
@@ -52,6 +54,8 @@ class CheckpointOnSignal(HookBase):
             signal.signal(signum, handler)
 
     def _remember(self, signum: int, frame: Any) -> None:
+        if os.getpid() != self.process:
+            return  # a data loader's worker, which inherits this: the iteration still needs its images
         if self.signum:
             raise KeyboardInterrupt
         self.signum = signum
