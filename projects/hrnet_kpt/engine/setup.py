@@ -39,10 +39,9 @@ def set_up_run(cfg: DictConfig) -> None:
     seed = cfg.train.seed if cfg.train.seed >= 0 else comm.shared_random_seed()
     seed_all_rng(seed + rank)
     logger.info(
-        "Python %s, torch %s, %s, %d CPU threads; process %d of %d; seed %d; output in %s",
+        "Python %s, torch %s, %d CPU threads; process %d of %d; seed %d; output in %s",
         platform.python_version(),
         torch.__version__,
-        cfg.train.device,
         torch.get_num_threads(),
         rank,
         comm.get_world_size(),

@@ -83,7 +83,7 @@ def refuse_identity_norms(model: nn.Module) -> None:
         raise UserError(
             f"{len(identity)} FrozenBN layers have no statistics: no weights were loaded for {prefix}* (first: "
             f"{identity[0]}); set train.init_checkpoint to HRNet weights, or train from scratch with "
-            "model.backbone.bottom_up.norm=BN"
+            "model.backbone.bottom_up.norm=BN and freeze_at=0"
         )
 
 
