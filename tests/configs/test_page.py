@@ -43,6 +43,11 @@ REASONS = {
     "train.seed": "a key that the baseline reads but does not list",
 }
 
+COMPUTED = (
+    *("pooler_scales", "num_keypoints", "sigmas", "flip_indices"),
+    "create_keypoint_hflip_indices",
+)
+
 
 def flatten(node, key=""):
     """Every leaf of a config by its dotted key, nodes that compute a list or a number computed."""
@@ -52,9 +57,7 @@ def flatten(node, key=""):
     if isinstance(node, DictConfig | dict):
         target = node.get("_target_")
         name = target if isinstance(target, str) else getattr(target, "__qualname__", "")
-        if name.split(".")[-1] in ("pooler_scales", "num_keypoints", "sigmas") or (
-            name == "create_keypoint_hflip_indices"
-        ):
+        if name in COMPUTED:
             yield key, plain(instantiate(node))
             return
         for child in node:

@@ -7,22 +7,21 @@ from torch import nn
 from hrnet_kpt.modeling import HRNet
 from hrnet_kpt.modeling.norm import get_norm
 
+IN_ONE_PROCESS = [
+    ("FrozenBN", FrozenBatchNorm2d),
+    ("BN", nn.BatchNorm2d),
+    ("SyncBN", nn.SyncBatchNorm),
+    ("auto", nn.BatchNorm2d),
+    ("GN", nn.GroupNorm),
+]
+
 
 def pretend_processes(monkeypatch, world_size, backend):
     monkeypatch.setattr(comm, "get_world_size", lambda: world_size)
     monkeypatch.setattr(torch.distributed, "get_backend", lambda: backend)
 
 
-@pytest.mark.parametrize(
-    "norm, expected",
-    [
-        ("FrozenBN", FrozenBatchNorm2d),
-        ("BN", nn.BatchNorm2d),
-        ("SyncBN", nn.SyncBatchNorm),
-        ("auto", nn.BatchNorm2d),
-        ("GN", nn.GroupNorm),
-    ],
-)
+@pytest.mark.parametrize("norm, expected", IN_ONE_PROCESS)
 def test_get_norm_builds_what_the_name_says_in_one_process(norm, expected):
     layer = get_norm(norm, 36)
     assert type(layer) is expected
@@ -78,16 +77,7 @@ def test_get_norm_groups_have_two_channels_at_least(channels):
     assert get_norm("GN", channels)(torch.ones(1, channels, 1, 1)).shape == (1, channels, 1, 1)
 
 
-@pytest.mark.parametrize(
-    "norm, expected",
-    [
-        ("FrozenBN", FrozenBatchNorm2d),
-        ("BN", nn.BatchNorm2d),
-        ("SyncBN", nn.SyncBatchNorm),
-        ("auto", nn.BatchNorm2d),
-        ("GN", nn.GroupNorm),
-    ],
-)
+@pytest.mark.parametrize("norm, expected", IN_ONE_PROCESS)
 def test_hrnet_has_one_kind_of_norm(norm, expected):
     with torch.device("meta"):
         model = HRNet(18, norm=norm)

@@ -6,11 +6,10 @@ from detectron2.data import (
     build_detection_train_loader,
     get_detection_dataset_dicts,
 )
-from detectron2.data.detection_utils import create_keypoint_hflip_indices
 from detectron2.evaluation import COCOEvaluator
 
 from hrnet_kpt.data.coco import register_coco_keypoints
-from hrnet_kpt.data.keypoints import sigmas
+from hrnet_kpt.data.keypoints import flip_indices, sigmas
 
 # These four paths are all that a new data set needs: names, flips, sigmas and counts follow from its json.
 data = dict(
@@ -48,9 +47,7 @@ dataloader = dict(
             ],
             image_format="${model.input_format}",
             use_keypoint=True,
-            keypoint_hflip_indices=L(create_keypoint_hflip_indices)(
-                dataset_names="${dataloader.train.dataset.names}"
-            ),
+            keypoint_hflip_indices=L(flip_indices)(keypoints="${data.keypoints}"),
         ),
         total_batch_size=16,
         num_workers=4,

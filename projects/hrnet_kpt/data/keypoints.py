@@ -57,10 +57,6 @@ class KeypointSchema:
             raise UserError(f"flip_pairs: a keypoint stands in two pairs: {self.flip_pairs}")
 
     @property
-    def num_keypoints(self) -> int:
-        return len(self.names)
-
-    @property
     def flip_indices(self) -> list[int]:
         """Position i of a mirrored instance holds the keypoint that stood at flip_indices[i]."""
         partner = {
@@ -115,6 +111,13 @@ class KeypointSchema:
         )
 
 
+SIDE_WORDS = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
+SIDE_LETTERS = (
+    (re.compile(r"^l(?=[_\-. ])|(?<=[_\-. ])l$"), "r"),
+    (re.compile(r"^L(?=[_\-. A-Z])|(?<=[_\-. a-z])L$"), "R"),
+)
+
+
 def left_right_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs of names that differ in their side alone, left one first.
 
@@ -130,12 +133,6 @@ def left_right_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
             pairs.append((name, partners[0]))
     return pairs
 
-
-SIDE_WORDS = (("left", "right"), ("Left", "Right"), ("LEFT", "RIGHT"))
-SIDE_LETTERS = (
-    (re.compile(r"^l(?=[_\-. ])|(?<=[_\-. ])l$"), "r"),
-    (re.compile(r"^L(?=[_\-. A-Z])|(?<=[_\-. a-z])L$"), "R"),
-)
 
 # https://cocodataset.org/#format-data; sigmas as in pycocotools.cocoeval.Params.
 COCO_PERSON = KeypointSchema(
@@ -194,6 +191,11 @@ COCO_PERSON = KeypointSchema(
 def num_keypoints(keypoints: KeypointSchema | str) -> int:
     """Length of the schema, for a config node; `auto` that nobody resolved counts as COCO's 17."""
     return len(_schema(keypoints).names)
+
+
+def flip_indices(keypoints: KeypointSchema | str) -> list[int]:
+    """The schema's flip_indices, for a config node; `auto` that nobody resolved has COCO's."""
+    return _schema(keypoints).flip_indices
 
 
 def sigmas(keypoints: KeypointSchema | str) -> list[float]:

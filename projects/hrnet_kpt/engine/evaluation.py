@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import instantiate
 from detectron2.evaluation import inference_on_dataset, print_csv_format
@@ -44,10 +43,9 @@ def evaluate(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
 
 def run_evaluation(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
     """Evaluate `model` as it is; see `evaluate`."""
-    with torch.no_grad():
-        results = inference_on_dataset(
-            model, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
-        )
+    results = inference_on_dataset(
+        model, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+    )
     if not results:
         return {}
     print_csv_format(results)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import instantiate
+from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from PIL import Image, ImageOps
 
@@ -35,13 +36,10 @@ def write_pictures(cfg: DictConfig) -> None:
 
 def draw_curves(metrics: Path, output: Path) -> None:
     """Plot losses, AP and learning rate over the iterations of a metrics.json."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-    figure, (losses, precision, rate) = pyplot.subplots(1, 3, figsize=(16, 4.2), dpi=110)
+    # Not by pyplot, whose backend belongs to the notebook that may have called.
+    figure = Figure(figsize=(16, 4.2), dpi=110)
+    losses, precision, rate = figure.subplots(1, 3)
     names = sorted({name for row in rows for name in row if name.startswith("loss_")})
     for name in ["total_loss", *names]:
         losses.plot(*_series(rows, name), label=name, linewidth=2 if name == "total_loss" else 1)
@@ -58,7 +56,6 @@ def draw_curves(metrics: Path, output: Path) -> None:
         axes.grid(alpha=0.3)
     figure.tight_layout()
     figure.savefig(output)
-    pyplot.close(figure)
 
 
 def draw_predictions(cfg: DictConfig, results: Path, output: Path) -> None:

@@ -105,6 +105,7 @@ def build_model(cfg: DictConfig, init_checkpoint: str) -> nn.Module:
 
     Raises UserError where the config describes no model that can run, or weights are missing.
     """
+    device = choose_device(cfg)
     try:
         model = instantiate(cfg.model)
         check_features(model)
@@ -115,4 +116,4 @@ def build_model(cfg: DictConfig, init_checkpoint: str) -> nn.Module:
     if init_checkpoint:
         load_weights(model, init_checkpoint)
     refuse_identity_norms(model)
-    return model.to(choose_device(cfg))
+    return model.to(device)

@@ -25,17 +25,17 @@ def load_weights(model: nn.Module, location: str) -> None:
     location: path or URL of a .pth file: HRNet-Image-Classification's (or open-mmlab's copy), or one that a
         run of this project wrote.
 
-    Raises UserError where the file is not there or not readable, a tensor is missing or of another shape, or
-    frozen batch norms are left without statistics.
+    Raises UserError where the file is not there or not readable, or a tensor is missing, of another shape, or
+    one that fits nothing.
     """
     state = _read(location)
     expected = model.state_dict()
     if any(key.startswith(TRUNK) for key in state):
         parts, ignored = "", 0
     else:
-        head = [key for key in state if key.split(".")[0] in CLASSIFIER]
-        state = {TRUNK + key: value for key, value in state.items() if key not in head}
-        parts, ignored = TRUNK, len(head)
+        trunk = {key: value for key, value in state.items() if key.split(".")[0] not in CLASSIFIER}
+        parts, ignored = TRUNK, len(state) - len(trunk)
+        state = {TRUNK + key: value for key, value in trunk.items()}
     # The counters matter only to BN with momentum=None, and FrozenBN has none.
     wanted = {
         key: value
