@@ -19,7 +19,7 @@ from detectron2.modeling.roi_heads import (
     StandardROIHeads,
 )
 
-from hrnet_kpt.data.keypoints import num_keypoints
+from hrnet_kpt.data.labels import num_classes, num_keypoints
 from hrnet_kpt.modeling import HRFPN, HRNet
 from hrnet_kpt.modeling.poolers import pooler_scales
 
@@ -63,7 +63,7 @@ model = L(GeneralizedRCNN)(
         nms_thresh=0.7,
     ),
     roi_heads=L(StandardROIHeads)(
-        num_classes=1,
+        num_classes=L(num_classes)(classes="${data.classes}"),
         batch_size_per_image=512,
         positive_fraction=0.25,
         proposal_matcher=L(Matcher)(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageDraw
 
 # The models are tiny: a second thread costs more than it gives, above all on a busy machine.
 torch.set_num_threads(1)
@@ -43,6 +46,67 @@ def drawn_people(tmp_path_factory):
     root = tmp_path_factory.mktemp("datasets") / "synthetic_people"
     write_synthetic_people(str(root), num_train=12, num_test=4, image_size=96)
     return root
+
+
+@pytest.fixture
+def write_set(tmp_path):
+    """Function that writes a data set of 6 images of 96 pixels; it returns the overrides that train on it.
+
+    classes: the keypoints' names of each category. An object is a rectangle with a dot for each keypoint.
+    """
+
+    def write(classes, root=tmp_path / "set"):
+        random = np.random.default_rng(0)
+        root.mkdir()
+        names = list(classes)
+        images, annotations = [], []
+        for number in range(6):
+            picture = Image.new("RGB", (96, 96), (90, 90, 90))
+            draw = ImageDraw.Draw(picture)
+            for index in range(2):
+                name = names[(number + index) % len(names)]
+                x, y = (int(value) for value in random.integers(2, 40, 2))
+                width, height = (int(value) for value in random.integers(30, 50, 2))
+                draw.rectangle((x, y, x + width, y + height), fill=(200, 40, 40 * index))
+                keypoints = []
+                for _ in classes[name]:
+                    px, py = (
+                        float(v) for v in random.uniform(0.1, 0.9, 2) * (width, height) + (x, y)
+                    )
+                    draw.point((px, py), fill=(255, 255, 255))
+                    keypoints += [px, py, int(random.integers(0, 3))]
+                entry = {"bbox": [x, y, width, height], "area": width * height, "iscrowd": 0}
+                if classes[name]:
+                    labelled = sum(v > 0 for v in keypoints[2::3])
+                    entry |= {"keypoints": keypoints, "num_keypoints": labelled}
+                ids = {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": names.index(name),
+                }
+                annotations.append({**ids, **entry})
+            picture.save(root / f"{number}.png")
+            images.append({"id": number, "file_name": f"{number}.png", "width": 96, "height": 96})
+        categories = [{"id": i, "name": n, "keypoints": classes[n]} for i, n in enumerate(names)]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (root / "annotations.json").write_text(json.dumps(content))
+        return four_paths(root)
+
+    return write
+
+
+def four_paths(root):
+    """The overrides that train and test on one annotations.json and its images."""
+    return [
+        f"data.{split}.{key}"
+        for split in ("train", "test")
+        for key in (f"annotations={root}/annotations.json", f"images={root}")
+    ]
+
+
+@pytest.fixture(scope="session")
+def paths_of():
+    return four_paths
 
 
 @pytest.fixture(scope="session")

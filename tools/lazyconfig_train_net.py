@@ -6,8 +6,6 @@ import sys
 
 EXAMPLES = """
 examples:
-  tools/lazyconfig_train_net.py --config-file configs/hrnet_w18_kpt.py
-  tools/lazyconfig_train_net.py --config-file configs/hrnet_w18_kpt.py --num-gpus 8
   tools/lazyconfig_train_net.py --config-file configs/hrnet_w18_kpt.py \\
       dataloader.train.total_batch_size=4 train.reference_batch_size=16 train.output_dir=output/w18
   tools/lazyconfig_train_net.py --config-file configs/hrnet_w18_kpt.py --eval-only \\
@@ -37,14 +35,15 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_intermixed_args(argv)
 
-    from hrnet_kpt.command_line import run_tool  # isort: skip  (first: it quiets the imports below)
+    from hrnet_kpt.command_line import SKIPPED_SOME, run_tool  # isort: skip  (first: it quiets imports)
     from detectron2.engine import launch
 
     from hrnet_kpt.config import load_config
     from hrnet_kpt.engine import evaluate, train
     from hrnet_kpt.engine.setup import set_up_logging
+    from hrnet_kpt.engine.skipped import skipped_file
 
-    def work() -> None:
+    def work() -> int:
         set_up_logging()
         cfg = load_config(args.config_file, args.overrides)
         function = evaluate if args.eval_only else train
@@ -52,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             *(function, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url),
             args=(cfg, args.resume),
         )
+        return SKIPPED_SOME if skipped_file(cfg).exists() else 0
 
     return run_tool(work, args.debug)
 

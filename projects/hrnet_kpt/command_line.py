@@ -16,14 +16,18 @@ for message in ("Creating a tensor from a list of numpy.ndarrays", "torch.meshgr
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 
-def run_tool(work: Callable[[], None], debug: bool = False) -> int:
+SKIPPED_SOME = 3
+
+
+def run_tool(work: Callable[[], int | None], debug: bool = False) -> int:
     """Run `work` and return the exit status: 0 done, 2 the user's input is wrong, 130 or 143 stopped by a signal.
 
+    `work` may return another one: SKIPPED_SOME where it finished, but left out some of its inputs.
     A UserError becomes `error: ...` on standard error, its further lines `also: ...`; with `debug` it is raised.
     Anything else passes through, with its traceback.
     """
     try:
-        work()
+        return work() or 0
     except UserError as error:
         if debug:
             raise
@@ -33,4 +37,3 @@ def run_tool(work: Callable[[], None], debug: bool = False) -> int:
     except KeyboardInterrupt as stopped:
         print(str(stopped) or "interrupted", file=sys.stderr)
         return 128 + getattr(stopped, "signum", 2)
-    return 0

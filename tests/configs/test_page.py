@@ -23,14 +23,20 @@ REASONS = {
     "model.input_format": "HRNets are trained on RGB",
     "dataloader.train.mapper.image_format": "follows input_format",
     "dataloader.test.mapper.image_format": "follows input_format",
-    "dataloader.train.mapper.use_instance_mask": "False is what the mapper does by default",
-    "dataloader.train.dataset.names": "registered from the four paths of `data`",
-    "dataloader.test.dataset.names": "registered from the four paths of `data`",
-    "dataloader.evaluator.dataset_name": "registered from the four paths of `data`",
-    "dataloader.evaluator.output_dir": "the baseline writes no results file",
-    "dataloader.evaluator.tasks": "keypoint AP is reported even where nobody is found",
-    "dataloader.evaluator.use_fast_impl": "numbers are pycocotools' own",
-    "dataloader.evaluator.kpt_oks_sigmas": "follow the data set; for COCO they are pycocotools' own",
+    "dataloader.train.mapper.use_instance_mask": "the mapper has boxes and keypoints alone",
+    "dataloader.train.mapper.use_keypoint": "the mapper has boxes and keypoints alone",
+    "dataloader.train._target_": "the same batches for a seed with any number of workers, bad images skipped",
+    "dataloader.test._target_": "bad images skipped",
+    "dataloader.train.mapper._target_": "16-bit images, keypoints in the schema's places, any mirroring",
+    "dataloader.test.mapper._target_": "16-bit images, images annotated as they are stored",
+    "dataloader.train.dataset.": "read from the four paths of `data`, several classes included",
+    "dataloader.test.dataset.": "read from the four paths of `data`, several classes included",
+    "dataloader.train.seed": "the run's seed",
+    "dataloader.train.on_bad_image": "what becomes of images that cannot be used",
+    "dataloader.train.max_bad_images": "what becomes of images that cannot be used",
+    "dataloader.test.on_bad_image": "what becomes of images that cannot be used",
+    "dataloader.test.max_bad_images": "what becomes of images that cannot be used",
+    "dataloader.evaluator.": "pycocotools' own numbers for any keypoints and classes, and a results file",
     "lr_multiplier._target_": "warm-up in iterations",
     "lr_multiplier.warmup_length": "warm-up in iterations",
     "lr_multiplier.warmup_method": "warm-up in iterations",
@@ -44,7 +50,7 @@ REASONS = {
 }
 
 COMPUTED = (
-    *("pooler_scales", "num_keypoints", "sigmas", "flip_indices"),
+    *("pooler_scales", "num_keypoints", "num_classes", "flip_indices"),
     "create_keypoint_hflip_indices",
 )
 

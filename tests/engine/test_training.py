@@ -221,18 +221,6 @@ def poison(model):
     model.roi_heads.box_predictor.cls_score.weight.data.fill_(float("nan"))
 
 
-@pytest.mark.parametrize("name", ["coco", "horse10"])
-def test_other_data_sets_train_with_the_four_paths_changed(name, tiny, photographs):
-    folder = photographs / name
-    paths = [
-        f"data.{split}.{key}"
-        for split in ("train", "test")
-        for key in (f"annotations={folder}/annotations.json", f"images={folder}")
-    ]
-    results = train(load_config(PAGE, [*tiny, *paths, "train.max_iter=2"]))
-    assert set(results) == {"bbox", "keypoints"}
-
-
 @pytest.mark.slow
 def test_300_iterations_from_scratch_at_the_default_rate_stay_finite(tiny):
     """The page's optimizer and schedule, the rate scaled to the batch."""

@@ -1,17 +1,13 @@
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
-from detectron2.data import (
-    DatasetMapper,
-    build_detection_test_loader,
-    build_detection_train_loader,
-    get_detection_dataset_dicts,
-)
-from detectron2.evaluation import COCOEvaluator
 
-from hrnet_kpt.data.coco import register_coco_keypoints
-from hrnet_kpt.data.keypoints import flip_indices, sigmas
+from hrnet_kpt.data.coco import load_keypoint_dataset
+from hrnet_kpt.data.labels import flip_indices
+from hrnet_kpt.data.loaders import build_test_loader, build_train_loader
+from hrnet_kpt.data.mapper import KeypointMapper
+from hrnet_kpt.engine.evaluator import KeypointEvaluator
 
-# These four paths are all that a new data set needs: names, flips, sigmas and counts follow from its json.
+# The four paths are all that a new data set needs: what `auto` stands for is read from the json's categories.
 data = dict(
     root="${oc.env:DETECTRON2_DATASETS,datasets}/coco",
     train=dict(
@@ -22,20 +18,23 @@ data = dict(
         annotations="${data.root}/annotations/person_keypoints_val2017.json",
         images="${data.root}/val2017",
     ),
-    keypoints="auto",
+    keypoints="auto",  # or an L(KeypointSchema)(names, flip_pairs, skeleton, sigmas)
+    classes="auto",  # or a mapping: the names of the classes, each with a list of its keypoints' names
+    share_keypoints=True,  # a keypoint that two classes name alike is one; False: each class has its own
+    on_bad_image="fail",  # or "skip": go on without images that cannot be used
+    max_bad_images=100,  # how many files may be skipped before the run fails after all
 )
 
 dataloader = dict(
-    train=L(build_detection_train_loader)(
-        dataset=L(get_detection_dataset_dicts)(
-            names=L(register_coco_keypoints)(
-                annotations="${data.train.annotations}",
-                images="${data.train.images}",
-                keypoints="${data.keypoints}",
-            ),
-            min_keypoints=1,
+    train=L(build_train_loader)(
+        dataset=L(load_keypoint_dataset)(
+            annotations="${data.train.annotations}",
+            images="${data.train.images}",
+            keypoints="${data.keypoints}",
+            classes="${data.classes}",
+            filter_empty=True,
         ),
-        mapper=L(DatasetMapper)(
+        mapper=L(KeypointMapper)(
             is_train=True,
             augmentations=[
                 L(T.ResizeShortestEdge)(
@@ -46,33 +45,34 @@ dataloader = dict(
                 L(T.RandomFlip)(horizontal=True),
             ],
             image_format="${model.input_format}",
-            use_keypoint=True,
             keypoint_hflip_indices=L(flip_indices)(keypoints="${data.keypoints}"),
         ),
         total_batch_size=16,
         num_workers=4,
+        seed="${train.seed}",
+        on_bad_image="${data.on_bad_image}",
+        max_bad_images="${data.max_bad_images}",
     ),
-    test=L(build_detection_test_loader)(
-        dataset=L(get_detection_dataset_dicts)(
-            names=L(register_coco_keypoints)(
-                annotations="${data.test.annotations}",
-                images="${data.test.images}",
-                keypoints="${data.keypoints}",
-            ),
-            filter_empty=False,
+    test=L(build_test_loader)(
+        dataset=L(load_keypoint_dataset)(
+            annotations="${data.test.annotations}",
+            images="${data.test.images}",
+            keypoints="${data.keypoints}",
+            classes="${data.classes}",
         ),
-        mapper=L(DatasetMapper)(
+        mapper=L(KeypointMapper)(
             is_train=False,
             augmentations=[L(T.ResizeShortestEdge)(short_edge_length=800, max_size=1333)],
             image_format="${model.input_format}",
         ),
         num_workers=4,
+        on_bad_image="${data.on_bad_image}",
+        max_bad_images="${data.max_bad_images}",
     ),
-    evaluator=L(COCOEvaluator)(
-        dataset_name="${dataloader.test.dataset.names}",
-        output_dir="${train.output_dir}/inference",  # detectron2's lazy configs write no results file
-        tasks=["bbox", "keypoints"],  # both, even where the model finds nobody
-        use_fast_impl=False,  # the numbers of pycocotools itself
-        kpt_oks_sigmas=L(sigmas)(keypoints="${data.keypoints}"),
+    evaluator=L(KeypointEvaluator)(
+        annotations="${data.test.annotations}",
+        keypoints="${data.keypoints}",
+        classes="${data.classes}",
+        output_dir="${train.output_dir}/inference",
     ),
 )

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import builtins
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from detectron2.config import LazyCall, LazyConfig
+from detectron2.config import LazyConfig
 from omegaconf import DictConfig, OmegaConf
 
-from ..data.keypoints import COCO_PERSON, KeypointSchema
 from ..errors import UserError
 from .overrides import apply_overrides
-
-logger = logging.getLogger(__name__)
+from .settling import settle_labels
 
 
 def load_config(name: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
@@ -25,22 +22,16 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
         installed package's. Python (detectron2's LazyConfig) or yaml, which is read as plain data.
     overrides: "key=value" replaces, "+key=value" adds. The last one wins.
 
-    `data.keypoints=auto` becomes the schema of `data.test.annotations`, else of `data.train.annotations`,
-    else COCO's 17, with a warning.
+    `auto` in data.keypoints and data.classes becomes what the categories of `data.test.annotations` have, else those
+    of `data.train.annotations`, else COCO's person with 17 keypoints, with a warning.
 
     Raises UserError, a ValueError with a one-line message, for whatever is wrong with any of these.
     """
     path = find_config(name)
     cfg = _load_yaml(path) if path.suffix in (".yaml", ".yml") else _load_python(path)
     apply_overrides(cfg, overrides)
-    if OmegaConf.select(cfg, "data.keypoints") == "auto":
-        schema = _read_schema(cfg)
-        cfg.data.keypoints = LazyCall(KeypointSchema)(
-            names=list(schema.names),
-            flip_pairs=[list(pair) for pair in schema.flip_pairs],
-            skeleton=[list(pair) for pair in schema.skeleton],
-            sigmas=list(schema.sigmas),
-        )
+    if "keypoints" in cfg.get("data", {}):
+        settle_labels(cfg)
     return cfg
 
 
@@ -56,14 +47,6 @@ def find_config(name: str | Path) -> Path:
     raise UserError(
         f"config file {str(name)!r} is neither a path that exists nor one of {', '.join(shipped)}"
     )
-
-
-def is_generated(cfg: DictConfig, annotations: str) -> bool:
-    """Whether `data.generate` of the config makes this annotation file."""
-    if "generate" not in cfg.data:
-        return False
-    root = Path(cfg.data.generate.root).resolve()
-    return root in Path(annotations).resolve().parents
 
 
 def _load_python(path: Path) -> DictConfig:
@@ -86,18 +69,6 @@ def _load_yaml(path: Path) -> DictConfig:
     if not isinstance(content, dict):
         raise UserError(f"config file {path} holds no config: its top level must be a mapping")
     return OmegaConf.create(content, flags={"allow_objects": True})
-
-
-def _read_schema(cfg: DictConfig) -> KeypointSchema:
-    paths = [cfg.data[split].annotations for split in ("test", "train")]
-    for path in paths:
-        if Path(path).is_file():
-            return KeypointSchema.from_json(path)
-    if not is_generated(cfg, paths[0]):
-        logger.warning(
-            "data.keypoints=auto: neither %s nor %s exists; COCO's 17 keypoints are taken", *paths
-        )
-    return COCO_PERSON
 
 
 def _one_line(error: Exception) -> str:

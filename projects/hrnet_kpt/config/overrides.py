@@ -77,7 +77,10 @@ def _keep_type(cfg: DictConfig, key: str, value: Any, text: str) -> Any:
     elif isinstance(old, float) and isinstance(value, int):
         matches, value = True, float(value)
     elif isinstance(old, str):
-        matches = isinstance(value, str | int | float)
+        # What is found by itself may be told as well, and that can be a mapping.
+        matches = isinstance(value, str | int | float) or (
+            old == "auto" and isinstance(value, dict)
+        )
         value = text.split("=", 1)[1] if isinstance(value, int | float) else value
     elif isinstance(old, ListConfig):
         matches = isinstance(value, list)

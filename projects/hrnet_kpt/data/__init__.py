@@ -1,5 +1,6 @@
-"""Data sets: the keypoint schema, COCO-format json, drawn people."""
+"""Data sets: the keypoint schema, COCO-format json, loading and augmentation, drawn people, pictures."""
 
-from .keypoints import COCO_PERSON, KeypointSchema
+from .coco_person import COCO_PERSON
+from .keypoints import KeypointSchema
 
 __all__ = ["COCO_PERSON", "KeypointSchema"]

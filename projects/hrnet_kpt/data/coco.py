@@ -1,36 +1,148 @@
-"""COCO-format keypoint data sets in detectron2's catalogs."""
+"""COCO-format keypoint data sets: https://cocodataset.org/#format-data."""
 
 from __future__ import annotations
 
-import functools
-import hashlib
+import json
+import logging
+import os
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets import load_coco_json
+import numpy as np
+from detectron2.structures import BoxMode
 
+from ..errors import UserError
 from .keypoints import KeypointSchema
+from .labels import Classes, given_classes, given_schema, keypoint_slots
+
+logger = logging.getLogger(__name__)
 
 
-def register_coco_keypoints(
-    annotations: str, images: str, keypoints: KeypointSchema | str = "auto"
-) -> str:
-    """Make a COCO-format json and its image folder known to detectron2; return the name to ask for.
+# What every entry of these lists needs.
+REQUIRED = {
+    "images": ("id", "file_name"),
+    "categories": ("id", "name"),
+    "annotations": ("id", "image_id", "category_id", "bbox"),
+}
 
-    The same arguments give the same name, any number of times. `auto` reads the schema from the json.
-    Nothing else is read before the data set is asked for.
+
+def read_coco(annotations: str | Path) -> dict[str, Any]:
+    """Read a COCO-format json; a file to predict for may lack `annotations`.
+
+    Raises UserError where it cannot be read, an entry lacks what REQUIRED lists, or an annotation has a category that
+    is not there.
     """
-    schema = KeypointSchema.from_json(annotations) if isinstance(keypoints, str) else keypoints
-    digest = hashlib.sha256(repr((annotations, images, schema)).encode()).hexdigest()[:8]
-    name = f"coco_{Path(annotations).stem}_{digest}"
-    if name not in DatasetCatalog:
-        DatasetCatalog.register(name, functools.partial(load_coco_json, annotations, images, name))
-        MetadataCatalog.get(name).set(
-            json_file=annotations,
-            image_root=images,
-            evaluator_type="coco",
-            keypoint_names=list(schema.names),
-            keypoint_flip_map=list(schema.flip_pairs),
-            keypoint_connection_rules=[(a, b, (255, 140, 0)) for a, b in schema.skeleton],
+    try:
+        content = json.loads(Path(annotations).read_bytes())
+        for name, keys in REQUIRED.items():
+            for entry in content.get(name, ()) if name == "annotations" else content[name]:
+                for key in keys:
+                    entry[key]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{annotations}: not a readable COCO-format json with images and categories ({error!r})"
+        ) from error
+    known = {category["id"] for category in content["categories"]}
+    for annotation in content.get("annotations", ()):
+        if annotation["category_id"] not in known:
+            raise UserError(
+                f"{annotations}: annotation {annotation['id']} has category_id "
+                f"{annotation['category_id']}, which is not one of its categories"
+            )
+    return content
+
+
+def load_keypoint_dataset(
+    annotations: str,
+    images: str,
+    keypoints: KeypointSchema | str = "auto",
+    classes: Classes | str = "auto",
+    filter_empty: bool = False,
+) -> list[dict[str, Any]]:
+    """A COCO-format json as a list of detectron2's dataset dicts, one for each image, by ascending image id.
+
+    Every instance has the keypoints of the whole schema, those that its class does not have, or that it does
+    not label, as 0, 0, 0. `category_id` counts the classes from 0. Coordinates are pixels, in which
+    the centre of the first pixel is at 0.5.
+
+    filter_empty: leave out images in which there is nothing to learn, as detectron2 does for its keypoint
+        baseline: those where no instance has a labelled keypoint or is of a class without keypoints.
+
+    Raises UserError where the json contradicts the schema or the classes.
+    """
+    schema, classes = given_schema(keypoints), given_classes(classes)
+    content = read_coco(annotations)
+    class_index = {name: index for index, name in enumerate(classes)}
+    categories = {
+        category["id"]: (
+            keypoint_slots(category, schema, classes, str(annotations)),
+            class_index[category["name"]],
         )
-    return name
+        for category in content["categories"]
+    }
+    by_image: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
+    counts: Counter[int] = Counter()
+    for annotation in content.get("annotations", ()):
+        if annotation["image_id"] not in by_image:
+            continue  # of an image that the file does not list
+        slots, index = categories[annotation["category_id"]]
+        instance = {
+            "bbox": annotation["bbox"],
+            "bbox_mode": BoxMode.XYWH_ABS,
+            "category_id": index,
+            "iscrowd": annotation.get("iscrowd", 0),
+            "keypoints": _in_schema(annotation, slots, len(schema.names), str(annotations)),
+        }
+        by_image[annotation["image_id"]].append(instance)
+        counts[index] += 1
+    boxes_alone = {class_index[name] for name, names in classes.items() if not names}
+    records = []
+    for image in sorted(content["images"], key=lambda image: image["id"]):
+        instances = by_image[image["id"]]
+        if filter_empty and not any(_teaches(instance, boxes_alone) for instance in instances):
+            continue
+        record = {
+            "file_name": os.path.join(images, image["file_name"]),
+            "image_id": image["id"],
+            "annotations": instances,
+        }
+        if "width" in image and "height" in image:
+            record.update(width=image["width"], height=image["height"])
+        records.append(record)
+    logger.info(
+        "%s: %d images (%d left out: nothing to learn in them), instances: %s",
+        *(annotations, len(records), len(by_image) - len(records)),
+        ", ".join(f"{name} {counts[index]}" for name, index in class_index.items()),
+    )
+    if not records:
+        raise UserError(
+            f"{annotations}: no image has an object to learn from: label keypoints (v > 0)"
+        )
+    return records
+
+
+def _in_schema(
+    annotation: dict[str, Any], slots: np.ndarray, num_keypoints: int, where: str
+) -> list[float]:
+    """An annotation's keypoints (x, y, v in turn) in the places where the schema has them."""
+    listed = annotation.get("keypoints")
+    placed = [0.0] * (3 * num_keypoints)
+    if not listed:
+        return placed
+    if len(listed) != 3 * len(slots):
+        raise UserError(
+            f"{where}: annotation {annotation['id']} has {len(listed)} numbers in `keypoints`, but "
+            f"its category has {len(slots)} keypoints of 3 numbers"
+        )
+    for slot, x, y, v in zip(slots, listed[::3], listed[1::3], listed[2::3], strict=True):
+        if v > 0:
+            # COCO's keypoints are pixel indices: half a pixel less than continuous coordinates.
+            placed[3 * slot : 3 * slot + 3] = x + 0.5, y + 0.5, v
+    return placed
+
+
+def _teaches(instance: dict[str, Any], boxes_alone: set[int]) -> bool:
+    if instance["iscrowd"]:
+        return False
+    return instance["category_id"] in boxes_alone or any(instance["keypoints"][2::3])

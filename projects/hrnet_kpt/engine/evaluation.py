@@ -13,6 +13,7 @@ from torch import nn
 
 from ..errors import UserError
 from .setup import build_model, check_data_files, generate_data, set_up_run
+from .skipped import report_skipped, skipped_file
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ def evaluate(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
         )
     check_data_files(cfg, "test")
     set_up_run(cfg)
+    skipped_file(cfg).unlink(missing_ok=True)
     model = build_model(cfg, checkpoint)
     generate_data(cfg, "test")
     return run_evaluation(cfg, model)
@@ -43,14 +45,11 @@ def evaluate(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
 
 def run_evaluation(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
     """Evaluate `model` as it is; see `evaluate`."""
-    results = inference_on_dataset(
-        model, instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+    loader = instantiate(cfg.dataloader.test)
+    results: dict[str, Any] = inference_on_dataset(
+        model, loader, instantiate(cfg.dataloader.evaluator)
     )
-    if not results:
-        return {}
-    print_csv_format(results)
-    for task, name in (("bbox", "boxes"), ("keypoints", "keypoints")):
-        if task in results:
-            scores = ", ".join(f"{key} {results[task][key]:.1f}" for key in ("AP", "AP50", "AP75"))
-            logger.info("%s, percent: %s", name, scores)
+    report_skipped(cfg, loader)
+    if results:
+        print_csv_format(results)
     return results

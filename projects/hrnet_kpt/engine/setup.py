@@ -14,7 +14,7 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from torch import nn
 
-from ..config.loading import is_generated
+from ..config.settling import is_generated
 from ..errors import UserError
 from ..modeling.wiring import check_features
 from ..weights import load_weights, refuse_identity_norms
@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 LOGGERS = ("fvcore", "detectron2", "hrnet_kpt")
 
 
-def set_up_run(cfg: DictConfig) -> None:
-    """Make the output folder, log to its log.txt, and seed every random generator."""
+def set_up_run(cfg: DictConfig) -> int:
+    """Make the output folder, log to its log.txt, and seed every random generator; return the seed of the run."""
     output_dir = cfg.train.output_dir
     rank = comm.get_rank()
     if rank == 0:
@@ -48,6 +48,7 @@ def set_up_run(cfg: DictConfig) -> None:
         seed,
         output_dir,
     )
+    return seed
 
 
 def set_up_logging(output_dir: str | None = None) -> None:

@@ -20,6 +20,7 @@ from .evaluation import run_evaluation
 from .hooks import CheckpointOnSignal
 from .pictures import write_pictures
 from .setup import build_model, check_data_files, generate_data, set_up_run
+from .skipped import report_skipped, skipped_file
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -35,8 +36,10 @@ def train(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
     any data are read; FloatingPointError when a loss becomes Inf or NaN; Stopped after a signal.
     """
     check_data_files(cfg, "train", "test")
-    set_up_run(cfg)
+    seed = set_up_run(cfg)
     if comm.is_main_process():
+        if not resume:
+            skipped_file(cfg).unlink(missing_ok=True)
         save_config(cfg, Path(cfg.train.output_dir) / "config.yaml")
     last = DetectionCheckpointer(torch.nn.Module(), cfg.train.output_dir)
     resume = resume and last.has_checkpoint()
@@ -47,6 +50,7 @@ def train(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
 
     cfg = cfg.copy()  # the optimizer's node takes the model, which nobody wants to save
     cfg.optimizer.params.model = model
+    cfg.train.seed = seed  # the data loader's too, if it was drawn
     optimizer = instantiate(cfg.optimizer)
     scale_learning_rate(optimizer, cfg)
     generate_data(cfg, "train", "test")
@@ -87,6 +91,7 @@ def train(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
         start_iter = trainer.iter + 1
         logger.info("Resuming at iteration %d of %d", start_iter, cfg.train.max_iter)
     trainer.train(start_iter, cfg.train.max_iter)
+    report_skipped(cfg, train_loader)
     if comm.is_main_process():
         write_pictures(cfg)
     return results

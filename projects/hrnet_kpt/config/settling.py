@@ -1,0 +1,99 @@
+"""What `auto` in data.keypoints and data.classes stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import LazyCall, instantiate
+from omegaconf import DictConfig
+
+from ..data.coco import read_coco
+from ..data.coco_person import COCO_PERSON
+from ..data.keypoints import KeypointSchema
+from ..data.labels import Classes, name_classes, read_labels
+from ..errors import UserError
+
+logger = logging.getLogger(__name__)
+
+FIELDS = tuple(field.name for field in dataclasses.fields(KeypointSchema))
+
+
+def settle_labels(cfg: DictConfig) -> None:
+    """Replace, in place, `auto` in data.keypoints and data.classes by what the data have.
+
+    A mapping in data.keypoints gives some fields of a KeypointSchema; the others are read or, where it gives the names,
+    follow from them.
+
+    Raises UserError for anything else, and where the two contradict each other or the data.
+    """
+    for key in ("keypoints", "classes"):
+        if not isinstance(cfg.data[key], DictConfig) and cfg.data[key] != "auto":
+            raise UserError(f"data.{key}={cfg.data[key]!r}: write auto or a mapping")
+    settled = isinstance(cfg.data.keypoints, DictConfig) and "_target_" in cfg.data.keypoints
+    if settled and cfg.data.classes != "auto":
+        content = None
+    else:
+        path = annotations_that_exist(cfg)
+        content = read_coco(path) if path else None
+    if not settled:
+        fields = {} if cfg.data.keypoints == "auto" else dict(cfg.data.keypoints)
+        schema = _complete(cfg, fields, content)
+        cfg.data.keypoints = LazyCall(KeypointSchema)(
+            names=list(schema.names),
+            flip_pairs=[list(pair) for pair in schema.flip_pairs],
+            skeleton=[list(pair) for pair in schema.skeleton],
+            sigmas=list(schema.sigmas),
+        )
+    schema = instantiate(cfg.data.keypoints)
+    if cfg.data.classes == "auto":
+        classes: Classes = {"person": schema.names}
+        if content:
+            classes = name_classes(content, path, schema)
+        cfg.data.classes = {name: list(names) for name, names in classes.items()}
+    for name, names in cfg.data.classes.items():
+        unknown = [keypoint for keypoint in names if keypoint not in schema.names]
+        if unknown:
+            raise UserError(
+                f"data.classes: {name} has the keypoints {', '.join(unknown)}, which are not in "
+                "data.keypoints.names"
+            )
+
+
+def is_generated(cfg: DictConfig, annotations: str) -> bool:
+    """Whether `data.generate` of the config makes this annotation file."""
+    if "generate" not in cfg.data:
+        return False
+    root = Path(cfg.data.generate.root).resolve()
+    return root in Path(annotations).resolve().parents
+
+
+def annotations_that_exist(cfg: DictConfig) -> str:
+    """The path of the test annotations, else of those for training, else ""."""
+    paths = [cfg.data[split].annotations for split in ("test", "train")]
+    return next((path for path in paths if Path(path).is_file()), "")
+
+
+def _complete(
+    cfg: DictConfig, fields: dict[Any, Any], content: dict[str, Any] | None
+) -> KeypointSchema:
+    """The schema with these fields, the others read from the data or, with names given, from the names."""
+    unknown = sorted(set(fields) - set(FIELDS))
+    if unknown:
+        raise UserError(f"data.keypoints has {', '.join(FIELDS)}, but no {', '.join(unknown)}")
+    if "names" in fields:
+        category = {"id": 1, "name": "the data", "keypoints": fields["names"]}
+        category["sigmas"] = fields.get("sigmas")
+        schema, _ = read_labels({"categories": [category]}, "data.keypoints")
+    elif content:
+        schema, _ = read_labels(content, annotations_that_exist(cfg), cfg.data.share_keypoints)
+    else:
+        schema = COCO_PERSON
+        if not is_generated(cfg, cfg.data.test.annotations):
+            logger.warning(
+                "data.keypoints=auto: neither %s nor %s exists; COCO's 17 keypoints are taken",
+                *(cfg.data[split].annotations for split in ("test", "train")),
+            )
+    return dataclasses.replace(schema, **fields)

@@ -1,0 +1,207 @@
+"""What a data set labels: the classes of its objects, and which keypoints each of them has."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from .coco_person import COCO_PERSON
+from .keypoints import DEFAULT_SIGMA, KeypointSchema
+from .sides import left_right_pairs
+
+logger = logging.getLogger(__name__)
+
+# Classes by name, in the order of the model's outputs; each with its keypoints by name, none for boxes alone.
+Classes = Mapping[str, Sequence[str]]
+
+COCO_CLASSES: Classes = {"person": COCO_PERSON.names}
+
+
+def read_labels(
+    content: Mapping[str, Any], where: str, share_keypoints: bool = True
+) -> tuple[KeypointSchema, dict[str, list[str]]]:
+    """The keypoints and the classes of the `categories` of a COCO-format json.
+
+    content, where: the json and its path, for messages.
+    share_keypoints: keypoints of the same name in two categories are one and the same keypoint; else every category
+        has its own, named "category/keypoint", if more than one category has keypoints.
+
+    Returns the schema of all keypoints together, and the keypoints of each category by their names in it. Flip pairs
+    follow from names that differ in left/right alone. Sigmas are the category's `sigmas`, else COCO's where a name is
+    one of COCO's, else DEFAULT_SIGMA, with a warning. Bones of a skeleton that name joints which do not
+    exist are left out with a warning.
+
+    Raises UserError where no category has keypoints, or the categories contradict each other.
+    """
+    categories = sorted(content["categories"], key=lambda category: category["id"])
+    prefix = not share_keypoints and sum(bool(own_names(c)) for c in categories) > 1
+    classes: dict[str, list[str]] = {}
+    sigmas: dict[str, float] = {}
+    flip_pairs: dict[str, str] = {}
+    skeleton: dict[tuple[str, str], None] = {}
+    for category in categories:
+        if category["name"] in classes:
+            raise UserError(f"{where}: two categories have the name {category['name']!r}")
+        own = own_names(category)
+        if len(set(own)) < len(own):
+            raise UserError(f"{where}: two keypoints of {category['name']!r} have the same name")
+        names = [f"{category['name']}/{name}" for name in own] if prefix else own
+        classes[category["name"]] = names
+        full = dict(zip(own, names, strict=True))
+        flip_pairs.update((full[left], full[right]) for left, right in left_right_pairs(own))
+        skeleton.update(((names[a], names[b]), None) for a, b in _bones(category, own, where))
+        for name, sigma in _sigmas(category, own, where).items():
+            sigmas.setdefault(full[name], sigma)
+    if not sigmas:
+        raise UserError(f"{where}: no category has a list of `keypoints`: add their names")
+    schema = KeypointSchema(
+        names=list(sigmas),
+        flip_pairs=list(flip_pairs.items()),
+        skeleton=list(skeleton),
+        sigmas=list(sigmas.values()),
+    )
+    return schema, classes
+
+
+def name_classes(
+    content: Mapping[str, Any], where: str, keypoints: KeypointSchema
+) -> dict[str, list[str]]:
+    """The classes of a json by the names of a given schema, which may differ from the json's.
+
+    A category has those keypoints of the schema that it lists; or all of them, in the schema's order, if it lists as
+    many by other names, or is the only category and lists none.
+
+    Raises UserError where neither holds.
+    """
+    categories = sorted(content["categories"], key=lambda category: category["id"])
+    classes: dict[str, list[str]] = {}
+    for category in categories:
+        own, name = own_names(category), category["name"]
+        full = [
+            keypoint if keypoint in keypoints.names else f"{name}/{keypoint}" for keypoint in own
+        ]
+        if not set(full) <= set(keypoints.names) or (not own and len(categories) == 1):
+            if own and len(own) != len(keypoints.names):
+                raise UserError(
+                    f"{where}: category {name!r} has {len(own)} keypoints, data.keypoints "
+                    f"{len(keypoints.names)} with other names: name them alike, or set data.classes"
+                )
+            full = list(keypoints.names)
+        classes[name] = full
+    return classes
+
+
+def own_names(category: Mapping[str, Any]) -> list[str]:
+    """The names of a category's keypoints in its json, in the order of its annotations."""
+    return [str(name) for name in category.get("keypoints") or ()]
+
+
+def keypoint_slots(
+    category: Mapping[str, Any], keypoints: KeypointSchema, classes: Classes, where: str
+) -> np.ndarray:
+    """Where the schema has each keypoint of a json's category: indices, in the order of its annotations.
+
+    Keypoints are found by name. A category that has as many keypoints as the class, by other names or by none, is
+    taken to list them in the class's order.
+
+    Raises UserError where neither holds, or the class is unknown.
+    """
+    name = category["name"]
+    if name not in classes:
+        raise UserError(
+            f"{where}: category {name!r} is none of the classes {', '.join(classes)}: "
+            "set data.classes, or rename it"
+        )
+    own, expected = own_names(category), list(classes[name])
+    known = {full: full for full in expected}
+    known |= {full.removeprefix(f"{name}/"): full for full in expected}
+    if all(keypoint in known for keypoint in own):
+        found = [known[keypoint] for keypoint in own] or expected
+    elif len(own) == len(expected):
+        logger.warning(
+            "%s: category %s calls its keypoints %s; they are taken as %s, in this order",
+            *(where, name, ", ".join(own), ", ".join(expected)),
+        )
+        found = expected
+    else:
+        raise UserError(
+            f"{where}: category {name!r} has the keypoints {', '.join(own)}, but the class has "
+            f"{', '.join(expected) or 'none'}: set data.keypoints and data.classes, or mend the json"
+        )
+    return np.array([keypoints.names.index(full) for full in found], dtype=np.int64)
+
+
+def num_keypoints(keypoints: KeypointSchema | str) -> int:
+    """Length of the schema, for a config node; `auto` that nobody resolved counts as COCO's 17."""
+    return len(given_schema(keypoints).names)
+
+
+def num_classes(classes: Classes | str) -> int:
+    """How many classes there are, for a config node; `auto` that nobody resolved counts as COCO's person."""
+    return len(given_classes(classes))
+
+
+def flip_indices(keypoints: KeypointSchema | str) -> list[int]:
+    """The schema's flip_indices, for a config node; `auto` that nobody resolved has COCO's."""
+    return given_schema(keypoints).flip_indices
+
+
+def given_schema(keypoints: KeypointSchema | str) -> KeypointSchema:
+    """The schema of a config; `auto` that nobody resolved is COCO's."""
+    if isinstance(keypoints, str):
+        if keypoints != "auto":
+            raise UserError(
+                f"data.keypoints={keypoints!r}: give `auto` or a KeypointSchema as a config node"
+            )
+        return COCO_PERSON
+    return keypoints
+
+
+def given_classes(classes: Classes | str) -> Classes:
+    """The classes of a config; `auto` that nobody resolved is COCO's person."""
+    if isinstance(classes, str):
+        if classes != "auto":
+            raise UserError(
+                f"data.classes={classes!r}: give `auto` or a mapping of class names to keypoint names"
+            )
+        return COCO_CLASSES
+    return classes
+
+
+def _bones(category: Mapping[str, Any], own: list[str], where: str) -> list[tuple[int, int]]:
+    """The skeleton of a category as pairs of positions, counted from 0 (COCO counts from 1)."""
+    bones = category.get("skeleton") or []
+    inside = [
+        (int(a) - 1, int(b) - 1) for a, b in bones if min(a, b) >= 1 and max(a, b) <= len(own)
+    ]
+    if len(inside) < len(bones):
+        logger.warning(
+            "%s: %d bones of the skeleton of %s join keypoints that do not exist; left out",
+            *(where, len(bones) - len(inside), category["name"]),
+        )
+    return inside
+
+
+def _sigmas(category: Mapping[str, Any], own: list[str], where: str) -> dict[str, float]:
+    listed = category.get("sigmas")
+    if listed:
+        if len(listed) != len(own):
+            raise UserError(
+                f"{where}: category {category['name']!r} has {len(own)} keypoints, but "
+                f"{len(listed)} `sigmas`"
+            )
+        return dict(zip(own, listed, strict=True))
+    known = dict(zip(COCO_PERSON.names, COCO_PERSON.sigmas, strict=True))
+    unknown = [name for name in own if name not in known]
+    if unknown:
+        names = ", ".join(unknown) if len(unknown) <= 10 else f"{len(unknown)} keypoints"
+        logger.warning(
+            "%s: no sigma is known for %s of %s; %g is used; give the category `sigmas`, or set "
+            "data.keypoints.sigmas",
+            *(where, names, category["name"], DEFAULT_SIGMA),
+        )
+    return {name: known.get(name, DEFAULT_SIGMA) for name in own}

@@ -1,0 +1,112 @@
+"""From a dataset dict to what the model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import detectron2.data.transforms as T
+import numpy as np
+import torch
+from detectron2.data.detection_utils import filter_empty_instances
+from detectron2.structures import Boxes, BoxMode, Instances, Keypoints
+
+from .images import read_image
+
+
+class KeypointInput(T.AugInput):
+    """What augmentations see and transform: an image, the boxes in it, and their keypoints.
+
+    image: height x width x 3. boxes: N x 4, corners. keypoints: N x K x 3, each x, y, visibility.
+    An augmentation whose `get_transform` has arguments of these names is called with them.
+    """
+
+    def __init__(self, image: np.ndarray, *, boxes: np.ndarray, keypoints: np.ndarray) -> None:
+        super().__init__(image, boxes=boxes)
+        self.keypoints = keypoints
+
+    def transform(self, tfm: T.Transform) -> None:
+        super().transform(tfm)
+        points = tfm.apply_coords(self.keypoints[..., :2].reshape(-1, 2))
+        self.keypoints[..., :2] = points.reshape(*self.keypoints.shape[:2], 2)
+
+
+class KeypointMapper:
+    """Read a dataset dict's image, augment it, and bring its instances into detectron2's form.
+
+    is_train: add the instances; else there is only the image.
+    augmentations: detectron2's, and any that take `image`, `boxes` or `keypoints`.
+    image_format: "RGB" or "BGR".
+    keypoint_hflip_indices: position i of a mirrored instance holds the keypoint that stood at
+        keypoint_hflip_indices[i]. Needed for training.
+
+    Called with a dataset dict, it returns one with `image` (uint8, 3 x height x width), the `height` and `width` of
+    the file, and `instances`: without crowds, boxes cut off at the image's border and those with nothing inside left
+    out, keypoints outside it set to 0.
+
+    Raises BadImageError that names an image file which cannot be used.
+    """
+
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        augmentations: Sequence[T.Augmentation],
+        image_format: str,
+        keypoint_hflip_indices: Sequence[int] = (),
+    ) -> None:
+        self.is_train = is_train
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+        self.keypoint_hflip_indices = np.array(keypoint_hflip_indices, dtype=np.int64)
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        sample = {key: value for key, value in record.items() if key != "annotations"}
+        size = (record["width"], record["height"]) if "width" in record else None
+        image = read_image(record["file_name"], self.image_format, size)
+        sample["height"], sample["width"] = image.shape[:2]
+        annotations = [
+            annotation
+            for annotation in record.get("annotations", ())
+            if self.is_train and not annotation.get("iscrowd", 0)
+        ]
+        boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
+        inputs = KeypointInput(
+            image,
+            boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
+            keypoints=np.array([a["keypoints"] for a in annotations], dtype=np.float64).reshape(
+                len(annotations), len(self.keypoint_hflip_indices), 3
+            )
+            if annotations
+            else np.zeros((0, len(self.keypoint_hflip_indices), 3)),
+        )
+        transforms = self.augmentations(inputs)
+        if self.is_train:
+            classes = [annotation["category_id"] for annotation in annotations]
+            sample["instances"] = self._instances(inputs, classes, is_mirrored(transforms))
+        pixels = np.ascontiguousarray(inputs.image.transpose(2, 0, 1))
+        sample["image"] = torch.as_tensor(pixels)
+        return sample
+
+    def _instances(self, inputs: KeypointInput, classes: list[int], mirrored: bool) -> Instances:
+        height, width = inputs.image.shape[:2]
+        boxes = inputs.boxes.clip(0, [width, height, width, height])
+        keypoints = inputs.keypoints
+        if mirrored:
+            keypoints = keypoints[:, self.keypoint_hflip_indices]
+        inside = (keypoints[..., :2] >= 0) & (keypoints[..., :2] <= (width, height))
+        labelled = inside.all(axis=-1) & (keypoints[..., 2] > 0)
+        instances = Instances((height, width))
+        instances.gt_boxes = Boxes(boxes)
+        instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
+        instances.gt_keypoints = Keypoints(keypoints * labelled[..., None])
+        return filter_empty_instances(instances)
+
+
+def is_mirrored(transforms: T.Transform) -> bool:
+    """Whether transforms turn left into right: flips along either axis do, rotations do not.
+
+    detectron2 counts horizontal flips alone.
+    """
+    corner, x, y = transforms.apply_coords(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    return bool(np.linalg.det([x - corner, y - corner]) < 0)

@@ -1,0 +1,163 @@
+"""COCO's AP by pycocotools, and what it does not tell: per keypoint, PCK, NME."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools.cocoeval import COCOeval
+
+from .ground_truth import GroundTruth, results_index
+
+# Positions in COCOeval.stats.
+METRICS = {
+    "bbox": {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR": 8},
+    "keypoints": {"AP": 0, "AP50": 1, "AP75": 2, "APm": 3, "APl": 4, "AR": 5},
+}
+PCK_THRESHOLDS = (0.05, 0.1, 0.2)
+
+Results = Sequence[Mapping[str, Any]]
+
+
+def evaluate_boxes(truth: GroundTruth, results: Results) -> COCOeval:
+    """pycocotools' evaluation of the boxes of COCO-format results, accumulated and summarized."""
+    evaluation = COCOeval(truth.coco, results_index(truth.coco, results), "bbox")
+    return _finish(evaluation, [_accumulate(evaluation)])
+
+
+def evaluate_keypoints(truth: GroundTruth, results: Results) -> COCOeval | None:
+    """The same of the keypoints; None where no category has any.
+
+    pycocotools takes one list of sigmas for all categories. Each category is evaluated by itself, with its own, and
+    what was accumulated is put together: with equal sigmas that is what pycocotools gives for all at once.
+    """
+    categories = [category for category in truth.coco.getCatIds() if len(truth.slots[category])]
+    parts = []
+    for category in categories:
+        own = [result for result in results if result["category_id"] == category]
+        evaluation = COCOeval(truth.coco, results_index(truth.coco, own), "keypoints")
+        evaluation.params.catIds = [category]
+        evaluation.params.kpt_oks_sigmas = truth.sigmas(category)
+        parts.append(_accumulate(evaluation))
+    if not parts:
+        return None
+    evaluation.params.catIds = categories
+    return _finish(evaluation, parts)
+
+
+def metrics(truth: GroundTruth, evaluation: COCOeval, task: str) -> dict[str, float]:
+    """What `evaluation` found, in percent, NaN where there is nothing to find; with several classes, AP of each."""
+    found = {name: float(evaluation.stats[i]) for name, i in METRICS[task].items()}
+    categories = list(evaluation.params.catIds)
+    if len(categories) > 1:
+        for i, category in enumerate(categories):
+            precision = evaluation.eval["precision"][:, :, i, 0, -1]
+            precision = precision[precision > -1]
+            name = truth.coco.cats[category]["name"]
+            found[f"AP-{name}"] = float(np.mean(precision)) if precision.size else -1.0
+    return {name: 100 * value if value >= 0 else float("nan") for name, value in found.items()}
+
+
+def matched_by_box(boxes: COCOeval) -> list[tuple[dict[str, Any], int | None]]:
+    """Each annotation that is no crowd, with the index of the result that finds its box with IoU 0.5, if any."""
+    pairs = []
+    for image in boxes.evalImgs:
+        if image is None or image["aRng"] != boxes.params.areaRng[0]:
+            continue
+        for id_, match, ignored in zip(
+            image["gtIds"], image["gtMatches"][0], image["gtIgnore"], strict=True
+        ):
+            if not ignored:
+                pairs.append((boxes.cocoGt.anns[id_], int(match) - 1 if match else None))
+    return pairs
+
+
+def keypoint_distances(
+    truth: GroundTruth, results: Results, boxes: COCOeval
+) -> dict[str, np.ndarray]:
+    """How far every labelled keypoint is from its prediction, in the result that finds its instance's box.
+
+    Returns arrays of one entry for each labelled keypoint: `keypoint`, its index in the schema; `distance` in pixels,
+    inf where the instance was not found; `box`, width and height of the instance's box; `oks`, the keypoint's
+    similarity, exp(-d^2 / (2 area (2 sigma)^2)), NaN where the instance was not found.
+    """
+    columns: dict[str, list[np.ndarray]] = {"keypoint": [], "distance": [], "box": [], "oks": []}
+    for annotation, match in matched_by_box(boxes):
+        slots = truth.slots[annotation["category_id"]]
+        if not len(slots):
+            continue
+        points = np.array(annotation["keypoints"], dtype=float).reshape(-1, 3)
+        labelled = points[:, 2] > 0
+        distance = np.full(len(slots), np.inf)
+        if match is not None:
+            predicted = np.array(results[match]["keypoints"], dtype=float).reshape(-1, 3)
+            distance = np.linalg.norm(predicted[:, :2] - points[:, :2], axis=1)
+        width = 2 * truth.sigmas(annotation["category_id"])
+        with np.errstate(over="ignore"):
+            similarity = np.exp(-(distance**2) / (2 * annotation["area"] * width**2))
+        columns["keypoint"].append(slots[labelled])
+        columns["distance"].append(distance[labelled])
+        columns["box"].append(np.tile(annotation["bbox"][2:], (labelled.sum(), 1)))
+        columns["oks"].append(np.where(np.isinf(distance), np.nan, similarity)[labelled])
+    empty = {"keypoint": (0,), "distance": (0,), "box": (0, 2), "oks": (0,)}
+    return {
+        name: np.concatenate(parts) if parts else np.zeros(empty[name])
+        for name, parts in columns.items()
+    }
+
+
+def distance_metrics(distances: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """PCK and NME in percent, NaN where there is nothing to measure.
+
+    PCK@t: the share of labelled keypoints predicted within t times the longer side of the instance's box; those of
+        instances that were not found count as missed.
+    NME: the mean distance as a share of sqrt(width * height) of the box, of the instances that were found.
+    """
+    distance, box = distances["distance"], distances["box"]
+    found = np.isfinite(distance)
+    share = distance / box.max(axis=1, initial=1e-9)
+    values = {
+        f"PCK@{t:g}": 100 * float(np.mean(share <= t)) if len(share) else float("nan")
+        for t in PCK_THRESHOLDS
+    }
+    normalised = distance[found] / np.sqrt(box[found].prod(axis=1)).clip(1e-9)
+    values["NME"] = 100 * float(np.mean(normalised)) if found.any() else float("nan")
+    return values
+
+
+def per_keypoint(truth: GroundTruth, distances: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    """For each keypoint of the schema: how many are labelled, mean OKS where found, PCK@0.1; percent."""
+    rows = []
+    for index, name in enumerate(truth.schema.names):
+        mine = distances["keypoint"] == index
+        part = {key: values[mine] for key, values in distances.items()}
+        found = np.isfinite(part["distance"])
+        rows.append(
+            {
+                "keypoint": name,
+                "labelled": int(mine.sum()),
+                "OKS": 100 * float(np.mean(part["oks"][found])) if found.any() else float("nan"),
+                "PCK@0.1": distance_metrics(part)["PCK@0.1"],
+            }
+        )
+    return rows
+
+
+def _accumulate(evaluation: COCOeval) -> dict[str, Any]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return dict(evaluation.eval)
+
+
+def _finish(evaluation: COCOeval, parts: Sequence[Mapping[str, Any]]) -> COCOeval:
+    """Join what was accumulated for each category, and summarize it."""
+    # precision: IoU x recall x category x area x detections; recall: IoU x category x area x detections.
+    for name, axis in (("precision", 2), ("scores", 2), ("recall", 1)):
+        evaluation.eval[name] = np.concatenate([part[name] for part in parts], axis=axis)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.summarize()
+    return evaluation

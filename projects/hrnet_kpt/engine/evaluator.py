@@ -1,0 +1,147 @@
+"""Predictions against the truth: what `dataloader.evaluator` is."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.structures import Instances
+from detectron2.utils import comm
+from tabulate import tabulate
+
+from ..data import scoring
+from ..data.explaining import explain
+from ..data.ground_truth import GroundTruth, load_ground_truth
+from ..data.keypoints import KeypointSchema
+from ..data.labels import Classes, given_classes, given_schema
+
+logger = logging.getLogger(__name__)
+
+
+class KeypointEvaluator(DatasetEvaluator):
+    """COCO's AP of boxes and keypoints for any keypoints and classes, with PCK, NME and figures for each keypoint.
+
+    annotations: the COCO-format json of the images that are evaluated.
+    keypoints, classes: what the model's outputs mean.
+    output_dir: gets coco_instances_results.json, as detectron2 writes it, and evaluation.json. A result has
+        the keypoints of its own category, in the order of the json.
+
+    `evaluate` returns {"bbox": {...}, "keypoints": {...}} in percent, {} in processes other than the first.
+    """
+
+    def __init__(
+        self,
+        annotations: str,
+        keypoints: KeypointSchema | str,
+        classes: Classes | str,
+        output_dir: str,
+    ) -> None:
+        self.classes = list(given_classes(classes))
+        self.truth = load_ground_truth(annotations, given_schema(keypoints), given_classes(classes))
+        self.output_dir = Path(output_dir)
+        self.results: list[dict[str, Any]] = []
+
+    def reset(self) -> None:
+        self.results = []
+
+    def process(self, inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+        for sample, output in zip(inputs, outputs, strict=True):
+            self.results += to_results(
+                output["instances"], sample["image_id"], self.classes, self.truth
+            )
+
+    def evaluate(self) -> dict[str, dict[str, float]]:
+        comm.synchronize()
+        gathered = comm.gather(self.results)
+        if not comm.is_main_process():
+            return {}
+        results = [result for part in gathered for result in part]
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        path = self.output_dir / "coco_instances_results.json"
+        path.write_text(json.dumps(results))
+        logger.info("%d detections in %s", len(results), path)
+        if not self.truth.scored:
+            logger.warning("There are no annotations to compare with")
+            return {}
+        scores, rows = evaluate_results(self.truth, results)
+        content = {**scores, "per_keypoint": rows}
+        # Plain json has no NaN.
+        (self.output_dir / "evaluation.json").write_text(
+            json.dumps(_without_nan(content), indent=1)
+        )
+        return scores
+
+
+def to_results(
+    instances: Instances, image_id: Any, classes: Sequence[str], truth: GroundTruth
+) -> list[dict[str, Any]]:
+    """A model's output for one image as COCO-format results.
+
+    Detections of a class that the truth does not have are left out.
+    """
+    instances = instances.to("cpu")
+    if instances.has("pred_keypoints"):
+        # detectron2 subtracts half a pixel, COCO's convention, in place.
+        instances = copy.copy(instances)
+        instances.set("pred_keypoints", instances.pred_keypoints.clone())
+    results = []
+    for result in instances_to_coco_json(instances, image_id):
+        category = truth.class_categories.get(classes[result["category_id"]])
+        if category is None:
+            continue
+        result["category_id"] = category
+        slots = truth.slots[category]
+        points = np.array(result.pop("keypoints", ())).reshape(-1, 3)
+        if len(slots):
+            result["keypoints"] = points[slots].ravel().tolist()
+        results.append(result)
+    return results
+
+
+def evaluate_results(
+    truth: GroundTruth, results: Sequence[dict[str, Any]]
+) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:
+    """Evaluate COCO-format results; log tables, and the reason where an AP is 0 or NaN.
+
+    Returns the scores by task, and a row for each keypoint of the schema.
+    """
+    boxes = scoring.evaluate_boxes(truth, results)
+    scores = {"bbox": scoring.metrics(truth, boxes, "bbox")}
+    rows: list[dict[str, Any]] = []
+    evaluations = {"bbox": boxes}
+    keypoints = scoring.evaluate_keypoints(truth, results)
+    if keypoints is not None:
+        evaluations["keypoints"] = keypoints
+        distances = scoring.keypoint_distances(truth, results, boxes)
+        rows = scoring.per_keypoint(truth, distances)
+        scores["keypoints"] = {
+            **scoring.metrics(truth, keypoints, "keypoints"),
+            **scoring.distance_metrics(distances),
+        }
+        logger.info("Keypoints of the instances that were found:\n%s", _table(rows))
+    for task, found in scores.items():
+        figures = ", ".join(f"{name} {value:.1f}" for name, value in found.items())
+        logger.info("%s, percent: %s", {"bbox": "boxes"}.get(task, task), figures)
+        for reason in explain(truth, results, evaluations[task], task):
+            logger.warning(reason)
+    return scores, rows
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    return tabulate(rows, headers="keys", floatfmt=".1f", tablefmt="simple")
+
+
+def _without_nan(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_nan(child) for key, child in node.items()}
+    if isinstance(node, list):
+        return [_without_nan(child) for child in node]
+    return None if isinstance(node, float) and math.isnan(node) else node

@@ -1,0 +1,136 @@
+"""From a COCO-format json to dataset dicts."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detectron2.data.build import filter_images_with_few_keypoints
+from detectron2.data.datasets import load_coco_json
+
+from hrnet_kpt.data import COCO_PERSON, KeypointSchema
+from hrnet_kpt.data.coco import load_keypoint_dataset, read_coco
+from hrnet_kpt.data.labels import read_labels
+
+SCHEMA = KeypointSchema(["nose", "left_ear", "right_ear", "wheel"])
+CLASSES = {"cat": ["nose", "left_ear", "right_ear"], "cart": ["wheel"], "box": []}
+CATEGORIES = [
+    {"id": 7, "name": "box"},
+    {"id": 3, "name": "cat", "keypoints": ["right_ear", "left_ear", "nose"]},
+    {"id": 9, "name": "cart", "keypoints": ["wheel"]},
+]
+
+
+def annotation(id_, image, category, keypoints=None, **more):
+    found = {} if keypoints is None else {"keypoints": keypoints}
+    return {
+        "id": id_,
+        "image_id": image,
+        "category_id": category,
+        "bbox": [1, 2, 3, 4],
+        **found,
+        **more,
+    }
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(annotations, categories=CATEGORIES, images=(5, 2, 8)):
+        entries = [{"id": i, "file_name": f"{i}.jpg", "width": 9, "height": 8} for i in images]
+        path = tmp_path / "annotations.json"
+        path.write_text(
+            json.dumps({"images": entries, "annotations": annotations, "categories": categories})
+        )
+        return str(path)
+
+    return write
+
+
+@pytest.mark.parametrize("filter_empty", [True, False])
+def test_coco_equals_what_detectron2_reads(filter_empty, photographs, drawn_people):
+    for path, images in (
+        (photographs / "coco" / "annotations.json", photographs / "coco"),
+        (drawn_people / "train.json", drawn_people / "train"),
+    ):
+        expected = load_coco_json(str(path), str(images), "unused_name")
+        if filter_empty:
+            expected = filter_images_with_few_keypoints(expected, 1)
+        records = load_keypoint_dataset(str(path), str(images), COCO_PERSON, "auto", filter_empty)
+        assert len(records) == len(expected) > 0
+        for ours, theirs in zip(records, expected, strict=True):
+            for key in ("file_name", "image_id", "width", "height"):
+                assert ours[key] == theirs[key]
+            for a, b in zip(ours["annotations"], theirs["annotations"], strict=True):
+                for key in ("bbox", "bbox_mode", "category_id", "iscrowd"):
+                    assert a[key] == b[key]
+                points = np.array(b["keypoints"]).reshape(-1, 3)
+                points[points[:, 2] == 0] = 0  # where detectron2 leaves (0.5, 0.5, 0)
+                assert a["keypoints"] == points.ravel().tolist()
+
+
+def test_keypoints_of_every_class_go_to_their_places(write):
+    path = write(
+        [
+            annotation(1, 5, 3, [10, 11, 2, 20, 21, 1, 30, 31, 2]),
+            annotation(2, 5, 9, [40, 41, 2]),
+            annotation(3, 5, 7),
+            annotation(4, 5, 3),
+        ]
+    )
+    cat, cart, box, unlabelled = load_keypoint_dataset(path, "x", SCHEMA, CLASSES)[1]["annotations"]
+    assert cat["keypoints"] == [30.5, 31.5, 2, 20.5, 21.5, 1, 10.5, 11.5, 2, 0, 0, 0]
+    assert cart["keypoints"] == [0] * 9 + [40.5, 41.5, 2]
+    assert box["keypoints"] == unlabelled["keypoints"] == [0] * 12
+    assert [i["category_id"] for i in (cat, cart, box, unlabelled)] == [0, 1, 2, 0]
+
+
+def test_images_without_anything_to_learn_are_left_out_if_asked(write):
+    path = write(
+        [
+            annotation(1, 2, 3, [0, 0, 0] * 3),  # nothing labelled
+            annotation(2, 5, 7),  # of a class that has boxes alone
+            annotation(3, 8, 7, iscrowd=1),
+            annotation(4, 99, 3, [1, 1, 2] * 3),  # of an image that is not listed
+        ]
+    )
+    everything = load_keypoint_dataset(path, "x", SCHEMA, CLASSES)
+    assert [(r["image_id"], len(r["annotations"])) for r in everything] == [(2, 1), (5, 1), (8, 1)]
+    filtered = load_keypoint_dataset(path, "x", SCHEMA, CLASSES, filter_empty=True)
+    assert [record["image_id"] for record in filtered] == [5]
+    assert filtered[0]["file_name"] == os.path.join("x", "5.jpg")
+
+
+def test_sizes_that_are_not_known_are_left_to_the_file(write):
+    path = write([annotation(1, 2, 7)])
+    content = json.loads(Path(path).read_text())
+    del content["images"][0]["width"]
+    Path(path).write_text(json.dumps(content))
+    records = load_keypoint_dataset(path, "x", SCHEMA, CLASSES)
+    assert "width" in records[0] and "width" not in records[1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (annotation(31, 2, 4), "annotation 31 has category_id 4"),
+        (annotation(31, 2, 3, [1, 2, 2]), "annotation 31 has 3 numbers.*3 keypoints"),
+    ],
+)
+def test_annotations_that_contradict_the_json_are_refused(wrong, words, write):
+    path = write([wrong])
+    with pytest.raises(ValueError, match=words) as raised:
+        load_keypoint_dataset(path, "x", SCHEMA, CLASSES)
+    assert path in str(raised.value)
+
+
+def test_nothing_to_learn_at_all_is_refused(write):
+    path = write([annotation(1, 2, 3, [0, 0, 0] * 3)])
+    with pytest.raises(ValueError, match="no image has an object to learn from"):
+        load_keypoint_dataset(path, "x", SCHEMA, CLASSES, filter_empty=True)
+
+
+def test_classes_of_a_file_are_read_as_it_lists_them(write):
+    schema, classes = read_labels(read_coco(write([])), "x")
+    assert list(classes) == ["cat", "box", "cart"]  # by id
+    assert schema.names == ("right_ear", "left_ear", "nose", "wheel")

@@ -1,0 +1,202 @@
+"""Batches: their order, their determinism, and images that cannot be used."""
+
+import multiprocessing
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.utils import comm
+from PIL import Image
+
+from hrnet_kpt.data.coco import load_keypoint_dataset
+from hrnet_kpt.data.images import BadImageError
+from hrnet_kpt.data.loaders import (
+    EndlessSamples,
+    Positions,
+    build_test_loader,
+    build_train_loader,
+    seeded,
+)
+from hrnet_kpt.data.mapper import KeypointMapper
+
+
+def mapped(record):
+    """A mapper that draws random numbers; records whose file is None are bad."""
+    if record["file_name"] is None:
+        raise BadImageError(f"image {record['image_id']}: broken")
+    return {**record, "drawn": (np.random.randint(10**6), torch.randint(10**6, ()).item())}
+
+
+def records(count, bad=()):
+    return [
+        {
+            "file_name": None if i in bad else f"{i}.jpg",
+            "image_id": i,
+            "width": 9 - i % 2 * 4,
+            "height": 7,
+        }
+        for i in range(count)
+    ]
+
+
+def take(loader, count):
+    batches = iter(loader)
+    return [next(batches) for _ in range(count)]
+
+
+@pytest.mark.parametrize("bad", [(), (0, 4)])
+def test_batches_depend_on_the_seed_alone_with_any_number_of_workers(bad):
+    def first(seed, workers):
+        loader = build_train_loader(records(11, bad), mapped, 3, workers, seed, "skip")
+        np.random.seed(workers)  # what went before does not matter
+        return take(loader, 9)
+
+    expected = first(5, 0)
+    assert first(5, 1) == first(5, 3) == expected
+    assert first(6, 0) != expected
+    assert all(len(batch) == 3 for batch in expected)
+
+
+def test_loading_leaves_the_training_s_own_random_numbers_alone():
+    loader = build_train_loader(records(5), mapped, 2, 0, 1)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    expected = np.random.rand(), torch.rand(1)
+    np.random.seed(0)
+    torch.manual_seed(0)
+    take(loader, 2)
+    assert (np.random.rand(), torch.rand(1)) == expected
+
+
+def test_each_epoch_has_every_image_once_in_an_order_of_its_own():
+    samples = EndlessSamples(records(20), mapped, seed=3)
+    epochs = [[samples[20 * e + i] for i in range(20)] for e in range(3)]
+    orders = [[sample["image_id"] for sample in epoch] for epoch in epochs]
+    assert all(sorted(order) == list(range(20)) for order in orders)
+    assert orders[0] != orders[1] != orders[2] != list(range(20))
+    drawn = [sample["drawn"] for epoch in epochs for sample in epoch]
+    assert len(set(drawn)) == 60, "augmentations differ from sample to sample"
+    assert samples[7] == epochs[0][7], "a position can be asked for again"
+
+
+def test_processes_share_the_stream(monkeypatch):
+    monkeypatch.setattr(comm, "get_world_size", lambda: 3)
+    streams = []
+    for rank in range(3):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        positions = iter(Positions())
+        streams.append([next(positions) for _ in range(4)])
+    assert sorted(p for stream in streams for p in stream) == list(range(12))
+
+
+def test_batches_hold_images_of_like_shape():
+    for batch in take(build_train_loader(records(11), mapped, 3, seed=0), 8):
+        assert len({sample["width"] > sample["height"] for sample in batch}) == 1
+
+
+@pytest.mark.parametrize("size", [0, 3])
+def test_batches_that_cannot_be_split_are_refused(size, monkeypatch):
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    with pytest.raises(ValueError, match=f"total_batch_size={size} must be a multiple of the 2"):
+        build_train_loader(records(4), mapped, size)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("build", [build_train_loader, build_test_loader])
+def test_bad_images_fail_by_name_in_one_line(build, workers):
+    arguments = {"total_batch_size": 1} if build is build_train_loader else {}
+    loader = build(records(6, bad=(2,)), mapped, num_workers=workers, **arguments)
+    with pytest.raises(ValueError, match=r"image 2: broken.*on_bad_image=skip") as raised:
+        take(loader, 7)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_images_are_skipped_and_counted_once(workers, caplog):
+    bad = (1, 4)
+    loader = build_train_loader(records(6, bad), mapped, 2, workers, 0, "skip", 2)
+    seen = {sample["image_id"] for batch in take(loader, 12) for sample in batch}
+    assert seen == {0, 2, 3, 5}
+    assert sorted(loader.bad_images.messages) == ["image 1: broken", "image 4: broken"]
+    assert caplog.text.count("Skipped: image 1") == 1
+    loader = build_test_loader(records(6, bad), mapped, 2, workers, "skip")
+    assert [[s["image_id"] for s in batch] for batch in loader] == [[0], [2, 3], [5]]
+    assert len(loader.bad_images.messages) == 2
+
+
+def test_a_batch_of_bad_images_alone_is_left_out():
+    loader = build_test_loader(records(4, bad=(2, 3)), mapped, 2, 0, "skip")
+    assert [[s["image_id"] for s in batch] for batch in loader] == [[0, 1]]
+
+
+def test_more_bad_images_than_allowed_fail():
+    loader = build_train_loader(records(6, bad=(1, 3, 4)), mapped, 1, 0, 0, "skip", 2)
+    with pytest.raises(ValueError, match=r"3 images cannot be used.*max_bad_images=2"):
+        take(loader, 12)
+
+
+def test_unknown_policy_is_refused():
+    with pytest.raises(ValueError, match=r"on_bad_image='ignore'.*fail or skip"):
+        build_test_loader(records(1), mapped, on_bad_image="ignore")
+
+
+def test_real_files_that_are_broken_are_skipped_by_name(drawn_people, tmp_path):
+    dataset = load_keypoint_dataset(str(drawn_people / "test.json"), str(drawn_people / "test"))
+    (tmp_path / "cut.jpg").write_bytes(Path(dataset[1]["file_name"]).read_bytes()[:900])
+    Image.new("RGB", (5, 6)).save(tmp_path / "small.png")
+    dataset[1]["file_name"] = str(tmp_path / "cut.jpg")
+    dataset[2]["file_name"] = str(tmp_path / "small.png")
+    mapper = KeypointMapper(False, augmentations=[], image_format="RGB")
+    loader = build_test_loader(dataset, mapper, on_bad_image="skip")
+    assert [batch[0]["image_id"] for batch in loader] == [1, 4]
+    cut, small = loader.bad_images.messages
+    assert "cut.jpg: the image cannot be read" in cut
+    assert "small.png: the image is 5 x 6 pixels, but its annotations are for 96 x 96" in small
+
+
+def test_seeded_is_the_same_for_the_same_numbers_only():
+    def draw(*seed):
+        with seeded(*seed):
+            return np.random.rand(), torch.rand(1).item()
+
+    assert draw(1, 2) == draw(1, 2)
+    assert len({draw(1, 2), draw(2, 1), draw(1), draw(1, 2, 0)}) >= 3
+
+
+@pytest.mark.slow
+def test_200_000_images_start_in_seconds_with_flat_memory():
+    dataset = [
+        {
+            "file_name": f"folder/{i:012d}.jpg",
+            "image_id": i,
+            "width": 9,
+            "height": 7,
+            "annotations": [{"bbox": [1.5] * 4, "keypoints": [float(i)] * 51, "category_id": 0}]
+            * 2,
+        }
+        for i in range(200_000)
+    ]
+    start = time.perf_counter()
+    loader = build_train_loader(dataset, mapped, 4, num_workers=3, seed=0)
+    batches = iter(loader)
+    next(batches)
+    seconds = time.perf_counter() - start
+    del dataset
+
+    def private():
+        """MiB that the workers share with nobody."""
+        children = multiprocessing.active_children()
+        assert len(children) == 3
+        texts = [Path(f"/proc/{child.pid}/smaps_rollup").read_text() for child in children]
+        return sum(int(kib) for t in texts for kib in re.findall(r"Private_\w+: +(\d+)", t)) / 1024
+
+    before = private()
+    for _ in range(5000):
+        next(batches)
+    growth = private() - before
+    print(f"first batch after {seconds:.1f} s; three workers grew by {growth:.0f} MiB")
+    assert seconds < 20
+    assert growth < 60

@@ -1,0 +1,178 @@
+"""Samples against detectron2's mapper, and mirrored keypoints against pictures of what they mark."""
+
+import copy
+
+import detectron2.data.transforms as T
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetMapper
+from detectron2.structures import BoxMode
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from hrnet_kpt.data import COCO_PERSON, KeypointSchema
+from hrnet_kpt.data.coco import load_keypoint_dataset
+from hrnet_kpt.data.loaders import seeded
+from hrnet_kpt.data.mapper import KeypointMapper, is_mirrored
+
+AUGMENTATIONS = {
+    "none": [],
+    "resize and flip": [T.ResizeShortestEdge([80, 120], sample_style="choice"), T.RandomFlip()],
+    "flip": [T.RandomFlip(prob=1.0)],
+    "crop": [T.RandomCrop("relative_range", [0.4, 0.4]), T.RandomFlip()],
+    "jitter": [T.ResizeScale(0.3, 1.8, 96, 96), T.FixedSizeCrop((96, 96)), T.RandomFlip()],
+}
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_training_samples_equal_detectron2s(name, drawn_people):
+    records = load_keypoint_dataset(str(drawn_people / "train.json"), str(drawn_people / "train"))
+    flips = COCO_PERSON.flip_indices
+    ours = KeypointMapper(
+        True, augmentations=AUGMENTATIONS[name], image_format="BGR", keypoint_hflip_indices=flips
+    )
+    theirs = DatasetMapper(
+        True,
+        augmentations=AUGMENTATIONS[name],
+        image_format="BGR",
+        use_keypoint=True,
+        keypoint_hflip_indices=np.array(flips),
+    )
+    for seed, record in enumerate(records):
+        before = copy.deepcopy(record)
+        with seeded(seed):
+            sample = ours(record)
+        assert record == before, "the record itself must stay as it is"
+        for annotation in before[
+            "annotations"
+        ]:  # detectron2 cuts boxes of whole numbers to whole numbers
+            annotation["bbox"] = [float(value) for value in annotation["bbox"]]
+        with seeded(seed):
+            expected = theirs(before)
+        assert torch.equal(sample["image"], expected["image"])
+        for key in ("height", "width", "image_id", "file_name"):
+            assert sample[key] == expected[key]
+        found, wanted = sample["instances"], expected["instances"]
+        assert found.image_size == wanted.image_size
+        assert torch.equal(found.gt_classes, wanted.gt_classes)
+        # Composed transforms are rounded once by them, at each step by us.
+        torch.testing.assert_close(found.gt_boxes.tensor, wanted.gt_boxes.tensor, atol=1e-4, rtol=0)
+        torch.testing.assert_close(
+            found.gt_keypoints.tensor, wanted.gt_keypoints.tensor, atol=1e-4, rtol=0
+        )
+
+
+def test_test_samples_equal_detectron2s(drawn_people):
+    record = load_keypoint_dataset(str(drawn_people / "test.json"), str(drawn_people / "test"))[0]
+    arguments = dict(augmentations=[T.ResizeShortestEdge(64)], image_format="RGB")
+    sample, expected = (
+        KeypointMapper(False, **arguments)(record),
+        DatasetMapper(False, **arguments)(record),
+    )
+    assert torch.equal(sample.pop("image"), expected.pop("image"))
+    assert sample == expected
+
+
+@pytest.mark.parametrize("crowd", [True, False])
+def test_images_without_instances_have_empty_ones(crowd, tmp_path):
+    Image.new("RGB", (20, 10)).save(tmp_path / "a.png")
+    annotation = {
+        "bbox": [1, 1, 5, 5],
+        "bbox_mode": BoxMode.XYWH_ABS,
+        "category_id": 0,
+        "iscrowd": 1,
+        "keypoints": [0] * 6,
+    }
+    record = {"file_name": str(tmp_path / "a.png"), "annotations": [annotation] if crowd else []}
+    mapper = KeypointMapper(
+        True, augmentations=[], image_format="RGB", keypoint_hflip_indices=[1, 0]
+    )
+    sample = mapper(record)
+    assert (sample["height"], sample["width"]) == (10, 20)
+    assert len(sample["instances"]) == 0
+    assert sample["instances"].gt_keypoints.tensor.shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("transforms", "mirrored"),
+    [
+        ([T.HFlipTransform(30)], True),
+        ([T.VFlipTransform(20)], True),
+        ([T.HFlipTransform(30), T.VFlipTransform(20)], False),
+        ([T.ResizeTransform(20, 30, 40, 10), T.CropTransform(1, 1, 5, 5)], False),
+        ([], False),
+    ],
+)
+def test_mirroring_is_told_from_turning(transforms, mirrored):
+    assert is_mirrored(T.TransformList(transforms)) == mirrored
+
+
+@st.composite
+def figures(draw):
+    """A schema with some pairs, and places for its keypoints in a picture of 40 x 30."""
+    pairs = draw(st.integers(0, 6))
+    single = draw(st.integers(0 if pairs else 1, 4))
+    names = [f"{s}{i}" for i in range(pairs) for s in "lr"] + [f"m{i}" for i in range(single)]
+    names = draw(st.permutations(names))
+    schema = KeypointSchema(names, [(f"l{i}", f"r{i}") for i in range(pairs)])
+    cells = st.tuples(st.integers(0, 9), st.integers(0, 6))
+    chosen = draw(st.lists(cells, min_size=len(names), max_size=len(names), unique=True))
+    return schema, {
+        name: (2 + 4 * x, 2 + 4 * y) for name, (x, y) in zip(names, chosen, strict=True)
+    }
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    figures(),
+    st.lists(st.sampled_from(["left-right", "upside-down", "larger"]), max_size=4),
+)
+def test_keypoints_stay_on_the_body_parts_that_a_picture_shows(figure, steps):
+    """Each part is a square of a grey of its own; in a mirrored picture what was left is right."""
+    schema, places = figure
+    image = np.zeros((30, 40, 3), dtype=np.uint8)
+    grey = {name: 20 + 5 * i for i, name in enumerate(sorted(schema.names))}
+    for name, (x, y) in places.items():
+        image[y - 1 : y + 2, x - 1 : x + 2] = grey[name]
+    keypoints = [[x + 0.5, y + 0.5, 2] for x, y in (places[name] for name in schema.names)]
+    annotation = {
+        "bbox": [0, 0, 40, 30],
+        "bbox_mode": BoxMode.XYXY_ABS,
+        "category_id": 0,
+        "keypoints": np.ravel(keypoints).tolist(),
+    }
+    augmentations = {
+        "left-right": T.RandomFlip(prob=1.0),
+        "upside-down": T.RandomFlip(prob=1.0, horizontal=False, vertical=True),
+        "larger": T.Resize((90, 80)),
+    }
+    mapper = KeypointMapper(
+        True,
+        augmentations=[augmentations[step] for step in steps],
+        image_format="RGB",
+        keypoint_hflip_indices=schema.flip_indices,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hrnet_kpt.data.mapper.read_image", lambda *_: image)
+        sample = mapper({"file_name": "", "annotations": [annotation]})
+    flips = sum(step in ("left-right", "upside-down") for step in steps)
+    partner = {a: b for pair in schema.flip_pairs for a, b in (pair, pair[::-1])}
+    points = sample["instances"].gt_keypoints.tensor[0]
+    assert len(points) == len(schema.names)
+    for name, (x, y, v) in zip(schema.names, points.tolist(), strict=True):
+        shown = partner.get(name, name) if flips % 2 else name
+        assert v == 2
+        # The centre of a square keeps its grey when the picture is resized.
+        assert abs(int(sample["image"][0, int(y), int(x)]) - grey[shown]) <= 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(figures())
+def test_flipping_twice_gives_back_every_keypoint(figure):
+    schema, places = figure
+    points = np.array([[*places[name], 2.0] for name in schema.names])
+    flips = schema.flip_indices
+    flipped = points[flips] * [-1, 1, 1] + [40, 0, 0]
+    assert (flipped[flips] * [-1, 1, 1] + [40, 0, 0] == points).all()

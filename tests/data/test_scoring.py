@@ -1,0 +1,298 @@
+"""Figures against pycocotools called directly, and against formulas written out."""
+
+import contextlib
+import copy
+import io
+import json
+import math
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from hrnet_kpt.data import COCO_PERSON, KeypointSchema, scoring
+from hrnet_kpt.data.explaining import explain
+from hrnet_kpt.data.ground_truth import AREA_SHARE, load_ground_truth
+
+NAMES = ["a", "left_b", "right_b", "c"]
+SIGMAS = [0.1, 0.05, 0.2, 0.3]
+SCHEMA = KeypointSchema(NAMES, sigmas=SIGMAS)
+
+
+def truth_and_results(seed, categories=1, keypoints=4, images=6):
+    """Ground truth with crowds, unlabelled instances and an empty image; detections with ties, one image with 300."""
+    random = np.random.default_rng(seed)
+    content = {
+        "images": [{"id": i, "file_name": f"{i}.jpg"} for i in range(images)],
+        "categories": [
+            {"id": 10 * c + 1, "name": f"class{c}", "keypoints": NAMES[:keypoints]}
+            for c in range(categories)
+        ],
+        "annotations": [],
+    }
+    results = []
+    for image in range(images):
+        for _ in range(0 if image == 1 else random.integers(1, 6)):
+            box = [*random.uniform(0, 60, 2), *random.uniform(5, 120, 2)]
+            visibility = random.integers(0, 3, keypoints) * (random.random() < 0.8)
+            points = random.uniform(0, 1, (keypoints, 2)) * box[2:] + box[:2]
+            points = np.concatenate([points, visibility[:, None]], axis=1) * (
+                visibility[:, None] > 0
+            )
+            category = content["categories"][random.integers(categories)]["id"]
+            content["annotations"].append(
+                {
+                    "id": len(content["annotations"]) + 1,
+                    "image_id": image,
+                    "category_id": category,
+                    "bbox": box,
+                    "area": box[2] * box[3] * random.uniform(0.3, 0.9),
+                    "iscrowd": int(random.random() < 0.15),
+                    "keypoints": points.ravel().tolist(),
+                    "num_keypoints": int((visibility > 0).sum()),
+                }
+            )
+            for _ in range(60 if image == 2 else random.integers(0, 4)):
+                shift = random.normal(0, random.choice([0.01, 0.1, 0.5]), (keypoints, 2)) * box[2:]
+                found = np.concatenate(
+                    [points[:, :2] + shift, random.random((keypoints, 1))], axis=1
+                )
+                results.append(
+                    {
+                        "image_id": image,
+                        "category_id": category,
+                        "bbox": (np.array(box) + random.normal(0, 4, 4)).clip(1).tolist(),
+                        "score": round(random.random(), 1),  # many ties
+                        "keypoints": found.ravel().tolist(),
+                    }
+                )
+    return content, results
+
+
+@pytest.fixture
+def load(tmp_path):
+    def load(content, schema=SCHEMA, classes=None):
+        path = tmp_path / "truth.json"
+        path.write_text(json.dumps(content))
+        classes = classes or {c["name"]: list(schema.names) for c in content["categories"]}
+        return load_ground_truth(path, schema, classes)
+
+    return load
+
+
+def pycocotools_stats(content, results, task, sigmas, categories=None):
+    """What pycocotools gives, called as its own demo calls it."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth = COCO()
+        truth.dataset = copy.deepcopy(content)
+        truth.createIndex()
+        evaluation = COCOeval(truth, truth.loadRes(copy.deepcopy(results)), task)
+        evaluation.params.kpt_oks_sigmas = np.array(sigmas)
+        if categories:
+            evaluation.params.catIds = categories
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("categories", [1, 3])
+def test_boxes_and_keypoints_equal_pycocotools_to_the_last_digit(seed, categories, load):
+    content, results = truth_and_results(seed, categories)
+    truth = load(content)
+    for task, evaluate in (
+        ("bbox", scoring.evaluate_boxes),
+        ("keypoints", scoring.evaluate_keypoints),
+    ):
+        ours = evaluate(truth, results)
+        theirs = pycocotools_stats(content, results, task, SIGMAS)
+        assert ours.stats.tolist() == theirs.stats.tolist()
+        assert 0 < ours.stats[0] < 1
+        assert (ours.eval["precision"] == theirs.eval["precision"]).all()
+
+
+def test_real_annotations_equal_pycocotools_with_cocos_sigmas(photographs, load):
+    content = json.loads((photographs / "coco" / "annotations.json").read_text())
+    random = np.random.default_rng(0)
+    results = []
+    for annotation in content["annotations"]:
+        points = np.array(annotation["keypoints"], dtype=float).reshape(-1, 3)
+        points[:, :2] += random.normal(0, 5, (17, 2))
+        results.append(
+            {
+                **{key: annotation[key] for key in ("image_id", "category_id", "bbox")},
+                "keypoints": points.ravel().tolist(),
+                "score": random.random(),
+            }
+        )
+    ours = scoring.evaluate_keypoints(load(content, COCO_PERSON), results)
+    sigmas = COCOeval(iouType="keypoints").params.kpt_oks_sigmas  # pycocotools' own
+    assert (
+        ours.stats.tolist()
+        == pycocotools_stats(content, results, "keypoints", sigmas).stats.tolist()
+    )
+
+
+def test_categories_with_keypoints_of_their_own_have_each_its_ap(load):
+    content, results = truth_and_results(5, categories=2)
+    content["categories"][1]["keypoints"] = ["left_b", "a"]
+    content["categories"].append({"id": 99, "name": "box"})
+    for entry in content["annotations"] + results:
+        if entry["category_id"] == 11:
+            entry["keypoints"] = entry["keypoints"][:6]
+    for annotation in content["annotations"]:
+        annotation["num_keypoints"] = sum(v > 0 for v in annotation["keypoints"][2::3])
+    content["annotations"].append(
+        {
+            "id": 999,
+            "image_id": 0,
+            "category_id": 99,
+            "bbox": [0, 0, 9, 9],
+            "area": 81,
+            "iscrowd": 0,
+        }
+    )
+    results.append({"image_id": 0, "category_id": 99, "bbox": [0, 0, 9, 9], "score": 0.9})
+    truth = load(content, classes={"class0": NAMES, "class1": ["a", "left_b"], "box": []})
+    found = scoring.metrics(truth, scoring.evaluate_keypoints(truth, results), "keypoints")
+    separate = [
+        pycocotools_stats(
+            {
+                **content,
+                "annotations": [a for a in content["annotations"] if a["category_id"] == id_],
+            },
+            [r for r in results if r["category_id"] == id_],
+            "keypoints",
+            sigmas,
+            [id_],
+        ).stats[0]
+        for id_, sigmas in ((1, SIGMAS), (11, [0.05, 0.1]))
+    ]
+    assert found["AP-class0"] == pytest.approx(100 * separate[0])
+    assert found["AP-class1"] == pytest.approx(100 * separate[1])
+    assert found["AP"] == pytest.approx(50 * sum(separate))
+    boxes = scoring.metrics(truth, scoring.evaluate_boxes(truth, results), "bbox")
+    assert boxes["AP-box"] == pytest.approx(100)
+
+
+def test_no_detections_are_ap_0(load):
+    truth = load(truth_and_results(0)[0])
+    for evaluate in (scoring.evaluate_boxes, scoring.evaluate_keypoints):
+        assert evaluate(truth, []).stats[0] == 0
+
+
+def test_missing_fields_are_computed_and_said(load, caplog):
+    content, results = truth_and_results(1)
+    complete = copy.deepcopy(content)
+    for annotation in complete["annotations"]:
+        annotation["area"] = AREA_SHARE * annotation["bbox"][2] * annotation["bbox"][3]
+        annotation["iscrowd"] = 0
+    for i, annotation in enumerate(content["annotations"]):
+        del annotation["iscrowd"], annotation["num_keypoints"]
+        if i % 2:
+            del annotation["area"]
+        else:
+            annotation["area"] = 0
+        if not any(annotation["keypoints"]):
+            del annotation["keypoints"]
+    with caplog.at_level("INFO", "hrnet_kpt"):
+        truth = load(content)
+    assert f"area of {len(content['annotations'])}" in caplog.text
+    ours = scoring.evaluate_keypoints(truth, results)
+    theirs = pycocotools_stats(complete, results, "keypoints", SIGMAS)
+    assert ours.stats.tolist() == theirs.stats.tolist()
+
+
+def one_person(load, detections, **more):
+    """A person of 100 x 50 with keypoints in a row, and detections that are (shift of x, score) of it."""
+    points = [[10, 20, 2], [30, 20, 2], [50, 20, 1], [0, 0, 0]]
+    annotation = {
+        "id": 1,
+        "image_id": 0,
+        "category_id": 1,
+        "bbox": [0, 0, 100, 50],
+        "area": 2000,
+        "iscrowd": 0,
+        "keypoints": np.ravel(points).tolist(),
+        "num_keypoints": 3,
+        **more,
+    }
+    content = {
+        "images": [{"id": 0, "file_name": "0.jpg"}],
+        "categories": [{"id": 1, "name": "person", "keypoints": NAMES}],
+        "annotations": [annotation],
+    }
+    results = [
+        {
+            "image_id": 0,
+            "category_id": 1,
+            "bbox": [0, 0, 100, 50],
+            "score": score,
+            "keypoints": np.ravel([[x + shift, y, 1] for x, y, _ in points]).tolist(),
+        }
+        for shift, score in detections
+    ]
+    return load(content), results
+
+
+def test_distances_are_those_of_the_detection_that_finds_the_box(load):
+    truth, results = one_person(load, [(90, 0.5), (15, 0.9)])
+    boxes = scoring.evaluate_boxes(truth, results)
+    distances = scoring.keypoint_distances(truth, results, boxes)
+    assert distances["distance"].tolist() == [15, 15, 15]
+    expected = [math.exp(-(15**2) / (2 * 2000 * (2 * sigma) ** 2)) for sigma in SIGMAS[:3]]
+    assert distances["oks"] == pytest.approx(expected)
+    figures = scoring.distance_metrics(distances)
+    assert figures == pytest.approx(
+        {"PCK@0.05": 0, "PCK@0.1": 0, "PCK@0.2": 100, "NME": 100 * 15 / math.sqrt(5000)}
+    )
+    rows = scoring.per_keypoint(truth, distances)
+    assert [row["labelled"] for row in rows] == [1, 1, 1, 0]
+    assert [row["OKS"] for row in rows] == pytest.approx(
+        [100 * e for e in expected] + [math.nan], nan_ok=True
+    )
+    assert rows[3]["PCK@0.1"] != rows[3]["PCK@0.1"], "nothing is labelled"
+
+
+def test_oks_of_the_keypoints_average_to_pycocotools_oks(load):
+    truth, results = one_person(load, [(7, 0.9)])
+    distances = scoring.keypoint_distances(truth, results, scoring.evaluate_boxes(truth, results))
+    evaluation = scoring.evaluate_keypoints(truth, results)
+    assert distances["oks"].mean() == pytest.approx(float(evaluation.ious[0, 1][0, 0]))
+
+
+def test_persons_who_are_not_found_count_as_missed(load):
+    truth, results = one_person(load, [])
+    distances = scoring.keypoint_distances(truth, results, scoring.evaluate_boxes(truth, results))
+    figures = scoring.distance_metrics(distances)
+    assert figures["PCK@0.2"] == 0 and math.isnan(figures["NME"])
+
+
+@pytest.mark.parametrize(
+    ("detections", "more", "words"),
+    [
+        ([], {}, ["is 0: 1 instances count", "finds nothing at all"]),
+        ([(90, 0.9)], {}, ["is 0", "of 1 detections the best has OKS 0.00"]),
+        ([(5, 0.9)], {"area": 1}, ["areas are tiny"]),
+        ([(0, 0.9)], {"num_keypoints": 0}, ["cannot be computed", "num_keypoints 0 though"]),
+        ([(0, 0.9)], {"iscrowd": 1}, ["cannot be computed", "1 crowds"]),
+        ([(0, 0.9)], {"keypoints": [0] * 12, "num_keypoints": 0}, ["without a keypoint"]),
+        ([(0, 0.9)], {"image_id": 7}, ["of images that are not listed"]),
+    ],
+)
+def test_ap_of_0_or_nan_is_explained(detections, more, words, load):
+    truth, results = one_person(load, detections, **more)
+    evaluation = scoring.evaluate_keypoints(truth, results)
+    text = "; ".join(explain(truth, results, evaluation, "keypoints"))
+    assert all(word in text for word in words), text
+
+
+def test_ap_that_is_neither_needs_no_explanation(load):
+    truth, results = one_person(load, [(0, 0.9)])
+    for task, evaluate in (
+        ("bbox", scoring.evaluate_boxes),
+        ("keypoints", scoring.evaluate_keypoints),
+    ):
+        assert explain(truth, results, evaluate(truth, results), task) == []

@@ -1,0 +1,114 @@
+"""Any keypoint data set trains, is evaluated and is drawn with the four paths changed and nothing else."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from hrnet_kpt.config import load_config
+from hrnet_kpt.engine import evaluate, train
+
+PAGE = "hrnet_w18_small_kpt_synthetic.py"
+
+
+def names(count):
+    return [f"point{i}_{side}" for i in range(count // 2) for side in ("left", "right")] + (
+        ["middle"] if count % 2 else []
+    )
+
+
+SETS = {
+    "1 keypoint": {"dot": names(1)},
+    "5 keypoints": {"hand": names(5)},
+    "68 keypoints": {"face": names(68)},
+    "294 keypoints": {"garment": names(294)},
+    "two categories with keypoints of their own": {
+        "cat": names(5),
+        "bird": ["beak", "point0_left", "tail"],
+    },
+    "one category without keypoints": {"cat": names(5), "box": []},
+}
+
+
+def run(cfg, tmp_path):
+    """Train, evaluate again what was written, and check what everybody gets."""
+    results = train(cfg)
+    assert {"bbox", "keypoints"} == set(results)
+    again = evaluate(
+        load_config(tmp_path / "run" / "config.yaml", ["train.output_dir=" + str(tmp_path / "again"),
+        f"train.init_checkpoint={tmp_path / 'run' / 'model_final.pth'}"])
+    )  # fmt: skip
+    for task, scores in results.items():
+        assert again[task] == pytest.approx(scores, nan_ok=True)
+    for picture in ("predictions.png", "curves.png"):
+        with Image.open(tmp_path / "run" / picture) as image:
+            assert min(image.size) > 100
+    losses = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.json").read_text().splitlines()
+    ]
+    assert all(row["loss_keypoint"] > 0 for row in losses if "loss_keypoint" in row)
+    return results
+
+
+@pytest.mark.parametrize("name", ["crowdpose", "horse10"])
+def test_real_sets_train_with_the_four_paths_changed(name, tiny, photographs, paths_of, tmp_path):
+    run(load_config(PAGE, [*tiny, *paths_of(photographs / name), "train.max_iter=2"]), tmp_path)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_generated_sets_train_with_the_four_paths_changed(name, tiny, write_set, tmp_path):
+    classes = SETS[name]
+    cfg = load_config(PAGE, [*tiny, *write_set(classes), "train.max_iter=2"])
+    union = list(dict.fromkeys(keypoint for own in classes.values() for keypoint in own))
+    assert cfg.data.keypoints.names == union
+    assert cfg.data.classes == classes
+    run(cfg, tmp_path)
+    weights = torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)["model"]
+    assert weights["roi_heads.keypoint_head.score_lowres.weight"].shape[1] == len(union)
+    assert weights["roi_heads.box_predictor.cls_score.weight"].shape[0] == len(classes) + 1
+
+
+def test_categories_can_have_keypoints_of_their_own_by_an_override(tiny, write_set, tmp_path):
+    classes = {"cat": ["nose", "tail"], "dog": ["nose", "tail"]}
+    paths = write_set(classes)
+    shared = load_config(PAGE, [*tiny, *paths])
+    assert shared.data.keypoints.names == ["nose", "tail"]
+    cfg = load_config(PAGE, [*tiny, *paths, "data.share_keypoints=false", "train.max_iter=1"])
+    assert cfg.data.keypoints.names == ["cat/nose", "cat/tail", "dog/nose", "dog/tail"]
+    run(cfg, tmp_path)
+    results = json.loads((tmp_path / "run/inference/coco_instances_results.json").read_text())
+    assert results and all(len(result["keypoints"]) == 6 for result in results)
+
+
+def test_the_schema_can_be_told_in_part(tiny, write_set):
+    paths = write_set({"horse": ["nose", "near", "off"]})
+    assert load_config(PAGE, [*tiny, *paths]).data.keypoints.flip_pairs == []
+    told = ["data.keypoints={flip_pairs:[[near,off]],sigmas:[0.1,0.2,0.3]}"]
+    keypoints = load_config(PAGE, [*tiny, *paths, *told]).data.keypoints
+    assert keypoints.names == ["nose", "near", "off"]
+    assert keypoints.flip_pairs == [["near", "off"]]
+    assert keypoints.sigmas == [0.1, 0.2, 0.3]
+
+
+def test_renamed_keypoints_bring_flip_pairs_with_them(tiny, write_set):
+    paths = write_set({"horse": ["nose", "near", "off"]})
+    cfg = load_config(PAGE, [*tiny, *paths, "data.keypoints={names:[tip,left_hoof,right_hoof]}"])
+    assert cfg.data.keypoints.flip_pairs == [["left_hoof", "right_hoof"]]
+    assert cfg.data.classes == {"horse": ["tip", "left_hoof", "right_hoof"]}
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("data.keypoints={name:[a]}", "no name"),
+        ("data.keypoints={names:[a,b]}", "'horse' has 3 keypoints, data.keypoints 2"),
+        ("data.keypoints={sigmas:[0.1]}", "as many positive sigmas"),
+        ("data.keypoints=mine", "write auto or a mapping"),
+        ("data.classes={horse:[nose,tail]}", "horse has the keypoints tail, which are not in"),
+    ],
+)
+def test_a_schema_that_contradicts_the_data_is_refused(override, words, tiny, write_set):
+    paths = write_set({"horse": ["nose", "near", "off"]})
+    with pytest.raises(ValueError, match=words):
+        load_config(PAGE, [*tiny, *paths, override])
