@@ -1,0 +1,171 @@
+"""The error analysis command: what it writes, exit statuses, errors in one line."""
+
+import importlib.util
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+from hrnet_kpt.config import load_config, save_config
+
+SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"
+
+
+@pytest.fixture(scope="module")
+def main(repository):
+    path = repository / "tools" / "analyze_errors.py"
+    spec = importlib.util.spec_from_file_location("analyze_errors", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture
+def results(drawn_people, tmp_path):
+    """Detections that are the truth itself, without boxes, but for one person that is missed."""
+    annotations = json.loads((drawn_people / "test.json").read_text())["annotations"]
+    content = [
+        {
+            "image_id": annotation["image_id"],
+            "category_id": annotation["category_id"],
+            "keypoints": annotation["keypoints"],
+            "score": 0.9,
+        }
+        for annotation in annotations
+    ]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(content[1:]))
+    return path
+
+
+def test_files_are_analyzed_with_pictures(main, drawn_people, results, tmp_path, capsys):
+    arguments = ["--annotations", str(drawn_people / "test.json"), "--results", str(results)]
+    output = tmp_path / "output"
+    arguments += ["--images", str(drawn_people / "test"), "--output", str(output)]
+    assert main(arguments) == 0
+    names = {"errors.json", "ap.png", "keypoints.png", "worst.png", "best.png"}
+    assert {path.name for path in output.iterdir()} == names
+    for name in names - {"errors.json"}:
+        Image.open(output / name).load()
+    content = json.loads((output / "errors.json").read_text())
+    assert content["instances"]["missed"] == 1
+    found = content["AP"]["all"]
+    assert found["contributions"]["false_negatives"] == pytest.approx(1 - found["AP"])
+    said = capsys.readouterr().out
+    assert "1 missed" in said
+    assert f"{100 * found['AP']:.1f}" in said
+    assert "left_shoulder" in said
+    assert str(output) in said
+
+
+def test_run_is_analyzed(main, tiny, results, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "run"
+    (run / "inference").mkdir(parents=True)
+    save_config(load_config(SYNTHETIC, tiny), run / "config.yaml")
+    shutil.copy(results, run / "inference" / "coco_instances_results.json")
+    assert main(["--run", str(run)]) == 0
+    assert json.loads((run / "errors" / "errors.json").read_text())["instances"]["missed"] == 1
+    assert (run / "errors" / "worst.png").is_file()
+
+
+def test_no_detections_are_all_false_negatives(main, drawn_people, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.json").write_text("[]")
+    assert main(["--annotations", str(drawn_people / "test.json"), "--results", "empty.json"]) == 0
+    content = json.loads((tmp_path / "errors" / "errors.json").read_text())
+    assert content["AP"]["all"]["contributions"]["false_negatives"] == 1
+
+
+def test_unreadable_image_is_left_out_and_status_3(main, drawn_people, results, tmp_path, capsys):
+    images = tmp_path / "images"
+    shutil.copytree(drawn_people / "test", images)
+    broken = sorted(images.iterdir())[0]
+    broken.write_bytes(b"no image")
+    arguments = ["--annotations", str(drawn_people / "test.json"), "--results", str(results)]
+    assert main([*arguments, "--images", str(images), "--output", str(tmp_path / "output")]) == 3
+    assert broken.name in capsys.readouterr().out
+    assert (tmp_path / "output" / "best.png").is_file()
+
+
+GOOD = {"image_id": 1, "category_id": 1, "score": 0.5, "keypoints": [1.0] * 51}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([GOOD, {**GOOD, "image_id": 12345}], ["result 1", "image 12345", "annotations"]),
+        ([{**GOOD, "keypoints": [1.0] * 42}], ["result 0", "42 numbers", "17 keypoints"]),
+        ([{**GOOD, "keypoints": None, "bbox": [1, 1, 5, 5]}], ["no numbers in `keypoints`"]),
+        ([{**GOOD, "category_id": 7}], ["category_id 7"]),
+        ([{**GOOD, "score": float("nan")}], ["no finite number"]),
+        ([{**GOOD, "keypoints": ["1"] * 51}], ["no finite number"]),
+        ([GOOD, {**GOOD, "bbox": [1, 1, 5, 5]}], ["some results have a `bbox`"]),
+        ([{**GOOD, "bbox": [1, 1, 5]}], ["result 0", "4 numbers"]),
+        ([{"image_id": 1}], ["result 0", "category_id, score"]),
+        ([1, 2], ["result 0", "COCO's format"]),
+        ({"annotations": []}, ["list of detections"]),
+        ("no json", ["results.json", "not a readable json"]),
+    ],
+)
+def test_wrong_results_are_one_line_and_status_2(
+    main, drawn_people, tmp_path, capsys, content, words
+):
+    path = tmp_path / "results.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    arguments = ["--annotations", str(drawn_people / "test.json"), "--results", str(path)]
+    assert main([*arguments, "--output", str(tmp_path / "output")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert all(word in line for word in ["error: ", *words])
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["--run FOLDER", "--annotations FILE"]),
+        (["--annotations", "a.json"], ["--results FILE"]),
+        (["--run", "run", "--results", "r.json"], ["either --run"]),
+        (["--run", "no_such_run"], ["no_such_run/config.yaml"]),
+        (["--annotations", "none.json", "--results", "r.json"], ["none.json"]),
+        (["--annotations", "a.json", "--results", "r.json", "--images", "gone"], ["gone"]),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_status_2(main, arguments, words, capsys):
+    assert main(arguments) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert all(word in line for word in ["error: ", *words])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda content: content.pop("annotations"), "no `annotations`"),
+        (lambda content: content["annotations"][2]["keypoints"].pop(), "50 numbers"),
+        (lambda content: content["annotations"].clear(), "nothing to compare with"),
+        (lambda content: content["categories"][0].pop("keypoints"), "no category has"),
+    ],
+)
+def test_wrong_annotations_are_one_line_and_status_2(
+    main, drawn_people, tmp_path, capsys, change, words
+):
+    content = json.loads((drawn_people / "test.json").read_text())
+    change(content)
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    (tmp_path / "empty.json").write_text("[]")
+    arguments = ["--annotations", str(tmp_path / "truth.json")]
+    assert main([*arguments, "--results", str(tmp_path / "empty.json")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+
+
+def test_run_without_results_says_how_to_get_them(main, tiny, drawn_people, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    save_config(load_config(SYNTHETIC, tiny), run / "config.yaml")
+    assert main(["--run", str(run)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "coco_instances_results.json does not exist" in line
+    assert "--eval-only" in line

@@ -1,0 +1,59 @@
+#!/usr/bin/env python
+"""Tell which errors a model's keypoints have, and what each kind of error costs in AP."""
+
+import argparse
+import sys
+
+EXAMPLES = """
+examples:
+  tools/analyze_errors.py --run output/demo
+  tools/analyze_errors.py --annotations person_keypoints_val2017.json --images val2017 \\
+      --results coco_instances_results.json --output output/errors
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--run", metavar="FOLDER", help="a run folder that was evaluated; instead of the next two")
+    add("--annotations", metavar="FILE", help="COCO-format json with keypoints")
+    add(
+        "--results", metavar="FILE", help="COCO-format results, such as coco_instances_results.json"
+    )
+    add(
+        "--images",
+        metavar="FOLDER",
+        help="for pictures of the worst and the best (default: the run's)",
+    )
+    add(
+        "--output",
+        metavar="FOLDER",
+        help="gets errors.json and pictures (default: errors in the run)",
+    )
+    add("--debug", action="store_true", help="show the traceback of an error in the input")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+
+    from hrnet_kpt.command_line import SKIPPED_SOME, run_tool  # isort: skip  (first: it quiets imports)
+    from hrnet_kpt.analysis.error_report import write_error_report
+    from hrnet_kpt.engine.setup import set_up_logging
+
+    def work() -> int:
+        set_up_logging()
+        skipped = write_error_report(
+            args.run, args.annotations, args.results, args.images, args.output
+        )
+        return SKIPPED_SOME if skipped else 0
+
+    return run_tool(work, args.debug)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
