@@ -1,1 +1,1 @@
-"""What is wrong with a model's predictions, and what it costs."""
+"""Looking into data and results: pictures, errors, and what they cost."""

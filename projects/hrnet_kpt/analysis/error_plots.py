@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from ..data.drawing import contact_sheet, draw_image
+from ..data.drawing import captioned, contact_sheet, draw_image
 from ..data.ground_truth import GroundTruth
-from ..data.images import BadImageError, open_image
+from ..data.images import open_image
+from ..data.results import drawable
+from ..engine.pictures import SCORE_THRESHOLD, draw_usable
 from .error_tables import MOST_ROWS, NAMES, worst_keypoints
 from .errors import KINDS, Matches
 from .errors_by_stage import AREAS, STAGES
-
-logger = logging.getLogger(__name__)
 
 COLORS = {
     "jitter": "#f2b134",
@@ -35,9 +34,6 @@ AP_COLOR = "#2e7d5b"
 NUM_IMAGES = 12
 COLUMNS = 2
 CELL = 400  # pixels, the longer side of a picture
-# Detections that are not paired are drawn from this score on.
-SCORE_THRESHOLD = 0.5
-GREY = (90, 90, 90)
 
 
 def draw_breakdown(areas: Mapping[str, Mapping[str, Any]], output: Path) -> None:
@@ -144,14 +140,12 @@ def draw_sheets(
     count = min(NUM_IMAGES, -(-len(ranked) // 2))
     failures = []
     for rows, output in zip((ranked[:count], ranked[::-1][:count]), outputs, strict=True):
-        pictures = []
-        for row in rows:
-            try:
-                pictures.append(_side_by_side(truth, results, matches, row, images))
-            except BadImageError as error:
-                failures.append(str(error))
+        pictures, failed = draw_usable(
+            rows, lambda row: _side_by_side(truth, results, matches, row, images)
+        )
+        failures += failed
         if pictures:
-            contact_sheet(pictures, min(COLUMNS, len(pictures))).save(output)
+            contact_sheet(pictures, 2 * min(COLUMNS, len(pictures) // 2)).save(output)
     return failures
 
 
@@ -161,8 +155,8 @@ def _side_by_side(
     matches: Matches,
     row: Mapping[str, Any],
     folder: Path,
-) -> Image.Image:
-    """Prediction and truth of an image under a line of text."""
+) -> list[Image.Image]:
+    """Prediction and truth of an image, each under a line of text."""
     entry = truth.coco.imgs[row["image_id"]]
     size = (entry["width"], entry["height"]) if {"width", "height"} <= set(entry) else None
     image = open_image(folder / entry["file_name"], size)
@@ -172,50 +166,22 @@ def _side_by_side(
         if results[i]["image_id"] == row["image_id"] and results[i]["score"] >= SCORE_THRESHOLD
     ]
     paired = [p.result for p in matches.pairs if p.annotation["image_id"] == row["image_id"]]
-    predictions = [_in_schema(truth, results[i]) for i in [*paired, *others]]
     annotations = [
-        _in_schema(truth, annotation)
+        annotation
         for annotation in truth.coco.imgToAnns[row["image_id"]]
         if len(truth.slots[annotation["category_id"]])
     ]
-    sides = [
-        draw_image(image, instances, truth.schema, CELL) for instances in (predictions, annotations)
-    ]
-    parts = [f"OKS {100 * row['oks']:.0f}", f"missed: {row['missed']} of {row['instances']}"]
+    parts = [f"OKS {100 * row['oks']:.0f}", f"missed {row['missed']} of {row['instances']}"]
     if others:
-        parts.append(f"false positives: {len(others)}")
-    return _captioned(sides, ", ".join(parts), Path(entry["file_name"]).name)
-
-
-def _captioned(sides: Sequence[Image.Image], text: str, name: str) -> Image.Image:
-    """Two pictures side by side, under them what they are, above them the text and the file's name."""
-    width, height = sides[0].size
-    line, gap, margin = 22, 4, 8
-    large, small = ImageFont.load_default(size=15), ImageFont.load_default(size=13)
-    picture = Image.new("RGB", (2 * (width + margin) + gap, height + 3 * line), (255, 255, 255))
-    draw = ImageDraw.Draw(picture)
-    for i, (side, what) in enumerate(zip(sides, ("prediction", "truth"), strict=True)):
-        left = margin + i * (width + gap)
-        picture.paste(side, (left, line))
-        draw.text((left + width / 2, line + height + 3), what, GREY, small, anchor="ma")
-    draw.text((margin, 2), text, (0, 0, 0), large)
-    room = picture.width - 2 * margin - draw.textlength(text, large) - 20
-    while name and draw.textlength(name, small) > room:
-        name = name[1:]
-    draw.text((picture.width - margin, 4), name, GREY, small, anchor="ra")
-    return picture
-
-
-def _in_schema(truth: GroundTruth, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What draw_image takes: an annotation or a result with a box, and the keypoints of the whole schema."""
-    points = np.array(entry["keypoints"], dtype=float).reshape(-1, 3)
-    if "score" in entry and not (points[:, 2] > 0).any():
-        points[:, 2] = 1  # results may come without scores of keypoints
-    placed = np.zeros((len(truth.schema.names), 3))
-    placed[truth.slots[entry["category_id"]]] = points
-    low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
-    drawn = {"bbox": entry.get("bbox", [*low, *(high - low)]), "keypoints": placed.ravel().tolist()}
-    return {**drawn, "score": entry["score"]} if "score" in entry else drawn
+        parts.append(f"false positives {len(others)}")
+    sides = (
+        ([results[i] for i in [*paired, *others]], ", ".join(parts)),
+        (annotations, f"{Path(entry['file_name']).name}: truth"),
+    )
+    return [
+        captioned(draw_image(image, drawable(truth, instances), truth.schema, CELL), text)
+        for instances, text in sides
+    ]
 
 
 def _area_title(area: str) -> str:

@@ -6,10 +6,11 @@ import json
 import logging
 from pathlib import Path
 
+from ..data.results import read_results
 from ..errors import UserError
 from .error_plots import draw_breakdown, draw_keypoint_losses, draw_sheets
 from .error_tables import analyze_errors, tables
-from .inputs import load_run, load_truth, read_results
+from .inputs import load_run, load_truth
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,6 @@ def write_error_report(
     if images and Path(images).is_dir():
         sheets = folder / "worst.png", folder / "best.png"
         failures = draw_sheets(truth, found, matches, analysis["images"], Path(images), sheets)
-        for failure in failures:
-            logger.warning("left out: %s", failure)
     elif images:
         logger.warning("No pictures of the worst and the best images: %s does not exist", images)
     print(f"\nerrors.json and pictures: {folder}")

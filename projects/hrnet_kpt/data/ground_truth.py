@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from pycocotools.coco import COCO
 
+from ..errors import UserError
 from .coco import read_coco
 from .keypoints import KeypointSchema
 from .labels import Classes, keypoint_slots
@@ -64,7 +65,13 @@ def load_ground_truth(
     scored = "annotations" in content
     completed: Counter[str] = Counter()
     for annotation in content.setdefault("annotations", []):
-        completed.update(complete(annotation, len(slots[annotation["category_id"]])))
+        count = len(slots[annotation["category_id"]])
+        completed.update(complete(annotation, count))
+        if count and len(annotation["keypoints"]) != 3 * count:
+            raise UserError(
+                f"{annotations}: annotation {annotation['id']} has {len(annotation['keypoints'])} numbers in "
+                f"`keypoints`, but its category has {count} keypoints of 3 numbers"
+            )
     if completed:
         said = ", ".join(f"{name} of {count} annotations" for name, count in completed.items())
         logger.info("%s: computed for the evaluation: %s", annotations, said)

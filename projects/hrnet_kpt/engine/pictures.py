@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from detectron2.config import instantiate
 from matplotlib.figure import Figure
 from omegaconf import DictConfig
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ..data.drawing import contact_sheet, draw_image
+from ..data.drawing import captioned, contact_sheet, draw_image
+from ..data.ground_truth import GroundTruth, load_ground_truth
+from ..data.images import BadImageError, open_image
+from ..data.labels import given_classes, given_schema
+from ..data.results import drawable, read_results
 
 logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
 
 NUM_IMAGES = 24
 COLUMNS = 6
@@ -28,8 +35,7 @@ def write_pictures(cfg: DictConfig) -> None:
     draw_curves(folder / "metrics.json", folder / "curves.png")
     results = folder / "inference" / "coco_instances_results.json"
     written = ["curves.png"]
-    if results.is_file():
-        draw_predictions(cfg, results, folder / "predictions.png")
+    if results.is_file() and draw_predictions(cfg, results, folder / "predictions.png"):
         written.append("predictions.png")
     logger.info("Pictures: %s", ", ".join(str(folder / name) for name in written))
 
@@ -58,21 +64,62 @@ def draw_curves(metrics: Path, output: Path) -> None:
     figure.savefig(output)
 
 
-def draw_predictions(cfg: DictConfig, results: Path, output: Path) -> None:
-    """Draw COCO-format results on the first images of the test set, detections over 50 % alone."""
-    schema = instantiate(cfg.data.keypoints)
-    images = json.loads(Path(cfg.data.test.annotations).read_text())["images"]
-    images = sorted(images, key=lambda image: image["id"])[:NUM_IMAGES]
-    by_image: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in images}
-    for result in json.loads(results.read_text()):
-        if result["image_id"] in by_image and result["score"] >= SCORE_THRESHOLD:
-            by_image[result["image_id"]].append(result)
-    pictures = []
-    for entry in images:
-        with Image.open(Path(cfg.data.test.images) / entry["file_name"]) as image:
-            upright = ImageOps.exif_transpose(image)
-            pictures.append(draw_image(upright, by_image[entry["id"]], schema, CELL))
-    contact_sheet(pictures, min(COLUMNS, len(pictures))).save(output)
+def draw_predictions(cfg: DictConfig, results: Path, output: Path) -> bool:
+    """Draw COCO-format results on the first images of the test set, detections over 50 % alone.
+
+    Images that cannot be used are left out. Returns whether there are others; if not, no file is written.
+    """
+    truth = read_test_truth(cfg)
+    detections = read_detections(results, truth)
+    entries = sorted(truth.coco.imgs.values(), key=lambda entry: entry["id"])[:NUM_IMAGES]
+
+    def draw(entry: dict[str, Any]) -> list[Image.Image]:
+        instances = drawable(truth, detections.get(entry["id"], ()))
+        picture = draw_image(open_entry(cfg, entry), instances, truth.schema, CELL)
+        return [captioned(picture, entry["file_name"])]
+
+    pictures, _ = draw_usable(entries, draw)
+    if pictures:
+        contact_sheet(pictures, min(COLUMNS, len(pictures))).save(output)
+    return bool(pictures)
+
+
+def read_test_truth(cfg: DictConfig) -> GroundTruth:
+    """The annotations of `cfg.data.test`."""
+    return load_ground_truth(
+        cfg.data.test.annotations,
+        given_schema(instantiate(cfg.data.keypoints)),
+        given_classes(cfg.data.classes),
+    )
+
+
+def open_entry(cfg: DictConfig, entry: Mapping[str, Any]) -> Image.Image:
+    """The image of an entry of the test set's `images`; raises BadImageError."""
+    size = (entry["width"], entry["height"]) if {"width", "height"} <= set(entry) else None
+    return open_image(Path(cfg.data.test.images) / entry["file_name"], size)
+
+
+def read_detections(results: Path, truth: GroundTruth) -> dict[Any, list[dict[str, Any]]]:
+    """The COCO-format results with a score of at least SCORE_THRESHOLD, by image id."""
+    by_image: dict[Any, list[dict[str, Any]]] = {}
+    for result in read_results(results, truth):
+        if result["score"] >= SCORE_THRESHOLD:
+            by_image.setdefault(result["image_id"], []).append(result)
+    return by_image
+
+
+def draw_usable(
+    items: Iterable[Item], draw: Callable[[Item], list[Image.Image]]
+) -> tuple[list[Image.Image], list[str]]:
+    """The pictures that `draw` makes of each item, and a message for each whose image cannot be used."""
+    pictures, skipped = [], []
+    for item in items:
+        try:
+            pictures += draw(item)
+        except BadImageError as error:
+            logger.warning("Left out of the pictures: %s", error)
+            skipped.append(str(error))
+    return pictures, skipped
 
 
 def _series(rows: list[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:

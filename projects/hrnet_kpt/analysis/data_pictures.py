@@ -1,0 +1,177 @@
+"""Pictures of data as the model gets them, and of predictions beside the truth."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from detectron2.config import instantiate
+from detectron2.structures import BoxMode
+from omegaconf import DictConfig
+from PIL import Image
+
+from ..data.drawing import captioned, contact_sheet, draw_image
+from ..data.images import open_image
+from ..data.keypoints import KeypointSchema
+from ..data.labels import given_classes, given_schema
+from ..data.loaders import seeded
+from ..data.results import drawable
+from ..engine.pictures import (
+    SCORE_THRESHOLD,
+    draw_usable,
+    open_entry,
+    read_detections,
+    read_test_truth,
+)
+from ..errors import UserError
+
+Item = TypeVar("Item")
+
+VERSIONS = {"train": 3, "test": 1}  # nothing is random in what is done to test images
+CELL = 448  # pixels
+LARGE_CELL = 640
+
+
+def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) -> list[str]:
+    """Draw images as they are annotated, each beside what the model gets: after the augmentations.
+
+    split: "train" or "test", of cfg.dataloader. For "test" the mapper transforms the annotations as well, which the
+        model does not get.
+    num: how many images, drawn from those with annotations. They and their augmentations depend on the seed alone.
+
+    Returns a message for each image that cannot be used, and is left out. Raises UserError where nothing is left.
+    """
+    cfg = cfg.copy()
+    schema = given_schema(instantiate(cfg.data.keypoints))
+    loader = cfg.dataloader[split]
+    if split == "test" and "is_train" in loader.mapper:
+        loader.mapper.is_train = True
+        loader.mapper.keypoint_hflip_indices = schema.flip_indices
+    dataset, mapper = list(instantiate(loader.dataset)), instantiate(loader.mapper)
+    classes = list(given_classes(cfg.data.classes))
+    annotated = [index for index, record in enumerate(dataset) if record.get("annotations")]
+
+    def draw(index: int) -> list[Image.Image]:
+        record = dataset[index]
+        size = (record["width"], record["height"]) if "width" in record else None
+        image = open_image(record["file_name"], size)
+        name = _name(record["file_name"], cfg.data[split].images)
+        pictures = [_picture(image, _annotated(record, classes), schema, name)]
+        for version in range(VERSIONS[split]):
+            with seeded(seed, index, version):
+                sample = mapper(copy.deepcopy(record))
+            pixels = sample["image"].numpy().transpose(1, 2, 0)
+            if cfg.model.input_format == "BGR":
+                pixels = pixels[..., ::-1]
+            image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
+            what = f"augmented, {version + 1}" if split == "train" else "as the model gets it"
+            pictures.append(_picture(image, _transformed(sample, classes), schema, what))
+        return pictures
+
+    chosen = _choose(annotated or range(len(dataset)), num, seed)
+    pictures, skipped = draw_usable(chosen, draw)
+    _save(pictures, 1 + VERSIONS[split], skipped, output)
+    return skipped
+
+
+def draw_comparison(cfg: DictConfig, results: Path, num: int, seed: int, output: Path) -> list[str]:
+    """Draw the truth of test images beside COCO-format results, a row for each image, detections over 50 % alone.
+
+    num, seed: as for draw_data; drawn from the images with annotations or detections.
+
+    Returns what draw_data does, and raises UserError also where the results do not go with the test set.
+    """
+    truth = read_test_truth(cfg)
+    detections = read_detections(results, truth)
+    entries = sorted(truth.coco.imgs.values(), key=lambda entry: entry["id"])
+    full = [e for e in entries if e["id"] in detections or truth.coco.imgToAnns.get(e["id"])]
+
+    def draw(entry: dict[str, Any]) -> list[Image.Image]:
+        image = open_entry(cfg, entry)
+        annotations = truth.coco.imgToAnns.get(entry["id"], [])
+        found = detections.get(entry["id"], [])
+        captions = (
+            f"{entry['file_name']}: truth, {len(annotations)}",
+            f"prediction, {len(found)} with a score of {SCORE_THRESHOLD:.0%} or more",
+        )
+        return [
+            captioned(
+                draw_image(image, drawable(truth, instances), truth.schema, LARGE_CELL), caption
+            )
+            for instances, caption in zip((annotations, found), captions, strict=True)
+        ]
+
+    pictures, skipped = draw_usable(_choose(full or entries, num, seed), draw)
+    _save(pictures, 2, skipped, output)
+    return skipped
+
+
+def _annotated(record: dict[str, Any], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """The annotations of a dataset dict as draw_image takes them."""
+    instances = []
+    for annotation in record.get("annotations", ()):
+        box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYWH_ABS)
+        instance = _instance(
+            box, annotation.get("keypoints", ()), annotation["category_id"], classes
+        )
+        if annotation.get("iscrowd"):
+            instance["label"] = ", ".join(filter(None, (instance["label"], "crowd")))
+        instances.append(instance)
+    return instances
+
+
+def _transformed(sample: dict[str, Any], classes: Sequence[str]) -> list[dict[str, Any]]:
+    """The instances that a mapper returned as draw_image takes them; a mapper may return none."""
+    found = sample.get("instances")
+    if found is None:
+        return []
+    boxes = BoxMode.convert(found.gt_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).tolist()
+    keypoints: list[Any] = [()] * len(boxes)
+    if found.has("gt_keypoints"):
+        keypoints = list(found.gt_keypoints.tensor.numpy())
+    return [
+        _instance(*values, classes)
+        for values in zip(boxes, keypoints, found.gt_classes.tolist(), strict=True)
+    ]
+
+
+def _instance(box: Any, keypoints: Any, index: int, classes: Sequence[str]) -> dict[str, Any]:
+    points = np.array(keypoints, dtype=float).reshape(-1, 3)
+    points[:, :2] -= 0.5  # COCO's keypoints are pixel indices
+    label = classes[index] if len(classes) > 1 else ""
+    return {"bbox": list(box), "keypoints": points.ravel().tolist(), "label": label}
+
+
+def _picture(
+    image: Image.Image, instances: list[dict[str, Any]], schema: KeypointSchema, what: str
+) -> Image.Image:
+    caption = f"{what}: {image.width} × {image.height}"
+    return captioned(draw_image(image, instances, schema, CELL), caption)
+
+
+def _name(file_name: str, folder: str) -> str:
+    path = Path(file_name)
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name
+
+
+def _choose(items: Sequence[Item], num: int, seed: int) -> list[Item]:
+    """Some of the items, in their order."""
+    if num < 1 or seed < 0:
+        raise UserError(f"{num} images with seed {seed}: at least 1 image, and a seed of 0 or more")
+    chosen = np.random.default_rng(seed).choice(len(items), min(num, len(items)), replace=False)
+    return [items[i] for i in sorted(chosen)]
+
+
+def _save(
+    pictures: Sequence[Image.Image], columns: int, skipped: Sequence[str], output: Path
+) -> None:
+    if not pictures:
+        raise UserError("\n".join(skipped) or "there are no images to draw")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        contact_sheet(pictures, columns).save(output)
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror}") from error
