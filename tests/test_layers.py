@@ -41,7 +41,7 @@ def imported(path):
 def test_folder_imports_only_what_is_below_it(layer):
     below = {"errors", "__version__"}.union(*LAYERS[:layer])
     for folder in LAYERS[layer]:
-        for path in (PACKAGE / folder).glob("*.py"):
+        for path in (PACKAGE / folder).rglob("*.py"):
             for name in imported(path):
                 if name.startswith("hrnet_kpt."):
                     part = name.split(".")[1]

@@ -13,7 +13,6 @@ from hrnet_kpt.data.drawing import (
     captioned,
     contact_sheet,
     draw_image,
-    draw_instance,
 )
 
 PAIR = KeypointSchema(["left_eye", "right_eye"], [("left_eye", "right_eye")])
@@ -231,15 +230,6 @@ def test_image_itself_is_left_alone_and_every_schema_draws():
     keypoints = [32.0, 32.0, 2] * 17
     draw_image(image, [{"bbox": [1, 1, 60, 60], "keypoints": keypoints}], COCO_PERSON, 128)
     assert not np.asarray(image).any()
-
-
-def test_instance_is_drawn_in_place():
-    image = BLANK.resize((400, 320))
-    draw_instance(image, BOUNDS, [30, 50, 0.9, 60, 50, 0.01], PAIR, "horse", scale=4)
-    assert image.getpixel((122, 202)) == LEFT
-    assert image.getpixel((242, 202)) != RIGHT
-    assert len(pixels(image, RIGHT)) > 0
-    assert image.getpixel((80, 200)) == BOX
 
 
 def test_contact_sheet_holds_every_picture_in_rows():

@@ -1,6 +1,5 @@
 """The error analysis command: what it writes, exit statuses, errors in one line."""
 
-import importlib.util
 import json
 import shutil
 
@@ -13,12 +12,8 @@ SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"
 
 
 @pytest.fixture(scope="module")
-def main(repository):
-    path = repository / "tools" / "analyze_errors.py"
-    spec = importlib.util.spec_from_file_location("analyze_errors", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+def main(load_tool):
+    return load_tool("tools/analyze_errors.py").main
 
 
 @pytest.fixture

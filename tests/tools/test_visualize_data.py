@@ -1,6 +1,5 @@
 """The command that draws data: exit statuses and what it writes."""
 
-import importlib.util
 import json
 
 import pytest
@@ -9,12 +8,8 @@ SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"
 
 
 @pytest.fixture(scope="module")
-def main(repository):
-    path = repository / "tools" / "visualize_data.py"
-    spec = importlib.util.spec_from_file_location("visualize_data", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+def main(load_tool):
+    return load_tool("tools/visualize_data.py").main
 
 
 @pytest.fixture

@@ -19,38 +19,45 @@ from .labels import Classes, given_classes, given_schema, keypoint_slots
 logger = logging.getLogger(__name__)
 
 
-# What every entry of these lists needs.
-REQUIRED = {
-    "images": ("id", "file_name"),
-    "categories": ("id", "name"),
-    "annotations": ("id", "image_id", "category_id", "bbox"),
-}
-
-
 def read_coco(annotations: str | Path) -> dict[str, Any]:
     """Read a COCO-format json; a file to predict for may lack `annotations`.
 
-    Raises UserError where it cannot be read, an entry lacks what REQUIRED lists, or an annotation has a category that
-    is not there.
+    Raises UserError where it cannot be read, or lacks a list of images or of categories with what each needs.
     """
     try:
         content = json.loads(Path(annotations).read_bytes())
-        for name, keys in REQUIRED.items():
-            for entry in content.get(name, ()) if name == "annotations" else content[name]:
+        for name, keys in (("images", ("id", "file_name")), ("categories", ("id", "name"))):
+            for entry in content[name]:
                 for key in keys:
                     entry[key]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{annotations}: not a readable COCO-format json with images and categories ({error!r})"
         ) from error
+    return content
+
+
+def annotations_of(content: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    """The annotations of a json, none if it lacks them.
+
+    Raises UserError for one without what each needs, or of a category that is not there.
+    """
     known = {category["id"] for category in content["categories"]}
-    for annotation in content.get("annotations", ()):
+    annotations = content.setdefault("annotations", [])
+    for annotation in annotations:
+        missing = [
+            key for key in ("id", "image_id", "category_id", "bbox") if key not in annotation
+        ]
+        if missing:
+            raise UserError(
+                f"{where}: annotation {annotation.get('id')} has no {', '.join(missing)}"
+            )
         if annotation["category_id"] not in known:
             raise UserError(
-                f"{annotations}: annotation {annotation['id']} has category_id "
-                f"{annotation['category_id']}, which is not one of its categories"
+                f"{where}: annotation {annotation['id']} has category_id {annotation['category_id']}, "
+                "which is not one of its categories"
             )
-    return content
+    return annotations
 
 
 def load_keypoint_dataset(
@@ -83,7 +90,7 @@ def load_keypoint_dataset(
     }
     by_image: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
     counts: Counter[int] = Counter()
-    for annotation in content.get("annotations", ()):
+    for annotation in annotations_of(content, annotations):
         if annotation["image_id"] not in by_image:
             continue  # of an image that the file does not list
         slots, index = categories[annotation["category_id"]]
@@ -138,7 +145,8 @@ def _in_schema(
     for slot, x, y, v in zip(slots, listed[::3], listed[1::3], listed[2::3], strict=True):
         if v > 0:
             # COCO's keypoints are pixel indices: half a pixel less than continuous coordinates.
-            placed[3 * slot : 3 * slot + 3] = x + 0.5, y + 0.5, v
+            # detectron2 takes a keypoint for labelled from v = 1 on.
+            placed[3 * slot : 3 * slot + 3] = x + 0.5, y + 0.5, max(v, 1)
     return placed
 
 

@@ -79,27 +79,6 @@ def draw_image(
     return picture
 
 
-def draw_instance(
-    image: Image.Image,
-    box: Sequence[float],
-    keypoints: Sequence[float],
-    schema: KeypointSchema,
-    label: str = "",
-    scale: float = 1.0,
-    filled_from: float = KEYPOINT_THRESHOLD,
-) -> None:
-    """Draw one instance on `image` in place, as draw_image does.
-
-    box: x, y, width, height. keypoints: x, y, score or visibility, for each keypoint in turn, or nothing. Both in
-    pixels of an image that is `scale` times smaller than `image`.
-    filled_from: keypoints with a smaller third number are hollow.
-    """
-    corners, line = _corners(box, scale), _line(max(image.size))
-    _draw_box(image, corners, round(BOX_WIDTH * line))
-    _draw_skeleton(image, keypoints, schema, scale, line, filled_from)
-    _draw_label(image, corners, label, [])
-
-
 def contact_sheet(pictures: Sequence[Image.Image], columns: int, gap: int = 6) -> Image.Image:
     """Pictures in rows of `columns`, each row as high as its highest picture, all columns as wide as the widest."""
     rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]

@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from ..errors import UserError
-from .coco import read_coco
+from .coco import annotations_of, read_coco
 from .keypoints import KeypointSchema
 from .labels import Classes, keypoint_slots
 
@@ -64,7 +64,7 @@ def load_ground_truth(
     }
     scored = "annotations" in content
     completed: Counter[str] = Counter()
-    for annotation in content.setdefault("annotations", []):
+    for annotation in annotations_of(content, str(annotations)):
         count = len(slots[annotation["category_id"]])
         completed.update(complete(annotation, count))
         if count and len(annotation["keypoints"]) != 3 * count:

@@ -1,0 +1,222 @@
+"""What is wrong with a COCO-format json: all that can be said without opening an image."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...errors import UserError
+from .annotation_table import AnnotationTable, annotation_table, image_paths
+from .check_boxes import check_boxes
+from .check_categories import check_categories
+from .check_keypoints import check_keypoints
+from .findings import Finding
+
+logger = logging.getLogger(__name__)
+
+LISTS = ("images", "annotations", "categories")
+
+
+def read_json(annotations: str | Path, labelled: bool = True) -> dict[str, Any]:
+    """A json as it is, if it has the form of COCO's: `images`, `annotations` and `categories` are lists of objects.
+
+    labelled: the list of annotations must be there; else a missing one is empty.
+
+    Raises UserError where it has not, or cannot be read.
+    """
+    try:
+        content = json.loads(Path(annotations).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{annotations}: not a readable json ({error})") from error
+    if isinstance(content, dict) and not labelled:
+        content.setdefault("annotations", [])
+    for name in LISTS:
+        entries = content.get(name) if isinstance(content, dict) else None
+        if not isinstance(entries, list):
+            raise UserError(
+                f"{annotations}: not a COCO-format json: it must be an object with the lists {', '.join(LISTS)}; "
+                f"there is no list `{name}`"
+            )
+        for number, entry in enumerate(entries):
+            if not isinstance(entry, dict):
+                raise UserError(
+                    f"{annotations}: entry {number} of `{name}`, from 0, is {str(entry)[:40]!r}, not an object"
+                )
+    return content
+
+
+def check_annotations(
+    content: Mapping[str, Any], where: str, images: str | None = None
+) -> list[Finding]:
+    """Everything that is wrong with a COCO-format json, errors first; empty if nothing is.
+
+    content, where: the json, as of read_json or read_coco, and its path.
+    images: the folder of the images; their files are looked for there, not opened.
+    """
+    table = annotation_table(content, where)
+    found = [
+        *_images(table),
+        *(_files(table, images) if images is not None else ()),
+        *check_categories(table),
+        *_ids(table),
+        *check_boxes(table),
+        *check_keypoints(table),
+    ]
+    return sorted(found, key=lambda finding: finding.level != "error")
+
+
+def refuse_bad_annotations(
+    content: Mapping[str, Any], where: str, images: str | None, forgiven: Collection[str] = ()
+) -> None:
+    """Check a json before training: log the warnings, raise UserError with all errors, a line each.
+
+    forgiven: names of findings that are warnings this time.
+    """
+    errors = []
+    for finding in check_annotations(content, where, images):
+        if finding.level == "error" and finding.name not in forgiven:
+            errors.append(str(finding))
+        else:
+            logger.warning("%s", replace(finding, level="warning"))
+    if errors:
+        raise UserError("\n".join(errors))
+
+
+def _images(table: AnnotationTable) -> Iterator[Finding]:
+    entries = table.images
+    incomplete = [
+        row
+        for row, image in enumerate(entries)
+        if not isinstance(image.get("id"), (int, float, str))
+        or not isinstance(image.get("file_name"), str)
+    ]
+    yield from table.image_finding(
+        *("error", "image-incomplete"), "{} without an `id` or a `file_name`: add it", incomplete
+    )
+    times = Counter(_key(image["id"]) for image in entries if "id" in image)
+    yield from table.image_finding(
+        *("error", "image-id-repeated"),
+        "{} with an `id` that another image has too: both would get the annotations of either; give each its own",
+        [row for row, image in enumerate(entries) if times[_key(image.get("id"))] > 1],
+    )
+    if len({isinstance(image.get("id"), str) for image in entries if "id" in image}) > 1:
+        sentence = (
+            "the ids of images are partly texts, partly numbers: make them all one or the other"
+        )
+        yield Finding("error", table.where, "image-ids-mixed", sentence)
+    unsized = ["width" not in image or "height" not in image for image in entries]
+    yield from table.image_finding(
+        *("warning", "image-size-missing"),
+        "{} without `width` or `height`: taken from the files, so that nothing is compared with their borders here",
+        np.flatnonzero(unsized),
+    )
+    yield from table.image_finding(
+        *("error", "image-size-not-positive"),
+        "{} whose `width` and `height` are not positive numbers: correct or remove them",
+        np.flatnonzero(np.isnan(table.sizes[:, 0]) & ~np.array(unsized, dtype=bool)),
+    )
+
+
+def _files(table: AnnotationTable, folder: str) -> Iterator[Finding]:
+    paths = image_paths(table.images, folder)
+    folders: dict[str, set[str]] = {}
+    missing, again, seen = [], [], set()
+    for row, path in enumerate(paths):
+        if path is None:
+            continue
+        parent, name = os.path.split(os.path.normpath(path))
+        if parent not in folders:
+            folders[parent] = _files_of(parent)
+        if name not in folders[parent]:
+            missing.append(row)
+        elif (parent, name) in seen:
+            again.append(row)
+        seen.add((parent, name))
+    if missing:
+        first = paths[missing[0]]
+        every = len(missing) == len(paths)
+        sentence = "{}, all that there are, that" if every else "{} that"
+        remedy = (
+            "name their folder" if every else "correct `file_name`, or set data.on_bad_image=skip"
+        )
+        yield from table.image_finding(
+            *("error", "image-missing"),
+            f"{sentence} cannot be found, the first one at {first}: {remedy}",
+            missing,
+        )
+    yield from table.image_finding(
+        *("warning", "file-listed-again"),
+        "{} of a file that an earlier image has too: it counts several times",
+        again,
+    )
+
+
+def _files_of(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder or ".") as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except OSError:
+        return set()
+
+
+def _ids(table: AnnotationTable) -> Iterator[Finding]:
+    annotations = table.annotations
+    ids = [annotation.get("id") for annotation in annotations]
+    for key in ("id", "image_id", "category_id"):
+        without = [row for row, annotation in enumerate(annotations) if key not in annotation]
+        place = f"entry {without[0]} of `annotations`, from 0" if without else ""
+        yield from table.finding(
+            *("error", f"annotation-without-{key.replace('_', '-')}"),
+            f"{{}} without `{key}`, the first one {place}: add it, or remove them",
+            without,
+        )
+    times = Counter(map(_key, ids))
+    yield from table.finding(
+        *("error", "annotation-id-repeated"),
+        "{} with an `id` that another annotation has too: evaluation would take one for the other; give each its own",
+        [
+            row
+            for row, value in enumerate(ids)
+            if "id" in annotations[row] and times[_key(value)] > 1
+        ],
+    )
+    yield from table.finding(
+        *("error", "annotation-id-no-number"),
+        "{} with an `id` that is not a whole number, which evaluation needs: number them",
+        [
+            row
+            for row, value in enumerate(ids)
+            if "id" in annotations[row]
+            and not (type(value) is int or (type(value) is float and value.is_integer()))
+        ],
+    )
+    yield from table.finding(
+        *("warning", "annotation-id-zero"),
+        "{} with the `id` 0: evaluation takes it for none and counts the instance as missed; number them from 1",
+        [row for row, value in enumerate(ids) if type(value) in (int, float) and value == 0],
+    )
+    listed = np.array(["image_id" in annotation for annotation in annotations], dtype=bool)
+    yield from table.finding(
+        *("warning", "image-unknown"),
+        "{} of an image that is not listed: left out",
+        listed & (table.image < 0),
+    )
+    listed = np.array(["category_id" in annotation for annotation in annotations], dtype=bool)
+    yield from table.finding(
+        *("error", "category-unknown"),
+        "{} of a category that is not listed: add the category, or remove them",
+        listed & (table.category < 0),
+    )
+
+
+def _key(value: Any) -> Any:
+    """What stands for an id in a set: itself, or the text of what cannot stand there."""
+    return value if isinstance(value, (int, float, str, type(None))) else str(value)

@@ -1,0 +1,85 @@
+"""Every check of a data set, one after the other: the work of tools/check_dataset.py."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from ...errors import UserError
+from .check_annotations import check_annotations, read_json
+from .check_images import check_images, check_leaks
+from .findings import Finding, counted
+from .label_statistics import describe
+from .repair import REPAIRED, repair, write_json
+from .sample_sheet import write_sample_sheet
+from .swapped_sides import check_sides
+
+# Errors in spite of which samples can be drawn: of other images.
+OF_SOME_IMAGES = {"image-missing", "image-unreadable", "image-size-wrong"}
+
+
+def check_dataset(
+    sets: Sequence[tuple[str, str]],
+    open_images: bool = True,
+    fix: str | None = None,
+    draw: str | None = None,
+) -> None:
+    """Print the statistics of data sets and what is wrong with them; repair and draw the first one.
+
+    sets: path of the json and folder of the images, of the training set and then, if there is one, of the test set.
+    open_images: whether to open every image; else only the names of the files are looked for.
+    fix: where to write the repaired json. draw: folder for the sheet of samples.
+
+    Raises UserError with all errors, a line each; of a json that was repaired, those that are left.
+    """
+    contents = [read_json(where) for where, _ in sets]
+    for where, _ in sets:
+        if fix is not None and os.path.realpath(fix) == os.path.realpath(where):
+            raise UserError(f"--fix {fix} would overwrite annotations: give another file")
+    found: list[Finding] = []
+    opened = []
+    for number, (content, (where, images)) in enumerate(zip(contents, sets, strict=True)):
+        print(f"{describe(content, where)}\n")
+        if fix is not None and number == 0:
+            found += _repair(content, where, images, fix)
+        else:
+            found += check_annotations(content, where, images)
+        found += check_sides(content, where)
+        if open_images:
+            findings, readable = check_images(content, where, images)
+            found += findings
+            opened.append(readable)
+    if len(opened) == 2:
+        found += check_leaks(opened[1], sets[1][0], opened[0], sets[0][0])
+
+    errors = [finding for finding in found if finding.level == "error"]
+    warnings = [finding for finding in found if finding.level != "error"]
+    for finding in warnings:
+        print(f"warning: {finding}")
+    repairable = sorted({finding.name for finding in found if finding.name in REPAIRED})
+    if repairable and fix is None:
+        print(f"--fix OUT.json repairs: {', '.join(repairable)}")
+    if draw is not None:
+        if {finding.name for finding in errors} <= OF_SOME_IMAGES:
+            path = write_sample_sheet(fix or sets[0][0], sets[0][1], draw)
+            print(f"samples, as annotated and mirrored, orange on the left of the body: {path}")
+        else:
+            print("no samples are drawn until the errors are mended")
+    if errors:
+        raise UserError("\n".join(map(str, errors)))
+    print(f"{counted(len(warnings), 'warning')}, no errors: training can go on")
+
+
+def _repair(content: dict[str, Any], where: str, images: str, fix: str) -> list[Finding]:
+    """Write the repaired json and say what was done; return what is wrong with it still."""
+    before = check_annotations(content, where, images)
+    repaired, done = repair(content, images)
+    write_json(repaired, fix)
+    left = check_annotations(repaired, fix, images)
+    for finding in before:
+        if finding.name not in {other.name for other in left}:
+            print(f"repaired: {finding}")
+    for line in done or ["nothing to repair: an unchanged copy"]:
+        print(f"{fix}: {line}")
+    return left

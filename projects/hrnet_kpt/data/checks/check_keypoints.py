@@ -1,0 +1,162 @@
+"""What is wrong with the keypoints of annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .annotation_table import AnnotationTable
+from .findings import Finding
+
+# A share of unlabelled instances, and of keypoints outside their box, above which something may be wrong: in COCO's
+# train2017 43 percent of the persons have no labelled keypoint, and next to none lie outside the box.
+MANY_UNLABELLED = 0.5
+MANY_OUTSIDE_BOX = 0.2
+# How far outside, as a share of the box.
+BOX_MARGIN = 0.1
+
+
+def check_keypoints(table: AnnotationTable) -> Iterator[Finding]:
+    """Findings about `keypoints` and `num_keypoints`. Crowds are only looked at for what training reads of them."""
+    count = len(table.annotations)
+    own = np.zeros(count, dtype=np.int64)  # keypoints of its category
+    labelled_counts = np.full(count, -1)  # of those that could be read
+    parts: dict[str, list[np.ndarray]] = {}
+    many_outside: list[Finding] = []
+    for category in range(len(table.categories)):
+        own[table.category == category] = table.num_keypoints(category)
+        rows, points = table.keypoints(category)
+        labelled = points[..., 2] > 0
+        readable = np.isfinite(points[..., 2]).all(axis=1)
+        labelled_counts[rows[readable]] = labelled[readable].sum(axis=1)
+        for name, chosen in _masks(table, rows, points, labelled).items():
+            parts.setdefault(name, []).append(rows[chosen])
+        many_outside += _outside_box(table, category, rows, points, labelled)
+    listed = np.array([bool(a.get("keypoints")) for a in table.annotations], dtype=bool)
+    labelled_counts[~listed] = 0
+    lengths = np.array([_length(a.get("keypoints")) for a in table.annotations], dtype=np.int64)
+    yield from table.finding(
+        *("error", "keypoints-length"),
+        "{} whose `keypoints` are not one list of three numbers (x, y, v) for each keypoint of the category: correct "
+        "or remove them",
+        listed & (table.category >= 0) & (lengths != 3 * own),
+    )
+    for level, name, sentence in _SENTENCES:
+        rows = np.sort(np.concatenate(parts.get(name, []) or [np.zeros(0, dtype=np.int64)]))
+        yield from table.finding(level, name, sentence, rows)
+    yield from many_outside
+    yield from _num_keypoints(table, labelled_counts)
+    yield from _unlabelled(table, own, labelled_counts)
+
+
+_SENTENCES = (
+    (
+        *("error", "keypoints-not-numbers"),
+        "{} with `keypoints` that are not all finite numbers: correct or remove them",
+    ),
+    (
+        *("warning", "visibility-not-0-1-2"),
+        "{} with a visibility v other than 0, 1 and 2: above 0 it counts as labelled, else as not",
+    ),
+    (
+        *("warning", "unlabelled-with-place"),
+        "{} with coordinates of keypoints that are not labelled (v = 0): taken as 0, 0",
+    ),
+    (
+        *("warning", "keypoints-outside-image"),
+        "{} with labelled keypoints outside the image: those are not learned, but evaluation counts them",
+    ),
+)
+
+
+def _length(listed: object) -> int:
+    return len(listed) if isinstance(listed, list) else -1
+
+
+def _masks(
+    table: AnnotationTable, rows: np.ndarray, points: np.ndarray, labelled: np.ndarray
+) -> dict[str, np.ndarray]:
+    """For each kind of defect of n instances of a category, which have it."""
+    x, y, v = points[..., 0], points[..., 1], points[..., 2]
+    finite = np.isfinite(x) & np.isfinite(y)
+    sizes = np.full((len(rows), 2), np.inf)
+    known = table.image[rows] >= 0
+    sizes[known] = np.nan_to_num(table.sizes[table.image[rows[known]]], nan=np.inf)
+    # As the mapper has it: COCO's coordinates are indices of pixels, the last one's far edge is still inside.
+    inside = (x >= -0.5) & (y >= -0.5) & (x + 0.5 <= sizes[:, :1]) & (y + 0.5 <= sizes[:, 1:])
+    return {
+        "keypoints-not-numbers": (~np.isfinite(v) | (labelled & ~finite)).any(axis=1),
+        "visibility-not-0-1-2": (np.isfinite(v) & (v != 0) & (v != 1) & (v != 2)).any(axis=1),
+        "unlabelled-with-place": ((v == 0) & ((x != 0) | (y != 0))).any(axis=1),
+        "keypoints-outside-image": (labelled & finite & ~inside).any(axis=1) & ~table.crowd[rows],
+    }
+
+
+def _outside_box(
+    table: AnnotationTable,
+    category: int,
+    rows: np.ndarray,
+    points: np.ndarray,
+    labelled: np.ndarray,
+) -> list[Finding]:
+    boxes = table.boxes[rows][:, None]
+    margin = BOX_MARGIN * boxes[..., 2:]
+    far = (points[..., :2] < boxes[..., :2] - margin) | (
+        points[..., :2] > boxes[..., :2] + boxes[..., 2:] + margin
+    )
+    boxed = np.isfinite(boxes).all(axis=-1) & (boxes[..., 2:] > 0).all(axis=-1)
+    judged = labelled & boxed & ~table.crowd[rows, None]
+    outside = far.any(axis=-1) & judged
+    share = outside.sum() / max(1, judged.sum())
+    if share <= MANY_OUTSIDE_BOX:
+        return []
+    return table.finding(
+        *("warning", "keypoints-outside-box"),
+        f"{{}} with labelled keypoints far outside the box, {share:.0%} of all keypoints of category "
+        f"{table.categories[category].get('name')!r}: not learned; are both in pixels, and `bbox` x, y, width, height?",
+        rows[outside.any(axis=1)],
+    )
+
+
+def _num_keypoints(table: AnnotationTable, labelled_counts: np.ndarray) -> Iterator[Finding]:
+    stated = ["num_keypoints" in annotation for annotation in table.annotations]
+    listed = [bool(annotation.get("keypoints")) for annotation in table.annotations]
+    relevant = np.array(listed, dtype=bool) & (labelled_counts >= 0) & ~table.crowd
+    yield from table.finding(
+        *("warning", "num-keypoints-missing"),
+        "{} without `num_keypoints`: counted for the evaluation",
+        relevant & ~np.array(stated, dtype=bool),
+    )
+    counts = labelled_counts.tolist()
+    wrong = [
+        bool(relevant[row]) and stated[row] and annotation["num_keypoints"] != counts[row]
+        for row, annotation in enumerate(table.annotations)
+    ]
+    yield from table.finding(
+        *("warning", "num-keypoints-wrong"),
+        "{} with a `num_keypoints` that is not the number of keypoints with v > 0: where it is 0, evaluation leaves "
+        "the instance out",
+        np.array(wrong, dtype=bool),
+    )
+
+
+def _unlabelled(
+    table: AnnotationTable, own: np.ndarray, labelled_counts: np.ndarray
+) -> Iterator[Finding]:
+    instances = (table.image >= 0) & ~table.crowd
+    for index, category in enumerate(table.categories):
+        chosen = instances & (table.category == index)
+        unlabelled = chosen & (labelled_counts == 0)
+        if table.num_keypoints(index) and unlabelled.sum() > MANY_UNLABELLED * chosen.sum():
+            share = unlabelled.sum() / chosen.sum()
+            yield from table.finding(
+                *("warning", "many-unlabelled"),
+                f"{{}}, {share:.0%} of category {category.get('name')!r}, without a labelled keypoint (v > 0): they "
+                "teach boxes alone",
+                unlabelled,
+            )
+    teaches = instances & ((labelled_counts != 0) | (own == 0))
+    if table.annotations and not teaches.any():
+        sentence = "no annotation of a listed image has a labelled keypoint (v > 0): there is nothing to learn"
+        yield Finding("error", table.where, "nothing-to-learn", sentence)

@@ -1,0 +1,195 @@
+"""What can be put right in a COCO-format json without asking anyone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..ground_truth import AREA_SHARE
+from ..images import BadImageError, open_image
+from .annotation_table import AnnotationTable, annotation_table, image_paths
+from .check_boxes import beyond_border, is_positive
+from .check_categories import counts_from_zero, highest_joint, joins_keypoints
+
+# The names of the findings that go away, wherever there is what the repair needs: a box for an area, a file for a size.
+REPAIRED = (
+    *("skeleton-joint-unknown", "skeleton-from-zero", "skeleton-malformed"),
+    *("annotation-without-id", "annotation-id-repeated", "annotation-id-no-number"),
+    *("annotation-id-zero", "image-unknown", "image-size-missing", "box-over-border"),
+    *("area-missing", "area-not-positive", "iscrowd-missing"),
+    *("unlabelled-with-place", "num-keypoints-missing", "num-keypoints-wrong"),
+)
+
+Entry = dict[str, Any]
+
+
+def repair(content: Mapping[str, Any], images: str | None = None) -> tuple[Entry, list[str]]:
+    """A copy of a json in which everything is put right that leaves no choice, and what was done, a line for each kind.
+
+    content: the json, as of read_json; it is not changed. images: the folder of the images, for sizes that are missing.
+
+    A box partly outside its image is cut off at the border, if the file has the size that the json says. An area is
+    AREA_SHARE of the box. Of exact copies of an annotation or an image one is kept; other annotations of the same id
+    get new ones. Annotations of images that are not listed are dropped, unless most are, and bones of keypoints that
+    do not exist. What needs a decision stays: sizes that contradict the file, unknown categories, keypoints of the
+    wrong number or visibility, missing or empty boxes, exchanged sides.
+    """
+    done: Counter[str] = Counter()
+    result = dict(content)
+    result["images"] = _without_copies([dict(i) for i in content["images"]], "images", done)
+    paths = image_paths(result["images"], images) if images is not None else []
+    for image, path in zip(result["images"], paths, strict=False):
+        _size(image, path, done)
+    table = annotation_table(result, "")
+    result["categories"] = [_category(table, i, done) for i in range(len(table.categories))]
+    counts = [table.num_keypoints(i) for i in range(len(table.categories))]
+    _, over = beyond_border(table)
+    over &= (table.image >= 0) & ~table.crowd
+    if images is not None:
+        over[over] = _of_its_size(table, np.array(paths, dtype=object), table.image[over])
+    # If most annotations are of unknown images, the ids are what is wrong.
+    droppable = 2 * (table.image < 0).sum() < len(table.image)
+    annotations = []
+    for row, entry in enumerate(table.annotations):
+        if "image_id" in entry and table.image[row] < 0 and droppable:
+            done["annotations of images that are not listed: dropped"] += 1
+            continue
+        annotation = dict(entry)
+        if over[row]:
+            _box(annotation, table.boxes[row], table.sizes[table.image[row]], done)
+        _area(annotation, table.boxes[row], done)
+        if "iscrowd" not in annotation:
+            annotation["iscrowd"] = 0
+            done["`iscrowd` missing: 0 written"] += 1
+        if table.category[row] >= 0:
+            _keypoints(annotation, counts[table.category[row]], done)
+        annotations.append(annotation)
+    result["annotations"] = _without_copies(annotations, "annotations", done)
+    _number(result["annotations"], done)
+    return result, [f"{what} ({count})" for what, count in done.items()]
+
+
+def write_json(content: Mapping[str, Any], path: str | Path) -> None:
+    """Write a json in one piece: it is there as a whole, or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    try:
+        unfinished.write_text(json.dumps(content))
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _category(table: AnnotationTable, index: int, done: Counter[str]) -> Entry:
+    category, joints = dict(table.categories[index]), highest_joint(table, index)
+    skeleton = category.get("skeleton") or []
+    bones = skeleton if isinstance(skeleton, list) else [skeleton]
+    if counts_from_zero(bones, joints):
+        category["skeleton"] = [[int(a) + 1, int(b) + 1] for a, b in bones]
+        done["skeletons that count from 0: counted from 1"] += 1
+    elif bones and not all(joins_keypoints(bone, joints) for bone in bones):
+        category["skeleton"] = [bone for bone in bones if joins_keypoints(bone, joints)]
+        done["bones of keypoints that do not exist: dropped"] += len(bones) - len(
+            category["skeleton"]
+        )
+    return category
+
+
+def _without_copies(entries: list[Entry], what: str, done: Counter[str]) -> list[Entry]:
+    """Entries but for those that equal an earlier one in everything."""
+    times = Counter(str(entry.get("id")) for entry in entries)
+    kept, seen = [], set()
+    for entry in entries:
+        if times[str(entry.get("id"))] > 1:
+            text = json.dumps(entry, sort_keys=True)
+            if text in seen:
+                done[f"exact copies of {what}: dropped"] += 1
+                continue
+            seen.add(text)
+        kept.append(entry)
+    return kept
+
+
+def _size(image: Entry, path: str | None, done: Counter[str]) -> None:
+    if path is None or ("width" in image and "height" in image):
+        return
+    try:
+        width, height = open_image(path).size
+    except BadImageError:
+        return
+    if image.get("width", width) == width and image.get("height", height) == height:
+        image["width"], image["height"] = width, height
+        done["`width` and `height` missing: those of the file written"] += 1
+
+
+def _of_its_size(table: AnnotationTable, paths: np.ndarray, rows: np.ndarray) -> list[bool]:
+    """For images at these positions, whether their file can be read and is of the size that the json says."""
+    fits = {}
+    for row in set(rows.tolist()):
+        width, height = table.sizes[row].tolist()
+        try:
+            open_image(paths[row] or "", None if np.isnan(width) else (width, height))
+            fits[row] = True
+        except BadImageError:
+            fits[row] = False
+    return [fits[row] for row in rows.tolist()]
+
+
+def _box(annotation: Entry, box: np.ndarray, size: np.ndarray, done: Counter[str]) -> None:
+    size = np.nan_to_num(size, nan=np.inf)
+    low = box[:2].clip(0)
+    sides = np.minimum(box[:2] + box[2:], size) - low
+    if (box[2:] > 0).all() and (sides > 0).all():
+        annotation["bbox"] = [*low.tolist(), *sides.tolist()]
+        done["boxes over the border of the image: cut off"] += 1
+
+
+def _area(annotation: Entry, box: np.ndarray, done: Counter[str]) -> None:
+    boxed = np.isfinite(box).all() and (box[2:] > 0).all()
+    if boxed and not is_positive(annotation.get("area")):
+        width, height = annotation["bbox"][2:]
+        annotation["area"] = AREA_SHARE * width * height
+        done[f"`area` missing or not positive: {AREA_SHARE:g} of the box written"] += 1
+
+
+def _keypoints(annotation: Entry, count: int, done: Counter[str]) -> None:
+    listed = annotation.get("keypoints")
+    if not isinstance(listed, list) or not listed or len(listed) != 3 * count:
+        return
+    values = list(listed)
+    for i in range(0, len(values), 3):
+        if values[i + 2] == 0 and (values[i] != 0 or values[i + 1] != 0):
+            values[i] = values[i + 1] = 0
+    if values != listed:
+        annotation["keypoints"] = values
+        done["annotations with coordinates of keypoints that are not labelled: 0 written"] += 1
+    if not annotation.get("iscrowd") and all(type(v) in (int, float, bool) for v in values[2::3]):
+        labelled = sum(v > 0 for v in values[2::3])
+        if annotation.get("num_keypoints") != labelled:
+            annotation["num_keypoints"] = labelled
+            done["`num_keypoints` missing or wrong: counted"] += 1
+
+
+def _number(annotations: list[Entry], done: Counter[str]) -> None:
+    """New ids, after the largest one, where one is missing, 0, not a whole number, or an earlier annotation's."""
+    taken: set[Any] = set()
+    renumbered = []
+    for annotation in annotations:
+        number = annotation.get("id")
+        whole = type(number) is int or (type(number) is float and number.is_integer())
+        if not whole or number == 0 or number in taken:
+            renumbered.append(annotation)
+        else:
+            taken.add(number)
+    first = max(int(max(taken, default=0)), 0) + 1
+    for number, annotation in enumerate(renumbered, start=first):
+        annotation["id"] = number
+    if renumbered:
+        done["annotations without an `id` of their own: numbered anew"] += len(renumbered)

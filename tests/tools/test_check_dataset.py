@@ -1,0 +1,218 @@
+"""The command that checks a data set: exit statuses, what it prints, and the files it writes."""
+
+import json
+import shutil
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hrnet_kpt.data.checks.repair import REPAIRED
+
+
+@pytest.fixture(scope="module")
+def main(load_tool):
+    return load_tool("tools/check_dataset.py").main
+
+
+@pytest.fixture
+def people(drawn_people, tmp_path):
+    """Function that writes the drawn people's json after a change; returns the arguments of the command."""
+
+    def write(change=lambda content: None):
+        content = json.loads((drawn_people / "train.json").read_text())
+        change(content)
+        (tmp_path / "people.json").write_text(json.dumps(content))
+        return [
+            *("--annotations", str(tmp_path / "people.json")),
+            *("--images", str(drawn_people / "train")),
+        ]
+
+    return write
+
+
+def test_clean_set_is_status_0(main, people, capsys):
+    assert main(people()) == 0
+    output, errors = capsys.readouterr()
+    assert errors == ""
+    assert "warning:" not in output
+    assert output.endswith("0 warnings, no errors: training can go on\n")
+
+
+def test_statistics_are_those_of_the_json(main, people, capsys, drawn_people):
+    main([*people(), "--skip-opening-images"])
+    lines = capsys.readouterr().out.splitlines()
+    content = json.loads((drawn_people / "train.json").read_text())
+    keypoints = np.array([a["keypoints"] for a in content["annotations"]]).reshape(-1, 17, 3)
+    boxes = np.array([a["bbox"] for a in content["annotations"]])
+    assert (
+        f": 12 images (0 without annotations), {len(boxes)} annotations (0 of crowds)" in lines[0]
+    )
+    [row] = [line.split() for line in lines if line.startswith("left_hip ")]
+    points = keypoints[:, 11]
+    labelled = points[:, 2] > 0
+    place = ((points[:, :2] - boxes[:, :2]) / boxes[:, 2:])[labelled].mean(axis=0)
+    shares = [100 * labelled.mean(), 100 * (points[:, 2] == 2).mean()]
+    assert row == [
+        "left_hip",
+        "right_hip",
+        *(f"{v:.1f}" for v in shares),
+        *(f"{v:.2f}" for v in place),
+    ]
+
+
+def drop_areas(content):
+    for annotation in content["annotations"]:
+        del annotation["area"]
+
+
+def test_warnings_are_status_0(main, people, capsys):
+    assert main(people(drop_areas)) == 0
+    output = capsys.readouterr().out
+    [line] = [line for line in output.splitlines() if line.startswith("warning: ")]
+    assert "area-missing" in line
+    assert "--fix OUT.json repairs: area-missing" in output
+    assert "1 warning, no errors: training can go on" in output
+
+
+def break_two_things(content):
+    content["annotations"][0]["keypoints"] = [1]
+    content["annotations"][1]["id"] = content["annotations"][2]["id"]
+    drop_areas(content)
+
+
+def test_errors_are_status_2_and_lines_on_standard_error(main, people, capsys, tmp_path):
+    assert main([*people(break_two_things), "--draw", str(tmp_path / "drawn")]) == 2
+    output, errors = capsys.readouterr()
+    first, second = errors.splitlines()
+    assert first.startswith("error: ")
+    assert second.startswith("  also: ")
+    assert "annotation-id-repeated" in first
+    assert "keypoints-length" in second
+    assert all(line.endswith("; training cannot go on") for line in (first, second))
+    assert "warning: " in output
+    assert not (tmp_path / "drawn").exists()
+
+
+@pytest.mark.parametrize("content", ["{", '{"images": []}'])
+def test_no_json_is_one_line_and_status_2(main, tmp_path, capsys, content):
+    path = tmp_path / "x.json"
+    path.write_text(content)
+    assert main(["--annotations", str(path), "--images", str(tmp_path)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {path}: ")
+
+
+def test_debug_shows_the_traceback(main, tmp_path):
+    with pytest.raises(ValueError, match="none"):
+        main(["--annotations", str(tmp_path / "none.json"), "--images", "x", "--debug"])
+
+
+def test_fixed_json_has_none_of_the_repaired_findings(main, people, capsys, tmp_path):
+    def spoil(content):
+        drop_areas(content)
+        content["annotations"][1]["id"] = content["annotations"][2]["id"]  # an error
+        content["categories"][0]["skeleton"].append([17, 18])
+
+    fixed = tmp_path / "new" / "fixed.json"
+    arguments = people(spoil)
+    assert main(arguments) == 2
+    assert main([*arguments, "--fix", str(fixed)]) == 0
+    output = capsys.readouterr().out
+    for name in ("area-missing", "annotation-id-repeated", "skeleton-joint-unknown"):
+        assert f"repaired: {tmp_path / 'people.json'}: {name}: " in output
+    assert f"{fixed}: bones of keypoints that do not exist: dropped (1)" in output
+    assert main(["--annotations", str(fixed), *arguments[2:]]) == 0
+    assert not any(name in capsys.readouterr().out for name in REPAIRED)
+
+
+def test_samples_are_drawn_of_the_fixed_json(main, people, tmp_path):
+    def spoil(content):
+        content["categories"][0]["skeleton"].append("no bone")  # an error
+
+    drawn = tmp_path / "drawn"
+    arguments = ["--fix", str(tmp_path / "fixed.json"), "--draw", str(drawn)]
+    assert main([*people(spoil), *arguments]) == 0
+    assert (drawn / "samples.png").is_file()
+
+
+def test_fix_leaves_what_it_cannot_repair_and_status_2(main, people, capsys, tmp_path):
+    fixed = tmp_path / "fixed.json"
+    assert main([*people(break_two_things), "--fix", str(fixed)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "keypoints-length" in line
+    assert str(fixed) in line
+
+
+def test_fix_does_not_overwrite_the_input(main, people, capsys, tmp_path):
+    arguments = people(drop_areas)
+    before = (tmp_path / "people.json").read_bytes()
+    (tmp_path / "link.json").symlink_to(tmp_path / "people.json")
+    for path in (tmp_path / "people.json", tmp_path / "link.json"):
+        assert main([*arguments, "--fix", str(path)]) == 2
+        assert "would overwrite" in capsys.readouterr().err
+    assert (tmp_path / "people.json").read_bytes() == before
+
+
+@pytest.fixture
+def with_bad_images(people, drawn_people, tmp_path):
+    """The drawn people with a file that is cut off, and one that is missing."""
+    arguments = people()
+    folder = tmp_path / "images"
+    shutil.copytree(drawn_people / "train", folder)
+    (folder / "000003.jpg").write_bytes((folder / "000003.jpg").read_bytes()[:500])
+    (folder / "000005.jpg").unlink()
+    return [*arguments[:3], str(folder)]
+
+
+def test_bad_images(main, with_bad_images, capsys):
+    assert main([*with_bad_images, "--skip-opening-images"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "image-missing" in line
+    assert main(with_bad_images) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert "image-missing" in first
+    assert "image-unreadable" in second
+
+
+def test_samples_as_annotated_and_mirrored(main, with_bad_images, capsys, tmp_path):
+    """The mirror image of a picture is beside it; bad images are passed over."""
+    assert main([*with_bad_images, "--draw", str(tmp_path / "drawn")]) == 2
+    path = tmp_path / "drawn" / "samples.png"
+    assert str(path) in capsys.readouterr().out
+    sheet = np.asarray(Image.open(path).convert("L"), dtype=float)
+    # 10 readable images, and as many mirrored ones, in rows of 4; around them are 6 pixels, above them a caption.
+    height, width = (sheet.shape[0] - 6) // 5, (sheet.shape[1] - 6) // 4
+    for number in range(10):
+        top, left = 6 + number // 2 * height, 6 + number % 2 * 2 * width
+        rows = slice(top + 30, top + height - 6)
+        first = sheet[rows, left : left + width - 6]
+        second = sheet[rows, left + width : left + 2 * width - 6]
+        # Boxes and bones are drawn on whole pixels, so that it is not exact.
+        mirrored, same = (
+            np.corrcoef(first.ravel(), other.ravel())[0, 1] for other in (second[:, ::-1], second)
+        )
+        assert mirrored > 0.9 > same
+
+
+def test_test_images_that_are_in_the_training_set(main, people, drawn_people, capsys, tmp_path):
+    content = json.loads((drawn_people / "test.json").read_text())
+    test = tmp_path / "test"
+    shutil.copytree(drawn_people / "test", test)
+    shutil.copy(drawn_people / "train" / "000002.jpg", test / "000000.jpg")
+    again = BytesIO()
+    Image.open(drawn_people / "train" / "000004.jpg").save(again, "jpeg", quality=80)
+    (test / "000001.jpg").write_bytes(again.getvalue())
+    (tmp_path / "test.json").write_text(json.dumps(content))
+    arguments = ["--test-annotations", str(tmp_path / "test.json"), "--test-images", str(test)]
+    assert main([*people(), *arguments]) == 0
+    warnings = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")
+    ]
+    assert [line.split(": ")[2] for line in warnings] == [
+        "test-image-in-train",
+        "test-picture-in-train",
+    ]
+    assert "(image 1)" in warnings[0]
+    assert "(image 2)" in warnings[1]

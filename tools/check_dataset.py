@@ -1,0 +1,51 @@
+#!/usr/bin/env python
+"""Check a COCO-format keypoint data set: numbers, defects, samples; repair what leaves no choice."""
+
+import argparse
+import sys
+
+EXAMPLES = """
+exit status: 0 training can go on, perhaps with warnings; 2 it cannot (with --fix: not with OUT.json either)
+
+examples:
+  tools/check_dataset.py --annotations train.json --images train --draw output/samples
+  tools/check_dataset.py --annotations train.json --images train --fix train_fixed.json
+  tools/check_dataset.py --annotations train.json --images train --test-annotations test.json --test-images test
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--annotations", required=True, metavar="A.json", help="a COCO-format json")
+    add("--images", required=True, metavar="DIR", help="the folder of its images")
+    add("--test-annotations", metavar="B.json", help="the test set: checked, and compared")
+    add("--test-images", metavar="DIR", help="the folder of its images (default: --images)")
+    add("--skip-opening-images", action="store_true", help="look at the json and file names alone")
+    add("--fix", metavar="OUT.json", help="write A.json repaired, where there is but one way to")
+    add("--draw", metavar="DIR", help="write samples.png: 16 images and their mirror images")
+    add("--debug", action="store_true", help="show the traceback of an error in the input")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+
+    from hrnet_kpt.command_line import run_tool  # isort: skip  (first: it quiets the imports below)
+    from hrnet_kpt.data.checks.check_dataset import check_dataset
+
+    def work() -> None:
+        sets = [(args.annotations, args.images)]
+        if args.test_annotations:
+            sets.append((args.test_annotations, args.test_images or args.images))
+        check_dataset(sets, not args.skip_opening_images, args.fix, args.draw)
+
+    return run_tool(work, args.debug)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
