@@ -1,5 +1,6 @@
 """What happens before the first iteration."""
 
+import json
 import logging
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from hrnet_kpt.config import load_config
 from hrnet_kpt.engine import train
-from hrnet_kpt.engine.setup import choose_device
+from hrnet_kpt.engine.setup import check_data, choose_device
 from hrnet_kpt.engine.training import scale_learning_rate
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
@@ -64,3 +65,40 @@ def test_frozen_norms_without_weights_are_refused_before_data_are_read(tiny, tmp
     with pytest.raises(ValueError, match=r"FrozenBN.*backbone\.bottom_up\."):
         train(cfg)
     assert not root.exists()
+
+
+def test_bad_annotations_are_refused_before_anything_is_made(tiny, write_set, tmp_path):
+    paths = write_set({"dot": ["centre", "edge"]})
+    path = tmp_path / "set" / "annotations.json"
+    content = json.loads(path.read_text())
+    content["annotations"][3]["keypoints"] = [1, 2, 2]
+    content["annotations"][5]["id"] = 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError) as raised:
+        train(load_config(PAGE, [*tiny, *paths]))
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 2 and all("training cannot go on" in line for line in lines)
+    assert any("annotation 4" in line for line in lines)
+    assert not (tmp_path / "run").exists()
+
+
+def test_odd_annotations_are_logged(tiny, write_set, tmp_path, caplog):
+    paths = write_set({"dot": ["centre", "edge"]})
+    path = tmp_path / "set" / "annotations.json"
+    content = json.loads(path.read_text())
+    del content["annotations"][2]["area"]
+    path.write_text(json.dumps(content))
+    logging.getLogger("hrnet_kpt").propagate = True
+    check_data(load_config(PAGE, [*tiny, *paths]), "train", "test")
+    assert any("area-missing" in message for message in caplog.messages)
+    assert "annotation 3" in caplog.text
+
+
+def test_classes_of_the_training_set_that_the_run_does_not_have_are_refused_early(
+    tiny, write_set, tmp_path
+):
+    cat = write_set({"cat": ["nose", "tail"]})
+    dog = write_set({"dog": ["nose", "tail"]}, tmp_path / "other")
+    paths = [*cat, *(path for path in dog if path.startswith("data.train"))]
+    with pytest.raises(ValueError, match=r"'dog' is none of the classes cat"):
+        check_data(load_config(PAGE, [*tiny, *paths]), "train", "test")

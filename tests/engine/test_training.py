@@ -221,6 +221,15 @@ def poison(model):
     model.roi_heads.box_predictor.cls_score.weight.data.fill_(float("nan"))
 
 
+def test_weights_do_not_depend_on_the_number_of_workers(tiny_overrides, tmp_path):
+    trained = []
+    for workers in (0, 2):
+        run = tmp_path / str(workers)
+        train(load_config(PAGE, [*tiny_overrides(run), f"dataloader.train.num_workers={workers}"]))
+        trained.append(weights(run / "model_final.pth"))
+    assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
+
+
 @pytest.mark.slow
 def test_300_iterations_from_scratch_at_the_default_rate_stay_finite(tiny):
     """The page's optimizer and schedule, the rate scaled to the batch."""

@@ -1,6 +1,5 @@
 """The training command: exit statuses and what it prints."""
 
-import importlib.util
 import os
 import re
 import signal
@@ -15,12 +14,8 @@ SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"
 
 
 @pytest.fixture(scope="module")
-def main(repository):
-    path = repository / "tools" / "lazyconfig_train_net.py"
-    spec = importlib.util.spec_from_file_location("lazyconfig_train_net", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
+def main(load_tool):
+    return load_tool("tools/lazyconfig_train_net.py").main
 
 
 def test_trains_and_says_where_the_pictures_are(main, tiny, tmp_path, capsys):
@@ -111,6 +106,27 @@ def test_real_command_without_coco_prints_nothing_but_the_error(repository, tmp_
     assert "Traceback" not in result.stdout + result.stderr
 
 
+def test_bad_images_are_skipped_if_asked_and_the_status_says_so(
+    main, tiny, write_set, tmp_path, capsys
+):
+    paths = write_set({"dot": ["centre"]})
+    (tmp_path / "set" / "2.png").write_bytes(b"no image")
+    (tmp_path / "set" / "3.png").unlink()
+    arguments = ["--config-file", SYNTHETIC, *tiny, *paths, "train.max_iter=6"]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "3.png" in error and "data.on_bad_image=skip" in error
+    assert main([*arguments, "data.on_bad_image=skip"]) == 3
+    assert "2 images cannot be used and were skipped" in capsys.readouterr().out
+    listed = (tmp_path / "run" / "skipped_images.txt").read_text().splitlines()
+    assert [name for line in listed for name in ("2.png", "3.png") if name in line] == [
+        "2.png",
+        "3.png",
+    ]
+    assert main([*arguments, "data.on_bad_image=skip", "data.max_bad_images=1"]) == 2
+    assert "more than data.max_bad_images=1" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_leaves_a_checkpoint(repository, tiny, tmp_path):
     """A terminal sends it to the data loader's workers too."""
@@ -137,4 +153,15 @@ def test_two_processes_train_and_evaluate_on_cpus(main, tiny, tmp_path):
     assert main(["--config-file", SYNTHETIC, *tiny, *arguments]) == 0
     metrics = (tmp_path / "run" / "metrics.json").read_text()
     assert "keypoints/AP" in metrics
-    assert (tmp_path / "run" / "model_final.pth").is_file()
+    final = tmp_path / "run" / "model_final.pth"
+    again = [
+        "--eval-only",
+        f"train.init_checkpoint={final}",
+        "dataloader.evaluator.output_dir=${train.output_dir}",
+    ]
+    for processes in ("1", "2"):
+        evaluate = [*again, f"train.output_dir={tmp_path / processes}", "--num-gpus", processes]
+        assert main(["--config-file", SYNTHETIC, *tiny, *evaluate]) == 0
+    for file in ("evaluation.json", "coco_instances_results.json"):
+        one, two = ((tmp_path / n / file).read_text() for n in ("1", "2"))
+        assert one == two, "processes share the images, not the result"

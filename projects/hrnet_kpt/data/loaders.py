@@ -121,9 +121,9 @@ class TrainingLoader:
             collate_fn=_as_it_is,
             generator=torch.Generator(),  # else it draws from the training's
         )
-        samples = self.bad_images.good(iter(loader))
-        # Images of like shape together: less padding.
-        yield from AspectRatioGroupedDataset(samples, self.batch_size)
+        with ended(iter(loader)) as samples:
+            # Images of like shape together: less padding.
+            yield from AspectRatioGroupedDataset(self.bad_images.good(samples), self.batch_size)
 
 
 class EvaluationLoader:
@@ -144,10 +144,11 @@ class EvaluationLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[list[Record]]:
-        for batch in self.loader:
-            good = list(self.bad_images.good(iter(batch)))
-            if good:
-                yield good
+        with ended(iter(self.loader)) as batches:
+            for batch in batches:
+                good = list(self.bad_images.good(iter(batch)))
+                if good:
+                    yield good
 
 
 def build_train_loader(
@@ -190,6 +191,19 @@ def build_test_loader(
     """Batches of every sample once, in order; the arguments are those of build_train_loader."""
     bad = BadImages(on_bad_image, max_bad_images)
     return EvaluationLoader(Samples(dataset, mapper), batch_size, num_workers, bad)
+
+
+@contextmanager
+def ended(iterator: Iterator[Any]) -> Iterator[Iterator[Any]]:
+    """A DataLoader's iterator, whose worker processes end with the block.
+
+    Left to the garbage collector, after an error, torch waits 5 seconds for each.
+    """
+    try:
+        yield iterator
+    finally:
+        if hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..errors import UserError
-from .setup import build_model, check_data_files, generate_data, set_up_run
+from .setup import build_model, check_data, generate_data, set_up_run
 from .skipped import report_skipped, skipped_file
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def evaluate(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
             "evaluation needs weights: set train.init_checkpoint=PATH, or add --resume to take the last "
             f"checkpoint of train.output_dir={cfg.train.output_dir}"
         )
-    check_data_files(cfg, "test")
+    check_data(cfg, "test")
     set_up_run(cfg)
     skipped_file(cfg).unlink(missing_ok=True)
     model = build_model(cfg, checkpoint)

@@ -15,6 +15,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..config.settling import is_generated
+from ..data.checks.check_annotations import read_json, refuse_bad_annotations
+from ..data.labels import given_classes, given_schema, keypoint_slots
 from ..errors import UserError
 from ..modeling.wiring import check_features
 from ..weights import load_weights, refuse_identity_norms
@@ -90,6 +92,31 @@ def check_data_files(cfg: DictConfig, *splits: str) -> None:
             f"{folder}), or data.{{train,test}}.{{annotations,images}}; `make demo` needs none"
         )
         raise UserError("\n".join([missing[0] + remedy, *missing[1:]]))
+
+
+def check_data(cfg: DictConfig, *splits: str) -> None:
+    """Raise UserError that names all that is missing from the data, or wrong with their json; log what is only odd.
+
+    No image is opened. What `data.generate` draws is not checked.
+    """
+    check_data_files(cfg, *splits)
+    schema = given_schema(instantiate(cfg.data.keypoints))
+    classes = given_classes(cfg.data.classes)
+    for path, images in {(cfg.data[s].annotations, cfg.data[s].images) for s in splits}:
+        if is_generated(cfg, path):
+            continue
+        trained_on = "train" in splits and path == cfg.data.train.annotations
+        content = read_json(path, labelled=trained_on)
+        forgiven = set() if trained_on else {"nothing-to-learn"}
+        if cfg.data.on_bad_image == "skip":
+            forgiven.add("image-missing")
+        for category in content["categories"]:
+            # The run may name keypoints where the json does not.
+            if not category.get("keypoints") and classes.get(category.get("name")):
+                forgiven |= {"names-missing", "no-keypoints"}
+        refuse_bad_annotations(content, path, images, forgiven)
+        for category in content["categories"]:
+            keypoint_slots(category, schema, classes, path)
 
 
 def generate_data(cfg: DictConfig, *splits: str) -> None:

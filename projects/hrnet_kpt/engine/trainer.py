@@ -56,6 +56,13 @@ class Trainer(SimpleTrainer):
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
 
+    def after_train(self) -> None:
+        super().after_train()
+        # The loader's processes end now: left to the garbage collector, torch waits 5 seconds for each.
+        close = getattr(self._data_loader_iter_obj, "close", None)
+        if close:
+            close()
+
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"grad_scaler": self.grad_scaler.state_dict()}
 

@@ -19,7 +19,7 @@ from ..errors import UserError
 from .evaluation import run_evaluation
 from .hooks import CheckpointOnSignal
 from .pictures import write_pictures
-from .setup import build_model, check_data_files, generate_data, set_up_run
+from .setup import build_model, check_data, generate_data, set_up_run
 from .skipped import report_skipped, skipped_file
 from .trainer import Trainer
 
@@ -35,7 +35,7 @@ def train(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
     in processes other than the first. Raises UserError for what the config or its files get wrong, before
     any data are read; FloatingPointError when a loss becomes Inf or NaN; Stopped after a signal.
     """
-    check_data_files(cfg, "train", "test")
+    check_data(cfg, "train", "test")
     seed = set_up_run(cfg)
     if comm.is_main_process():
         if not resume:
