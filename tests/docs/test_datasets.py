@@ -1,0 +1,72 @@
+"""What docs/datasets.md shows works as it stands."""
+
+import json
+import re
+import shlex
+
+import pytest
+from detectron2.config import instantiate
+from omegaconf import OmegaConf
+
+from hrnet_kpt.config import load_config
+from hrnet_kpt.data.checks.check_annotations import check_annotations
+from hrnet_kpt.data.coco import load_keypoint_dataset
+from hrnet_kpt.data.loaders import seeded
+
+PAGE = "docs/datasets.md"
+
+
+@pytest.fixture
+def blocks(repository):
+    """Function of a language: the code blocks of the page in it."""
+    text = (repository / PAGE).read_text()
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return lambda language: [block for name, block in found if name == language]
+
+
+def test_example_of_the_format_is_clean(blocks):
+    [example] = blocks("json")
+    assert check_annotations(json.loads(example), "example") == []
+
+
+def test_example_of_augmentations_gives_samples(blocks, drawn_people):
+    [example] = blocks("python")
+    cfg = load_config("hrnet_w18_kpt.py")
+    exec(example, {"dataloader": cfg.dataloader})
+    mapper = instantiate(cfg.dataloader.train.mapper)
+    records = load_keypoint_dataset(str(drawn_people / "train.json"), str(drawn_people / "train"))
+    sizes = set()
+    for seed, record in enumerate(records):
+        with seeded(seed):
+            sample = mapper(record)
+        sizes.add(tuple(sample["image"].shape[1:]))
+        points = sample["instances"].gt_keypoints.tensor
+        assert (points[..., 2] > 0).any(dim=1).all()
+    assert len(sizes) > 3 and max(max(size) for size in sizes) <= 1600
+
+
+def test_every_command_is_one_that_its_tool_takes(blocks, repository, load_tool):
+    commands = [
+        shlex.split(command)
+        for block in blocks("")
+        for command in re.sub(r"\\\n", " ", block).splitlines()
+        if command
+    ]
+    tools = [command for command in commands if command[0].startswith("tools/")]
+    assert len(tools) >= 5
+    for name, *arguments in tools:
+        load_tool(name).parser().parse_intermixed_args(arguments)
+    scripts = [command[1] for command in commands if command[0] == "python"]
+    assert all((repository / script).is_file() for script in scripts) and len(scripts) == 3
+
+
+def test_every_key_that_the_page_names_exists(repository):
+    cfg = load_config("hrnet_w18_kpt.py")
+    named = set(
+        re.findall(
+            r"\b(?<![_/])(?:data|train|dataloader)\.[a-z_.]+[a-z]", (repository / PAGE).read_text()
+        )
+    )
+    named -= {"data.png", "data.augmentation", "data.transforms"}  # a file, and modules
+    missing = {key for key in named if OmegaConf.select(cfg, key) is None}
+    assert not missing

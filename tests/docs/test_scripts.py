@@ -1,0 +1,130 @@
+"""The scripts of docs/datasets.md."""
+
+import json
+
+import pytest
+
+from hrnet_kpt.data.coco import load_keypoint_dataset, read_coco
+from hrnet_kpt.data.labels import read_labels
+
+NAMES = ["nose", "left_ear", "right_ear"]
+
+
+@pytest.fixture
+def script(load_tool):
+    return lambda name: load_tool(f"docs/scripts/{name}.py").main
+
+
+def loaded(path):
+    """Objects of each image as the training has them: category, box, keypoints."""
+    schema, classes = read_labels(read_coco(path), str(path))
+    return [
+        [
+            (list(classes)[a["category_id"]], a["bbox"], a["keypoints"])
+            for a in record["annotations"]
+        ]
+        for record in load_keypoint_dataset(str(path), "", schema, classes)
+    ]
+
+
+def test_labelme_files_become_what_was_marked(script, tmp_path):
+    def shape(kind, label, points, group=None, **flags):
+        return {
+            "label": label,
+            "points": points,
+            "group_id": group,
+            "shape_type": kind,
+            "flags": flags,
+        }
+
+    def write(name, *shapes):
+        content = {
+            "imagePath": f"{name}.jpg",
+            "imageWidth": 90,
+            "imageHeight": 60,
+            "shapes": shapes,
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+
+    write("a", shape("rectangle", "cat", [[30, 50], [10, 20]]), shape("point", "nose", [[15, 25]]))
+    write(
+        "b",
+        shape("rectangle", "cat", [[0, 0], [9, 9]], 1),
+        shape("rectangle", "dog", [[10, 10], [30, 20]], 2),
+        shape("point", "right_ear", [[12.5, 13]], 2, hidden=True),
+        shape("point", "left_ear", [[3, 4]], 1),
+    )
+    (tmp_path / "other.json").write_text("{}")
+    output = tmp_path / "coco.json"
+    assert script("labelme_to_coco")([str(tmp_path), str(output), "--keypoints", *NAMES]) == 0
+    one, two = loaded(output)
+    assert one == [("cat", [10, 20, 20, 30], [15, 25, 2, 0, 0, 0, 0, 0, 0])]
+    assert two == [
+        ("cat", [0, 0, 9, 9], [0, 0, 0, 3, 4, 2, 0, 0, 0]),
+        ("dog", [10, 10, 20, 10], [0, 0, 0, 0, 0, 0, 12.5, 13, 1]),
+    ]
+    with pytest.raises(SystemExit, match=r"b\.json: 'right_ear' is not one of"):
+        script("labelme_to_coco")([str(tmp_path), str(output), "--keypoints", *NAMES[:2]])
+
+
+def test_label_studio_export_becomes_what_was_marked(script, tmp_path):
+    def region(kind, id_, label, parent=None, **value):
+        return {
+            "id": id_,
+            "type": kind,
+            "original_width": 200,
+            "original_height": 100,
+            "value": {kind: [label], **value},
+            **({"parentID": parent} if parent else {}),
+        }
+
+    box = {"x": 10, "y": 20, "width": 30, "height": 40}
+    tasks = [
+        {
+            "data": {"image": "/data/upload/3/1a-photo.jpg"},
+            "file_upload": "1a-photo.jpg",
+            "annotations": [
+                {
+                    "result": [
+                        region("rectanglelabels", "r1", "cat", **box),
+                        region("rectanglelabels", "r2", "cat", **{**box, "x": 60}),
+                        region("keypointlabels", "k1", "nose", "r2", x=70, y=50),
+                        region("keypointlabels", "k2", "left_ear", "r1", x=15, y=30),
+                    ]
+                }
+            ],
+        },
+        {"data": {"image": "empty.jpg"}, "annotations": []},
+    ]
+    (tmp_path / "export.json").write_text(json.dumps(tasks))
+    output = tmp_path / "coco.json"
+    arguments = [str(tmp_path / "export.json"), str(output), "--keypoints", *NAMES]
+    assert script("label_studio_to_coco")(arguments) == 0
+    assert json.loads(output.read_text())["images"][0]["file_name"] == "1a-photo.jpg"
+    assert loaded(output) == [
+        [
+            ("cat", [20, 20, 60, 40], [0, 0, 0, 30, 30, 2, 0, 0, 0]),
+            ("cat", [120, 20, 60, 40], [140, 50, 2, 0, 0, 0, 0, 0, 0]),
+        ]
+    ]
+
+
+@pytest.mark.parametrize("series", [[], ["--series", "_"]])
+def test_split_keeps_every_image_and_its_objects_together(series, script, tmp_path):
+    names = [f"{i // 5}_{i}.jpg" for i in range(300)]
+    content = {
+        "images": [{"id": i, "file_name": name} for i, name in enumerate(names)],
+        "annotations": [{"id": i, "image_id": i // 2} for i in range(600)],
+        "categories": ["kept"],
+    }
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    assert script("split_coco")([str(tmp_path / "all.json"), *series]) == 0
+    train, test = (json.loads((tmp_path / f"all_{s}.json").read_text()) for s in ("train", "test"))
+    assert sorted(i["id"] for part in (train, test) for i in part["images"]) == list(range(300))
+    for part in (train, test):
+        assert part["categories"] == ["kept"]
+        ids = [image["id"] for image in part["images"]]
+        assert [a["image_id"] for a in part["annotations"]] == [i for i in ids for _ in range(2)]
+    assert 0.1 < len(test["images"]) / 300 < 0.3
+    groups = [{i["file_name"].split("_")[0] for i in part["images"]} for part in (train, test)]
+    assert (not groups[0] & groups[1]) == bool(series)
