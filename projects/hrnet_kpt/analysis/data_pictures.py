@@ -9,16 +9,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 from detectron2.config import instantiate
-from detectron2.structures import BoxMode
 from omegaconf import DictConfig
 from PIL import Image
 
+from ..data.drawable import drawable, drawable_record, drawable_sample
 from ..data.drawing import captioned, contact_sheet, draw_image
 from ..data.images import open_image
 from ..data.keypoints import KeypointSchema
 from ..data.labels import given_classes, given_schema
 from ..data.loaders import seeded
-from ..data.results import drawable
 from ..engine.pictures import (
     SCORE_THRESHOLD,
     draw_usable,
@@ -59,7 +58,7 @@ def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) ->
         size = (record["width"], record["height"]) if "width" in record else None
         image = open_image(record["file_name"], size)
         name = _name(record["file_name"], cfg.data[split].images)
-        pictures = [_picture(image, _annotated(record, classes), schema, name)]
+        pictures = [_picture(image, drawable_record(record, classes), schema, name)]
         for version in range(VERSIONS[split]):
             with seeded(seed, index, version):
                 sample = mapper(copy.deepcopy(record))
@@ -68,7 +67,7 @@ def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) ->
                 pixels = pixels[..., ::-1]
             image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
             what = f"augmented, {version + 1}" if split == "train" else "as the model gets it"
-            pictures.append(_picture(image, _transformed(sample, classes), schema, what))
+            pictures.append(_picture(image, drawable_sample(sample, classes), schema, what))
         return pictures
 
     chosen = _choose(annotated or range(len(dataset)), num, seed)
@@ -107,42 +106,6 @@ def draw_comparison(cfg: DictConfig, results: Path, num: int, seed: int, output:
     pictures, skipped = draw_usable(_choose(full or entries, num, seed), draw)
     _save(pictures, 2, skipped, output)
     return skipped
-
-
-def _annotated(record: dict[str, Any], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """The annotations of a dataset dict as draw_image takes them."""
-    instances = []
-    for annotation in record.get("annotations", ()):
-        box = BoxMode.convert(annotation["bbox"], annotation["bbox_mode"], BoxMode.XYWH_ABS)
-        instance = _instance(
-            box, annotation.get("keypoints", ()), annotation["category_id"], classes
-        )
-        if annotation.get("iscrowd"):
-            instance["label"] = ", ".join(filter(None, (instance["label"], "crowd")))
-        instances.append(instance)
-    return instances
-
-
-def _transformed(sample: dict[str, Any], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """The instances that a mapper returned as draw_image takes them; a mapper may return none."""
-    found = sample.get("instances")
-    if found is None:
-        return []
-    boxes = BoxMode.convert(found.gt_boxes.tensor, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS).tolist()
-    keypoints: list[Any] = [()] * len(boxes)
-    if found.has("gt_keypoints"):
-        keypoints = list(found.gt_keypoints.tensor.numpy())
-    return [
-        _instance(*values, classes)
-        for values in zip(boxes, keypoints, found.gt_classes.tolist(), strict=True)
-    ]
-
-
-def _instance(box: Any, keypoints: Any, index: int, classes: Sequence[str]) -> dict[str, Any]:
-    points = np.array(keypoints, dtype=float).reshape(-1, 3)
-    points[:, :2] -= 0.5  # COCO's keypoints are pixel indices
-    label = classes[index] if len(classes) > 1 else ""
-    return {"bbox": list(box), "keypoints": points.ravel().tolist(), "label": label}
 
 
 def _picture(

@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ..data.drawable import drawable
 from ..data.drawing import captioned, contact_sheet, draw_image
 from ..data.ground_truth import GroundTruth
 from ..data.images import open_image
-from ..data.results import drawable
 from ..engine.pictures import SCORE_THRESHOLD, draw_usable
 from .error_tables import MOST_ROWS, NAMES, worst_keypoints
 from .errors import KINDS, Matches

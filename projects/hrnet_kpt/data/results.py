@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from ..errors import UserError
 from .ground_truth import GroundTruth
@@ -32,36 +29,6 @@ def read_results(path: str | Path, truth: GroundTruth) -> list[dict[str, Any]]:
             f"{path}: some results have a `bbox`, others have none: give all of them one"
         )
     return content
-
-
-def drawable(truth: GroundTruth, instances: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """COCO annotations or results as draw_image takes them, each with the keypoints of its own category.
-
-    Their labels are the category's name, where there are several, and `crowd`.
-    """
-    schemas = {
-        category: truth.schema.subset([truth.schema.names[slot] for slot in slots])
-        for category, slots in truth.slots.items()
-        if len(slots)
-    }
-    drawn = []
-    for instance in instances:
-        category = instance["category_id"]
-        words = [truth.coco.cats[category]["name"]] if len(truth.coco.cats) > 1 else []
-        words += ["crowd"] if instance.get("iscrowd") else []
-        new = {"label": ", ".join(words), **instance}
-        points = np.array(instance.get("keypoints") or (), dtype=float).reshape(-1, 3)
-        if category not in schemas or not len(points):
-            new.pop("keypoints", None)
-        else:
-            if "score" in instance and not points[:, 2].any():
-                points[:, 2] = 1  # results may come without scores of keypoints
-            new.update(keypoints=points.ravel().tolist(), schema=schemas[category])
-        if "bbox" not in instance:  # nor need they have boxes
-            low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
-            new["bbox"] = [*low, *(high - low)]
-        drawn.append(new)
-    return drawn
 
 
 def _check(result: Any, truth: GroundTruth, where: str) -> None:

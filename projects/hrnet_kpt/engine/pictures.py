@@ -13,11 +13,12 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from PIL import Image
 
+from ..data.drawable import drawable
 from ..data.drawing import captioned, contact_sheet, draw_image
 from ..data.ground_truth import GroundTruth, load_ground_truth
 from ..data.images import BadImageError, open_image
 from ..data.labels import given_classes, given_schema
-from ..data.results import drawable, read_results
+from ..data.results import read_results
 
 logger = logging.getLogger(__name__)
 

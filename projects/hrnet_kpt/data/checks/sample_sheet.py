@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import detectron2.data.transforms as T
-import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from ..coco import load_keypoint_dataset
-from ..drawing import contact_sheet, draw_image
+from ..drawable import drawable_record, drawable_sample
+from ..drawing import captioned, contact_sheet, draw_image
 from ..images import BadImageError, open_image
 from ..keypoints import KeypointSchema
 from ..labels import read_labels
@@ -22,7 +23,6 @@ from .check_annotations import read_json
 logger = logging.getLogger(__name__)
 
 SIDE = 420  # of a picture, the longer one, in pixels
-CAPTION = 22
 COLUMNS = 4
 
 
@@ -45,7 +45,7 @@ def write_sample_sheet(annotations: str, images: str, folder: str, count: int = 
     pictures: list[Image.Image] = []
     for record in records:
         try:
-            pictures += _as_annotated_and_mirrored(record, schema, flip)
+            pictures += _as_annotated_and_mirrored(record, schema, list(classes), flip)
         except BadImageError as error:
             logger.warning("Not drawn: %s", error)
         if len(pictures) == 2 * count:
@@ -63,45 +63,20 @@ def _labelled(record: dict[str, Any]) -> int:
 
 
 def _as_annotated_and_mirrored(
-    record: dict[str, Any], schema: KeypointSchema, flip: KeypointMapper
+    record: dict[str, Any], schema: KeypointSchema, classes: Sequence[str], flip: KeypointMapper
 ) -> list[Image.Image]:
     size = (record["width"], record["height"]) if "width" in record else None
     image = open_image(record["file_name"], size)
-    instances = [
-        {"bbox": a["bbox"], "keypoints": _pixel_indices(np.array(a["keypoints"]).reshape(-1, 3))}
-        for a in record["annotations"]
-        if not a["iscrowd"]
-    ]
     sample = flip(record)
-    mirrored = sample["instances"]
-    boxes = mirrored.gt_boxes.tensor.numpy()
-    boxes[:, 2:] -= boxes[:, :2]
-    flipped = [
-        {"bbox": box.tolist(), "keypoints": _pixel_indices(points)}
-        for box, points in zip(boxes, mirrored.gt_keypoints.tensor.numpy(), strict=True)
-    ]
-    picture = Image.fromarray(sample["image"].permute(1, 2, 0).numpy())
+    mirrored = Image.fromarray(sample["image"].permute(1, 2, 0).numpy())
     name = os.path.basename(record["file_name"])
     return [
-        _captioned(draw_image(image, instances, schema, SIDE), f"{name}, as annotated"),
-        _captioned(
-            draw_image(picture, flipped, schema, SIDE),
-            "mirrored; the left of the body is orange again",
+        captioned(
+            draw_image(image, drawable_record(record, classes), schema, SIDE),
+            f"{name}, as annotated",
+        ),
+        captioned(
+            draw_image(mirrored, drawable_sample(sample, classes), schema, SIDE),
+            "mirrored; left is orange again",
         ),
     ]
-
-
-def _pixel_indices(points: np.ndarray) -> list[float]:
-    """COCO's coordinates of continuous ones."""
-    moved = points.astype(np.float64)
-    moved[:, :2] -= 0.5
-    values: list[float] = np.where(moved[:, 2:] > 0, moved, 0).ravel().tolist()
-    return values
-
-
-def _captioned(picture: Image.Image, text: str) -> Image.Image:
-    result = Image.new("RGB", (picture.width, picture.height + CAPTION), (255, 255, 255))
-    result.paste(picture, (0, CAPTION))
-    font = ImageFont.load_default(size=CAPTION * 0.6)
-    ImageDraw.Draw(result).text((2, 3), text, fill=(0, 0, 0), font=font)
-    return result
