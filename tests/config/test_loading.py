@@ -41,6 +41,7 @@ def test_load_config_prefers_a_path_that_exists(tmp_path, monkeypatch):
         ("model.roi_heads.num_classes=3", "model.roi_heads.box_predictor.num_classes", 3),
         ("model.roi_heads.keypoint_head.num_keypoints=5", "model.roi_heads.keypoint_head.num_keypoints", 5),
         ("dataloader.train.mapper.augmentations.0.max_size=64", "dataloader.train.mapper.augmentations.0.max_size", 64),
+        ("model.roi_heads.box_pooler.scales=[1,2]", "model.roi_heads.box_pooler.scales", [1, 2]),
         ("model.proposal_generator.pre_nms_topk=[9,8]", "model.proposal_generator.pre_nms_topk", [9, 8]),
     ],
 )  # fmt: skip

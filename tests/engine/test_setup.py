@@ -102,3 +102,19 @@ def test_classes_of_the_training_set_that_the_run_does_not_have_are_refused_earl
     paths = [*cat, *(path for path in dog if path.startswith("data.train"))]
     with pytest.raises(ValueError, match=r"'dog' is none of the classes cat"):
         check_data(load_config(PAGE, [*tiny, *paths]), "train", "test")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("model.roi_heads.keypoint_head.num_keypoints", "17", "3"),
+        ("model.roi_heads.num_classes", "80", "1"),
+        ("dataloader.train.mapper.keypoint_hflip_indices", "[0,1,2]", "[1, 0, 2]"),
+    ],
+)
+def test_numbers_that_contradict_the_data_are_refused(key, value, expected, tiny, write_set):
+    paths = write_set({"dot": ["left_end", "right_end", "centre"]})
+    check_data(load_config(PAGE, [*tiny, *paths]), "train", "test")
+    with pytest.raises(ValueError, match="leave it to data") as raised:
+        train(load_config(PAGE, [*tiny, *paths, f"{key}={value}"]))
+    assert key in str(raised.value) and f"it is {expected}" in str(raised.value)

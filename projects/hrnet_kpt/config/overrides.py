@@ -41,7 +41,7 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
         if exists:
             value = _keep_type(cfg, key, value, text)
         try:
-            OmegaConf.update(cfg, key, value, merge=True)
+            OmegaConf.update(cfg, key, value, merge=isinstance(value, dict))
         except (OmegaConfBaseException, ValueError) as error:
             raise UserError(f"override {text!r} does not fit the config: {error}") from error
 

@@ -11,12 +11,13 @@ from detectron2.config import instantiate
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from ..config.settling import is_generated
 from ..data.checks.check_annotations import read_json, refuse_bad_annotations
-from ..data.labels import given_classes, given_schema, keypoint_slots
+from ..data.keypoints import KeypointSchema
+from ..data.labels import Classes, given_classes, given_schema, keypoint_slots
 from ..errors import UserError
 from ..modeling.wiring import check_features
 from ..weights import load_weights, refuse_identity_norms
@@ -102,6 +103,7 @@ def check_data(cfg: DictConfig, *splits: str) -> None:
     check_data_files(cfg, *splits)
     schema = given_schema(instantiate(cfg.data.keypoints))
     classes = given_classes(cfg.data.classes)
+    check_counts(cfg, schema, classes)
     for path, images in {(cfg.data[s].annotations, cfg.data[s].images) for s in splits}:
         if is_generated(cfg, path):
             continue
@@ -117,6 +119,24 @@ def check_data(cfg: DictConfig, *splits: str) -> None:
         refuse_bad_annotations(content, path, images, forgiven)
         for category in content["categories"]:
             keypoint_slots(category, schema, classes, path)
+
+
+def check_counts(cfg: DictConfig, schema: KeypointSchema, classes: Classes) -> None:
+    """Raise UserError where the model or the flips were told other numbers than the data have.
+
+    detectron2 trains a head of too many keypoints without a word, on the wrong rows of its output.
+    """
+    for key, source, expected in (
+        ("model.roi_heads.keypoint_head.num_keypoints", "data.keypoints", len(schema.names)),
+        ("model.roi_heads.num_classes", "data.classes", len(classes)),
+        ("dataloader.train.mapper.keypoint_hflip_indices", "data.keypoints", schema.flip_indices),
+    ):
+        node = OmegaConf.select(cfg, key)
+        value = instantiate(node)
+        if node is not None and value != expected:
+            raise UserError(
+                f"{key} is {value}, but by {source} it is {expected}: leave it to {source}"
+            )
 
 
 def generate_data(cfg: DictConfig, *splits: str) -> None:

@@ -77,6 +77,8 @@ def _as_annotated_and_mirrored(
         ),
         captioned(
             draw_image(mirrored, drawable_sample(sample, classes), schema, SIDE),
-            "mirrored; left is orange again",
+            "mirrored; left is orange again"
+            if schema.flip_pairs
+            else "mirrored; no left and right",
         ),
     ]
