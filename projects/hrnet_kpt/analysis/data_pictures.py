@@ -14,7 +14,7 @@ from PIL import Image
 
 from ..data.drawable import drawable, drawable_record, drawable_sample
 from ..data.drawing import captioned, contact_sheet, draw_image
-from ..data.images import open_image
+from ..data.images import listed_size, open_image
 from ..data.keypoints import KeypointSchema
 from ..data.labels import given_classes, given_schema
 from ..data.loaders import seeded
@@ -55,8 +55,7 @@ def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) ->
 
     def draw(index: int) -> list[Image.Image]:
         record = dataset[index]
-        size = (record["width"], record["height"]) if "width" in record else None
-        image = open_image(record["file_name"], size)
+        image = open_image(record["file_name"], listed_size(record))
         name = _name(record["file_name"], cfg.data[split].images)
         pictures = [_picture(image, drawable_record(record, classes), schema, name)]
         for version in range(VERSIONS[split]):

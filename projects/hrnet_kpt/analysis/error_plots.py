@@ -13,7 +13,7 @@ from PIL import Image
 from ..data.drawable import drawable
 from ..data.drawing import captioned, contact_sheet, draw_image
 from ..data.ground_truth import GroundTruth
-from ..data.images import open_image
+from ..data.images import listed_size, open_image
 from ..engine.pictures import SCORE_THRESHOLD, draw_usable
 from .error_tables import MOST_ROWS, NAMES, worst_keypoints
 from .errors import KINDS, Matches
@@ -158,8 +158,7 @@ def _side_by_side(
 ) -> list[Image.Image]:
     """Prediction and truth of an image, each under a line of text."""
     entry = truth.coco.imgs[row["image_id"]]
-    size = (entry["width"], entry["height"]) if {"width", "height"} <= set(entry) else None
-    image = open_image(folder / entry["file_name"], size)
+    image = open_image(folder / entry["file_name"], listed_size(entry))
     others = [
         i
         for i in [*matches.doubles, *matches.background]

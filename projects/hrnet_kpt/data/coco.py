@@ -13,6 +13,7 @@ import numpy as np
 from detectron2.structures import BoxMode
 
 from ..errors import UserError
+from .images import listed_size
 from .keypoints import KeypointSchema
 from .labels import Classes, given_classes, given_schema, keypoint_slots
 
@@ -114,8 +115,9 @@ def load_keypoint_dataset(
             "image_id": image["id"],
             "annotations": instances,
         }
-        if "width" in image and "height" in image:
-            record.update(width=image["width"], height=image["height"])
+        size = listed_size(image)
+        if size:
+            record["width"], record["height"] = size
         records.append(record)
     logger.info(
         "%s: %d images (%d left out: nothing to learn in them), instances: %s",

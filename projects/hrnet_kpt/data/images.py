@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from detectron2.data.detection_utils import convert_PIL_to_numpy
@@ -64,6 +66,12 @@ def open_image(path: str | Path, size: tuple[int, int] | None = None) -> Image.I
         f"{path}: the image is {upright.width} x {upright.height} pixels, but its annotations are "
         f"for {size[0]} x {size[1]}"
     )
+
+
+def listed_size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Width and height that a json's entry of an image, or its dataset dict, says; None if it does not."""
+    width, height = entry.get("width"), entry.get("height")
+    return (width, height) if width and height else None
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

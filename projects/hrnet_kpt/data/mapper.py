@@ -11,7 +11,7 @@ import torch
 from detectron2.data.detection_utils import filter_empty_instances
 from detectron2.structures import Boxes, BoxMode, Instances, Keypoints
 
-from .images import read_image
+from .images import listed_size, read_image
 
 
 class KeypointInput(T.AugInput):
@@ -62,8 +62,7 @@ class KeypointMapper:
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         sample = {key: value for key, value in record.items() if key != "annotations"}
-        size = (record["width"], record["height"]) if "width" in record else None
-        image = read_image(record["file_name"], self.image_format, size)
+        image = read_image(record["file_name"], self.image_format, listed_size(record))
         sample["height"], sample["width"] = image.shape[:2]
         annotations = [
             annotation

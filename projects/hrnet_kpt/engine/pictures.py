@@ -16,7 +16,7 @@ from PIL import Image
 from ..data.drawable import drawable
 from ..data.drawing import captioned, contact_sheet, draw_image
 from ..data.ground_truth import GroundTruth, load_ground_truth
-from ..data.images import BadImageError, open_image
+from ..data.images import BadImageError, listed_size, open_image
 from ..data.labels import given_classes, given_schema
 from ..data.results import read_results
 
@@ -96,8 +96,7 @@ def read_test_truth(cfg: DictConfig) -> GroundTruth:
 
 def open_entry(cfg: DictConfig, entry: Mapping[str, Any]) -> Image.Image:
     """The image of an entry of the test set's `images`; raises BadImageError."""
-    size = (entry["width"], entry["height"]) if {"width", "height"} <= set(entry) else None
-    return open_image(Path(cfg.data.test.images) / entry["file_name"], size)
+    return open_image(Path(cfg.data.test.images) / entry["file_name"], listed_size(entry))
 
 
 def read_detections(results: Path, truth: GroundTruth) -> dict[Any, list[dict[str, Any]]]:

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hrnet_kpt.data.checks.check_annotations import check_annotations
+
 CATEGORY = {
     "id": 3,
     "name": "owl",
@@ -66,3 +68,11 @@ def owl_images(tmp_path_factory):
         pixels = np.random.default_rng(seed).integers(0, 256, (48, 64, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / name)
     return folder
+
+
+@pytest.fixture
+def found(owl_images):
+    """Function of a content: its findings, by name."""
+    return lambda content: {
+        f.name: f for f in check_annotations(content, "owls.json", str(owl_images))
+    }

@@ -40,6 +40,15 @@ def test_json_without_annotations_or_images_folder(clean):
     assert check_annotations(clean, "owls.json") == []
 
 
+def test_clean_json_gives_nothing(clean, found):
+    assert found(clean) == {}
+
+
+def test_boxes_may_reach_over_the_border_by_rounding(clean, found):
+    clean["annotations"][1]["bbox"] = [-0.9, 20, 65.8, 28.9]
+    assert found(clean) == {}
+
+
 def test_line_names_ten_ids_and_counts_the_rest():
     finding = Finding("warning", "a.json", "x", "12 things", tuple(range(1, 13)), (7,))
     assert str(finding) == (

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UserError
+from ..images import listed_size
 from .annotation_table import AnnotationTable, annotation_table, image_paths
 from .check_boxes import check_boxes
 from .check_categories import check_categories
@@ -112,7 +113,7 @@ def _images(table: AnnotationTable) -> Iterator[Finding]:
             "the ids of images are partly texts, partly numbers: make them all one or the other"
         )
         yield Finding("error", table.where, "image-ids-mixed", sentence)
-    unsized = ["width" not in image or "height" not in image for image in entries]
+    unsized = [listed_size(image) is None for image in entries]
     yield from table.image_finding(
         *("warning", "image-size-missing"),
         "{} without `width` or `height`: taken from the files, so that nothing is compared with their borders here",

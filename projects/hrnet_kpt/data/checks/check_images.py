@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from ..images import ORIENTATION, UPRIGHT, BadImageError, open_image
+from ..images import ORIENTATION, UPRIGHT, BadImageError, listed_size, open_image
 from .annotation_table import image_paths
 from .findings import Finding, counted, unique
 from .same_pictures import Fingerprint, equal_files, equal_pictures, fingerprint
@@ -106,14 +106,13 @@ def _open(entry: Mapping[str, Any], path: str) -> Opened | BadImageError:
             turned = file.getexif().get(ORIENTATION) in UPRIGHT
         except Exception:  # damaged EXIF data raise anything at all; open_image ignores them too
             turned = False
-    size = (entry.get("width"), entry.get("height"))
     return Opened(
         image_id=entry.get("id"),
         path=path,
         stored=stored,
         upright=image.size,
         turned=turned,
-        listed=size if "width" in entry and "height" in entry else None,
+        listed=listed_size(entry),
         fingerprint=fingerprint(Path(path).read_bytes(), image),
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..ground_truth import AREA_SHARE
-from ..images import BadImageError, open_image
+from ..images import BadImageError, listed_size, open_image
 from .annotation_table import AnnotationTable, annotation_table, image_paths
 from .check_boxes import beyond_border, is_positive
 from .check_categories import counts_from_zero, highest_joint, joins_keypoints
@@ -118,13 +118,13 @@ def _without_copies(entries: list[Entry], what: str, done: Counter[str]) -> list
 
 
 def _size(image: Entry, path: str | None, done: Counter[str]) -> None:
-    if path is None or ("width" in image and "height" in image):
+    if path is None or listed_size(image):
         return
     try:
         width, height = open_image(path).size
     except BadImageError:
         return
-    if image.get("width", width) == width and image.get("height", height) == height:
+    if (image.get("width") or width) == width and (image.get("height") or height) == height:
         image["width"], image["height"] = width, height
         done["`width` and `height` missing: those of the file written"] += 1
 

@@ -14,7 +14,7 @@ from PIL import Image
 from ..coco import load_keypoint_dataset
 from ..drawable import drawable_record, drawable_sample
 from ..drawing import captioned, contact_sheet, draw_image
-from ..images import BadImageError, open_image
+from ..images import BadImageError, listed_size, open_image
 from ..keypoints import KeypointSchema
 from ..labels import read_labels
 from ..mapper import KeypointMapper
@@ -65,8 +65,7 @@ def _labelled(record: dict[str, Any]) -> int:
 def _as_annotated_and_mirrored(
     record: dict[str, Any], schema: KeypointSchema, classes: Sequence[str], flip: KeypointMapper
 ) -> list[Image.Image]:
-    size = (record["width"], record["height"]) if "width" in record else None
-    image = open_image(record["file_name"], size)
+    image = open_image(record["file_name"], listed_size(record))
     sample = flip(record)
     mirrored = Image.fromarray(sample["image"].permute(1, 2, 0).numpy())
     name = os.path.basename(record["file_name"])
