@@ -1,5 +1,6 @@
 """The training command: exit statuses and what it prints."""
 
+import json
 import os
 import re
 import signal
@@ -165,3 +166,4 @@ def test_two_processes_train_and_evaluate_on_cpus(main, tiny, tmp_path):
     for file in ("evaluation.json", "coco_instances_results.json"):
         one, two = ((tmp_path / n / file).read_text() for n in ("1", "2"))
         assert one == two, "processes share the images, not the result"
+    assert json.loads(one), "there are detections to compare"

@@ -25,7 +25,7 @@ KEYPOINT_THRESHOLD = 0.05
 VISIBLE = 2  # COCO's v of a keypoint that is labelled and not hidden
 
 # Shares of the picture's longer side: pictures of all sizes look alike.
-LINE = 1 / 220
+LINE = 1 / 160
 TEXT = 1 / 36
 THINNEST_LINE, SMALLEST_TEXT = 1.25, 9  # pixels
 LABEL_ROWS = 10  # that a label may move up or down to where there is none yet
