@@ -1,7 +1,4 @@
-"""What the check of a json finds, and that training and evaluation do with it what the finding says.
-
-test_findings.py has what is said, and to whom.
-"""
+"""What the check of a json finds, and that training and evaluation do with it what the finding says."""
 
 import copy
 import json

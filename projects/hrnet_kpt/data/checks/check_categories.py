@@ -127,7 +127,7 @@ def _skeleton(table: AnnotationTable, index: int) -> Iterator[Finding]:
     elif unknown:
         sentence = (
             f"has {counted(len(unknown), 'bone')} in its `skeleton`, like {unknown[0]}, of keypoints that do not "
-            f"exist: it has {count}, counted from 1; left out of pictures"
+            f"exist: it has {count}, counted from 1; left out of pictures, the others may be wrong too"
         )
         yield _finding(table, index, "warning", "skeleton-joint-unknown", sentence)
 
