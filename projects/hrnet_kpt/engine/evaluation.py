@@ -35,8 +35,8 @@ def evaluate(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
             "evaluation needs weights: set train.init_checkpoint=PATH, or add --resume to take the last "
             f"checkpoint of train.output_dir={cfg.train.output_dir}"
         )
-    check_data(cfg, "test")
-    set_up_run(cfg)
+    odd = check_data(cfg, "test")
+    set_up_run(cfg, odd)
     skipped_file(cfg).unlink(missing_ok=True)
     model = build_model(cfg, checkpoint)
     generate_data(cfg, "test")

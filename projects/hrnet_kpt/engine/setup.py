@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import platform
+from collections.abc import Sequence
 
 import torch
 from detectron2.config import instantiate
@@ -27,8 +28,11 @@ logger = logging.getLogger(__name__)
 LOGGERS = ("fvcore", "detectron2", "hrnet_kpt")
 
 
-def set_up_run(cfg: DictConfig) -> int:
-    """Make the output folder, log to its log.txt, and seed every random generator; return the seed of the run."""
+def set_up_run(cfg: DictConfig, warnings: Sequence[str] = ()) -> int:
+    """Make the output folder, log to its log.txt, and seed every random generator; return the seed of the run.
+
+    warnings: what was found before there was a log.txt.
+    """
     output_dir = cfg.train.output_dir
     rank = comm.get_rank()
     if rank == 0:
@@ -51,6 +55,8 @@ def set_up_run(cfg: DictConfig) -> int:
         seed,
         output_dir,
     )
+    for warning in warnings:
+        logger.warning(warning)
     return seed
 
 
@@ -95,8 +101,8 @@ def check_data_files(cfg: DictConfig, *splits: str) -> None:
         raise UserError("\n".join([missing[0] + remedy, *missing[1:]]))
 
 
-def check_data(cfg: DictConfig, *splits: str) -> None:
-    """Raise UserError that names all that is missing from the data, or wrong with their json; log what is only odd.
+def check_data(cfg: DictConfig, *splits: str) -> list[str]:
+    """Raise UserError that names all that is missing from the data, or wrong with their json; return what is only odd.
 
     No image is opened. What `data.generate` draws is not checked.
     """
@@ -104,6 +110,7 @@ def check_data(cfg: DictConfig, *splits: str) -> None:
     schema = given_schema(instantiate(cfg.data.keypoints))
     classes = given_classes(cfg.data.classes)
     check_counts(cfg, schema, classes)
+    odd = []
     for path, images in {(cfg.data[s].annotations, cfg.data[s].images) for s in splits}:
         if is_generated(cfg, path):
             continue
@@ -116,9 +123,10 @@ def check_data(cfg: DictConfig, *splits: str) -> None:
             # The run may name keypoints where the json does not.
             if not category.get("keypoints") and classes.get(category.get("name")):
                 forgiven |= {"names-missing", "no-keypoints"}
-        refuse_bad_annotations(content, path, images, forgiven)
+        odd += refuse_bad_annotations(content, path, images, forgiven)
         for category in content["categories"]:
             keypoint_slots(category, schema, classes, path)
+    return odd
 
 
 def check_counts(cfg: DictConfig, schema: KeypointSchema, classes: Classes) -> None:

@@ -35,8 +35,8 @@ def train(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
     in processes other than the first. Raises UserError for what the config or its files get wrong, before
     any data are read; FloatingPointError when a loss becomes Inf or NaN; Stopped after a signal.
     """
-    check_data(cfg, "train", "test")
-    seed = set_up_run(cfg)
+    odd = check_data(cfg, "train", "test")
+    seed = set_up_run(cfg, odd)
     if comm.is_main_process():
         if not resume:
             skipped_file(cfg).unlink(missing_ok=True)

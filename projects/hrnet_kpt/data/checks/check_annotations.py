@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -20,8 +19,6 @@ from .check_boxes import check_boxes
 from .check_categories import check_categories
 from .check_keypoints import check_keypoints
 from .findings import Finding
-
-logger = logging.getLogger(__name__)
 
 LISTS = ("images", "annotations", "categories")
 
@@ -76,19 +73,20 @@ def check_annotations(
 
 def refuse_bad_annotations(
     content: Mapping[str, Any], where: str, images: str | None, forgiven: Collection[str] = ()
-) -> None:
-    """Check a json before training: log the warnings, raise UserError with all errors, a line each.
+) -> list[str]:
+    """Check a json before training: return the warnings, raise UserError with all errors, a line each.
 
     forgiven: names of findings that are warnings this time.
     """
-    errors = []
+    errors, warnings = [], []
     for finding in check_annotations(content, where, images):
         if finding.level == "error" and finding.name not in forgiven:
             errors.append(str(finding))
         else:
-            logger.warning("%s", replace(finding, level="warning"))
+            warnings.append(str(replace(finding, level="warning")))
     if errors:
         raise UserError("\n".join(errors))
+    return warnings
 
 
 def _images(table: AnnotationTable) -> Iterator[Finding]:
