@@ -6,6 +6,7 @@ from hrnet_kpt.data import COCO_PERSON, KeypointSchema
 from hrnet_kpt.data.coco import read_coco
 from hrnet_kpt.data.keypoints import DEFAULT_SIGMA
 from hrnet_kpt.data.labels import keypoint_slots, name_classes, read_labels
+from hrnet_kpt.errors import UserError
 
 CAT = {"name": "cat", "keypoints": ["nose", "left_paw", "right_paw"], "skeleton": [[1, 2], [1, 3]]}
 BIRD = {"name": "bird", "keypoints": ["beak", "nose"], "skeleton": [[1, 2]]}
@@ -97,14 +98,26 @@ def test_categories_can_have_keypoints_of_their_own():
     ("categories", "word"),
     [
         ([BOX], "no category"),
-        ([CAT, CAT], "two categories"),
-        ([{"keypoints": ["a", "a"]}], "two keypoints|unique"),
+        ([CAT, CAT], "several categories have the name cat"),
+        ([{"keypoints": ["a", "a"]}], "several keypoints of the name a"),
         ([{"keypoints": ["a"], "sigmas": [0.1, 0.1]}], "sigmas"),
+        ([{"keypoints": ["a"], "sigmas": ["wide"]}], "sigmas"),
+        ([{"keypoints": ["a"], "sigmas": 0.1}], "sigmas"),
+        ([{"keypoints": "nose"}], "list of their names"),
+        ([{"keypoints": 3}], "list of their names"),
+        ([{"keypoints": ["a", "b"], "skeleton": [[1, 2, 1]]}], "no pair of numbers"),
+        ([{"keypoints": ["a", "b"], "skeleton": ["ab"]}], "no pair of numbers"),
+        ([{"name": ["x"], "keypoints": ["a"]}], "needs an `id` and a `name`"),
+        ([{"id": [1], "keypoints": ["a"]}], "needs an `id` and a `name`"),
+        ([{"id": 1, "keypoints": ["a"]}, {**BOX, "id": "2"}], "ids of categories"),
     ],
 )
 def test_categories_that_make_no_schema_are_refused(categories, word):
-    with pytest.raises(ValueError, match=word):
+    with pytest.raises(UserError, match=word):
         read(*categories)
+    if word != "no category":
+        with pytest.raises(UserError, match=word):
+            name_classes(content(*categories), "a.json", KeypointSchema(["a"]))
 
 
 @pytest.mark.parametrize(

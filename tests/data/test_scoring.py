@@ -273,7 +273,7 @@ def test_persons_who_are_not_found_count_as_missed(load):
 @pytest.mark.parametrize(
     ("detections", "more", "words"),
     [
-        ([], {}, ["is 0: 1 instances count", "finds nothing at all"]),
+        ([], {}, ["is 0: 1 instances count", "finds none at all"]),
         ([(90, 0.9)], {}, ["is 0", "of 1 detections the best has OKS 0.00"]),
         ([(5, 0.9)], {"area": 1}, ["areas are tiny"]),
         ([(0, 0.9)], {"num_keypoints": 0}, ["cannot be computed", "num_keypoints 0 though"]),
@@ -287,6 +287,20 @@ def test_ap_of_0_or_nan_is_explained(detections, more, words, load):
     evaluation = scoring.evaluate_keypoints(truth, results)
     text = "; ".join(explain(truth, results, evaluation, "keypoints"))
     assert all(word in text for word in words), text
+
+
+def test_each_class_is_explained_by_its_own_detections(load):
+    content, results = truth_and_results(3, categories=3)
+    first, second = (category["id"] for category in content["categories"][:2])
+    results = [result for result in results if result["category_id"] != second]
+    for result in results:
+        if result["category_id"] == first:
+            result["keypoints"] = [9000.0] * 12
+    truth = load(content)
+    sentences = explain(truth, results, scoring.evaluate_keypoints(truth, results), "keypoints")
+    assert len(sentences) == 2, "the third class has an AP"
+    assert "keypoints of class0 is 0" in sentences[0] and "has OKS 0.00" in sentences[0]
+    assert "keypoints of class1 is 0" in sentences[1] and "finds none at all" in sentences[1]
 
 
 def test_ap_that_is_neither_needs_no_explanation(load):

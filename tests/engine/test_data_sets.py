@@ -47,7 +47,8 @@ def run(cfg, tmp_path):
     losses = [
         json.loads(line) for line in (tmp_path / "run" / "metrics.json").read_text().splitlines()
     ]
-    assert all(row["loss_keypoint"] > 0 for row in losses if "loss_keypoint" in row)
+    keypoint_losses = [row["loss_keypoint"] for row in losses if "loss_keypoint" in row]
+    assert keypoint_losses and min(keypoint_losses) > 0
     return results
 
 
@@ -104,7 +105,11 @@ def test_renamed_keypoints_bring_flip_pairs_with_them(tiny, write_set):
         ("data.keypoints={name:[a]}", "no name"),
         ("data.keypoints={names:[a,b]}", "'horse' has 3 keypoints, data.keypoints 2"),
         ("data.keypoints={sigmas:[0.1]}", "as many positive sigmas"),
+        ("data.keypoints={sigmas:[a,b,c]}", "each field is a list"),
+        ("data.keypoints={flip_pairs:3}", "each field is a list"),
+        ("data.keypoints={names:nose}", "list of their names"),
         ("data.keypoints=mine", "write auto or a mapping"),
+        ("data.classes={horse:3}", "write a list of keypoints"),
         ("data.classes={horse:[nose,tail]}", "horse has the keypoints tail, which are not in"),
     ],
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import LazyCall, instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ..data.coco import read_coco
 from ..data.coco_person import COCO_PERSON
@@ -29,6 +29,8 @@ def settle_labels(cfg: DictConfig) -> None:
 
     Raises UserError for anything else, and where the two contradict each other or the data.
     """
+    if "classes" not in cfg.data:
+        cfg.data.classes = "auto"
     for key in ("keypoints", "classes"):
         if not isinstance(cfg.data[key], DictConfig) and cfg.data[key] != "auto":
             raise UserError(f"data.{key}={cfg.data[key]!r}: write auto or a mapping")
@@ -39,7 +41,9 @@ def settle_labels(cfg: DictConfig) -> None:
         path = annotations_that_exist(cfg)
         content = read_coco(path) if path else None
     if not settled:
-        fields = {} if cfg.data.keypoints == "auto" else dict(cfg.data.keypoints)
+        fields: Any = {}
+        if cfg.data.keypoints != "auto":
+            fields = OmegaConf.to_container(cfg.data.keypoints)
         schema = _complete(cfg, fields, content)
         cfg.data.keypoints = LazyCall(KeypointSchema)(
             names=list(schema.names),
@@ -54,6 +58,10 @@ def settle_labels(cfg: DictConfig) -> None:
             classes = name_classes(content, path, schema)
         cfg.data.classes = {name: list(names) for name, names in classes.items()}
     for name, names in cfg.data.classes.items():
+        if not isinstance(names, ListConfig):
+            raise UserError(
+                f"data.classes: {name} has {names!r}: write a list of keypoints, maybe []"
+            )
         unknown = [keypoint for keypoint in names if keypoint not in schema.names]
         if unknown:
             raise UserError(
@@ -77,7 +85,7 @@ def annotations_that_exist(cfg: DictConfig) -> str:
 
 
 def _complete(
-    cfg: DictConfig, fields: dict[Any, Any], content: dict[str, Any] | None
+    cfg: DictConfig, fields: dict[str, Any], content: dict[str, Any] | None
 ) -> KeypointSchema:
     """The schema with these fields, the others read from the data or, with names given, from the names."""
     unknown = sorted(set(fields) - set(FIELDS))
@@ -96,4 +104,7 @@ def _complete(
                 "data.keypoints=auto: neither %s nor %s exists; COCO's 17 keypoints are taken",
                 *(cfg.data[split].annotations for split in ("test", "train")),
             )
-    return dataclasses.replace(schema, **fields)
+    try:
+        return dataclasses.replace(schema, **fields)
+    except TypeError as error:
+        raise UserError(f"data.keypoints={fields}: each field is a list ({error})") from error

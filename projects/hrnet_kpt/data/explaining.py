@@ -10,56 +10,68 @@ import numpy as np
 from pycocotools.cocoeval import COCOeval
 
 from .ground_truth import GroundTruth
+from .scoring import category_precision
 
 NAMES = {"bbox": "boxes", "keypoints": "keypoints"}
+MEASURES = {"bbox": "IoU", "keypoints": "OKS"}
+TINY_AREA = 0.05  # of the box
 
 
 def explain(
     truth: GroundTruth, results: Sequence[Mapping[str, Any]], evaluation: COCOeval, task: str
 ) -> list[str]:
-    """Sentences that say why the AP of `evaluation` is 0 or NaN; none if it is neither."""
-    if evaluation.stats[0] > 0:
-        return []
-    name = NAMES[task]
-    ignored, counted = _ignored(truth, evaluation, task)
+    """For each category whose AP is 0 or NaN in `evaluation`, a sentence that says why."""
+    several = len(evaluation.params.catIds) > 1
+    sentences = []
+    for category, precision in category_precision(evaluation).items():
+        if precision <= 0:
+            of = f" of {truth.coco.cats[category]['name']}" if several else ""
+            reason = _reason(truth, results, evaluation, task, category)
+            sentences.append(f"AP of {NAMES[task]}{of} {reason}")
+    return sentences
+
+
+def _reason(
+    truth: GroundTruth,
+    results: Sequence[Mapping[str, Any]],
+    evaluation: COCOeval,
+    task: str,
+    category: Any,
+) -> str:
+    annotations = [a for a in truth.coco.dataset["annotations"] if a["category_id"] == category]
+    ignored, counted = _ignored(truth, annotations, task)
     said = ", ".join(f"{count} {reason}" for reason, count in ignored.items())
     if not counted:
         what = (
             f"all of the ground truth is ignored ({said})" if said else "there is no ground truth"
         )
-        return [f"AP of {name} cannot be computed: {what}"]
-    reasons = [
-        f"AP of {name} is 0: {counted} instances count" + (f"; ignored: {said}" if said else "")
-    ]
-    detections = sum(result["category_id"] in evaluation.params.catIds for result in results)
+        return f"cannot be computed: {what}"
+    parts = [f"is 0: {counted} instances count" + (f" (ignored: {said})" if said else "")]
+    detections = sum(result["category_id"] == category for result in results)
     if not detections:
-        return [f"{reasons[0]}; the model finds nothing at all"]
-    overlaps = [
-        np.asarray(values).max(initial=0.0) for values in evaluation.ious.values() if len(values)
-    ]
-    measure = "OKS" if task == "keypoints" else "IoU"
-    best = max(overlaps, default=0.0)
-    reasons.append(
-        f"of {detections} detections the best has {measure} {best:.2f} with an instance; 0.5 is the least "
+        return f"{parts[0]}; the model finds none at all"
+    overlaps = (v for (_, c), v in evaluation.ious.items() if c == category and len(v))
+    best = max((np.asarray(values).max(initial=0.0) for values in overlaps), default=0.0)
+    parts.append(
+        f"of {detections} detections the best has {MEASURES[task]} {best:.2f} with an instance, 0.5 is the least "
         "that counts"
     )
-    if task == "keypoints":
-        share = _area_share(truth, evaluation)
-        if share < 0.05:
-            reasons.append(
-                f"areas are tiny: the median is {share:.2%} of the box, so that OKS forgives next to nothing: "
-                "mend `area` in the json"
-            )
-    return reasons
+    shares = [a["area"] / max(a["bbox"][2] * a["bbox"][3], 1e-9) for a in annotations]
+    if task == "keypoints" and np.median(shares) < TINY_AREA:
+        parts.append(
+            f"areas are tiny, the median is {np.median(shares):.2%} of the box, so that OKS forgives next to "
+            "nothing: mend `area` in the json"
+        )
+    return "; ".join(parts)
 
 
-def _ignored(truth: GroundTruth, evaluation: COCOeval, task: str) -> tuple[Counter[str], int]:
+def _ignored(
+    truth: GroundTruth, annotations: Sequence[Mapping[str, Any]], task: str
+) -> tuple[Counter[str], int]:
     """Annotations that pycocotools leaves out, by reason, and how many count."""
     ignored: Counter[str] = Counter()
     counted = 0
-    for annotation in truth.coco.dataset["annotations"]:
-        if annotation["category_id"] not in evaluation.params.catIds:
-            continue
+    for annotation in annotations:
         if annotation["image_id"] not in truth.coco.imgs:
             ignored["of images that are not listed"] += 1
         elif annotation["iscrowd"]:
@@ -72,12 +84,3 @@ def _ignored(truth: GroundTruth, evaluation: COCOeval, task: str) -> tuple[Count
         else:
             counted += 1
     return ignored, counted
-
-
-def _area_share(truth: GroundTruth, evaluation: COCOeval) -> float:
-    shares = [
-        annotation["area"] / max(annotation["bbox"][2] * annotation["bbox"][3], 1e-9)
-        for annotation in truth.coco.dataset["annotations"]
-        if annotation["category_id"] in evaluation.params.catIds
-    ]
-    return float(np.median(shares))

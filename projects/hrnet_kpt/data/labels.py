@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from .checks.annotation_table import listed_names
+from .checks.check_categories import joins_keypoints, refuse_bad_categories
 from .coco_person import COCO_PERSON
 from .keypoints import DEFAULT_SIGMA, KeypointSchema
 from .sides import left_right_pairs
@@ -35,20 +37,17 @@ def read_labels(
     one of COCO's, else DEFAULT_SIGMA, with a warning. Bones of a skeleton that name joints which do not
     exist are left out with a warning.
 
-    Raises UserError where no category has keypoints, or the categories contradict each other.
+    Raises UserError where no category has keypoints, or one is not as COCO has it.
     """
+    refuse_bad_categories(content, where)
     categories = sorted(content["categories"], key=lambda category: category["id"])
-    prefix = not share_keypoints and sum(bool(own_names(c)) for c in categories) > 1
+    prefix = not share_keypoints and sum(bool(listed_names(c)) for c in categories) > 1
     classes: dict[str, list[str]] = {}
     sigmas: dict[str, float] = {}
     flip_pairs: dict[str, str] = {}
     skeleton: dict[tuple[str, str], None] = {}
     for category in categories:
-        if category["name"] in classes:
-            raise UserError(f"{where}: two categories have the name {category['name']!r}")
-        own = own_names(category)
-        if len(set(own)) < len(own):
-            raise UserError(f"{where}: two keypoints of {category['name']!r} have the same name")
+        own = listed_names(category)
         names = [f"{category['name']}/{name}" for name in own] if prefix else own
         classes[category["name"]] = names
         full = dict(zip(own, names, strict=True))
@@ -77,10 +76,11 @@ def name_classes(
 
     Raises UserError where neither holds.
     """
+    refuse_bad_categories(content, where)
     categories = sorted(content["categories"], key=lambda category: category["id"])
     classes: dict[str, list[str]] = {}
     for category in categories:
-        own, name = own_names(category), category["name"]
+        own, name = listed_names(category), category["name"]
         full = [
             keypoint if keypoint in keypoints.names else f"{name}/{keypoint}" for keypoint in own
         ]
@@ -93,11 +93,6 @@ def name_classes(
             full = list(keypoints.names)
         classes[name] = full
     return classes
-
-
-def own_names(category: Mapping[str, Any]) -> list[str]:
-    """The names of a category's keypoints in its json, in the order of its annotations."""
-    return [str(name) for name in category.get("keypoints") or ()]
 
 
 def keypoint_slots(
@@ -116,7 +111,7 @@ def keypoint_slots(
             f"{where}: category {name!r} is none of the classes {', '.join(classes)}: "
             "set data.classes, or rename it"
         )
-    own, expected = own_names(category), list(classes[name])
+    own, expected = listed_names(category), list(classes[name])
     known = {full: full for full in expected}
     known |= {full.removeprefix(f"{name}/"): full for full in expected}
     if all(keypoint in known for keypoint in own):
@@ -175,9 +170,7 @@ def given_classes(classes: Classes | str) -> Classes:
 def _bones(category: Mapping[str, Any], own: list[str], where: str) -> list[tuple[int, int]]:
     """The skeleton of a category as pairs of positions, counted from 0 (COCO counts from 1)."""
     bones = category.get("skeleton") or []
-    inside = [
-        (int(a) - 1, int(b) - 1) for a, b in bones if min(a, b) >= 1 and max(a, b) <= len(own)
-    ]
+    inside = [(int(a) - 1, int(b) - 1) for a, b in bones if joins_keypoints([a, b], len(own))]
     if len(inside) < len(bones):
         logger.warning(
             "%s: %d bones of the skeleton of %s join keypoints that do not exist; left out",
@@ -189,11 +182,6 @@ def _bones(category: Mapping[str, Any], own: list[str], where: str) -> list[tupl
 def _sigmas(category: Mapping[str, Any], own: list[str], where: str) -> dict[str, float]:
     listed = category.get("sigmas")
     if listed:
-        if len(listed) != len(own):
-            raise UserError(
-                f"{where}: category {category['name']!r} has {len(own)} keypoints, but "
-                f"{len(listed)} `sigmas`"
-            )
         return dict(zip(own, listed, strict=True))
     known = dict(zip(COCO_PERSON.names, COCO_PERSON.sigmas, strict=True))
     unknown = [name for name in own if name not in known]

@@ -35,30 +35,37 @@ def evaluate_keypoints(truth: GroundTruth, results: Results) -> COCOeval | None:
     what was accumulated is put together: with equal sigmas that is what pycocotools gives for all at once.
     """
     categories = [category for category in truth.coco.getCatIds() if len(truth.slots[category])]
-    parts = []
+    parts, ious = [], {}
     for category in categories:
         own = [result for result in results if result["category_id"] == category]
         evaluation = COCOeval(truth.coco, results_index(truth.coco, own), "keypoints")
         evaluation.params.catIds = [category]
         evaluation.params.kpt_oks_sigmas = truth.sigmas(category)
         parts.append(_accumulate(evaluation))
+        ious.update(evaluation.ious)
     if not parts:
         return None
-    evaluation.params.catIds = categories
+    evaluation.params.catIds, evaluation.ious = categories, ious
     return _finish(evaluation, parts)
 
 
 def metrics(truth: GroundTruth, evaluation: COCOeval, task: str) -> dict[str, float]:
     """What `evaluation` found, in percent, NaN where there is nothing to find; with several classes, AP of each."""
     found = {name: float(evaluation.stats[i]) for name, i in METRICS[task].items()}
-    categories = list(evaluation.params.catIds)
-    if len(categories) > 1:
-        for i, category in enumerate(categories):
-            precision = evaluation.eval["precision"][:, :, i, 0, -1]
-            precision = precision[precision > -1]
-            name = truth.coco.cats[category]["name"]
-            found[f"AP-{name}"] = float(np.mean(precision)) if precision.size else -1.0
+    if len(evaluation.params.catIds) > 1:
+        for category, precision in category_precision(evaluation).items():
+            found[f"AP-{truth.coco.cats[category]['name']}"] = precision
     return {name: 100 * value if value >= 0 else float("nan") for name, value in found.items()}
+
+
+def category_precision(evaluation: COCOeval) -> dict[Any, float]:
+    """The AP of each category, from 0 to 1; -1 where there is nothing to find."""
+    found = {}
+    for i, category in enumerate(evaluation.params.catIds):
+        precision = evaluation.eval["precision"][:, :, i, 0, -1]
+        precision = precision[precision > -1]
+        found[category] = float(np.mean(precision)) if precision.size else -1.0
+    return found
 
 
 def matched_by_box(boxes: COCOeval) -> list[tuple[dict[str, Any], int | None]]:

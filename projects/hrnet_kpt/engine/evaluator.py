@@ -18,7 +18,7 @@ from detectron2.utils import comm
 from tabulate import tabulate
 
 from ..data import scoring
-from ..data.explaining import explain
+from ..data.explaining import NAMES, explain
 from ..data.ground_truth import GroundTruth, load_ground_truth
 from ..data.keypoints import KeypointSchema
 from ..data.labels import Classes, given_classes, given_schema
@@ -126,17 +126,14 @@ def evaluate_results(
             **scoring.metrics(truth, keypoints, "keypoints"),
             **scoring.distance_metrics(distances),
         }
-        logger.info("Keypoints of the instances that were found:\n%s", _table(rows))
+        table = tabulate(rows, headers="keys", floatfmt=".1f")
+        logger.info("Keypoints of the instances that were found:\n%s", table)
     for task, found in scores.items():
         figures = ", ".join(f"{name} {value:.1f}" for name, value in found.items())
-        logger.info("%s, percent: %s", {"bbox": "boxes"}.get(task, task), figures)
+        logger.info("%s, percent: %s", NAMES[task], figures)
         for reason in explain(truth, results, evaluations[task], task):
             logger.warning(reason)
     return scores, rows
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    return tabulate(rows, headers="keys", floatfmt=".1f", tablefmt="simple")
 
 
 def _without_nan(node: Any) -> Any:

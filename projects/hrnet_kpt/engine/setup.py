@@ -111,7 +111,10 @@ def check_data(cfg: DictConfig, *splits: str) -> list[str]:
     classes = given_classes(cfg.data.classes)
     check_counts(cfg, schema, classes)
     odd = []
-    for path, images in {(cfg.data[s].annotations, cfg.data[s].images) for s in splits}:
+    # A file that serves both splits is checked once.
+    for path, images in dict.fromkeys(
+        (cfg.data[s].annotations, cfg.data[s].images) for s in splits
+    ):
         if is_generated(cfg, path):
             continue
         trained_on = "train" in splits and path == cfg.data.train.annotations

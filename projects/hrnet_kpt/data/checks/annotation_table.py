@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ..labels import own_names
 from .findings import Finding, counted, unique
 
 # So many rows are flattened at a time: what python makes of them is several times as large as the array.
@@ -153,8 +152,9 @@ def image_paths(images: Sequence[Mapping[str, Any]], folder: str) -> list[str | 
 
 
 def listed_names(category: Mapping[str, Any]) -> list[str]:
-    """The names of a category's keypoints; none where `keypoints` is no list."""
-    return own_names(category) if isinstance(category.get("keypoints"), list) else []
+    """The names of a category's keypoints, in the order of its annotations; none where `keypoints` is no list."""
+    listed = category.get("keypoints")
+    return [str(name) for name in listed] if isinstance(listed, list) else []
 
 
 def _positions(ids: Sequence[Any], entries: Sequence[Mapping[str, Any]]) -> np.ndarray:

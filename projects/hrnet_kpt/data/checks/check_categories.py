@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from .annotation_table import AnnotationTable, listed_names
+from ...errors import UserError
+from .annotation_table import AnnotationTable, annotation_table, listed_names
 from .findings import Finding, counted
 
 # Above it, OKS calls anything near the object right: COCO's largest is 0.107.
@@ -41,6 +42,18 @@ def check_categories(table: AnnotationTable) -> Iterator[Finding]:
     if not any(table.num_keypoints(index) for index in range(len(table.categories))):
         sentence = "no category has a list of `keypoints`: add the names of the keypoints to one"
         yield Finding("error", table.where, "no-keypoints", sentence)
+
+
+def refuse_bad_categories(content: Mapping[str, Any], where: str) -> None:
+    """Raise UserError with all errors of the categories of a json, a line each; they need not have keypoints."""
+    table = annotation_table({"images": [], "categories": content["categories"]}, where)
+    errors = [
+        str(finding)
+        for finding in check_categories(table)
+        if finding.level == "error" and finding.name != "no-keypoints"
+    ]
+    if errors:
+        raise UserError("\n".join(errors))
 
 
 def is_bone(bone: Any) -> bool:
@@ -138,11 +151,11 @@ def _sigmas(table: AnnotationTable, index: int) -> Iterator[Finding]:
     if not sigmas or not count:
         return
     numbers = sigmas if isinstance(sigmas, list) else [sigmas]
-    if len(numbers) != count:
+    if len(numbers) != count or not isinstance(sigmas, list):
         numbers_for = (
             f"{counted(len(numbers), 'number')} in `sigmas` for {counted(count, 'keypoint')}"
         )
-        sentence = f"has {numbers_for}: give as many, or none"
+        sentence = f"has {numbers_for}: give a list of as many, or none"
         yield _finding(table, index, "error", "sigmas-length", sentence)
     elif not all(
         type(value) in (int, float) and math.isfinite(value) and value > 0 for value in numbers
