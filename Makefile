@@ -2,7 +2,7 @@
 #   make setup   all that the other commands need
 #   make demo    train on the embedded data set, evaluate, draw: output/demo; OVERRIDES="key=value ..." for the config
 #   make lint    format, ruff, mypy
-#   make test    lint and the default tests (`.venv/bin/python -m pytest -m slow` runs the slow ones)
+#   make test    lint and the default tests, in two processes (`.venv/bin/python -m pytest -m slow` runs the slow ones)
 
 .PHONY: setup demo lint test
 
@@ -19,4 +19,4 @@ lint: setup
 	.venv/bin/python -m mypy
 
 test: lint
-	.venv/bin/python -m pytest -q
+	.venv/bin/python -m pytest -q -n 2 --dist loadfile

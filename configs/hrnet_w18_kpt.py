@@ -99,7 +99,11 @@ model = L(GeneralizedRCNN)(
         keypoint_in_features="${.box_in_features}",
         keypoint_pooler=L(ROIPooler)(
             output_size=14,
-            scales="${..box_pooler.scales}",
+            scales=L(pooler_scales)(
+                features="${...keypoint_in_features}",
+                all_features="${model.proposal_generator.in_features}",
+                strides="${model.proposal_generator.anchor_generator.strides}",
+            ),
             sampling_ratio=0,
             pooler_type="ROIAlignV2",
         ),

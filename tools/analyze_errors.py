@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Tell which errors a model's keypoints have, and what each kind of error costs in AP."""
 
-import argparse
 import sys
+
+from hrnet_kpt.command_line import SKIPPED_SOME, Parser, run_tool
 
 EXAMPLES = """
 examples:
@@ -12,12 +13,8 @@ examples:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def parser() -> Parser:
+    parser = Parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--run", metavar="FOLDER", help="a run folder that was evaluated; instead of the next two")
     add("--annotations", metavar="FILE", help="COCO-format json with keypoints")
@@ -34,14 +31,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="gets errors.json and pictures (default: errors in the run)",
     )
-    add("--debug", action="store_true", help="show the traceback of an error in the input")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
 
-    from hrnet_kpt.command_line import SKIPPED_SOME, run_tool  # isort: skip  (first: it quiets imports)
     from hrnet_kpt.analysis.error_report import write_error_report
     from hrnet_kpt.engine.setup import set_up_logging
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python
 """Check a COCO-format keypoint data set: numbers, defects, samples; repair what leaves no choice."""
 
-import argparse
 import sys
+
+from hrnet_kpt.command_line import Parser, run_tool
 
 EXAMPLES = """
 exit status: 0 training can go on, perhaps with warnings; 2 it cannot (with --fix: not with OUT.json either)
@@ -14,12 +15,8 @@ examples:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def parser() -> Parser:
+    parser = Parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--annotations", required=True, metavar="A.json", help="a COCO-format json")
     add("--images", required=True, metavar="DIR", help="the folder of its images")
@@ -28,14 +25,12 @@ def parser() -> argparse.ArgumentParser:
     add("--skip-opening-images", action="store_true", help="look at the json and file names alone")
     add("--fix", metavar="OUT.json", help="write A.json repaired, where there is but one way to")
     add("--draw", metavar="DIR", help="write samples.png: 16 images and their mirror images")
-    add("--debug", action="store_true", help="show the traceback of an error in the input")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
 
-    from hrnet_kpt.command_line import run_tool  # isort: skip  (first: it quiets the imports below)
     from hrnet_kpt.data.checks.check_dataset import check_dataset
 
     def work() -> None:

@@ -1,9 +1,10 @@
 #!/usr/bin/env python
 """Draw data.png, images as annotated and as the model gets them, and predictions.png, truth and results."""
 
-import argparse
 import sys
 from pathlib import Path
+
+from hrnet_kpt.command_line import SKIPPED_SOME, Parser, run_tool
 
 EXAMPLES = """
 examples:
@@ -13,12 +14,8 @@ examples:
 """
 
 
-def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def parser() -> Parser:
+    parser = Parser(__doc__, EXAMPLES)
     add = parser.add_argument
     add("--config-file", required=True, metavar="FILE", help="a path, or a name in configs/")
     add("--split", choices=("train", "test"), default="train", help="(default: train)")
@@ -26,7 +23,6 @@ def parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, metavar="S", help="another one: other images (default: 0)")
     add("--results", type=Path, metavar="FILE", help="COCO-format results of test images")
     add("--output", type=Path, default="output/pictures", help="(default: %(default)s)")
-    add("--debug", action="store_true", help="show the traceback of an error in the input")
     add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     return parser
 
@@ -34,7 +30,6 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_intermixed_args(argv)
 
-    from hrnet_kpt.command_line import SKIPPED_SOME, run_tool  # isort: skip  (first: it quiets imports)
     from hrnet_kpt.analysis.data_pictures import draw_comparison, draw_data
     from hrnet_kpt.config import load_config
     from hrnet_kpt.engine.setup import check_data_files, generate_data, set_up_logging

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import logging
 import sys
 import warnings
 from collections.abc import Callable
+from typing import NoReturn
 
 from .errors import UserError
 
@@ -17,6 +20,32 @@ logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 
 SKIPPED_SOME = 3
+
+
+class Parser(argparse.ArgumentParser):
+    """A tool's parser: the epilog keeps its lines, and an error is one line, with the closest flag."""
+
+    def __init__(self, description: str | None, epilog: str) -> None:
+        super().__init__(
+            description=description,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        self.add_argument(
+            "--debug", action="store_true", help="show the traceback of an error in the input"
+        )
+
+    def error(self, message: str) -> NoReturn:
+        message = " ".join(message.split())
+        flag = next((word for word in message.split() if word.startswith("--")), "").rstrip(":")
+        name, equals, _ = flag.partition("=")
+        known = list(self._option_string_actions)
+        if "." in name and equals:
+            message += f": an override has no dashes, write {flag.lstrip('-')}"
+        elif flag and name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            message += f": did you mean {close[0]}?" if close else ""
+        self.exit(2, f"error: {message}; --help tells what there is\n")
 
 
 def run_tool(work: Callable[[], int | None], debug: bool = False) -> int:

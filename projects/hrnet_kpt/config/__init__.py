@@ -1,6 +1,7 @@
 """Configs: finding, loading, overriding and saving them."""
 
+from .doctor import check_config
 from .loading import load_config
 from .saving import save_config
 
-__all__ = ["load_config", "save_config"]
+__all__ = ["check_config", "load_config", "save_config"]

@@ -3,36 +3,60 @@
 from __future__ import annotations
 
 import builtins
+import copy
+import logging
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
-from detectron2.config import LazyConfig
-from omegaconf import DictConfig, OmegaConf
+from detectron2.config import lazy
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from ..errors import UserError
+from .differences import Difference, differences
+from .findings import refuse_errors
 from .overrides import apply_overrides
 from .settling import settle_labels
+from .structure import check_structure
+
+logger = logging.getLogger(__name__)
+
+# What becomes part of a config at the top level of a file, and what looks like one and does not.
+CONFIGS = (dict, DictConfig, ListConfig)
+DROPPED = (bool, int, float, str, list, tuple, set)
 
 
 def load_config(name: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
     """Load a config file, apply overrides, and settle which keypoints the data have.
 
-    name: a file that exists, else the name of a file in this repository's `configs/`, else in the
-        installed package's. Python (detectron2's LazyConfig) or yaml, which is read as plain data.
-    overrides: "key=value" replaces, "+key=value" adds. The last one wins.
+    name: a file that exists, else the name of a file in this repository's `configs/`, else in the installed
+        package's. Python (LazyConfig) or yaml, which is read as plain data.
+    overrides: "key=value" replaces, "+key=value" adds, "~key" deletes. The last one wins.
 
     `auto` in data.keypoints and data.classes becomes what the categories of `data.test.annotations` have, else those
     of `data.train.annotations`, else COCO's person with 17 keypoints, with a warning.
 
-    Raises UserError, a ValueError with a one-line message, for whatever is wrong with any of these.
+    Raises UserError, a ValueError with a one-line message, for whatever is wrong with any of these: an argument that a
+    LazyCall's callee does not take, too, before anything is built.
     """
+    return load_with_changes(name, overrides)[0]
+
+
+def load_with_changes(
+    name: str | Path, overrides: Sequence[str] = ()
+) -> tuple[DictConfig, list[Difference]]:
+    """The config of `load_config`, and what the overrides change in its file."""
     path = find_config(name)
-    cfg = _load_yaml(path) if path.suffix in (".yaml", ".yml") else _load_python(path)
+    original = _read_yaml(path) if path.suffix in (".yaml", ".yml") else _read_python(path)
+    cfg = copy.deepcopy(original)
     apply_overrides(cfg, overrides)
+    changes = differences(original, cfg)
+    refuse_errors(check_structure(cfg))
     if "keypoints" in cfg.get("data", {}):
         settle_labels(cfg)
-    return cfg
+    return cfg, changes
 
 
 def find_config(name: str | Path) -> Path:
@@ -49,26 +73,54 @@ def find_config(name: str | Path) -> Path:
     )
 
 
-def _load_python(path: Path) -> DictConfig:
+def _read_python(path: Path) -> DictConfig:
+    """What LazyConfig.load does, which would not tell what it drops."""
+    namespace: dict[str, Any] = {
+        "__file__": str(path),
+        "__package__": lazy._random_package_name(str(path)),
+    }
     import_function = builtins.__import__
     try:
-        cfg = LazyConfig.load(str(path))
+        with lazy._patch_import():
+            exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
     except Exception as error:
-        raise UserError(f"config file {path} does not load: {_one_line(error)}") from error
+        raise UserError(
+            f"config file {path}{_line(error)} does not load: {_one_line(error)}"
+        ) from error
     finally:
         # detectron2's loader patches it, and leaves it patched after an error.
         builtins.__import__ = import_function
-    return cfg
+    public = {name: value for name, value in namespace.items() if not name.startswith("_")}
+    kept = {name: value for name, value in public.items() if isinstance(value, CONFIGS)}
+    dropped = [name for name, value in public.items() if isinstance(value, DROPPED)]
+    if dropped:
+        logger.warning(
+            "%s: %s at the top level reach%s no config, which takes only dicts and nodes: set it where it belongs, as "
+            "in train.max_iter = 100, or call it _%s if it is a helper",
+            *(path, ", ".join(dropped), "es" if len(dropped) == 1 else "", dropped[0]),
+        )
+    return OmegaConf.create(kept, flags={"allow_objects": True})
 
 
-def _load_yaml(path: Path) -> DictConfig:
+def _read_yaml(path: Path) -> DictConfig:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise UserError(f"config file {path} does not load: {_one_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"config file {path} holds no config: its top level must be a mapping")
     return OmegaConf.create(content, flags={"allow_objects": True})
+
+
+def _line(error: BaseException) -> str:
+    """Where in a config file it happened: the innermost line of one."""
+    while isinstance(error, SyntaxError) and error.lineno is None and error.__cause__:
+        error = error.__cause__  # detectron2's, of a file that was imported
+    if isinstance(error, SyntaxError):
+        return f", line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f for f in frames if f.name == "<module>" and f.filename.endswith(".py")]
+    return f", line {lines[-1].lineno}" if lines else ""
 
 
 def _one_line(error: Exception) -> str:

@@ -2,109 +2,194 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Sequence
+import inspect
+import typing
+from collections.abc import Sequence
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from ..errors import UserError
+from .calls import call_parameters, target_of
+from .keys import child_of, closest_keys, walk
+from .override_text import MisfitError, Override, read_override
+from .override_values import fit, read_as, shown
+from .yacs_keys import YACS_KEYS
+
+# Settled by the data; where a saved config has the result, `auto` asks the data again.
+AUTO = ("data.keypoints", "data.classes")
 
 
 def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Change `cfg` in place by overrides in Hydra's grammar: "key=value" or, for a new key, "+key=value".
+    """Change `cfg` in place: "key=value" replaces, "+key=value" adds too, "~key" deletes; in order, the last one wins.
 
-    Raises UserError for an unknown key, a value of another type, or what the grammar cannot read.
+    Values are in Hydra's grammar and keep the type of what they replace. A mapping changes the keys it
+    names; one with `_target_` replaces the whole node. A number or list may replace a node that computes one.
+
+    Raises UserError for an unknown key, a value of another type, or what cannot be read.
     """
-    parser = OverridesParser.create()
-    for text in overrides:
+    for number, text in enumerate(overrides, 1):
         try:
-            override = parser.parse_override(text)
-            value = override.value()
-        except (HydraException, OmegaConfBaseException, ValueError) as error:
-            raise UserError(
-                f"override {text!r} cannot be read: write key=value, and quote a value with special "
-                "characters, as in \"key='a=b'\""
-            ) from error
-        key = override.key_or_group
-        if override.is_delete() or override.is_sweep_override() or override.value_type is None:
-            raise UserError(f"override {text!r}: only key=value and +key=value are understood")
-        exists = _exists(cfg, key)
-        if not exists and not override.is_add():
-            raise UserError(
-                f"override {text!r}: the config has no key {key!r}{_closest(cfg, key)}; "
-                f"write +{text} to add it"
-            )
-        if exists:
-            value = _keep_type(cfg, key, value, text)
-        try:
-            OmegaConf.update(cfg, key, value, merge=isinstance(value, dict))
-        except (OmegaConfBaseException, ValueError) as error:
-            raise UserError(f"override {text!r} does not fit the config: {error}") from error
+            _apply(cfg, read_override(text, overrides[number:]))
+        except GrammarParseError as error:
+            raise UserError(f"override {text!r} has a ${{ that begins no ${{key}}") from error
+        except (MisfitError, OmegaConfBaseException) as error:
+            reason = " ".join(str(error).split(" full_key:")[0].split())
+            raise UserError(f"override {text!r} {reason}") from error
 
 
-def _exists(cfg: DictConfig, key: str) -> bool:
-    node: Any = cfg
-    for part in key.split("."):
-        if isinstance(node, ListConfig):
-            if not part.isdigit() or int(part) >= len(node):
-                return False
-            node = node[int(part)]
-        elif isinstance(node, DictConfig) and part in node:
-            node = node[part]
-        else:
-            return False
-    return True
+def _apply(cfg: DictConfig, override: Override) -> None:
+    parent, last = _parent(cfg, override)
+    if child_of(parent, last) is None and override.action != "add":
+        raise MisfitError(_unknown(cfg, override))
+    if override.action == "delete":
+        _delete(parent, last, override)
+        return
+    value = read_as(_value_at(parent, last), override.value or "", override.key)
+    _put(parent, last, override.key, value, override)
 
 
-def _keep_type(cfg: DictConfig, key: str, value: Any, text: str) -> Any:
-    old = OmegaConf.select(cfg, key)
+def _put(
+    parent: DictConfig | ListConfig, last: str, key: str, value: Any, override: Override
+) -> None:
+    """Let `value` take the place of what is there, in its type; a mapping enters a sub-tree key by key."""
+    if child_of(parent, last) is None:
+        if override.action != "add":
+            raise MisfitError(f"names {key}, which is not there: write +{key}=VALUE to add it")
+        _assign(parent, last, value)
+        return
+    old = _value_at(parent, last)
     if isinstance(old, DictConfig):
-        # A literal may stand for a node that computes a number or a list; nothing else for a sub-tree.
-        if isinstance(value, dict) or ("_target_" in old and isinstance(value, int | float | list)):
-            return value
-        raise UserError(f"override {text!r} would replace the sub-tree {key!r}: name a key in it")
-    if old is None or value is None:
-        return value
-    if isinstance(old, bool) or isinstance(value, bool):
-        matches = isinstance(old, bool) and isinstance(value, bool)
-    elif isinstance(old, int) and isinstance(value, float):
-        matches = value.is_integer()
-        value = int(value) if matches else value
-    elif isinstance(old, float) and isinstance(value, int):
-        matches, value = True, float(value)
-    elif isinstance(old, str):
-        # What is found by itself may be told as well, and that can be a mapping.
-        matches = isinstance(value, str | int | float) or (
-            old == "auto" and isinstance(value, dict)
-        )
-        value = text.split("=", 1)[1] if isinstance(value, int | float) else value
-    elif isinstance(old, ListConfig):
-        matches = isinstance(value, list)
+        # A mapping may be another call altogether.
+        if isinstance(value, dict) and "_target_" not in value:
+            for name, child in value.items():
+                _put(old, str(name), f"{key}.{name}", child, override)
+            return
+        replaces = isinstance(value, dict) or (key in AUTO and value == "auto")
+        if not replaces and not _computes(old, value):
+            raise MisfitError(_instead_of_subtree(old, key))
+    elif not callable(old) and not (old == "auto" and isinstance(value, dict)):
+        text = override.value if key == override.key and override.value else repr(value)
+        value = fit(old, value, text, key)
+    _assign(parent, last, value)
+    if isinstance(value, str) and "${" in value and not isinstance(old, str):
+        try:
+            meant = parent[_index(parent, last)]
+        except OmegaConfBaseException as error:
+            raise MisfitError(f"stands for {value}, which does not exist") from error
+        fit(old, _plain(meant), "", key)
+
+
+def _delete(parent: DictConfig | ListConfig, last: str, override: Override) -> None:
+    """Delete the key; `~key=value` only if that is its value."""
+    if override.value is not None:
+        old = _value_at(parent, last)
+        value = read_as(old, override.value, override.key)
+        if isinstance(old, DictConfig) or fit(old, value, override.value, override.key) != old:
+            raise MisfitError(f"deletes nothing: {override.key} is {shown(old)}")
+    del parent[_index(parent, last)]
+
+
+def _parent(cfg: DictConfig, override: Override) -> tuple[DictConfig | ListConfig, str]:
+    """The node that has the last name of the key, and that name; "+" makes the nodes on the way."""
+    node: Any = cfg
+    *path, last = override.parts
+    for depth, part in enumerate(path, 1):
+        if child_of(node, part) is None:
+            if override.action != "add" or isinstance(node, ListConfig):
+                raise MisfitError(_unknown(cfg, override))
+            node[part] = {}
+        child = child_of(node, part)
+        here = ".".join(path[:depth])
+        if child._is_interpolation():
+            raise MisfitError(
+                f"cannot be: {here} follows {child._value()}: change that, or give {here} a value of its own"
+            )
+        if not isinstance(child, DictConfig | ListConfig) or child._is_none():
+            raise MisfitError(f"cannot be: {here} is {shown(child._value())}, with nothing in it")
+        node = child
+    return node, last
+
+
+def _value_at(parent: DictConfig | ListConfig, last: str) -> Any:
+    """The value, interpolations followed; None where there is none, or they lead nowhere."""
+    if child_of(parent, last) is None:
+        return None
+    try:
+        return parent[_index(parent, last)]
+    except OmegaConfBaseException:
+        return None
+
+
+def _assign(parent: DictConfig | ListConfig, last: str, value: Any) -> None:
+    if isinstance(parent, ListConfig) and last == str(len(parent)):
+        parent.append(value)
+    elif isinstance(parent, ListConfig) and child_of(parent, last) is None:
+        raise MisfitError(f"cannot be added: the next place of the list is {len(parent)}")
     else:
-        matches = isinstance(value, type(old))
-    if not matches:
-        kind = "list" if isinstance(old, ListConfig) else type(old).__name__
-        raise UserError(
-            f"override {text!r}: {key} is {old!r}, of type {kind}, and cannot become {value!r}"
+        parent[_index(parent, last)] = value
+
+
+def _index(parent: DictConfig | ListConfig, last: str) -> Any:
+    return int(last) if isinstance(parent, ListConfig) else last
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+
+
+def _computes(node: DictConfig, value: Any) -> bool:
+    """Whether the node calls a function that returns what `value` is, a number or a list."""
+    target = target_of(node)
+    if target is None or inspect.isclass(target) or isinstance(value, bool):
+        return False
+    try:
+        returned = typing.get_type_hints(target).get("return")
+    except (NameError, TypeError):
+        returned = None
+    kind = typing.get_origin(returned) or returned
+    kinds = {int: (int, float), float: (float,), list: (list, tuple, Sequence)}
+    return type(value) in kinds and (kind is None or kind in kinds[type(value)])
+
+
+def _instead_of_subtree(node: DictConfig, key: str) -> str:
+    inside = [str(name) for name in node if name != "_target_"]
+    names = ", ".join(inside[:4]) + (", ..." if len(inside) > 4 else "")
+    leaves = (name for name, child in walk(node) if not OmegaConf.is_config(child))
+    leaf = next((name for name in leaves if not name.endswith("_target_")), "NAME")
+    return (
+        f"would replace the sub-tree {key} ({names}): write {key}.{leaf}=VALUE for a value in it, or ~{key} "
+        "to delete it"
+    )
+
+
+def _unknown(cfg: DictConfig, override: Override) -> str:
+    *path, last = override.parts
+    node: Any = cfg
+    for depth, part in enumerate(path):
+        child = child_of(node, part) if OmegaConf.is_config(node) else None
+        if child is None:
+            if isinstance(node, ListConfig):
+                last = part
+                path = path[:depth]
+            else:
+                node = None
+            break
+        node = child
+    if isinstance(node, ListConfig):
+        return (
+            f"names no entry of {'.'.join(path)}: it has {len(node)}, counted from 0, and no {last}"
         )
-    return value
-
-
-def _closest(cfg: DictConfig, key: str) -> str:
-    close = difflib.get_close_matches(key, list(_keys(cfg)), n=3)
-    return f" (did you mean {' or '.join(close)}?)" if close else ""
-
-
-def _keys(node: Any, prefix: str = "") -> Iterator[str]:
-    children: Any = ()
-    if isinstance(node, DictConfig):
-        children = ((key, node._get_node(key)) for key in node)
-    elif isinstance(node, ListConfig):
-        children = ((i, node._get_node(i)) for i in range(len(node)))
-    for key, child in children:
-        yield f"{prefix}{key}"
-        yield from _keys(child, f"{prefix}{key}.")
+    begin = f"names an unknown key: the config has no {override.key}"
+    if override.key.upper() in YACS_KEYS:
+        return f"{begin}: what YACS calls so is {YACS_KEYS[override.key.upper()]} here"
+    target = target_of(node) if isinstance(node, DictConfig) and "_target_" in node else None
+    parameters = call_parameters(target) if target is not None else None
+    if override.action == "set" and parameters and last in parameters.names:
+        name = getattr(target, "__name__", target)
+        return f"{begin} yet, but {name} takes it: write +{override.key}=VALUE to add it"
+    close = closest_keys(cfg, override.key)
+    meant = f" (did you mean {' or '.join(close)}?)" if close else ""
+    may_add = override.action == "set" and (parameters is None or parameters.open)
+    return begin + meant + (f"; write +{override.key}=VALUE to add it" if may_add else "")

@@ -1,35 +1,126 @@
-"""Config to yaml that another process can load."""
+"""Config to a file that another process can load."""
 
 from __future__ import annotations
 
+import copy
+import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
-from detectron2.utils.registry import _convert_target_to_string
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
+from .plain import plain_config
+from .python_source import python_source, refuse_lost_names
+
+PATHS = (
+    "data.root",
+    *(f"data.{split}.{key}" for split in ("train", "test") for key in ("annotations", "images")),
+    "data.generate.root",
+    "train.output_dir",
+    "train.init_checkpoint",
+)
+# `${...}` with further braces, up to two deep, in it.
+INTERPOLATION = re.compile(r"(?<!\\)\$\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}")
 
 
 def save_config(cfg: DictConfig, path: str | Path) -> None:
-    """Write `cfg` as plain yaml, interpolations unresolved; `load_config` reads it back.
+    """Write `cfg` as plain yaml or as Python, by the suffix, interpolations unresolved; `load_config` reads it back.
 
-    Raises UserError for an object that plain yaml cannot hold.
+    Raises UserError, before anything is written, for what another process could not load, for a suffix other than
+    .yaml, .yml and .py, and for a file that cannot be written.
     """
-    content = _plain(OmegaConf.to_container(cfg, resolve=False), "")
-    Path(path).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=9999))
+    path = Path(path)
+    if path.suffix == ".py":
+        text = python_source(cfg)
+    elif path.suffix in (".yaml", ".yml"):
+        text = _yaml(plain_config(cfg))
+    else:
+        raise UserError(f"config file {path} cannot be written: its name must end in .yaml or .py")
+    # Replaced in one step, so that nobody reads half a file.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise UserError(f"config file {path} cannot be written: {error.strerror}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
-def _plain(node: Any, key: str) -> Any:
-    if isinstance(node, dict):
-        return {name: _plain(child, f"{key}.{name}".strip(".")) for name, child in node.items()}
-    if isinstance(node, list | tuple):
-        return [_plain(child, f"{key}.{i}") for i, child in enumerate(node)]
-    if node is None or isinstance(node, bool | int | float | str):
-        return node
-    if key.endswith("_target_"):
-        return _convert_target_to_string(node)
-    raise UserError(
-        f"config {key}={node!r} cannot be saved: write it as a node, L({type(node).__name__})(...)"
-    )
+def _yaml(content: dict[Any, Any]) -> str:
+    def dump(allow_unicode: bool) -> str:
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=allow_unicode, width=9999)
+
+    text = dump(allow_unicode=True)
+    # PyYAML writes these line ends as they are, but reads spaces; as escapes they survive.
+    return dump(allow_unicode=False) if any(end in text for end in "\x85\u2028\u2029") else text
+
+
+def refuse_unsavable(cfg: DictConfig) -> None:
+    """Raise UserError where `save_config` would, as yaml or as Python."""
+    refuse_lost_names(plain_config(cfg))
+
+
+def absolute_paths(cfg: DictConfig) -> DictConfig:
+    """A copy of `cfg` that means the same from any folder and in any environment.
+
+    The paths of the data, the output and the weights are absolute; interpolations that read the environment are
+    replaced by what they give, others stay.
+    """
+    cfg = copy.deepcopy(cfg)
+    for parent, key, text in list(_strings(cfg)):
+        _resolve_environment(parent, key, text)
+    for path in PATHS:
+        folder, _, key = path.rpartition(".")
+        parent = OmegaConf.select(cfg, folder, throw_on_resolution_failure=False)
+        value = OmegaConf.select(cfg, path, throw_on_resolution_failure=False)
+        if isinstance(value, str | Path):
+            _make_absolute(parent, key, str(value))
+    return cfg
+
+
+def _strings(node: DictConfig | ListConfig) -> Iterator[tuple[Any, Any, str]]:
+    """Container, key and text of each string, interpolations as they are written."""
+    content = node._value()
+    if isinstance(content, dict | list):
+        for key in list(content) if isinstance(content, dict) else range(len(content)):
+            child = content[key]
+            if isinstance(child, DictConfig | ListConfig):
+                yield from _strings(child)
+            if isinstance(child._value(), str):
+                yield node, key, child._value()
+
+
+def _resolve_environment(parent: Any, key: Any, text: str) -> None:
+    """Replace each interpolation in `text` that reads the environment, unless that fails."""
+
+    def value_of(interpolation: str) -> Any:
+        parent[key] = interpolation
+        value = parent[key]
+        return value.replace("${", "\\${") if isinstance(value, str) else value
+
+    def text_of(match: re.Match[str]) -> str:
+        part = match.group()
+        return str(value_of(part)) if "oc.env:" in part else part
+
+    if "oc.env:" in text:
+        with read_write(parent):
+            try:
+                # A text that is nothing but one interpolation may stand for a number.
+                whole = INTERPOLATION.fullmatch(text)
+                parent[key] = value_of(text) if whole else INTERPOLATION.sub(text_of, text)
+            except OmegaConfBaseException:
+                parent[key] = text
+
+
+def _make_absolute(parent: Any, key: str, path: str) -> None:
+    if path and "://" not in path and not os.path.isabs(path):
+        text = str(parent._get_node(key)._value())
+        with read_write(parent):
+            # An interpolation may have dots between slashes, which are none of the path's.
+            parent[key] = os.path.join(os.getcwd(), text) if "${" in text else os.path.abspath(text)

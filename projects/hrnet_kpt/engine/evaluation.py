@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
@@ -11,6 +12,10 @@ from detectron2.evaluation import inference_on_dataset, print_csv_format
 from omegaconf import DictConfig
 from torch import nn
 
+from ..config import check_config
+from ..config.differences import Difference, format_differences
+from ..config.findings import refuse_errors
+from ..config.settling import settle_labels
 from ..errors import UserError
 from .setup import build_model, check_data, generate_data, set_up_run
 from .skipped import report_skipped, skipped_file
@@ -18,10 +23,13 @@ from .skipped import report_skipped, skipped_file
 logger = logging.getLogger(__name__)
 
 
-def evaluate(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
+def evaluate(
+    cfg: DictConfig, resume: bool = False, overrides: Sequence[Difference] = ()
+) -> dict[str, Any]:
     """Evaluate the weights `cfg.train.init_checkpoint` on `cfg.data.test`.
 
     resume: evaluate the last checkpoint of the run folder `cfg.train.output_dir` instead.
+    overrides: what was changed in the config's file, for the log.
 
     Returns {"bbox": {"AP": ...}, "keypoints": {"AP": ...}} in percent, empty in processes other than the first.
     Raises UserError where there are no weights, or what the config names is missing.
@@ -35,8 +43,13 @@ def evaluate(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
             "evaluation needs weights: set train.init_checkpoint=PATH, or add --resume to take the last "
             f"checkpoint of train.output_dir={cfg.train.output_dir}"
         )
-    odd = check_data(cfg, "test")
+    cfg = cfg.copy()
+    settle_labels(cfg)
+    odd = refuse_errors(check_config(cfg, training=False, resume=resume))
+    odd += check_data(cfg, "test")
     set_up_run(cfg, odd)
+    if overrides:
+        logger.info("Overrides:\n%s", format_differences(overrides))
     skipped_file(cfg).unlink(missing_ok=True)
     model = build_model(cfg, checkpoint)
     generate_data(cfg, "test")

@@ -12,15 +12,13 @@ from detectron2.config import instantiate
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from ..config.settling import is_generated
 from ..data.checks.check_annotations import read_json, refuse_bad_annotations
-from ..data.keypoints import KeypointSchema
-from ..data.labels import Classes, given_classes, given_schema, keypoint_slots
+from ..data.labels import given_classes, given_schema, keypoint_slots
 from ..errors import UserError
-from ..modeling.wiring import check_features
 from ..weights import load_weights, refuse_identity_norms
 
 logger = logging.getLogger(__name__)
@@ -72,10 +70,7 @@ def set_up_logging(output_dir: str | None = None) -> None:
 
 def choose_device(cfg: DictConfig) -> torch.device:
     """The device of the run: `train.device`, or the CPU, with a warning, where there is no GPU."""
-    try:
-        device = torch.device(cfg.train.device)
-    except RuntimeError as error:
-        raise UserError(f"train.device={cfg.train.device} is no device: use cuda or cpu") from error
+    device = torch.device(cfg.train.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         logger.warning("train.device=%s, but there is no GPU: running on the CPU", cfg.train.device)
         return torch.device("cpu")
@@ -109,7 +104,6 @@ def check_data(cfg: DictConfig, *splits: str) -> list[str]:
     check_data_files(cfg, *splits)
     schema = given_schema(instantiate(cfg.data.keypoints))
     classes = given_classes(cfg.data.classes)
-    check_counts(cfg, schema, classes)
     odd = []
     # A file that serves both splits is checked once.
     for path, images in dict.fromkeys(
@@ -132,24 +126,6 @@ def check_data(cfg: DictConfig, *splits: str) -> list[str]:
     return odd
 
 
-def check_counts(cfg: DictConfig, schema: KeypointSchema, classes: Classes) -> None:
-    """Raise UserError where the model or the flips were told other numbers than the data have.
-
-    detectron2 trains a head of too many keypoints without a word, on the wrong rows of its output.
-    """
-    for key, source, expected in (
-        ("model.roi_heads.keypoint_head.num_keypoints", "data.keypoints", len(schema.names)),
-        ("model.roi_heads.num_classes", "data.classes", len(classes)),
-        ("dataloader.train.mapper.keypoint_hflip_indices", "data.keypoints", schema.flip_indices),
-    ):
-        node = OmegaConf.select(cfg, key)
-        value = instantiate(node)
-        if node is not None and value != expected:
-            raise UserError(
-                f"{key} is {value}, but by {source} it is {expected}: leave it to {source}"
-            )
-
-
 def generate_data(cfg: DictConfig, *splits: str) -> None:
     """Let `data.generate` draw the data set if one of the splits is one of its own."""
     if any(is_generated(cfg, cfg.data[split].annotations) for split in splits):
@@ -162,16 +138,10 @@ def generate_data(cfg: DictConfig, *splits: str) -> None:
 def build_model(cfg: DictConfig, init_checkpoint: str) -> nn.Module:
     """Build `cfg.model` on its device, with the weights of `init_checkpoint` unless that is "".
 
-    Raises UserError where the config describes no model that can run, or weights are missing.
+    Raises UserError where weights are missing.
     """
     device = choose_device(cfg)
-    try:
-        model = instantiate(cfg.model)
-        check_features(model)
-    except (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError) as error:
-        raise UserError(
-            f"the model cannot be built: {type(error).__name__}: {' '.join(str(error).split())}"
-        ) from error
+    model = instantiate(cfg.model)
     if init_checkpoint:
         load_weights(model, init_checkpoint)
     refuse_identity_norms(model)

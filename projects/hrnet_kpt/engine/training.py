@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch.optim import Optimizer
 
-from ..config import save_config
-from ..errors import UserError
+from ..config import check_config, save_config
+from ..config.differences import Difference, format_differences
+from ..config.findings import refuse_errors
+from ..config.saving import absolute_paths
+from ..config.settling import settle_labels
 from .evaluation import run_evaluation
 from .hooks import CheckpointOnSignal
 from .pictures import write_pictures
@@ -26,21 +30,27 @@ from .trainer import Trainer
 logger = logging.getLogger(__name__)
 
 
-def train(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
+def train(
+    cfg: DictConfig, resume: bool = False, overrides: Sequence[Difference] = ()
+) -> dict[str, Any]:
     """Train `cfg.model`, evaluate it, and fill the run folder `cfg.train.output_dir`.
 
     resume: go on from the run folder's last checkpoint, if it has one.
+    overrides: what was changed in the config's file, for the record.
 
     Returns the results of the last evaluation, {"bbox": {"AP": ...}, "keypoints": {"AP": ...}} in percent, empty
     in processes other than the first. Raises UserError for what the config or its files get wrong, before
     any data are read; FloatingPointError when a loss becomes Inf or NaN; Stopped after a signal.
     """
-    odd = check_data(cfg, "train", "test")
+    cfg = cfg.copy()
+    settle_labels(cfg)
+    odd = refuse_errors(check_config(cfg, resume=resume, processes=comm.get_world_size()))
+    odd += check_data(cfg, "train", "test")
     seed = set_up_run(cfg, odd)
     if comm.is_main_process():
         if not resume:
             skipped_file(cfg).unlink(missing_ok=True)
-        save_config(cfg, Path(cfg.train.output_dir) / "config.yaml")
+        save_run_config(cfg, overrides)
     last = DetectionCheckpointer(torch.nn.Module(), cfg.train.output_dir)
     resume = resume and last.has_checkpoint()
     model = build_model(cfg, last.get_checkpoint_file() if resume else cfg.train.init_checkpoint)
@@ -97,14 +107,23 @@ def train(cfg: DictConfig, resume: bool = False) -> dict[str, Any]:
     return results
 
 
+def save_run_config(cfg: DictConfig, overrides: Sequence[Difference]) -> None:
+    """Write config.yaml and config.py, which load from any folder, and overrides.txt into the run folder."""
+    folder = Path(cfg.train.output_dir)
+    for name in ("config.yaml", "config.py"):
+        save_config(absolute_paths(cfg), folder / name)
+    changes = format_differences(overrides)
+    (folder / "overrides.txt").write_text(f"{changes}\n")
+    if overrides:
+        logger.info("Overrides:\n%s", changes)
+
+
 def scale_learning_rate(optimizer: Optimizer, cfg: DictConfig) -> None:
     """Multiply the rates by total_batch_size / train.reference_batch_size if that is set; log what comes out.
 
     The linear scaling rule of https://arxiv.org/abs/1706.02677.
     """
     batch_size, reference = cfg.dataloader.train.total_batch_size, cfg.train.reference_batch_size
-    if reference < 0:
-        raise UserError(f"train.reference_batch_size={reference} must be 0 (off) or positive")
     factor = batch_size / reference if reference else 1.0
     for group in optimizer.param_groups:
         group["lr"] *= factor
@@ -121,8 +140,6 @@ def amp_dtype(cfg: DictConfig, device: torch.device) -> torch.dtype | None:
     """The type of mixed precision, None if it is off; a CPU gets bfloat16, the only one it is quick in."""
     if not cfg.train.amp.enabled:
         return None
-    if cfg.train.amp.dtype not in ("float16", "bfloat16"):
-        raise UserError(f"train.amp.dtype={cfg.train.amp.dtype} must be float16 or bfloat16")
     if device.type == "cpu" and cfg.train.amp.dtype == "float16":
         logger.warning("train.amp.dtype=float16 needs a GPU: using bfloat16")
         return torch.bfloat16

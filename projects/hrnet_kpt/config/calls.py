@@ -1,0 +1,79 @@
+"""The LazyCall nodes of a config against the signatures of what they call."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from detectron2.utils.registry import locate
+from omegaconf import DictConfig
+
+from .keys import walk
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """names: of what a callable takes. required: those without a default. open: whether it takes any other name."""
+
+    names: tuple[str, ...]
+    required: tuple[str, ...]
+    open: bool
+
+
+def calls(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
+    """Every node with a `_target_`, by its dotted key."""
+    for key, node in walk(cfg):
+        if isinstance(node, DictConfig) and not node._is_interpolation() and "_target_" in node:
+            yield key, node
+
+
+def target_of(node: DictConfig) -> Any:
+    """What the node calls, None where its `_target_` is missing or cannot be imported."""
+    target = node.get("_target_")
+    if not isinstance(target, str):
+        return target
+    try:
+        return locate(target)
+    except Exception:  # importing somebody's module can fail in any way
+        return None
+
+
+def call_parameters(target: Any) -> Parameters:
+    """The parameters that can be given by name; those of base classes too, if `**kwargs` are handed on to them."""
+    names: dict[str, bool] = {}
+    constructors = [target]
+    if inspect.isclass(target):
+        constructors = [
+            vars(base)["__init__"] for base in target.__mro__ if "__init__" in vars(base)
+        ]
+        if constructors[0] is object.__init__:
+            constructors = [target]
+    for constructor in constructors:
+        try:
+            parameters = list(inspect.signature(constructor).parameters.values())
+        except (TypeError, ValueError):  # written in C, without a signature
+            return Parameters(tuple(names), (), True)
+        if constructor is not target:
+            parameters = parameters[1:]  # self
+        rest = ""
+        for parameter in parameters:
+            if parameter.kind is parameter.VAR_KEYWORD:
+                rest = parameter.name
+            elif parameter.kind is not parameter.VAR_POSITIONAL:
+                names.setdefault(parameter.name, parameter.default is parameter.empty)
+        if not rest or not _hands_on(constructor, rest):
+            break
+    required = tuple(name for name, needed in names.items() if needed)
+    return Parameters(tuple(names), required, bool(rest))
+
+
+def _hands_on(constructor: Any, rest: str) -> bool:
+    """Whether `super().__init__` gets the rest of the arguments."""
+    try:
+        source = inspect.getsource(inspect.unwrap(constructor))
+    except (OSError, TypeError):
+        return False
+    return bool(re.search(rf"super\(\)\.__init__\([^()]*\*\*{rest}\b", source))

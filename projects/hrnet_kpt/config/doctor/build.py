@@ -1,0 +1,125 @@
+"""The model of a config on the meta device, where tensors have shapes and no content."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from detectron2.config import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from ..calls import calls
+from ..findings import Finding, error
+from .features import PARTS, unknown_features
+
+
+def build_on_meta(cfg: DictConfig) -> tuple[nn.Module | None, list[Finding]]:
+    """The model in evaluation mode, or None and the reason why it cannot be built."""
+    model = _try_to_build(cfg.model)
+    if isinstance(model, nn.Module):
+        return model.eval(), []
+    unknown = _unknown_features(cfg)
+    if unknown:
+        return None, unknown
+    # The innermost part that fails is to blame.
+    parts = [(f"model.{key}", node) for key, node in calls(cfg.model)]
+    for key, node in sorted(parts, key=lambda part: -part[0].count(".")):
+        reason = _try_to_build(node)
+        if isinstance(reason, Exception):
+            return None, [_failure(key, reason, node)]
+    return None, [_failure("model", model, cfg.model)]
+
+
+def said(reason: Exception) -> str:
+    """An exception in one line."""
+    return f"{type(reason).__name__}: {' '.join(str(reason).split())}"
+
+
+def _try_to_build(node: DictConfig) -> Any:
+    """What the node makes, or the exception that it raises."""
+    logger = logging.getLogger("detectron2.config.instantiate")
+    logger.disabled = True  # it would say that something fails, without the reason
+    try:
+        with torch.device("meta"):
+            return instantiate(node)
+    except Exception as reason:
+        return reason
+    finally:
+        logger.disabled = False
+
+
+def _unknown_features(cfg: DictConfig) -> list[Finding]:
+    """Names of features that the backbone, if that at least can be built, does not have."""
+    backbone = _try_to_build(cfg.model.get("backbone"))
+    found: list[Finding] = []
+    if not isinstance(backbone, nn.Module):
+        return found
+    produced = list(backbone.output_shape())  # type: ignore[operator]
+    for part in ("proposal_generator.", *(f"roi_heads.{part}_" for part in PARTS)):
+        names = OmegaConf.select(cfg.model, f"{part}in_features")
+        if names is not None:
+            found += unknown_features(produced, names, f"model.{part}in_features")
+    return found
+
+
+def _failure(key: str, reason: Exception, node: DictConfig) -> Finding:
+    """What stopped a part from being built, under the name that it has here."""
+    message, text = str(reason), f"{key} cannot be built: {said(reason)}"
+    shape = node.get("input_shape")
+    if isinstance(reason, TypeError) and isinstance(shape, DictConfig):
+        absent = [name for name in ("channels", "height", "width") if shape.get(name) is None]
+        if absent:
+            missing = f"{key}.input_shape.{absent[0]}"
+            sentence = (
+                f"{missing} is missing: let it follow the features and the pooler ({said(reason)})"
+            )
+            return error("shape-differs", missing, sentence)
+    for words, name, keys, remedy in KNOWN:
+        if words in message:
+            named = tuple(f"{key}{path}" if path.startswith(".") else path for path in keys)
+            return error(name, named or key, f"{text}: {remedy.format(key=key)}")
+    return error("model-wrong", key, text)
+
+
+POOLED = ("model.roi_heads.box_in_features", "model.roi_heads.keypoint_in_features")
+LEVELS = ("model.backbone.out_features", "model.proposal_generator.in_features")
+# Words of the message, the finding, the keys that are concerned (those with a dot in front: of the part), the remedy.
+KNOWN: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
+    (
+        *("_out_feature", "features-undeclared", ()),
+        "a backbone sets _out_features, _out_feature_channels and _out_feature_strides before it is wired",
+    ),
+    *(
+        (words, name, (key,), "set {key}" + key)
+        for words, name, key in (
+            ("in_features=[]", "features-empty", ".in_features"),
+            ("in_features=", "feature-unknown", ".in_features"),
+            ("in_features[0]=", "strides-differ", ".in_features"),
+            ("out_features=", "feature-unknown", ".out_features"),
+        )
+    ),
+    (
+        *("'NoneType' object has no attribute", "bias-missing", ()),
+        "if a layer without bias is initialised as if it had one: a neck initialises its own layers alone, for a loop "
+        "over self.modules() reaches the backbone's and undoes its weights",
+    ),
+    (
+        *("no stride is known", "feature-unknown", (".features", *LEVELS, *POOLED)),
+        "name features that model.proposal_generator has too",
+    ),
+    (
+        *("in anchor generator", "levels-differ", (".sizes", ".aspect_ratios", ".strides")),
+        "set as many {key}.sizes as {key}.strides",
+    ),
+    (
+        *("do not form a pyramid", "scales-differ", (".scales", *LEVELS, *POOLED)),
+        f"name the features of {POOLED[0]} and {LEVELS[1]} from fine to coarse, each of twice the stride of the one "
+        "before",
+    ),
+    (
+        *("not power of 2", "scales-differ", (".scales",)),
+        "a scale is 1 / stride, and strides are powers of two",
+    ),
+)

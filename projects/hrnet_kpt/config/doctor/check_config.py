@@ -1,0 +1,80 @@
+"""Every check of a config, one after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+
+from ...errors import UserError
+from ..findings import Finding, error
+from ..saving import refuse_unsavable
+from ..structure import check_structure
+from .build import build_on_meta, said
+from .check_data import check_data_settings
+from .check_features import check_declared, check_proposals, check_usage
+from .check_heads import check_heads
+from .check_norms import check_norms
+from .check_run import check_run, check_weights
+from .check_schedule import check_schedule
+from .check_values import check_values
+from .features import compute_features
+
+
+def check_config(
+    cfg: DictConfig, *, training: bool = True, resume: bool = False, processes: int = 1
+) -> list[Finding]:
+    """Find what is wrong with a config before any data are read; errors come first.
+
+    The model is built on the meta device, where tensors have shapes and no content, and an image goes through it: its
+    real channels, strides and counts are compared with what every part was told.
+
+    training: the run trains; else it evaluates. resume: it goes on in its own output folder,
+        if that has a checkpoint.
+    processes: how many processes train together.
+    """
+    findings = [*check_structure(cfg), *check_values(cfg)]
+    if any(finding.level == "error" for finding in findings):
+        return findings  # nothing could be built, or compared
+    resumes = resume and (Path(cfg.train.output_dir) / "last_checkpoint").is_file()
+    findings += check_data_settings(cfg)
+    findings += check_weights(cfg, resumes)
+    if training:
+        findings += [*check_run(cfg, resume, processes), *_check_saving(cfg), *check_schedule(cfg)]
+    model, problems = build_on_meta(cfg)
+    findings += problems
+    if model is not None:
+        findings += _check_wiring(cfg, model)
+        if training:
+            findings += check_norms(cfg, model, resumes, processes)
+    return sorted(findings, key=lambda finding: finding.level != "error")
+
+
+def _check_saving(cfg: DictConfig) -> list[Finding]:
+    """What the run folder's config.yaml and config.py could not hold."""
+    try:
+        refuse_unsavable(cfg)
+    except UserError as reason:
+        return [error("config-unsavable", "", str(reason))]
+    return []
+
+
+@torch.no_grad()
+def _check_wiring(cfg: DictConfig, model: torch.nn.Module) -> list[Finding]:
+    try:
+        features = compute_features(model)
+    except Exception as reason:
+        return [
+            error(
+                "forward-fails",
+                "model.backbone",
+                f"model.backbone fails on an image: {said(reason)}",
+            )
+        ]
+    return [
+        *check_declared(model, features),
+        *check_proposals(cfg, model, features),
+        *check_heads(cfg, model, features),
+        *check_usage(model, features),
+    ]

@@ -1,0 +1,189 @@
+"""What the config says of the data, in more than one place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from detectron2.config import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from ...data.keypoints import DEFAULT_SIGMA, KeypointSchema
+from ...data.labels import Classes, given_classes, given_schema
+from ...data.sides import left_right_pairs
+from ..calls import call_parameters, target_of
+from ..findings import Finding, error, warning
+from ..override_values import shown
+
+# ImageNet's, with which the public HRNet weights were trained; pixel values are 0 to 255.
+RGB_MEAN = (123.675, 116.28, 103.53)
+RGB_STD = (58.395, 57.12, 57.375)
+
+COUNTS = {
+    "model.roi_heads.keypoint_head.num_keypoints": "data.keypoints",
+    "model.roi_heads.num_classes": "data.classes",
+    "dataloader.train.mapper.keypoint_hflip_indices": "data.keypoints",
+}
+
+
+def check_data_settings(cfg: DictConfig) -> list[Finding]:
+    """Counts, flips, schema, sigmas, paths and colours, wherever they are said."""
+    try:
+        schema = given_schema(instantiate(cfg.data.keypoints))
+        classes = given_classes(instantiate(cfg.data.get("classes", "auto")))
+    except (ValueError, TypeError) as reason:
+        return [error("schema-wrong", "data.keypoints", f"data.keypoints is no schema: {reason}")]
+    return [
+        *_check_counts(cfg, schema, len(classes)),
+        *_check_schema(cfg, schema, classes),
+        *_check_copies(cfg),
+        *_check_mappers(cfg),
+        *_check_colours(cfg),
+    ]
+
+
+def _check_counts(cfg: DictConfig, schema: KeypointSchema, num_classes: int) -> Iterator[Finding]:
+    """detectron2 trains a head of too many keypoints without a word, on the wrong rows of its output."""
+    expected = (len(schema.names), num_classes, list(schema.flip_indices))
+    for (key, source), right in zip(COUNTS.items(), expected, strict=True):
+        parent, _, name = key.rpartition(".")
+        if OmegaConf.select(cfg, parent) is None:
+            continue
+        value = instantiate(OmegaConf.select(cfg, key, default=None))
+        plain = list(value) if isinstance(right, list) and value is not None else value
+        if plain != right:
+            begin = f"{key} is missing" if value is None else f"{key} is {shown(plain)}"
+            sentence = f"{begin}, but by {source} it is {shown(right)}: leave it to {source}"
+            if name == "num_classes" and value is None:
+                continue  # the signature of the heads says it
+            yield error("count-differs", (key, source), sentence)
+
+
+def _check_schema(cfg: DictConfig, schema: KeypointSchema, classes: Classes) -> Iterator[Finding]:
+    if isinstance(cfg.data.keypoints, DictConfig) and not cfg.data.keypoints.get("sigmas"):
+        key = "data.keypoints.sigmas"
+        yield warning(
+            "sigmas-missing", key, f"{key} is missing: every keypoint gets {DEFAULT_SIGMA}; set it"
+        )
+    mirrored = {frozenset(pair) for pair in schema.flip_pairs}
+    unpaired = [pair for pair in left_right_pairs(schema.names) if frozenset(pair) not in mirrored]
+    if unpaired:
+        pairs = ", ".join(f"{left} and {right}" for left, right in unpaired[:3])
+        key = "data.keypoints.flip_pairs"
+        sentence = f"{key} does not swap {pairs}: in mirrored images they would be taught the wrong way round; add them"
+        yield warning("flips-missing", key, sentence)
+    owned = {name for names in classes.values() for name in names}
+    orphans = [name for name in schema.names if name not in owned]
+    if orphans:
+        keys = ("data.classes", "data.keypoints")
+        shown_orphans = ", ".join(orphans[:3])
+        sentence = f"data.keypoints has {shown_orphans}, which no class of data.classes has: nothing trains them"
+        yield warning(
+            "keypoints-unused",
+            keys,
+            f"{sentence}; add them to a class, or leave them out of data.keypoints",
+        )
+    large = [name for name, sigma in zip(schema.names, schema.sigmas, strict=True) if sigma > 0.5]
+    if large:
+        yield warning(
+            "sigma-large",
+            "data.keypoints.sigmas",
+            f"data.keypoints.sigmas of {', '.join(large[:5])} are above 0.5 (COCO's are 0.025 to 0.107): with such any "
+            "point counts as found and keypoint AP means little; set data.keypoints.sigmas",
+        )
+
+
+def _check_copies(cfg: DictConfig) -> Iterator[Finding]:
+    """Nodes that take their value from `data` by interpolation, and were given another."""
+    places = {
+        "dataloader.train.dataset": "data.train",
+        "dataloader.test.dataset": "data.test",
+        "dataloader.evaluator": "data.test",
+    }
+    for place, split in places.items():
+        for name in ("annotations", "images", "keypoints", "classes"):
+            source = f"{split if name in ('annotations', 'images') else 'data'}.{name}"
+            value = OmegaConf.select(cfg, f"{place}.{name}")
+            expected = OmegaConf.select(cfg, source)
+            node = OmegaConf.select(cfg, place)
+            takes = isinstance(node, DictConfig) and name in call_parameters(target_of(node)).names
+            if takes and expected is not None and value != expected:
+                key = f"{place}.{name}"
+                told, right = (shown(_brief(node)) for node in (value, expected))
+                sentence = f"{key} is {told}, but {source} is {right}: set {source} alone"
+                yield error("copies-differ", (key, source), sentence)
+
+
+def _check_mappers(cfg: DictConfig) -> Iterator[Finding]:
+    for split, expected in (("train", True), ("test", False)):
+        key = f"dataloader.{split}.mapper.is_train"
+        value = OmegaConf.select(cfg, key)
+        if value is not None and value != expected:
+            yield error(
+                "value-wrong",
+                key,
+                f"{key}={value} must be {expected}: else instances are not as the run needs them",
+            )
+
+
+def _check_colours(cfg: DictConfig) -> Iterator[Finding]:
+    colour = OmegaConf.select(cfg, "model.input_format")
+    for split in ("train", "test"):
+        key = f"dataloader.{split}.mapper.image_format"
+        mapped = OmegaConf.select(cfg, key)
+        if mapped is not None and mapped != colour:
+            sentence = f"{key} is {mapped}, but model.input_format is {colour}: let it follow ${{model.input_format}}"
+            yield error("colours-differ", (key, "model.input_format"), sentence)
+    mean, std = (_numbers(cfg, f"model.pixel_{name}") for name in ("mean", "std"))
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        keys = ("model.pixel_mean", "model.pixel_std")
+        yield error(
+            "colours-wrong",
+            keys,
+            f"model.pixel_mean={mean} and pixel_std={std} need three numbers each, std above 0",
+        )
+    elif "hrnet" in str(OmegaConf.select(cfg, "model.backbone.bottom_up._target_")).lower():
+        yield from _check_hrnet_colours(colour, mean, std)
+
+
+def _check_hrnet_colours(colour: Any, mean: list[float], std: list[float]) -> Iterator[Finding]:
+    order = -1 if colour == "BGR" else 1
+    right_mean, right_std = list(RGB_MEAN)[::order], list(RGB_STD)[::order]
+    if mean == right_mean[::-1] and mean != right_mean:
+        keys = ("model.pixel_mean", "model.input_format")
+        sentence = f"model.pixel_mean={mean} is in the other order than model.input_format={colour}: it is {right_mean}"
+        yield error("colours-differ", keys, sentence)
+    elif not _near(mean, right_mean):
+        sentence = f"model.pixel_mean={mean} is not ImageNet's {right_mean}, which HRNet weights were trained with"
+        yield warning(
+            "colours-unusual",
+            "model.pixel_mean",
+            f"{sentence}: set it, unless the weights are your own",
+        )
+    if not _near(std, right_std):
+        sentence = f"model.pixel_std={std} is not ImageNet's {right_std}, which HRNet weights were trained with"
+        yield warning(
+            "colours-unusual",
+            "model.pixel_std",
+            f"{sentence}: set it, unless the weights are your own",
+        )
+    if colour != "RGB":
+        sentence = f"model.input_format={colour}, but HRNet weights were trained on RGB"
+        yield warning(
+            "colours-unusual",
+            "model.input_format",
+            f"{sentence}: set RGB, unless the weights are your own",
+        )
+
+
+def _near(values: list[float], expected: list[float]) -> bool:
+    return all(abs(a - b) < 0.5 for a, b in zip(values, expected, strict=True))
+
+
+def _numbers(cfg: DictConfig, key: str) -> list[float]:
+    value = OmegaConf.select(cfg, key)
+    return [float(x) for x in value] if OmegaConf.is_list(value) else []
+
+
+def _brief(value: Any) -> Any:
+    return list(value.get("names", value)) if isinstance(value, DictConfig) else value

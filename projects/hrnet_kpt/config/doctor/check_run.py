@@ -1,0 +1,60 @@
+"""What the run finds on this machine: its folder, its weights, its device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlparse
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from ..findings import Finding, error, warning
+
+# What a run leaves behind.
+TRACES = ("last_checkpoint", "metrics.json", "config.yaml")
+
+
+def check_weights(cfg: DictConfig, resumes: bool) -> Iterator[Finding]:
+    """Weights that are not there, unless the run has its own, and a device that cannot be."""
+    location, key = cfg.train.init_checkpoint, "train.init_checkpoint"
+    is_url = urlparse(location).scheme in ("http", "https")
+    if location and not (resumes or is_url or Path(location).is_file()):
+        sentence = (
+            f"{key}={location}: there is no such file (looked for {Path(location).resolve()}); `make demo` trains "
+            "without weights"
+        )
+        yield error("weights-missing", key, sentence)
+    try:
+        torch.device(cfg.train.device)
+    except RuntimeError:
+        sentence = f"train.device={cfg.train.device} is no device: use cuda or cpu"
+        yield error("device-unknown", "train.device", sentence)
+
+
+def check_run(cfg: DictConfig, resume: bool, processes: int) -> list[Finding]:
+    """An output folder that is taken, and a batch that processes cannot share."""
+    return [*_check_output(cfg, resume), *_check_batch(cfg, processes)]
+
+
+def _check_output(cfg: DictConfig, resume: bool) -> Iterator[Finding]:
+    folder = Path(cfg.train.output_dir)
+    traces = [name for name in TRACES if (folder / name).exists()]
+    if traces and not resume:
+        sentence = (
+            f"train.output_dir={folder} holds another run ({', '.join(traces)}), which this one writes over "
+            "and appends to: set another folder, or go on with it by --resume"
+        )
+        yield warning("output-used", "train.output_dir", sentence)
+
+
+def _check_batch(cfg: DictConfig, processes: int) -> Iterator[Finding]:
+    key = "dataloader.train.total_batch_size"
+    batch = OmegaConf.select(cfg, key)
+    if batch is not None and batch % processes:
+        least = max(1, batch // processes) * processes
+        yield error(
+            "batch-uneven",
+            key,
+            f"{key}={batch} cannot be shared by {processes} processes: set {least}",
+        )

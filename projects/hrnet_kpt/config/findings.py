@@ -1,0 +1,52 @@
+"""What a check of a config finds, and how it is said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..errors import UserError
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with a config.
+
+    level: "error" if a run would fail or train something else than the config says, "warning" if it can go on.
+    name: words joined by hyphens, the same for every finding of the kind; docs/configs.md lists them.
+    keys: the config paths that are concerned.
+    sentence: what is wrong, with both numbers, and what to do.
+
+    `str` gives the one line that users read.
+    """
+
+    level: str
+    name: str
+    keys: tuple[str, ...]
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{self.name}: {' '.join(self.sentence.split())}"
+
+
+def error(name: str, keys: str | tuple[str, ...], sentence: str) -> Finding:
+    return Finding("error", name, (keys,) if isinstance(keys, str) else keys, sentence)
+
+
+def warning(name: str, keys: str | tuple[str, ...], sentence: str) -> Finding:
+    return Finding("warning", name, (keys,) if isinstance(keys, str) else keys, sentence)
+
+
+def refuse_errors(findings: Iterable[Finding]) -> list[str]:
+    """Raise UserError with all errors among the findings, a line each; return the lines of the warnings."""
+    found = list(findings)
+    errors = [str(finding) for finding in found if finding.level == "error"]
+    if errors:
+        raise UserError("\n".join(errors))
+    return [str(finding) for finding in found]
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Names with commas between them; of many, the first and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,176 @@
+"""A typed value that takes an old one's place keeps its type."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig
+
+from .override_text import MisfitError, SweepError, UnreadableError, read_value
+
+TRUTH = {"on": "true", "yes": "true", "y": "true", "1": "true"}
+TRUTH |= {"off": "false", "no": "false", "n": "false", "0": "false", "none": "false"}
+
+
+def read_as(old: Any, text: str, key: str) -> Any:
+    """What `text` says where `old` stands at `key`; a text may be typed without quotes.
+
+    Raises MisfitError where it cannot be read, or says several values.
+    """
+    if isinstance(old, str) and not (old == "auto" and text.startswith("{")):
+        return _read_text(text, key)
+    if isinstance(old, bool):
+        return _read_bool(text, key)
+    if not text and old is not None:
+        raise MisfitError(f"has no value: write {key}=VALUE, or ~{key} to delete it")
+    try:
+        return read_value(text) if text else ""
+    except SweepError as error:
+        raise MisfitError(_one_value(text, key, old)) from error
+    except UnreadableError as error:
+        if old is None or callable(old):
+            raise MisfitError(f"cannot be read: {_quoting(key, text)}") from error
+        raise MisfitError(f"cannot be read: {key} is {shown(old)}: write {kind_of(old)}") from error
+
+
+def fit(old: Any, value: Any, text: str, key: str) -> Any:
+    """`value`, which was typed as `text`, in the type of `old`: a bool for a bool, an int for an int, and so on.
+
+    Anything may take the place of None. A whole number may be typed as 1e4, a float without its point. "${...}" is
+    the value of another key.
+
+    Raises MisfitError where it is nothing of the kind.
+    """
+    if old is None or _is_interpolation(value):
+        return value
+    if isinstance(value, float) and math.isnan(value):
+        raise MisfitError(f"is no number: {key} is {shown(old)}")
+    if isinstance(old, bool) or isinstance(value, bool):
+        matches = isinstance(old, bool) and isinstance(value, bool)
+    elif isinstance(old, int):
+        value, matches = _whole(value, text)
+    elif isinstance(old, float):
+        value, matches = _floating(value)
+    elif isinstance(old, str):
+        matches = isinstance(value, str)
+    elif isinstance(old, ListConfig):
+        return _list_for(old, value, key)
+    else:
+        matches = isinstance(value, type(old))
+    if not matches:
+        raise MisfitError(_mismatch(old, value, key))
+    return value
+
+
+def kind_of(value: Any) -> str:
+    names = {bool: "a bool, true or false", int: "a whole number", float: "a number", str: "a text"}
+    if isinstance(value, DictConfig | dict):
+        return "a mapping"
+    if isinstance(value, ListConfig | list):
+        return "a list"
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _quoting(key: str, text: str) -> str:
+    inner = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"write a text with special characters in quotes, \"{key}='{inner}'\""
+
+
+def _read_text(text: str, key: str) -> str:
+    """The text as it was typed, quotes taken off; only what Hydra reads as several values is refused."""
+    try:
+        value = read_value(text)
+    except SweepError as error:
+        raise MisfitError(
+            f"is several values, but a run takes one: {_quoting(key, text)} if it is one text"
+        ) from error
+    except UnreadableError:
+        return text
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | dict) and key in ("data.keypoints", "data.classes"):
+        raise MisfitError(f"is {kind_of(value)}: write auto or a mapping, {{name: value}}")
+    if isinstance(value, list | dict):
+        raise MisfitError(f"is {kind_of(value)}, but {key} is a text: {_quoting(key, text)}")
+    if value is None:
+        raise MisfitError(f"is null, but {key} is a text: write {key}= for none")
+    return text
+
+
+def _read_bool(text: str, key: str) -> Any:
+    try:
+        value = read_value(text)
+    except UnreadableError:
+        value = text
+    if isinstance(value, bool) or _is_interpolation(value):
+        return value
+    word = TRUTH.get(text.lower()) or next(
+        iter(difflib.get_close_matches(text.lower(), ["true", "false"])), "true or false"
+    )
+    raise MisfitError(f"is neither true nor false: write {key}={word}")
+
+
+def _whole(value: Any, text: str) -> tuple[Any, bool]:
+    """The int that a number with no fraction is, and whether it is one."""
+    if isinstance(value, int):
+        return value, True
+    if isinstance(value, float):
+        try:
+            number = Decimal(text.replace("_", ""))
+        except InvalidOperation:  # a function of Hydra's, as in float(3)
+            number = Decimal(value)
+        if number.is_finite() and number.adjusted() < 18 and number == number.to_integral_value():
+            return int(number), True
+    return value, False
+
+
+def _floating(value: Any) -> tuple[Any, bool]:
+    if (
+        isinstance(value, int) and abs(value) <= 2**53
+    ):  # beyond, a float would not be what was typed
+        return float(value), True
+    return value, isinstance(value, float)
+
+
+def _list_for(old: ListConfig, value: Any, key: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise MisfitError(_mismatch(old, value, key))
+    examples = [example for example in old if example is not None]
+    if not examples:
+        return value
+    # One fraction among the old numbers: all may have one.
+    example = next((x for x in examples if isinstance(x, float)), examples[0])
+    return [_element_for(example, element, f"{key}.{i}") for i, element in enumerate(value)]
+
+
+def _element_for(example: Any, element: Any, key: str) -> Any:
+    if isinstance(example, DictConfig):
+        if not isinstance(element, dict):
+            raise MisfitError(f"has {element!r} at {key}, where a mapping must be")
+        return element
+    return fit(example, element, repr(element), key)
+
+
+def _one_value(text: str, key: str, old: Any) -> str:
+    if old is None or isinstance(old, ListConfig):
+        return f"is several values: write a list in brackets, {key}=[{text}]"
+    first = text.split(",")[0] if "(" not in text else "VALUE"
+    return f"is several values (a sweep), but a run takes one: write {key}={first}"
+
+
+def _mismatch(old: Any, value: Any, key: str) -> str:
+    if value is None:
+        return f"is null, but {key} is {shown(old)}, {kind_of(old)}: ~{key} deletes it"
+    return f"is {kind_of(value)}, but {key} is {shown(old)}: write {kind_of(old)}"
+
+
+def _is_interpolation(value: Any) -> bool:
+    return isinstance(value, str) and "${" in value

@@ -1,0 +1,71 @@
+"""What tools/lazyconfig_train_net.py does with its arguments."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+
+from detectron2.engine import launch
+
+from ..config import check_config, load_config
+from ..config.differences import differences, format_differences
+from ..config.findings import refuse_errors
+from ..config.loading import load_with_changes
+from ..config.python_source import highlighted, python_source
+from ..errors import UserError
+from .evaluation import evaluate
+from .setup import check_data_files, set_up_logging
+from .skipped import skipped_file
+from .training import train
+
+
+def run(args: Namespace) -> bool:
+    """Train or evaluate, in as many processes as asked for; tell whether images had to be skipped."""
+    set_up_logging()
+    cfg, changes = load_with_changes(args.config_file, args.overrides)
+    function = evaluate if args.eval_only else train
+    launch(
+        *(function, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url),
+        args=(cfg, args.resume, changes),
+    )
+    return skipped_file(cfg).exists()
+
+
+def check(args: Namespace) -> None:
+    """Print what is odd about a config, and the data files that are not there; raise UserError with what is wrong."""
+    set_up_logging()
+    cfg = load_config(args.config_file, args.overrides)
+    processes = args.num_gpus * args.num_machines
+    findings = check_config(
+        cfg, training=not args.eval_only, resume=args.resume, processes=processes
+    )
+    warnings = [str(finding) for finding in findings if finding.level == "warning"]
+    try:
+        check_data_files(cfg, *(("test",) if args.eval_only else ("train", "test")))
+    except UserError as missing:
+        warnings += str(missing).splitlines()
+    print(*(f"warning: {warning}" for warning in warnings), sep="\n")
+    refuse_errors(findings)
+    print(f"{args.config_file}: no errors, {len(warnings) or 'no'} warnings")
+
+
+def print_config(name: str, overrides: Sequence[str]) -> None:
+    """Print a config as Python that loads again, in colours on a terminal."""
+    _warn_on_standard_error()
+    source = python_source(load_config(name, overrides))
+    in_colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    print(highlighted(source) if in_colours else source, end="")
+
+
+def print_differences(base: str, name: str, overrides: Sequence[str]) -> None:
+    """Print, a line each, what the config `name` with its overrides changes in the config `base`."""
+    _warn_on_standard_error()
+    print(format_differences(differences(load_config(base), load_config(name, overrides))))
+
+
+def _warn_on_standard_error() -> None:
+    """Keep standard output for what was asked for, so that it can go into a file."""
+    logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)

@@ -1,0 +1,152 @@
+"""What the doctor finds beyond the wiring, and what it leaves alone."""
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import LazyCall, LazyConfig
+
+from hrnet_kpt.config import check_config, load_config
+
+PAGE = "hrnet_w18_small_kpt_synthetic.py"
+PAGES = sorted(path.name for path in (Path(__file__).parents[3] / "configs").glob("*.py"))
+SGD = ["optimizer={_target_:torch.optim.SGD,params:[],lr:0.02,momentum:0.9}"]
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Function of overrides of the small page, and of arguments for check_config: its findings."""
+
+    def check(overrides=(), **arguments):
+        return check_config(
+            load_config(PAGE, [f"train.output_dir={tmp_path}/run", *overrides]), **arguments
+        )
+
+    return check
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_shipped_page_is_healthy_and_checked_in_seconds(page):
+    start = time.perf_counter()
+    assert check_config(load_config(page)) == []
+    assert time.perf_counter() - start < 5
+
+
+def test_page_that_plain_detectron2_loads_is_healthy_too(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    assert check_config(LazyConfig.load(f"configs/{PAGE}")) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "numbers"),
+    [
+        (["train.max_iter=50", "train.eval_period=10", "train.checkpointer.period=10"], "warmup-long", ["100", "50"]),
+        (["train.max_iter=500"], "period-long", ["train.eval_period=600", "train.max_iter=500"]),
+        (["train.checkpointer.period=5000"], "period-long", ["train.checkpointer.period=5000", "1800"]),
+        (SGD, "rate-high", ["0.02", "total_batch_size=4", "0.005"]),
+        ([*SGD, "train.reference_batch_size=2"], "rate-high", ["0.04", "4/2", "0.005"]),
+        (["+train.note=x"], "value-unread", ["train.note"]),
+        (["model.pixel_std=[1,1,1]"], "colours-unusual", ["[1.0, 1.0, 1.0]", "[58.395, 57.12, 57.375]"]),
+    ],
+)  # fmt: skip
+def test_warning_has_both_numbers(check, overrides, name, numbers):
+    found = [finding for finding in check(overrides) if finding.name == name]
+    assert len(found) == 1 and found[0].level == "warning"
+    assert all(number in str(found[0]) for number in numbers), str(found[0])
+
+
+def test_milestones_that_end_elsewhere_are_told_where_they_fall():
+    cfg = load_config("hrnet_w18_kpt.py", ["train.max_iter=9000"])
+    [finding] = [f for f in check_config(cfg) if f.name == "milestones-scaled"]
+    assert finding.level == "warning"
+    assert all(word in str(finding) for word in ("90000", "train.max_iter=9000", "6000, 8000"))
+
+
+def test_milestones_with_a_length_of_their_own_are_left_alone_if_it_is_the_runs():
+    schedule = "lr_multiplier.scheduler"
+    overrides = [
+        "train.max_iter=9000",
+        "train.eval_period=500",
+        f"{schedule}.milestones=[6000,8000]",
+    ]
+    cfg = load_config(
+        "hrnet_w18_kpt.py", [*overrides, f"+{schedule}.num_updates=${{train.max_iter}}"]
+    )
+    assert check_config(cfg) == []
+
+
+@pytest.mark.parametrize("rate", [0.005, 0.01])
+def test_usual_rates_are_left_alone(check, rate):
+    assert check([*SGD, f"optimizer.lr={rate}"]) == []
+
+
+@pytest.mark.parametrize(
+    ("batch", "processes", "uneven"), [(4, 1, False), (4, 2, False), (4, 3, True), (2, 4, True)]
+)
+def test_batch_must_be_shared_evenly(check, batch, processes, uneven):
+    findings = check([f"dataloader.train.total_batch_size={batch}"], processes=processes)
+    assert [finding.name for finding in findings] == ["batch-uneven"] * uneven
+
+
+@pytest.mark.parametrize("norm", ["BN", "GN", "auto"])
+def test_norms_that_train_anywhere_are_left_alone(check, norm):
+    assert check([f"model.backbone.bottom_up.norm={norm}"]) == []
+
+
+def test_frozen_norms_are_left_alone_with_weights_or_a_checkpoint(check, tmp_path):
+    frozen = ["model.backbone.bottom_up.norm=FrozenBN"]
+    assert [f.name for f in check(frozen)] == ["norms-without-weights"]
+    weights = tmp_path / "weights.pth"
+    weights.touch()
+    assert check([*frozen, f"train.init_checkpoint={weights}"]) == []
+    assert [f.name for f in check(frozen, resume=True)] == ["norms-without-weights"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last_checkpoint").write_text("model_0000001.pth")
+    assert check(frozen, resume=True) == []
+    assert check(frozen, training=False) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_synchronised_norms_need_gpus(check, processes):
+    [finding] = check(["model.backbone.bottom_up.norm=SyncBN"], processes=processes)
+    assert (finding.level, finding.name) == ("error", "norms-unsynchronised")
+    assert check(["model.backbone.bottom_up.norm=SyncBN"], training=False) == []
+
+
+@pytest.mark.parametrize("trace", ["last_checkpoint", "metrics.json", "config.yaml"])
+def test_folder_of_another_run_is_warned_of(check, tmp_path, trace):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / trace).touch()
+    [finding] = check()
+    assert (finding.level, finding.name) == ("warning", "output-used")
+    assert "--resume" in str(finding) and trace in str(finding)
+    assert check(resume=True) == []
+    assert check(training=False) == []
+
+
+def test_weights_that_are_urls_are_not_fetched(check):
+    assert check(["train.init_checkpoint=https://127.0.0.1:9/hrnet.pth"]) == []
+
+
+def test_evaluation_does_not_ask_for_what_only_training_needs(check):
+    assert check(["train.max_iter=5", "optimizer.lr=0"], training=False) == []
+
+
+def test_errors_come_first(check):
+    findings = check(["train.max_iter=5", "model.roi_heads.num_classes=7", "train.device=tpu"])
+    levels = [finding.level for finding in findings]
+    assert levels == sorted(levels) and set(levels) == {"error", "warning"}
+
+
+class Odd(torch.nn.Module):
+    pass
+
+
+def test_parts_that_nobody_knows_are_checked_as_far_as_they_go():
+    cfg = load_config(PAGE)
+    cfg.model.roi_heads = LazyCall(Odd)()
+    assert [finding.name for finding in check_config(cfg)] == ["keypoints-unused"]
+    cfg.model.backbone = LazyCall(Odd)(out_features=["p2"], out_channels=4)
+    assert {finding.level for finding in check_config(cfg)} == {"error"}
