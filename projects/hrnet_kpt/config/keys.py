@@ -35,7 +35,10 @@ def closest_keys(cfg: DictConfig, key: str) -> list[str]:
     last = key.rpartition(".")[2]
     same_name = [name for name in known if name.rpartition(".")[2] == last and not last.isdecimal()]
     close = difflib.get_close_matches(key, known, n=3)
-    if not close and not same_name:
+    if close:
+        ratio = {name: difflib.SequenceMatcher(None, name, key).ratio() for name in close}
+        close = [name for name in close if ratio[name] > 0.92 * ratio[close[0]]]
+    elif not same_name:
         names = difflib.get_close_matches(last, {name.rpartition(".")[2] for name in known}, n=1)
         same_name = [name for name in known if name.rpartition(".")[2] in names]
     return list(dict.fromkeys([*same_name[:3], *close]))[:3]
