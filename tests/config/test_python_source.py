@@ -13,6 +13,7 @@ from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.matcher import Matcher
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from hrnet_kpt.config import load_config
 from hrnet_kpt.config.plain import plain_config
 from hrnet_kpt.config.python_source import highlighted, python_source
 from hrnet_kpt.modeling import HRNet
@@ -240,3 +241,14 @@ def test_highlighted_source_is_the_source_in_colours():
     assert "\x1b[" in coloured and "\x1b[" not in source
     plain = re.sub("\x1b\\[[0-9;]*m", "", coloured)
     assert ast.dump(ast.parse(plain)) == ast.dump(ast.parse(source))
+
+
+def test_part_of_a_config_is_written_as_the_call_that_it_is():
+    source = python_source(load_config("hrnet_w18_kpt.py").model.backbone)
+    imports, _, call = source.rpartition("\n\n")
+    assert (
+        call.startswith("L(HRFPN)(\n") and "from hrnet_kpt.modeling import HRFPN, HRNet" in imports
+    )
+    namespace = {}
+    exec(imports, namespace)
+    assert eval(call, namespace).bottom_up.width == 18

@@ -29,11 +29,16 @@ OWN = (
 def python_source(cfg: DictConfig) -> str:
     """`cfg` as the source of a config file, complete: imports, then one assignment for each top-level node.
 
-    Interpolations stay. Raises UserError for what another process could not load.
+    A node that is a call itself, cfg.model say, is written as that call. Interpolations stay. Raises UserError for
+    what another process could not load.
     """
     import black
 
     content = plain_config(cfg)
+    mode = black.Mode(line_length=100)
+    if "_target_" in content:
+        names, imports = _choose_names({"node": content})
+        return black.format_str("\n".join([*imports, "", _code(content, names)]), mode=mode)
     refuse_lost_names(content)
     names, imports = _choose_names(content)
     assignments = [
@@ -43,7 +48,7 @@ def python_source(cfg: DictConfig) -> str:
         for name, node in content.items()
     ]
     source = "\n\n".join(["\n".join(imports), *assignments])
-    return black.format_str(source, mode=black.Mode(line_length=100))
+    return black.format_str(source, mode=mode)
 
 
 def highlighted(source: str) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from .calls import call_parameters, calls, target_of
 from .findings import Finding, error, listed
-from .keys import closest_keys, walk
+from .keys import child_of, closest_keys, walk
 
 # Arguments that are given when the run starts: an optimizer's parameters are those of the model.
 GIVEN_LATER = {"params": "model"}
@@ -39,7 +40,9 @@ def _check_interpolations(cfg: DictConfig) -> Iterator[Finding]:
         try:
             node._dereference_node()
         except OmegaConfBaseException:
-            yield _dangling(cfg, key, str(node._value()), references)
+            # One that leads to another that leads nowhere follows that one.
+            if not any(_leads_on(cfg, reference) for reference in references):
+                yield _dangling(cfg, key, str(node._value()), references)
 
 
 def _absolute(reference: str, key: str) -> str:
@@ -57,6 +60,16 @@ def _dangling(cfg: DictConfig, key: str, text: str, references: list[str]) -> Fi
     there = f"; the config has {' and '.join(close[:2])}" if close else ""
     sentence = f"{key} takes its value from {missing}, which does not exist{there}: put it back, or give {key} a value"
     return error("value-missing", (key, missing), sentence)
+
+
+def _leads_on(cfg: DictConfig, key: str) -> bool:
+    """Whether the key is there, as an interpolation."""
+    node: Any = cfg
+    for part in key.split("."):
+        node = child_of(node, part) if OmegaConf.is_config(node) and not node._is_none() else None
+        if node is None or node._is_interpolation():
+            break
+    return node is not None and node._is_interpolation()
 
 
 def _exists(cfg: DictConfig, key: str) -> bool:

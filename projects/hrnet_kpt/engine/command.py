@@ -47,7 +47,8 @@ def check(args: Namespace) -> None:
         check_data_files(cfg, *(("test",) if args.eval_only else ("train", "test")))
     except UserError as missing:
         warnings += str(missing).splitlines()
-    print(*(f"warning: {warning}" for warning in warnings), sep="\n")
+    for warning in warnings:
+        print(f"warning: {warning}")
     refuse_errors(findings)
     print(f"{args.config_file}: no errors, {len(warnings) or 'no'} warnings")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from pathlib import Path
 
 import torch
 from detectron2.layers import FrozenBatchNorm2d
@@ -19,7 +20,7 @@ TRUNK = "backbone.bottom_up."
 CLASSIFIER = ("incre_modules", "downsamp_modules", "final_layer", "classifier")
 
 
-def load_weights(model: nn.Module, location: str) -> None:
+def load_weights(model: nn.Module, location: str | Path) -> None:
     """Load an ImageNet HRNet into the trunk of `model`, or a checkpoint of ours into all of it.
 
     location: path or URL of a .pth file: HRNet-Image-Classification's (or open-mmlab's copy), or one that a
@@ -28,6 +29,7 @@ def load_weights(model: nn.Module, location: str) -> None:
     Raises UserError where the file is not there or not readable, or a tensor is missing, of another shape, or
     one that fits nothing.
     """
+    location = str(location)
     state = _read(location)
     expected = model.state_dict()
     if any(key.startswith(TRUNK) for key in state):

@@ -150,3 +150,18 @@ def test_parts_that_nobody_knows_are_checked_as_far_as_they_go():
     assert [finding.name for finding in check_config(cfg)] == ["keypoints-unused"]
     cfg.model.backbone = LazyCall(Odd)(out_features=["p2"], out_channels=4)
     assert {finding.level for finding in check_config(cfg)} == {"error"}
+
+
+def test_keys_that_follow_a_missing_one_through_another_are_not_told_apart(check):
+    """Poolers follow the RPN's features, which follow the backbone's."""
+    cfg = load_config(PAGE)
+    del cfg.model.backbone.out_features
+    findings = check_config(cfg)
+    assert [finding.keys[0] for finding in findings] == ["model.proposal_generator.in_features"]
+
+
+def test_key_that_nothing_reads_does_not_hide_wrong_wiring(check):
+    cfg = load_config(PAGE)
+    cfg.train.max_iters = 5
+    cfg.model.roi_heads.keypoint_in_features = ["res4"]
+    assert {finding.name for finding in check_config(cfg)} == {"value-unread", "feature-unknown"}

@@ -1,0 +1,101 @@
+"""The notebook on configs runs from top to bottom, in any folder, and is committed without its outputs."""
+
+import base64
+import io
+import json
+import re
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from PIL import Image
+
+from hrnet_kpt.config import check_config, load_config
+
+NOTEBOOK = "notebooks/compose_configs.ipynb"
+# The beginning of a path on somebody's machine.
+ABSOLUTE_PATH = re.compile(r"(?<![\w.~}])/(home|root|tmp|Users|mnt|opt|work|data)/|\b[A-Z]:\\")
+
+
+@pytest.fixture
+def notebook(repository):
+    return nbformat.read(repository / NOTEBOOK, as_version=nbformat.NO_CONVERT)
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """The kernel's folder for temporary files; neither it nor its settings are the user's."""
+    for name in ("TMPDIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    # No kernel but that of the interpreter that runs the tests.
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
+    monkeypatch.delenv("JUPYTER_PATH", raising=False)
+    return tmp_path / "TMPDIR"
+
+
+def test_runs_and_leaves_a_config_that_trains(notebook, temporary, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    resources = {"metadata": {"path": str(elsewhere)}}
+    NotebookClient(notebook, timeout=500, kernel_name="python3", resources=resources).execute()
+
+    outputs = {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
+    for name, words in {
+        "look": ["64 follows it"],
+        "override": [
+            "train.max_iters=300",
+            "did you mean train.max_iter",
+            "neither true nor false",
+        ],
+        "check": ["value-unread", "train.max_iters"],
+        "check-wiring": ["feature-unknown", "['res4']", "shape-differs", "channels=256"],
+        "fpn": ["value-missing", "model.proposal_generator.in_features"],
+        "save": ["no differences"],
+        "command": ["no errors", "exit status 0"],
+        "command-train": ["exit status 0"],
+    }.items():
+        text = written(outputs[name], "stdout")
+        assert all(word in text for word in words), (name, text)
+    for name in ("width", "fpn-wired", "light-head", "compose", "settings"):
+        assert "no findings" in written(outputs[name], "stdout")
+    for name in ("untrained", "curves", "predictions", "heatmaps"):
+        [output] = outputs[name]
+        picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
+        assert picture.width > 700
+        assert len(picture.convert("L").reduce(8).getcolors()) > 20
+
+    # Readable: no warnings but the one that COCO is not there, which the text explains.
+    warned = {name: written(found, "stderr") for name, found in outputs.items()}
+    assert [name for name, text in warned.items() if text] == ["diff"]
+    assert len(warned["diff"].splitlines()) == 1
+    assert "COCO's 17 keypoints are taken" in warned["diff"]
+
+    [folder] = temporary.glob("configs_*")
+    rows = [json.loads(line) for line in (folder / "run" / "metrics.json").open()]
+    losses = [row["total_loss"] for row in rows if "total_loss" in row]
+    assert losses[-1] < 0.8 * losses[0]
+    assert (folder / "next_run" / "model_final.pth").is_file()
+    saved = load_config(folder / "my_config.py")
+    assert saved.train.output_dir == str(folder / "next_run")
+    # The folder is in use by now: by the notebook's own command.
+    assert [finding.name for finding in check_config(saved)] == ["output-used"]
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_is_committed_clean(repository, notebook):
+    nbformat.validate(notebook)
+    assert notebook.metadata == {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook.cells:
+        assert cell.metadata == {}
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+    assert not ABSOLUTE_PATH.search((repository / NOTEBOOK).read_text())
+
+
+def written(outputs, stream):
+    return "".join(o.text for o in outputs if o.output_type == "stream" and o.name == stream)
