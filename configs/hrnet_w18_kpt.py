@@ -92,7 +92,7 @@ model = L(GeneralizedRCNN)(
         box_predictor=L(FastRCNNOutputLayers)(
             input_shape=L(ShapeSpec)(channels="${...box_head.fc_dims[1]}"),
             test_score_thresh=0.05,
-            box2box_transform=L(Box2BoxTransform)(weights=[10, 10, 5, 5]),
+            box2box_transform=L(Box2BoxTransform)(weights=[10.0, 10.0, 5.0, 5.0]),
             num_classes="${..num_classes}",
             smooth_l1_beta=0.5,
         ),

@@ -1,6 +1,7 @@
 """Overrides that look odd and are right, and any text at all."""
 
 import math
+import os
 import re
 from decimal import Decimal
 
@@ -50,7 +51,7 @@ RIGHT = [
     ("train.output_dir='a,b'", "train.output_dir", "a,b"),
     ('train.output_dir="a,b"', "train.output_dir", "a,b"),
     ("train.output_dir=größe", "train.output_dir", "größe"),
-    ("train.output_dir=~/runs", "train.output_dir", "~/runs"),
+    ("train.output_dir=~/runs", "train.output_dir", os.path.expanduser("~/runs")),
     ("train.output_dir=C:\\runs", "train.output_dir", "C:\\runs"),
     ("train.output_dir=${train.device}/1", "train.output_dir", "cuda/1"),
     ("train.init_checkpoint=", "train.init_checkpoint", ""),

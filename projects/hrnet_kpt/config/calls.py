@@ -44,6 +44,8 @@ def target_of(node: DictConfig) -> Any:
 def call_parameters(target: Any) -> Parameters:
     """The parameters that can be given by name; those of base classes too, if `**kwargs` are handed on to them."""
     names: dict[str, bool] = {}
+    settled: set[str] = set()  # what a constructor gives to the next one itself
+    all_given = True  # whether the arguments of the next constructor come from `**kwargs` alone
     constructors = [target]
     if inspect.isclass(target):
         constructors = [
@@ -63,17 +65,23 @@ def call_parameters(target: Any) -> Parameters:
             if parameter.kind is parameter.VAR_KEYWORD:
                 rest = parameter.name
             elif parameter.kind is not parameter.VAR_POSITIONAL:
-                names.setdefault(parameter.name, parameter.default is parameter.empty)
-        if not rest or not _hands_on(constructor, rest):
+                needed = all_given and parameter.default is parameter.empty
+                if parameter.name not in settled:
+                    names.setdefault(parameter.name, needed)
+        handed_on = _handed_on(constructor, rest) if rest else None
+        if handed_on is None:
             break
+        all_given = all_given and handed_on == f"**{rest}"
+        settled |= set(re.findall(r"(\w+)\s*=[^=]", handed_on))
     required = tuple(name for name, needed in names.items() if needed)
     return Parameters(tuple(names), required, bool(rest))
 
 
-def _hands_on(constructor: Any, rest: str) -> bool:
-    """Whether `super().__init__` gets the rest of the arguments."""
+def _handed_on(constructor: Any, rest: str) -> str | None:
+    """What `super().__init__` gets, if the rest of the arguments is among it."""
     try:
         source = inspect.getsource(inspect.unwrap(constructor))
     except (OSError, TypeError):
-        return False
-    return bool(re.search(rf"super\(\)\.__init__\([^()]*\*\*{rest}\b", source))
+        return None
+    found = re.search(rf"super\(\)\.__init__\(([^()]*\*\*{rest})\b", source)
+    return found[1].strip() if found else None

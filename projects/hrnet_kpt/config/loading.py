@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import copy
+import difflib
 import logging
 import traceback
 from collections.abc import Sequence
@@ -13,11 +14,13 @@ from typing import Any
 import yaml
 from detectron2.config import lazy
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
 from .differences import Difference, differences
 from .findings import refuse_errors
 from .overrides import apply_overrides
+from .saving import expand_home
 from .settling import settle_labels
 from .structure import check_structure
 
@@ -54,7 +57,8 @@ def load_with_changes(
     apply_overrides(cfg, overrides)
     changes = differences(original, cfg)
     refuse_errors(check_structure(cfg))
-    if "keypoints" in cfg.get("data", {}):
+    expand_home(cfg)
+    if "keypoints" in (cfg.get("data") or {}):
         settle_labels(cfg)
     return cfg, changes
 
@@ -67,9 +71,11 @@ def find_config(name: str | Path) -> Path:
     for path in (Path(name), *(folder / name for folder in folders)):
         if path.is_file():
             return path
-    shipped = sorted(path.name for folder in folders for path in folder.glob("*.py"))
+    shipped = sorted({path.name for folder in folders for path in folder.glob("*.py")})
+    close = difflib.get_close_matches(Path(name).name, shipped, n=1)
+    meant = f" (did you mean {close[0]}?)" if close else ""
     raise UserError(
-        f"config file {str(name)!r} is neither a path that exists nor one of {', '.join(shipped)}"
+        f"config file {str(name)!r} is neither a path that exists{meant} nor one of {', '.join(shipped)}"
     )
 
 
@@ -99,17 +105,24 @@ def _read_python(path: Path) -> DictConfig:
             "in train.max_iter = 100, or call it _%s if it is a helper",
             *(path, ", ".join(dropped), "es" if len(dropped) == 1 else "", dropped[0]),
         )
-    return OmegaConf.create(kept, flags={"allow_objects": True})
+    return _as_config(kept, path)
 
 
 def _read_yaml(path: Path) -> DictConfig:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"config file {path} does not load: {_one_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"config file {path} holds no config: its top level must be a mapping")
-    return OmegaConf.create(content, flags={"allow_objects": True})
+    return _as_config(content, path)
+
+
+def _as_config(content: dict[str, Any], path: Path) -> DictConfig:
+    try:
+        return OmegaConf.create(content, flags={"allow_objects": True})
+    except OmegaConfBaseException as error:
+        raise UserError(f"config file {path} does not load: {_one_line(error)}") from error
 
 
 def _line(error: BaseException) -> str:

@@ -71,7 +71,7 @@ def read_override(text: str, following: Sequence[str] = ()) -> Override:
     if key.startswith("-"):
         raise MisfitError(f"has dashes before its key: write {text.strip().lstrip('-')}")
     if not equals and sign != "~":
-        raise MisfitError(_no_value(key, following))
+        raise MisfitError(_no_value(key, sign, following))
     if not all(NAME.fullmatch(part) for part in key.split(".")):
         raise MisfitError(
             f"has no key, for {key!r} is none: write the names on the way to the value with dots between "
@@ -80,11 +80,11 @@ def read_override(text: str, following: Sequence[str] = ()) -> Override:
     return Override(text, SIGNS[sign], key, value.strip() if equals else None)
 
 
-def _no_value(key: str, following: Sequence[str]) -> str:
+def _no_value(key: str, sign: str, following: Sequence[str]) -> str:
     """What to write for a key without `=`, as YACS has it: `MODEL.WEIGHTS x`."""
     ours = YACS_KEYS.get(key, key)
     if ours == key and not re.fullmatch(r"[\w.]+", key):
         return "is no override: write key=value"
     value = following[0] if following and "=" not in following[0] else "VALUE"
     yacs = f"{key} is {ours} here; " if ours != key else ""
-    return f"has no value: {yacs}write key and value as one, {ours}={value}"
+    return f"has no value: {yacs}write key and value as one, {sign}{ours}={value}"

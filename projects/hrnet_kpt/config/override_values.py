@@ -162,8 +162,7 @@ def _element_for(example: Any, element: Any, key: str) -> Any:
 def _one_value(text: str, key: str, old: Any) -> str:
     if old is None or isinstance(old, ListConfig):
         return f"is several values: write a list in brackets, {key}=[{text}]"
-    first = text.split(",")[0] if "(" not in text else "VALUE"
-    return f"is several values (a sweep), but a run takes one: write {key}={first}"
+    return f"is several values (a sweep), but a run takes one: write {key}=VALUE; decimals have a point"
 
 
 def _mismatch(old: Any, value: Any, key: str) -> str:

@@ -33,10 +33,16 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
         try:
             _apply(cfg, read_override(text, overrides[number:]))
         except GrammarParseError as error:
-            raise UserError(f"override {text!r} has a ${{ that begins no ${{key}}") from error
+            raise UserError(
+                f"override {_shortened(text)} has a ${{ that begins no ${{key}}"
+            ) from error
         except (MisfitError, OmegaConfBaseException) as error:
             reason = " ".join(str(error).split(" full_key:")[0].split())
-            raise UserError(f"override {text!r} {reason}") from error
+            raise UserError(f"override {_shortened(text)} {reason}") from error
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 300 else f"{text[:297]}...")
 
 
 def _apply(cfg: DictConfig, override: Override) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import re
 from enum import Enum
@@ -86,7 +87,8 @@ def _scalar(value: Any, key: str, strict: bool) -> Any:
     if not strict:
         return _shown(value)
     name = importable_name(value) or str(value)
-    if callable(value) and hasattr(value, "__name__") and not find_target(name):
+    is_function = hasattr(value, "__name__") or isinstance(value, functools.partial)
+    if callable(value) and is_function and not find_target(name):
         raise UserError(f"config {key}={_shown(value)} cannot be saved: {_reason(value, value)}")
     if find_target(name) is value:
         node = f'L(locate)(name="{name}"), with locate from detectron2.utils.registry'

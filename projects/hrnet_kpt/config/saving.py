@@ -84,6 +84,14 @@ def absolute_paths(cfg: DictConfig) -> DictConfig:
     return cfg
 
 
+def expand_home(cfg: DictConfig) -> None:
+    """Replace, in place, `~` at the beginning of paths, which a shell leaves alone behind a `=`."""
+    for path in PATHS:
+        value = OmegaConf.select(cfg, path, throw_on_resolution_failure=False)
+        if isinstance(value, str) and value.startswith("~"):
+            OmegaConf.update(cfg, path, os.path.expanduser(value))
+
+
 def _strings(node: DictConfig | ListConfig) -> Iterator[tuple[Any, Any, str]]:
     """Container, key and text of each string, interpolations as they are written."""
     content = node._value()

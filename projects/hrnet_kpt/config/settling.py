@@ -9,6 +9,7 @@ from typing import Any
 
 from detectron2.config import LazyCall, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from ..data.coco import read_coco
 from ..data.coco_person import COCO_PERSON
@@ -29,6 +30,19 @@ def settle_labels(cfg: DictConfig) -> None:
 
     Raises UserError for anything else, and where the two contradict each other or the data.
     """
+    try:
+        _settle(cfg)
+    except UserError:
+        raise
+    except (TypeError, AttributeError, ValueError, OSError, OmegaConfBaseException) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(
+            f"data.keypoints and data.classes cannot be settled ({reason}): see data.test.annotations, "
+            "data.train.annotations, and what is given of the two"
+        ) from error
+
+
+def _settle(cfg: DictConfig) -> None:
     if "classes" not in cfg.data:
         cfg.data.classes = "auto"
     for key in ("keypoints", "classes"):
@@ -51,7 +65,10 @@ def settle_labels(cfg: DictConfig) -> None:
             skeleton=[list(pair) for pair in schema.skeleton],
             sigmas=list(schema.sigmas),
         )
-    schema = instantiate(cfg.data.keypoints)
+    try:
+        schema = instantiate(cfg.data.keypoints)
+    except UserError as error:
+        raise UserError(f"data.keypoints: {error}; data.keypoints=auto reads all of it") from error
     if cfg.data.classes == "auto":
         classes: Classes = {"person": schema.names}
         if content:
@@ -91,6 +108,11 @@ def _complete(
     unknown = sorted(set(fields) - set(FIELDS))
     if unknown:
         raise UserError(f"data.keypoints has {', '.join(FIELDS)}, but no {', '.join(unknown)}")
+    texts = fields.get("names", [])
+    if not isinstance(texts, list) or not all(isinstance(name, str) for name in texts):
+        raise UserError(
+            f"data.keypoints.names={texts} must be a list of their names, which are texts: put numbers in quotes"
+        )
     if "names" in fields:
         category = {"id": 1, "name": "the data", "keypoints": fields["names"]}
         category["sigmas"] = fields.get("sigmas")

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from .argument_types import wrong_type
 from .calls import call_parameters, calls, target_of
 from .findings import Finding, error, listed
 from .keys import child_of, closest_keys, walk
@@ -18,7 +19,8 @@ from .keys import child_of, closest_keys, walk
 GIVEN_LATER = {"params": "model"}
 # "${a.b}", "${..b}", "${a[1]}", but no call of a resolver, "${oc.env:A}".
 REFERENCE = re.compile(r"\$\{(\.*[A-Za-z_][\w.\[\]]*)\}")
-MISSING = object()
+# The top level of a whole config.
+NODES = ("model", "dataloader", "optimizer", "lr_multiplier", "train", "data")
 
 
 def check_structure(cfg: DictConfig) -> list[Finding]:
@@ -30,53 +32,74 @@ def check_structure(cfg: DictConfig) -> list[Finding]:
 
 
 def _check_interpolations(cfg: DictConfig) -> Iterator[Finding]:
-    whole = "model" in cfg and "train" in cfg
+    whole = {"model", "train"} <= set(cfg)
     for key, node in walk(cfg):
         if not node._is_interpolation():
+            if whole and node._is_missing():
+                yield error("value-missing", key, f"{key} is ???: give it a value")
             continue
-        references = [_absolute(match, key) for match in REFERENCE.findall(node._value())]
-        if not whole and any(reference.split(".")[0] not in cfg for reference in references):
-            continue
+        text, references = str(node._value()), _references(key, node)
+        absent = [reference for reference in references if reference.split(".")[0] not in cfg]
+        if absent and (absent[0].split(".")[0] in NODES or not whole):
+            continue  # a whole node is missing, or is not meant to be there
         try:
             node._dereference_node()
-        except OmegaConfBaseException:
+        except (OmegaConfBaseException, RecursionError):
+            circle = _circle(cfg, key)
+            if circle:
+                sentence = f"{key} takes its value from itself, by {' and '.join(circle)}: give one of them a value"
+                yield error("value-missing", key, sentence)
             # One that leads to another that leads nowhere follows that one.
-            if not any(_leads_on(cfg, reference) for reference in references):
-                yield _dangling(cfg, key, str(node._value()), references)
+            elif not any(isinstance(_raw(cfg, r), Node) and _leads_on(cfg, r) for r in references):
+                yield _dangling(cfg, key, text, references)
 
 
-def _absolute(reference: str, key: str) -> str:
-    """The key that "a.b" or the relative "..b" stands for where `key` has it."""
-    name = re.sub(r"\[(\d+)\]", r".\1", reference.lstrip("."))
-    up = len(reference) - len(reference.lstrip("."))
-    return ".".join([*(key.split(".")[:-up] if up else []), name])
+def _references(key: str, node: Node) -> list[str]:
+    """The keys that an interpolation at `key` names: "a.b", or the relative "..b"."""
+    references = []
+    for reference in REFERENCE.findall(str(node._value())):
+        name = re.sub(r"\[(\d+)\]", r".\1", reference.lstrip("."))
+        up = len(reference) - len(reference.lstrip("."))
+        references.append(".".join([*(key.split(".")[:-up] if up else []), name]))
+    return references
 
 
-def _dangling(cfg: DictConfig, key: str, text: str, references: list[str]) -> Finding:
-    if not references:  # of a resolver, such as an unset ${oc.env:NAME}
-        return error("value-missing", key, f"{key}={text} cannot be resolved: give {key} a value")
-    missing = next((name for name in references if not _exists(cfg, name)), references[0])
-    close = [name for name in closest_keys(cfg, missing) if name != key]
-    there = f"; the config has {' and '.join(close[:2])}" if close else ""
-    sentence = f"{key} takes its value from {missing}, which does not exist{there}: put it back, or give {key} a value"
-    return error("value-missing", (key, missing), sentence)
-
-
-def _leads_on(cfg: DictConfig, key: str) -> bool:
-    """Whether the key is there, as an interpolation."""
+def _raw(cfg: DictConfig, key: str) -> Node | None:
+    """The node of a key, or the interpolation on the way to it; None where there is neither."""
     node: Any = cfg
     for part in key.split("."):
         node = child_of(node, part) if OmegaConf.is_config(node) and not node._is_none() else None
         if node is None or node._is_interpolation():
             break
-    return node is not None and node._is_interpolation()
+    return node
 
 
-def _exists(cfg: DictConfig, key: str) -> bool:
-    try:
-        return OmegaConf.select(cfg, key, default=MISSING) is not MISSING
-    except OmegaConfBaseException:
-        return False
+def _leads_on(cfg: DictConfig, key: str) -> bool:
+    node = _raw(cfg, key)
+    return node is not None and (node._is_interpolation() or node._is_missing())
+
+
+def _circle(cfg: DictConfig, key: str) -> list[str]:
+    """The keys by which an interpolation comes back to itself."""
+    seen = [key]
+    while True:
+        node = _raw(cfg, seen[-1])
+        references = _references(seen[-1], node) if node and node._is_interpolation() else []
+        if not references:
+            return []
+        if references[0] in seen:
+            return seen if references[0] == key else []
+        seen.append(references[0])
+
+
+def _dangling(cfg: DictConfig, key: str, text: str, references: list[str]) -> Finding:
+    if not references:  # of a resolver, such as an unset ${oc.env:NAME}
+        return error("value-missing", key, f"{key}={text} cannot be resolved: give {key} a value")
+    missing = next((name for name in references if _raw(cfg, name) is None), references[0])
+    close = [name for name in closest_keys(cfg, missing) if name not in (key, missing)]
+    there = f"; the config has {' and '.join(close[:2])}" if close else ""
+    sentence = f"{key} takes its value from {missing}, which does not exist{there}: put it back, or give {key} a value"
+    return error("value-missing", (key, missing), sentence)
 
 
 def _check_calls(cfg: DictConfig) -> Iterator[Finding]:
@@ -96,6 +119,10 @@ def _check_calls(cfg: DictConfig) -> Iterator[Finding]:
         for argument in sorted(given - set(parameters.names)):
             if not parameters.open:
                 yield _unknown_argument(key, argument, name, target, parameters.names)
+        for argument in sorted(given & set(parameters.names)):
+            problem = wrong_type(target, argument, node._get_node(argument))
+            if problem:
+                yield error("argument-wrong", f"{key}.{argument}", f"{key}.{argument} {problem}")
         missing = [argument for argument in parameters.required if argument not in given]
         for argument in missing:
             if GIVEN_LATER.get(key.rpartition(".")[2]) != argument:

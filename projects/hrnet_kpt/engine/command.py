@@ -12,6 +12,7 @@ from detectron2.engine import launch
 
 from ..config import check_config, load_config
 from ..config.differences import differences, format_differences
+from ..config.doctor import settle_and_check
 from ..config.findings import refuse_errors
 from ..config.loading import load_with_changes
 from ..config.python_source import highlighted, python_source
@@ -27,6 +28,10 @@ def run(args: Namespace) -> bool:
     set_up_logging()
     cfg, changes = load_with_changes(args.config_file, args.overrides)
     function = evaluate if args.eval_only else train
+    processes = args.num_gpus * args.num_machines
+    if processes > 1:  # here an error is one line, there one of each process
+        training, resume = not args.eval_only, args.resume
+        settle_and_check(cfg, training=training, resume=resume, processes=processes)
     launch(
         *(function, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url),
         args=(cfg, args.resume, changes),
@@ -43,10 +48,11 @@ def check(args: Namespace) -> None:
         cfg, training=not args.eval_only, resume=args.resume, processes=processes
     )
     warnings = [str(finding) for finding in findings if finding.level == "warning"]
-    try:
-        check_data_files(cfg, *(("test",) if args.eval_only else ("train", "test")))
-    except UserError as missing:
-        warnings += str(missing).splitlines()
+    if not any(finding.level == "error" for finding in findings):
+        try:
+            check_data_files(cfg, *(("test",) if args.eval_only else ("train", "test")))
+        except UserError as missing:
+            warnings += str(missing).splitlines()
     for warning in warnings:
         print(f"warning: {warning}")
     refuse_errors(findings)

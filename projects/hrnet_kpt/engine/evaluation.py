@@ -12,10 +12,8 @@ from detectron2.evaluation import inference_on_dataset, print_csv_format
 from omegaconf import DictConfig
 from torch import nn
 
-from ..config import check_config
 from ..config.differences import Difference, format_differences
-from ..config.findings import refuse_errors
-from ..config.settling import settle_labels
+from ..config.doctor import settle_and_check
 from ..errors import UserError
 from .setup import build_model, check_data, generate_data, set_up_run
 from .skipped import report_skipped, skipped_file
@@ -43,9 +41,7 @@ def evaluate(
             "evaluation needs weights: set train.init_checkpoint=PATH, or add --resume to take the last "
             f"checkpoint of train.output_dir={cfg.train.output_dir}"
         )
-    cfg = cfg.copy()
-    settle_labels(cfg)
-    odd = refuse_errors(check_config(cfg, training=False, resume=resume))
+    cfg, odd = settle_and_check(cfg, training=False, resume=resume)
     odd += check_data(cfg, "test")
     set_up_run(cfg, odd)
     if overrides:

@@ -15,11 +15,10 @@ from detectron2.utils import comm
 from omegaconf import DictConfig
 from torch.optim import Optimizer
 
-from ..config import check_config, save_config
+from ..config import save_config
 from ..config.differences import Difference, format_differences
-from ..config.findings import refuse_errors
+from ..config.doctor import settle_and_check
 from ..config.saving import absolute_paths
-from ..config.settling import settle_labels
 from .evaluation import run_evaluation
 from .hooks import CheckpointOnSignal
 from .pictures import write_pictures
@@ -42,9 +41,7 @@ def train(
     in processes other than the first. Raises UserError for what the config or its files get wrong, before
     any data are read; FloatingPointError when a loss becomes Inf or NaN; Stopped after a signal.
     """
-    cfg = cfg.copy()
-    settle_labels(cfg)
-    odd = refuse_errors(check_config(cfg, resume=resume, processes=comm.get_world_size()))
+    cfg, odd = settle_and_check(cfg, resume=resume, processes=comm.get_world_size())
     odd += check_data(cfg, "train", "test")
     seed = set_up_run(cfg, odd)
     if comm.is_main_process():
@@ -125,13 +122,14 @@ def scale_learning_rate(optimizer: Optimizer, cfg: DictConfig) -> None:
     """
     batch_size, reference = cfg.dataloader.train.total_batch_size, cfg.train.reference_batch_size
     factor = batch_size / reference if reference else 1.0
+    rate = optimizer.param_groups[0]["lr"]
     for group in optimizer.param_groups:
         group["lr"] *= factor
     logger.info(
         "Learning rate %g for batches of %d images (optimizer.lr=%g%s)",
         optimizer.param_groups[0]["lr"],
         batch_size,
-        cfg.optimizer.lr,
+        rate,
         f", times {batch_size}/{reference}" if reference else "",
     )
 

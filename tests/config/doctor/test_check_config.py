@@ -3,14 +3,23 @@
 import time
 from pathlib import Path
 
+import detectron2
 import pytest
 import torch
 from detectron2.config import LazyCall, LazyConfig
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.roi_heads import KRCNNConvDeconvUpsampleHead
+from omegaconf import OmegaConf
 
 from hrnet_kpt.config import check_config, load_config
+from hrnet_kpt.modeling import HRNet
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
 PAGES = sorted(path.name for path in (Path(__file__).parents[3] / "configs").glob("*.py"))
+STEPS = (
+    "lr_multiplier.scheduler={_target_:fvcore.common.param_scheduler.MultiStepParamScheduler,values:[1,0.1,0.01],"
+    "milestones:[600,1200]}"
+)
 SGD = ["optimizer={_target_:torch.optim.SGD,params:[],lr:0.02,momentum:0.9}"]
 
 
@@ -165,3 +174,160 @@ def test_key_that_nothing_reads_does_not_hide_wrong_wiring(check):
     cfg.train.max_iters = 5
     cfg.model.roi_heads.keypoint_in_features = ["res4"]
     assert {finding.name for finding in check_config(cfg)} == {"value-unread", "feature-unknown"}
+
+
+WRONG = [
+    # accepted by everything else, and trains something else
+    (["model.roi_heads.box_pooler.output_size=0"], "value-wrong", "set a positive one"),
+    (["model.roi_heads.box_head.fc_dims=[0,16]"], "model-wrong", "model.roi_heads.box_head.fc1 has no weights"),
+    (["lr_multiplier.max_iter=1000"], "copies-differ", "train.max_iter is 1800"),
+    (["model.proposal_generator.anchor_generator.sizes=[[192],[128],[64],[32],[16]]"], "anchors-unusual", "sort them"),
+    (["model.proposal_generator.anchor_generator.sizes=[[0],[32],[64],[128],[192]]"], "value-wrong", "positive"),
+    (["model.backbone.in_features=[stage1,stage1,stage2,stage3,stage4]"], "features-repeated", "twice"),
+    (["model.roi_heads.box_predictor.test_score_thresh=50"], "value-wrong", "from 0 to 1"),
+    (["model.proposal_generator.anchor_matcher.thresholds=[30.0,70.0]"], "value-wrong", "from 0 to 1"),
+    (["model.proposal_generator.post_nms_topk=[0,0]"], "value-wrong", "1 at least"),
+(["optimizer.params.base_lr=0.5"], "rate-overruled", "optimizer.lr=0.002"),
+    (["optimizer.lr=0.02"], "rate-high", "0.005"),
+    (["data.classes={}"], "schema-wrong", "data.classes is empty"),
+    (["model.backbone.bottom_up={freeze_at:2,norm:GN}"], "frozen-without-weights", "freeze_at=0"),
+    (["lr_multiplier.warmup_iters=1800"], "warmup-long", "set lr_multiplier.warmup_iters=180"),
+    (["model.pixel_mean=[0.4,0.4,0.4]", "model.pixel_std=[0.2,0.2,0.2]"], "colours-wrong", "multiply both by 255"),
+    # ends in a traceback later
+    (["train.device=meta"], "device-unknown", "use cuda or cpu"),
+    (["~optimizer._target_"], "value-wrong", "L(...)(...)"),
+    (["dataloader.train.mapper.augmentations.0.sample_style=chioce"], "mapper-wrong", "augmentations"),
+    (["dataloader.train.on_bad_image=ignore"], "value-wrong", "fail, skip"),
+    ([STEPS], "schedule-wrong", "the last one the end of the run, 1800"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "words"), WRONG, ids=[" ".join(row[0]) for row in WRONG]
+)
+def test_mistake_is_found(check, overrides, name, words):
+    found = [finding for finding in check(overrides) if finding.name == name]
+    assert found and words in str(found[0]), found
+
+
+def test_none_and_lists_in_place_of_nodes_are_findings():
+    for key, value in [
+        ("model.roi_heads", None),
+        ("train.ddp", [1]),
+        ("train", [1]),
+        ("data", None),
+        ("dataloader.train", [1]),
+        ("data.keypoints", 5),
+        ("model.pixel_mean", [None, 1, 2]),
+        ("train.amp", "on"),
+        ("train.output_dir", "???"),
+        ("train.output_dir", "${train.device}"),  # a circle, with the next
+    ]:
+        cfg = load_config(PAGE)
+        parent, _, name = key.rpartition(".")
+        (OmegaConf.select(cfg, parent) if parent else cfg)[name] = value
+        if value == "${train.device}":
+            cfg.train.device = "${train.output_dir}"
+        findings = check_config(cfg)
+        assert findings and findings[0].level == "error", key
+        assert key.split(".")[0] in findings[0].keys[0], (key, findings[0])
+
+
+# --------------------------------------------------------------------------- right, and unlike the page
+
+
+def graft(name, cfg):
+    """A model of detectron2's on the other nodes of the page."""
+    path = Path(detectron2.__file__).parent / "model_zoo/configs/common/models" / f"{name}.py"
+    cfg.model = LazyConfig.load(str(path)).model
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ("name", "warnings"),
+    [
+        ("keypoint_rcnn_fpn", set()),
+        ("mask_rcnn_fpn", {"keypoints-unused"}),
+        # It has a class as an argument, which a saved config cannot have.
+        ("mask_rcnn_c4", {"keypoints-unused", "config-unsavable"}),
+        ("cascade_rcnn", {"keypoints-unused"}),
+    ],
+)
+def test_models_of_detectron2_are_left_alone(name, warnings, monkeypatch):
+    cfg = graft(name, load_config("hrnet_w18_small_kpt.py"))
+    cfg.train.init_checkpoint = "https://example.org/R-50.pkl"
+    if "num_classes" in cfg.model.roi_heads:
+        cfg.model.roi_heads.num_classes = 1
+    findings = check_config(cfg)
+    # Their backbones take BGR of detectron2's mean, which the doctor knows nothing of.
+    assert {f.name for f in findings} == warnings, findings
+
+
+class OwnMapper:
+    def __init__(self, is_train=True):
+        pass
+
+
+class OwnHead(KRCNNConvDeconvUpsampleHead):
+    """One that counts its keypoints itself, and hands the rest on."""
+
+    def __init__(self, input_shape, **kwargs):
+        super().__init__(input_shape, num_keypoints=17, conv_dims=[8], **kwargs)
+
+
+def test_parts_of_ones_own_need_not_have_the_arguments_of_ours():
+    cfg = load_config(PAGE)
+    cfg.dataloader.train.mapper = LazyCall(OwnMapper)(is_train=True)
+    shape = cfg.model.roi_heads.keypoint_head.input_shape
+    cfg.model.roi_heads.keypoint_head = LazyCall(OwnHead)(
+        input_shape=shape, loss_normalizer="visible"
+    )
+    assert check_config(cfg) == []
+
+
+def test_head_that_ends_in_convolutions_is_left_alone():
+    cfg = load_config(PAGE)
+    cfg.model.roi_heads.box_head.update(conv_dims=[32], fc_dims=[])
+    cfg.model.roi_heads.box_predictor.input_shape = LazyCall(ShapeSpec)(
+        channels=32, height=7, width=7
+    )
+    assert check_config(cfg) == []
+
+
+class Spaced(torch.nn.Identity):
+    def __init__(self):
+        super().__init__()
+        self.width = torch.linspace(0, 1, 3)[
+            1
+        ].item()  # as vision transformers do; impossible on meta
+
+
+def test_model_that_looks_at_numbers_when_it_is_built_is_left_alone():
+    cfg = load_config(PAGE)
+    cfg.model.backbone.bottom_up = LazyCall(Carrying)(
+        extra=LazyCall(Spaced)(),
+        **{k: v for k, v in cfg.model.backbone.bottom_up.items() if k != "_target_"},
+    )
+    assert check_config(cfg) == []
+
+
+class Carrying(HRNet):
+    def __init__(self, extra, **kwargs):
+        super().__init__(**kwargs)
+        self.extra = extra
+
+
+def test_nodes_of_ones_own_that_others_follow_are_read():
+    cfg = load_config(PAGE, ["+mine={rate:0.001}", "optimizer.lr=${mine.rate}"])
+    assert check_config(cfg) == []
+
+
+def test_limit_may_be_infinite(check):
+    assert check(["train.clip_grad_norm=inf"]) == []
+
+
+def test_no_random_numbers_are_drawn(check):
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    check()
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+import traceback
 from typing import Any
 
 import torch
@@ -17,7 +19,12 @@ from .features import PARTS, unknown_features
 
 def build_on_meta(cfg: DictConfig) -> tuple[nn.Module | None, list[Finding]]:
     """The model in evaluation mode, or None and the reason why it cannot be built."""
-    model = _try_to_build(cfg.model)
+    model = try_to_build(cfg.model)
+    if isinstance(model, Exception) and "meta" in str(
+        model
+    ):  # some layers look at numbers when they are made
+        model = try_to_build(cfg.model, "cpu")
+        model = model.to("meta") if isinstance(model, nn.Module) else model
     if isinstance(model, nn.Module):
         return model.eval(), []
     unknown = _unknown_features(cfg)
@@ -26,23 +33,25 @@ def build_on_meta(cfg: DictConfig) -> tuple[nn.Module | None, list[Finding]]:
     # The innermost part that fails is to blame.
     parts = [(f"model.{key}", node) for key, node in calls(cfg.model)]
     for key, node in sorted(parts, key=lambda part: -part[0].count(".")):
-        reason = _try_to_build(node)
+        reason = try_to_build(node)
         if isinstance(reason, Exception):
             return None, [_failure(key, reason, node)]
     return None, [_failure("model", model, cfg.model)]
 
 
 def said(reason: Exception) -> str:
-    """An exception in one line."""
-    return f"{type(reason).__name__}: {' '.join(str(reason).split())}"
+    """An exception in one line; of one without words, the line that raised it."""
+    frames = traceback.extract_tb(reason.__traceback__)
+    text = str(reason) or (frames[-1].line or "" if frames else "")
+    return f"{type(reason).__name__}: {' '.join(text.split())}"
 
 
-def _try_to_build(node: DictConfig) -> Any:
+def try_to_build(node: DictConfig, device: str = "meta") -> Any:
     """What the node makes, or the exception that it raises."""
     logger = logging.getLogger("detectron2.config.instantiate")
     logger.disabled = True  # it would say that something fails, without the reason
     try:
-        with torch.device("meta"):
+        with torch.random.fork_rng(devices=[]), torch.device(device):
             return instantiate(node)
     except Exception as reason:
         return reason
@@ -52,7 +61,7 @@ def _try_to_build(node: DictConfig) -> Any:
 
 def _unknown_features(cfg: DictConfig) -> list[Finding]:
     """Names of features that the backbone, if that at least can be built, does not have."""
-    backbone = _try_to_build(cfg.model.get("backbone"))
+    backbone = try_to_build(cfg.model.get("backbone"))
     found: list[Finding] = []
     if not isinstance(backbone, nn.Module):
         return found
@@ -68,16 +77,19 @@ def _failure(key: str, reason: Exception, node: DictConfig) -> Finding:
     """What stopped a part from being built, under the name that it has here."""
     message, text = str(reason), f"{key} cannot be built: {said(reason)}"
     shape = node.get("input_shape")
+    is_predictor = key.endswith(
+        "predictor"
+    )  # the only one that a height and width may be left out for
     if isinstance(reason, TypeError) and isinstance(shape, DictConfig):
         absent = [name for name in ("channels", "height", "width") if shape.get(name) is None]
-        if absent:
+        if absent and (absent[0] == "channels" or not is_predictor):
             missing = f"{key}.input_shape.{absent[0]}"
             sentence = (
                 f"{missing} is missing: let it follow the features and the pooler ({said(reason)})"
             )
             return error("shape-differs", missing, sentence)
     for words, name, keys, remedy in KNOWN:
-        if words in message:
+        if re.search(words, message):
             named = tuple(f"{key}{path}" if path.startswith(".") else path for path in keys)
             return error(name, named or key, f"{text}: {remedy.format(key=key)}")
     return error("model-wrong", key, text)
@@ -94,15 +106,15 @@ KNOWN: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     *(
         (words, name, (key,), "set {key}" + key)
         for words, name, key in (
-            ("in_features=[]", "features-empty", ".in_features"),
+            (r"in_features=\[\]", "features-empty", ".in_features"),
             ("in_features=", "feature-unknown", ".in_features"),
-            ("in_features[0]=", "strides-differ", ".in_features"),
+            (r"in_features\[0\]=", "strides-differ", ".in_features"),
             ("out_features=", "feature-unknown", ".out_features"),
         )
     ),
     (
-        *("'NoneType' object has no attribute", "bias-missing", ()),
-        "if a layer without bias is initialised as if it had one: a neck initialises its own layers alone, for a loop "
+        *(r"'NoneType' object has no attribute '(fill_|data|zero_|normal_)", "bias-missing", ()),
+        "a layer without bias is initialised as if it had one: a neck initialises its own layers alone, for a loop "
         "over self.modules() reaches the backbone's and undoes its weights",
     ),
     (
@@ -111,7 +123,7 @@ KNOWN: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ),
     (
         *("in anchor generator", "levels-differ", (".sizes", ".aspect_ratios", ".strides")),
-        "set as many {key}.sizes as {key}.strides",
+        "set {key}.sizes and {key}.aspect_ratios for each of {key}.strides, or one list for all",
     ),
     (
         *("do not form a pyramid", "scales-differ", (".scales", *LEVELS, *POOLED)),

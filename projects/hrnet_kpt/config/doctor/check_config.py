@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ...errors import UserError
-from ..findings import Finding, error
+from ..findings import Finding, error, refuse_errors, warning
 from ..saving import refuse_unsavable
+from ..settling import settle_labels
 from ..structure import check_structure
 from .build import build_on_meta, said
 from .check_data import check_data_settings
@@ -34,10 +38,12 @@ def check_config(
         if that has a checkpoint.
     processes: how many processes train together.
     """
-    findings = [*check_structure(cfg), *check_values(cfg)]
+    findings = check_structure(cfg) or check_values(cfg)
     if any(f.level == "error" and f.name != "value-unread" for f in findings):
         return findings  # nothing could be built, or compared
     resumes = resume and (Path(cfg.train.output_dir) / "last_checkpoint").is_file()
+    if training:
+        findings += _check_saving(cfg)
     findings += check_data_settings(cfg)
     findings += check_weights(cfg, resumes)
     if training:
@@ -51,6 +57,21 @@ def check_config(
     return sorted(findings, key=lambda finding: finding.level != "error")
 
 
+def settle_and_check(cfg: DictConfig, **run: Any) -> tuple[DictConfig, list[str]]:
+    """A copy of the config with what `auto` stands for in it, and the warnings that `check_config` has for it.
+
+    run: the arguments of `check_config`.
+
+    Raises UserError with its errors, a line each.
+    """
+    cfg = copy.deepcopy(cfg)
+    OmegaConf.set_readonly(cfg, False)
+    OmegaConf.set_struct(cfg, False)
+    if not any(finding.level == "error" for finding in check_structure(cfg) or check_values(cfg)):
+        settle_labels(cfg)
+    return cfg, refuse_errors(check_config(cfg, **run))
+
+
 def _check_saving(cfg: DictConfig) -> list[Finding]:
     """What the run folder's config.yaml and config.py could not hold."""
     try:
@@ -60,19 +81,27 @@ def _check_saving(cfg: DictConfig) -> list[Finding]:
     return []
 
 
+def _check_emptiness(model: torch.nn.Module) -> Iterator[Finding]:
+    empty = [name for name, parameter in model.named_parameters() if not parameter.numel()]
+    if empty:
+        key = f"model.{empty[0].rpartition('.')[0]}"
+        sentence = (
+            f"{key} has no weights: a size or a number of channels is 0 there; set a positive one"
+        )
+        yield error("model-wrong", key, sentence)
+
+
 @torch.no_grad()
 def _check_wiring(cfg: DictConfig, model: torch.nn.Module) -> list[Finding]:
     try:
         features = compute_features(model)
     except Exception as reason:
-        return [
-            error(
-                "forward-fails",
-                "model.backbone",
-                f"model.backbone fails on an image: {said(reason)}",
-            )
-        ]
+        key, sentence = "model.backbone", f"model.backbone fails on an image: {said(reason)}"
+        if "meta" in str(reason):  # it looks at numbers, which are not there
+            return [warning("wiring-unchecked", key, f"{sentence}; its wiring was not checked")]
+        return [error("forward-fails", key, sentence)]
     return [
+        *_check_emptiness(model),
         *check_declared(model, features),
         *check_proposals(cfg, model, features),
         *check_heads(cfg, model, features),

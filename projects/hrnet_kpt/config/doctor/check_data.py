@@ -14,6 +14,7 @@ from ...data.sides import left_right_pairs
 from ..calls import call_parameters, target_of
 from ..findings import Finding, error, warning
 from ..override_values import shown
+from .build import said, try_to_build
 
 # ImageNet's, with which the public HRNet weights were trained; pixel values are 0 to 255.
 RGB_MEAN = (123.675, 116.28, 103.53)
@@ -22,6 +23,8 @@ RGB_STD = (58.395, 57.12, 57.375)
 COUNTS = {
     "model.roi_heads.keypoint_head.num_keypoints": "data.keypoints",
     "model.roi_heads.num_classes": "data.classes",
+    "model.num_classes": "data.classes",  # of one-stage detectors
+    "model.head.num_classes": "data.classes",
     "dataloader.train.mapper.keypoint_hflip_indices": "data.keypoints",
 }
 
@@ -31,8 +34,18 @@ def check_data_settings(cfg: DictConfig) -> list[Finding]:
     try:
         schema = given_schema(instantiate(cfg.data.keypoints))
         classes = given_classes(instantiate(cfg.data.get("classes", "auto")))
-    except (ValueError, TypeError) as reason:
-        return [error("schema-wrong", "data.keypoints", f"data.keypoints is no schema: {reason}")]
+        schema.names, classes.values()
+    except (ValueError, TypeError, AttributeError) as reason:
+        sentence = f"data.keypoints and data.classes are no schema ({said(reason)}): set both to auto to read them"
+        return [error("schema-wrong", ("data.keypoints", "data.classes"), sentence)]
+    if not classes:
+        return [
+            error(
+                "schema-wrong",
+                "data.classes",
+                "data.classes is empty: name a class, or set it to auto",
+            )
+        ]
     return [
         *_check_counts(cfg, schema, len(classes)),
         *_check_schema(cfg, schema, classes),
@@ -44,19 +57,24 @@ def check_data_settings(cfg: DictConfig) -> list[Finding]:
 
 def _check_counts(cfg: DictConfig, schema: KeypointSchema, num_classes: int) -> Iterator[Finding]:
     """detectron2 trains a head of too many keypoints without a word, on the wrong rows of its output."""
-    expected = (len(schema.names), num_classes, list(schema.flip_indices))
-    for (key, source), right in zip(COUNTS.items(), expected, strict=True):
+    for key, source in COUNTS.items():
+        right: Any = num_classes if source == "data.classes" else len(schema.names)
+        right = list(schema.flip_indices) if key.endswith("indices") else right
         parent, _, name = key.rpartition(".")
-        if OmegaConf.select(cfg, parent) is None:
+        node = OmegaConf.select(cfg, parent)
+        if not isinstance(node, DictConfig) or name not in call_parameters(target_of(node)).names:
             continue
-        value = instantiate(OmegaConf.select(cfg, key, default=None))
+        value = try_to_build(node.get(name), "cpu")
         plain = list(value) if isinstance(right, list) and value is not None else value
         if plain != right:
             begin = f"{key} is missing" if value is None else f"{key} is {shown(plain)}"
             sentence = f"{begin}, but by {source} it is {shown(right)}: leave it to {source}"
-            if name == "num_classes" and value is None:
-                continue  # the signature of the heads says it
             yield error("count-differs", (key, source), sentence)
+    sigmas = OmegaConf.select(cfg, "dataloader.evaluator.kpt_oks_sigmas")
+    if sigmas is not None and len(sigmas) != len(schema.names):
+        key = "dataloader.evaluator.kpt_oks_sigmas"
+        sentence = f"{key} has {len(sigmas)} sigmas, data.keypoints {len(schema.names)} keypoints: give one for each"
+        yield error("count-differs", (key, "data.keypoints"), sentence)
 
 
 def _check_schema(cfg: DictConfig, schema: KeypointSchema, classes: Classes) -> Iterator[Finding]:
@@ -115,15 +133,22 @@ def _check_copies(cfg: DictConfig) -> Iterator[Finding]:
 
 
 def _check_mappers(cfg: DictConfig) -> Iterator[Finding]:
+    """Augmentations are built, which takes no data."""
     for split, expected in (("train", True), ("test", False)):
-        key = f"dataloader.{split}.mapper.is_train"
-        value = OmegaConf.select(cfg, key)
-        if value is not None and value != expected:
+        key = f"dataloader.{split}.mapper"
+        node = OmegaConf.select(cfg, key)
+        if not isinstance(node, DictConfig):
+            continue
+        reason = try_to_build(node, "cpu")
+        if isinstance(reason, Exception):
             yield error(
-                "value-wrong",
-                key,
-                f"{key}={value} must be {expected}: else instances are not as the run needs them",
+                "mapper-wrong", key, f"{key} cannot be built: {said(reason)}: see its augmentations"
             )
+        if node.get("is_train", expected) != expected:
+            sentence = (
+                f"{key}.is_train={node.is_train} must be {expected}: the run needs instances so"
+            )
+            yield error("value-wrong", f"{key}.is_train", sentence)
 
 
 def _check_colours(cfg: DictConfig) -> Iterator[Finding]:
@@ -131,9 +156,11 @@ def _check_colours(cfg: DictConfig) -> Iterator[Finding]:
     for split in ("train", "test"):
         key = f"dataloader.{split}.mapper.image_format"
         mapped = OmegaConf.select(cfg, key)
-        if mapped is not None and mapped != colour:
+        if mapped is not None and mapped != colour and "input_format" in cfg.model:
             sentence = f"{key} is {mapped}, but model.input_format is {colour}: let it follow ${{model.input_format}}"
             yield error("colours-differ", (key, "model.input_format"), sentence)
+    if "pixel_mean" not in cfg.model:
+        return
     mean, std = (_numbers(cfg, f"model.pixel_{name}") for name in ("mean", "std"))
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         keys = ("model.pixel_mean", "model.pixel_std")
@@ -142,6 +169,10 @@ def _check_colours(cfg: DictConfig) -> Iterator[Finding]:
             keys,
             f"model.pixel_mean={mean} and pixel_std={std} need three numbers each, std above 0",
         )
+    elif max(mean) <= 1 and max(std) <= 1 and any(mean):
+        keys = ("model.pixel_mean", "model.pixel_std")
+        sentence = f"model.pixel_mean={mean} and pixel_std={std} are for pixels from 0 to 1, but these are 0 to 255"
+        yield error("colours-wrong", keys, f"{sentence}: multiply both by 255")
     elif "hrnet" in str(OmegaConf.select(cfg, "model.backbone.bottom_up._target_")).lower():
         yield from _check_hrnet_colours(colour, mean, std)
 
@@ -182,7 +213,9 @@ def _near(values: list[float], expected: list[float]) -> bool:
 
 def _numbers(cfg: DictConfig, key: str) -> list[float]:
     value = OmegaConf.select(cfg, key)
-    return [float(x) for x in value] if OmegaConf.is_list(value) else []
+    if not OmegaConf.is_list(value) or not all(isinstance(x, int | float) for x in value):
+        return []
+    return [float(x) for x in value]
 
 
 def _brief(value: Any) -> Any:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from ...modeling import HRNet
 from ..findings import Finding, error, warning
 from .build import said
-from .features import PARTS, Features, select, whole
+from .features import PARTS, Features, select, unknown_features, whole
 
 RPN = "model.proposal_generator"
 GENERATOR = f"{RPN}.anchor_generator"
@@ -65,6 +65,13 @@ def check_proposals(cfg: DictConfig, model: Any, features: Features) -> Iterator
     if OmegaConf.is_list(sizes) and len(sizes) != len(levels):
         sentence = f"{GENERATOR}.sizes={sizes} puts the same anchors on each of {names}: give every level its own"
         yield warning("anchors-unusual", places, sentence)
+    lists = [[level] if isinstance(level, int | float) else list(level) for level in sizes or ()]
+    if not all(size > 0 for level in lists for size in level):
+        yield error("value-wrong", places, f"{GENERATOR}.sizes={sizes} must be positive, in pixels")
+    largest = [max(level, default=0) for level in lists]
+    if len(largest) == len(levels) and largest != sorted(largest):
+        sentence = f"{GENERATOR}.sizes={sizes} do not grow from {names}: anchors are larger on coarser levels"
+        yield warning("anchors-unusual", places, f"{sentence}; sort them")
 
 
 def _check_head(cfg: DictConfig, rpn: Any, levels: Any, names: str) -> Iterator[Finding]:
@@ -86,8 +93,9 @@ def _check_head(cfg: DictConfig, rpn: Any, levels: Any, names: str) -> Iterator[
         yield error("forward-fails", f"{RPN}.head", f"{RPN}.head fails on {names}: {said(reason)}")
         return
     outputs = {(x.shape[1], y.shape[1]) for x, y in zip(logits, deltas, strict=True)}
+    box_dim = getattr(rpn.anchor_generator, "box_dim", 4)  # 5 with an angle
     counts = sorted(set(rpn.anchor_generator.num_anchors))
-    if outputs != {(count, 4 * count) for count in counts} or len(counts) > 1:
+    if outputs != {(count, box_dim * count) for count in counts} or len(counts) > 1:
         places = (f"{RPN}.head.num_anchors", f"{GENERATOR}.sizes", f"{GENERATOR}.aspect_ratios")
         scored = " or ".join(str(score) for score, _ in sorted(outputs))
         sentence = (
@@ -116,6 +124,7 @@ def check_usage(model: Any, features: Features) -> Iterator[Finding]:
     if trunk is None or fused is None:
         return
     produced = list(trunk.output_shape())
+    yield from unknown_features(produced, fused, "model.backbone.in_features")
     if isinstance(trunk, HRNet):  # it computes its streams whether they are asked for or not
         produced += [f"stage{n}" for n in range(1, 5) if f"stage{n}" not in produced]
     idle = [name for name in produced if name not in fused]

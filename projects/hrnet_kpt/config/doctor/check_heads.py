@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..calls import call_parameters, target_of
 from ..findings import Finding, error, warning
 from .build import said
 from .features import PARTS, Feature, Features, select
@@ -18,9 +19,7 @@ from .features import PARTS, Feature, Features, select
 def check_heads(cfg: DictConfig, model: Any, features: Features) -> Iterator[Finding]:
     """What each head is told against what its pooler gives, and what it puts out against what is wanted of it."""
     heads = getattr(model, "roi_heads", None)
-    if heads is None:
-        return
-    for part in PARTS:
+    for part in PARTS if heads is not None else ():
         missing = list(_check_completeness(cfg, part))
         yield from missing
         if missing or not hasattr(heads, f"{part}_in_features"):
@@ -41,24 +40,40 @@ def check_heads(cfg: DictConfig, model: Any, features: Features) -> Iterator[Fin
             sentence = f"{key}_in_features={list(names)} have {sorted(channels)} channels: name features that agree"
             yield error("channels-differ", f"{key}_in_features", sentence)
             continue
+        if min(pooler.output_size) < 1:
+            sentence = f"{key}_pooler.output_size={pooler.output_size} leaves nothing of a region: set a positive one"
+            yield error("value-wrong", f"{key}_pooler.output_size", sentence)
+            continue
         pooled = torch.zeros(2, channels.pop(), *pooler.output_size, device="meta")
         problems = list(_check_input_shape(cfg, part, pooled))
         yield from problems
         if not problems:
             yield from _check_output(cfg, heads, part, pooled)
     if not hasattr(heads, "keypoint_in_features") and OmegaConf.select(cfg, "data.keypoints.names"):
-        sentence = "model.roi_heads has no keypoint head, but the data have keypoints: it learns boxes alone"
+        sentence = "the data have keypoints, but no keypoint head is known in the model: it may learn boxes alone"
         yield warning("keypoints-unused", "model.roi_heads", sentence)
 
 
 def _check_completeness(cfg: DictConfig, part: str) -> Iterator[Finding]:
     """detectron2 leaves a head out, without a word, where its features are not named."""
-    names = [f"{part}_in_features", f"{part}_pooler", f"{part}_head"]
-    given = [name for name in names if OmegaConf.select(cfg, f"model.roi_heads.{name}") is not None]
+    taken = call_parameters(target_of(cfg.model.roi_heads)).names
+    names = [
+        name for name in (f"{part}_in_features", f"{part}_pooler", f"{part}_head") if name in taken
+    ]
+    if f"{part}_in_features" not in names:
+        return  # heads of another kind
+    # A cascade has a list of heads.
+    given = [
+        name
+        for name in names
+        if any(
+            OmegaConf.select(cfg, f"model.roi_heads.{n}") is not None for n in (name, f"{name}s")
+        )
+    ]
     missing = [name for name in names if name not in given]
     if given and missing:
         sentence = (
-            f"model.roi_heads.{missing[0]} is missing, though there is {' and '.join(given)}: set all three of "
+            f"model.roi_heads.{missing[0]} is missing, though there is {' and '.join(given)}: set all of "
             f"{', '.join(names)}, or none"
         )
         yield error(
@@ -122,16 +137,19 @@ def _check_input_shape(cfg: DictConfig, part: str, pooled: Tensor) -> Iterator[F
 def _check_output(cfg: DictConfig, heads: Any, part: str, pooled: Tensor) -> Iterator[Finding]:
     key = f"model.roi_heads.{part}_head"
     head = getattr(heads, f"{part}_head")
-    try:
-        output = getattr(head, "layers", head)(pooled)
-    except Exception as reason:
-        yield error(
-            "forward-fails",
-            key,
-            f"{key} fails on {tuple(pooled.shape[1:])} features: {said(reason)}",
-        )
-        return
-    if part == "box":
+    # A cascade has several, one for each of its stages.
+    for stage in head if isinstance(head, nn.ModuleList) else [head]:
+        try:
+            output = getattr(stage, "layers", stage)(pooled)
+        except Exception as reason:
+            sentence = f"{key} fails on {tuple(pooled.shape[1:])} features: {said(reason)}"
+            yield error("forward-fails", key, sentence)
+            return
+        if not output.numel():
+            sentence = f"{key} puts out {tuple(output.shape[1:])}, nothing: set positive sizes"
+            yield error("value-wrong", (f"{key}.fc_dims", f"{key}.conv_dims"), sentence)
+            return
+    if part == "box" and not isinstance(head, nn.ModuleList):
         yield from _check_predictor(cfg, heads, output)
     elif part == "keypoint" and output.shape[1] != getattr(head, "num_keypoints", output.shape[1]):
         sentence = f"{key} gives {output.shape[1]} heatmaps for {head.num_keypoints} keypoints: mend its layers"
@@ -140,33 +158,26 @@ def _check_output(cfg: DictConfig, heads: Any, part: str, pooled: Tensor) -> Ite
 
 def _check_predictor(cfg: DictConfig, heads: Any, output: Tensor) -> Iterator[Finding]:
     key = "model.roi_heads.box_predictor"
+    shape = OmegaConf.select(cfg, f"{key}.input_shape")
     told = OmegaConf.select(cfg, f"{key}.input_shape.channels")
     real = output.flatten(1).shape[1]
-    if told is not None and told != real:
-        sentence = f"{key}.input_shape.channels={told}, but model.roi_heads.box_head puts out {real}: set it to {real}"
-        yield error(
-            "shape-differs",
-            (f"{key}.input_shape.channels", "model.roi_heads.box_head.fc_dims"),
-            sentence,
-        )
+    if told is not None and told * (shape.get("height") or 1) * (shape.get("width") or 1) != real:
+        keys = (f"{key}.input_shape.channels", "model.roi_heads.box_head.fc_dims")
+        size = " x ".join(map(str, output.shape[1:]))
+        sentence = f"{keys[0]}={told}, but model.roi_heads.box_head puts out {size}: let it follow {keys[1]}"
+        yield error("shape-differs", keys, sentence)
         return
     try:
-        scores, deltas = heads.box_predictor(output)
+        scores, _ = heads.box_predictor(output)
     except Exception as reason:
-        yield error(
-            "forward-fails",
-            key,
-            f"{key} fails on {tuple(output.shape[1:])} features: {said(reason)}",
-        )
+        sentence = f"{key} fails on {tuple(output.shape[1:])} features: {said(reason)}"
+        yield error("forward-fails", key, sentence)
         return
     classes, told = heads.num_classes, scores.shape[1] - 1
-    if told != classes or deltas.shape[1] not in (4, 4 * classes):
+    if told != classes:
         keys = (f"{key}.num_classes", "model.roi_heads.num_classes")
-        yield error(
-            "count-differs",
-            keys,
-            f"{keys[0]} is {told}, but {keys[1]} is {classes}: let it follow that",
-        )
+        sentence = f"{keys[0]} is {told}, but {keys[1]} is {classes}: let it follow that"
+        yield error("count-differs", keys, sentence)
 
 
 def _fractions(scales: list[float]) -> str:

@@ -28,6 +28,14 @@ def check_norms(
             f"train.init_checkpoint, or train from scratch with {NORM}=BN and freeze_at=0"
         )
         yield error("norms-without-weights", (NORM, "train.init_checkpoint"), sentence)
+    fixed = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    if fixed and not frozen and not cfg.train.init_checkpoint and not resume:
+        keys = ("model.backbone.bottom_up.freeze_at", "train.init_checkpoint")
+        sentence = (
+            f"{len(fixed)} parameters of the model are frozen (first: {fixed[0]}), but train.init_checkpoint is empty: "
+            f"they would stay random; set train.init_checkpoint, or {keys[0]}=0"
+        )
+        yield error("frozen-without-weights", keys, sentence)
     synced = [
         name for name, module in model.named_modules() if isinstance(module, nn.SyncBatchNorm)
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlparse
@@ -12,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from ..findings import Finding, error, warning
 
 # What a run leaves behind.
-TRACES = ("last_checkpoint", "metrics.json", "config.yaml")
+TRACES = ("last_checkpoint", "metrics.json", "config.yaml", "model_final.pth")
 
 
 def check_weights(cfg: DictConfig, resumes: bool) -> Iterator[Finding]:
@@ -21,13 +22,15 @@ def check_weights(cfg: DictConfig, resumes: bool) -> Iterator[Finding]:
     is_url = urlparse(location).scheme in ("http", "https")
     if location and not (resumes or is_url or Path(location).is_file()):
         sentence = (
-            f"{key}={location}: there is no such file (looked for {Path(location).resolve()}); `make demo` trains "
-            "without weights"
+            f"{key}={location}: there is no such file (looked for {Path(location).resolve()}): give a path, an "
+            "http(s) URL, or nothing to train from scratch; `make demo` trains without weights"
         )
         yield error("weights-missing", key, sentence)
     try:
-        torch.device(cfg.train.device)
+        known = torch.device(cfg.train.device).type in ("cuda", "cpu")
     except RuntimeError:
+        known = False
+    if not known:
         sentence = f"train.device={cfg.train.device} is no device: use cuda or cpu"
         yield error("device-unknown", "train.device", sentence)
 
@@ -39,7 +42,10 @@ def check_run(cfg: DictConfig, resume: bool, processes: int) -> list[Finding]:
 
 def _check_output(cfg: DictConfig, resume: bool) -> Iterator[Finding]:
     folder = Path(cfg.train.output_dir)
-    traces = [name for name in TRACES if (folder / name).exists()]
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        sentence = f"train.output_dir={folder} is a file: name a folder"
+        yield error("output-wrong", "train.output_dir", sentence)
+    traces = [name for name in TRACES if os.path.exists(folder / name)]
     if traces and not resume:
         sentence = (
             f"train.output_dir={folder} holds another run ({', '.join(traces)}), which this one writes over "

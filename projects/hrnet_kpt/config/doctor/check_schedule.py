@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from detectron2.config import instantiate
 from detectron2.solver.build import get_default_optimizer_params
 from omegaconf import DictConfig, OmegaConf
+from torch.nn.utils import skip_init
 
 from ..calls import calls, target_of
 from ..findings import Finding, error, warning
-from .build import said
+from .build import said, try_to_build
 
 # SGD with momentum 0.9, as every HRNet detector has it: 0.02 for 16 images.
 SGD_RATE_PER_IMAGE = 0.02 / 16
+ADAM_RATE = 0.005
 
 
 def check_schedule(cfg: DictConfig) -> list[Finding]:
@@ -30,35 +31,66 @@ def check_schedule(cfg: DictConfig) -> list[Finding]:
 
 def _check_builds(cfg: DictConfig) -> Iterator[Finding]:
     """Optimizer and schedule take their values: tried, the optimizer on a parameter that stands for the model's."""
-    try:
-        instantiate(cfg.lr_multiplier)
-    except Exception as reason:
-        yield error(
-            "schedule-wrong", "lr_multiplier", f"lr_multiplier cannot be built: {said(reason)}"
-        )
-    optimizer = cfg.optimizer.copy()
+    key = "lr_multiplier"
+    for path, node in calls(cfg):
+        values, milestones = node.get("values"), node.get("milestones")
+        if not path.startswith(key) or not values or not milestones or node.get("num_updates"):
+            continue
+        if len(values) != len(milestones):
+            sentence = (
+                f"{path} has {len(values)} values and {len(milestones)} milestones: give each value the iteration at "
+                f"which it ends, the last one the end of the run, {cfg.train.max_iter}"
+            )
+            yield error("schedule-wrong", f"{path}.milestones", sentence)
+            return
+    schedule = try_to_build(cfg.lr_multiplier, "cpu")
+    if isinstance(schedule, Exception):
+        yield error("schedule-wrong", key, f"{key} cannot be built: {said(schedule)}")
+    optimizer, rate = cfg.optimizer.copy(), OmegaConf.select(cfg, "optimizer.lr")
     params = optimizer.get("params")
     if isinstance(params, DictConfig) and target_of(params) is get_default_optimizer_params:
         optimizer._set_parent(cfg)
-        optimizer._set_flag("allow_objects", True)
-        params.model = torch.nn.Linear(1, 1)
-        try:
-            instantiate(optimizer)
-        except Exception as reason:
-            yield error(
-                "optimizer-wrong", "optimizer", f"optimizer cannot be built: {said(reason)}"
-            )
+        optimizer._set_flag(["allow_objects", "readonly", "struct"], [True, False, False])
+        params.model = skip_init(torch.nn.Linear, 1, 1)  # draws no random numbers
+        built = try_to_build(optimizer, "cpu")
+        if isinstance(built, Exception):
+            yield error("optimizer-wrong", "optimizer", f"optimizer cannot be built: {said(built)}")
+        elif isinstance(built, torch.optim.Optimizer) and rate is not None:
+            rates = {group["lr"] for group in built.param_groups}
+            if rates != {rate} and not (
+                params.get("bias_lr_factor") or params.get("lr_factor_func")
+            ):
+                keys = ("optimizer.lr", "optimizer.params.base_lr")
+                sentence = f"optimizer.lr={rate:g} is overruled by optimizer.params: the rates are {sorted(rates)}"
+                yield warning(
+                    "rate-overruled",
+                    keys,
+                    f"{sentence}; let optimizer.params.base_lr follow ${{..lr}}",
+                )
 
 
 def _check_warmup(cfg: DictConfig) -> Iterator[Finding]:
     warmup, run = OmegaConf.select(cfg, "lr_multiplier.warmup_iters"), cfg.train.max_iter
-    if isinstance(warmup, int) and warmup > run:
+    if isinstance(warmup, int) and warmup >= run > 1:
         keys = ("lr_multiplier.warmup_iters", "train.max_iter")
         sentence = (
-            f"lr_multiplier.warmup_iters={warmup} is longer than train.max_iter={run}: cut to {run}, the rate rises to "
-            f"the end; set lr_multiplier.warmup_iters={max(1, run // 10)} or so"
+            f"lr_multiplier.warmup_iters={warmup} is not shorter than train.max_iter={run}: the rate rises to the end; "
+            f"set lr_multiplier.warmup_iters={max(1, run // 10)} or so"
         )
         yield warning("warmup-long", keys, sentence)
+    share = OmegaConf.select(cfg, "lr_multiplier.warmup_length")  # detectron2's, a share of the run
+    if isinstance(share, float) and share * run < min(100, run / 10):
+        keys = ("lr_multiplier.warmup_length", "train.max_iter")
+        sentence = (
+            f"lr_multiplier.warmup_length={share:g} of train.max_iter={run} is {share * run:.0f} iterations, too few "
+            "for a rise: use hrnet_kpt.engine.schedule.WarmupMultiplier, which counts iterations"
+        )
+        yield warning("warmup-short", keys, sentence)
+    length = OmegaConf.select(cfg, "lr_multiplier.max_iter")
+    if length is not None and length != run:
+        keys = ("lr_multiplier.max_iter", "train.max_iter")
+        sentence = f"lr_multiplier.max_iter is {length}, but train.max_iter is {run}: let it follow ${{train.max_iter}}"
+        yield error("copies-differ", keys, sentence)
 
 
 def _check_milestones(cfg: DictConfig) -> Iterator[Finding]:
@@ -98,17 +130,20 @@ def _check_rate(cfg: DictConfig) -> Iterator[Finding]:
         yield error(
             "rate-wrong", "optimizer.lr", "optimizer.lr=0 trains nothing: set a positive rate"
         )
-    if target_of(cfg.optimizer) is not torch.optim.SGD or not rate or not batch:
+    if not rate or not batch:
         return
-    reference = cfg.train.reference_batch_size
+    target, reference = target_of(cfg.optimizer), cfg.train.reference_batch_size
     factor = batch / reference if reference else 1.0
+    times = f" (optimizer.lr={rate:g} times {batch}/{reference})" if reference else ""
+    keys = ("optimizer.lr", "dataloader.train.total_batch_size", "train.reference_batch_size")
     usual = SGD_RATE_PER_IMAGE * batch
-    if rate * factor > 2 * usual:
-        times = f" (optimizer.lr={rate:g} times {batch}/{reference})" if reference else ""
-        keys = ("optimizer.lr", "dataloader.train.total_batch_size", "train.reference_batch_size")
+    if target is torch.optim.SGD and rate * factor > 2 * usual:
         sentence = (
             f"optimizer.lr is {rate * factor:g}{times} for dataloader.train.total_batch_size={batch}, where {usual:g} "
             "is usual (0.02 for 16 images) and a higher rate may diverge: set train.reference_batch_size=16, or "
             f"optimizer.lr={usual:g}"
         )
+        yield warning("rate-high", keys, sentence)
+    elif target in (torch.optim.Adam, torch.optim.AdamW) and rate * factor > ADAM_RATE:
+        sentence = f"optimizer.lr is {rate * factor:g}{times}, for Adam seldom above {ADAM_RATE:g}: set a lower one"
         yield warning("rate-high", keys, sentence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,9 +43,31 @@ VALUES: dict[str, tuple[Any, float]] = {
     "optimizer.lr": (float, 0),
     "lr_multiplier.warmup_iters": (int, 0),
 }
+# Shares, which are easily taken for percentages: from 0 to 1.
+SHARES = (
+    *("model.proposal_generator.nms_thresh", "model.proposal_generator.positive_fraction"),
+    *("model.roi_heads.positive_fraction", "model.roi_heads.box_predictor.test_score_thresh"),
+    *("model.roi_heads.box_predictor.test_nms_thresh", "lr_multiplier.warmup_factor"),
+    *(
+        "model.proposal_generator.anchor_matcher.thresholds",
+        "model.roi_heads.proposal_matcher.thresholds",
+    ),
+)
+# Numbers of things, or lists of them: 1 at least.
+COUNTS = (
+    *("model.proposal_generator.pre_nms_topk", "model.proposal_generator.post_nms_topk"),
+    *("model.proposal_generator.batch_size_per_image", "model.roi_heads.batch_size_per_image"),
+    "model.roi_heads.box_predictor.test_topk_per_image",
+)
+# What must be a call, L(...)(...), for the run to have what it needs.
+CALLS = ("model", "optimizer", "lr_multiplier", "dataloader.train", "dataloader.test")
+MAPPINGS = (*("train.amp", "train.ddp", "train.checkpointer"), *("data.train", "data.test"))
 CHOICES = {
     "train.amp.dtype": ("float16", "bfloat16"),
-    "data.on_bad_image": ("fail", "skip"),
+    **dict.fromkeys(
+        ("data.on_bad_image", "dataloader.train.on_bad_image", "dataloader.test.on_bad_image"),
+        ("fail", "skip"),
+    ),
     "model.input_format": ("RGB", "BGR"),
 }
 NODES = ("model", "dataloader", "optimizer", "lr_multiplier", "train", "data")
@@ -57,6 +80,7 @@ OTHERS = {
     "data": ("root", "keypoints", "classes", "generate"),
     "dataloader": ("train", "test", "evaluator"),
 }
+LIMITS = ("train.clip_grad_norm",)  # may be infinite
 # Keys of callables that other people may write differently.
 OPTIONAL = (
     *("optimizer.lr", "lr_multiplier.warmup_iters", "train.checkpointer.max_to_keep"),
@@ -66,19 +90,42 @@ OPTIONAL = (
 
 def check_values(cfg: DictConfig) -> list[Finding]:
     """Keys that are missing, that nobody reads, and values of another type or out of range."""
-    return [*_check_presence(cfg), *_check_types(cfg), *_check_unread(cfg)]
+    broken = [*_check_nodes(cfg)]
+    if broken:
+        return broken
+    return [*_check_presence(cfg), *_check_types(cfg), *_check_ranges(cfg), *_check_unread(cfg)]
+
+
+def _check_nodes(cfg: DictConfig) -> Iterator[Finding]:
+    """Top-level nodes that are missing, and nodes that are no mappings or no calls."""
+    for top in NODES:
+        if cfg.get(top) is None:
+            sentence = f"{top} is missing: import it, as configs/hrnet_w18_kpt.py does"
+            yield error("value-missing", top, sentence)
+        elif not OmegaConf.is_dict(cfg[top]):
+            yield error("value-wrong", top, f"{top} is {kind_of(cfg[top])}: it must be a mapping")
+    for key in (*CALLS, *MAPPINGS):
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(cfg, parent) if parent else cfg
+        value = node.get(name) if OmegaConf.is_dict(node) else None
+        if value is None:
+            continue
+        if not OmegaConf.is_dict(value):
+            yield error("value-wrong", key, f"{key} is {kind_of(value)}: it must be a mapping")
+        elif key in CALLS and "_target_" not in value:
+            sentence = f"{key} is a mapping that calls nothing: write it as L(...)(...), or put its _target_ back"
+            yield error("value-wrong", key, sentence)
 
 
 def _check_presence(cfg: DictConfig) -> Iterator[Finding]:
-    absent = [node for node in NODES if not OmegaConf.is_dict(cfg.get(node))]
-    for node in absent:
-        yield error(
-            "value-missing", node, f"{node} is missing: import it, as configs/hrnet_w18_kpt.py does"
-        )
-    needed = [*VALUES, "train.ddp", "dataloader.train", "dataloader.test", "dataloader.evaluator"]
-    for key in needed:
-        there = OmegaConf.select(cfg, key) is not None
-        if not there and key not in OPTIONAL and key.split(".")[0] not in absent:
+    for key in (
+        *VALUES,
+        "train.ddp",
+        "dataloader.train",
+        "dataloader.test",
+        "dataloader.evaluator",
+    ):
+        if OmegaConf.select(cfg, key) is None and key not in OPTIONAL:
             yield error("value-missing", key, f"{key} is missing: set it, as configs/common does")
 
 
@@ -92,7 +139,9 @@ def _check_types(cfg: DictConfig) -> Iterator[Finding]:
             yield error(
                 "value-wrong", key, f"{key}={shown(value)} must be {kind_of(kind())}: set it to one"
             )
-        elif kind in (int, float) and not (math.isfinite(value) and value >= least):
+        elif kind in (int, float) and not (
+            value >= least and (math.isfinite(value) or key in LIMITS)
+        ):
             yield error(
                 "value-wrong",
                 key,
@@ -104,12 +153,27 @@ def _check_types(cfg: DictConfig) -> Iterator[Finding]:
             yield error(
                 "value-wrong", key, f"{key}={shown(value)} must be one of {', '.join(choices)}"
             )
-    for key in ("train.output_dir",):
-        if OmegaConf.select(cfg, key) == "":
-            yield error("value-wrong", key, f"{key} is empty: name the folder of the run")
+    if cfg.train.get("output_dir") == "":
+        yield error(
+            "value-wrong", "train.output_dir", "train.output_dir is empty: name the run's folder"
+        )
+
+
+def _check_ranges(cfg: DictConfig) -> Iterator[Finding]:
+    for keys, least, most in ((SHARES, 0, 1), (COUNTS, 1, math.inf)):
+        for key in keys:
+            value = OmegaConf.select(cfg, key)
+            numbers = list(value) if OmegaConf.is_list(value) else [value]
+            if not all(least <= x <= most for x in numbers if isinstance(x, int | float)):
+                limits = "from 0 to 1, a share" if most == 1 else "1 at least"
+                yield error(
+                    "value-wrong", key, f"{key}={shown(value)} must be {limits}: set another"
+                )
 
 
 def _check_unread(cfg: DictConfig) -> Iterator[Finding]:
+    # A node of one's own that others take values from.
+    referred = set(re.findall(r"\$\{(\w+)[.}]", str(OmegaConf.to_container(cfg, resolve=False))))
     for parent in (
         "",
         "train",
@@ -128,7 +192,7 @@ def _check_unread(cfg: DictConfig) -> Iterator[Finding]:
         read = {key[len(prefix) :].split(".")[0] for key in VALUES if key.startswith(prefix)}
         read |= set(OTHERS.get(parent, ()))
         for name in node:
-            if name in read:
+            if name in read or (not parent and name in referred):
                 continue
             key = f"{prefix}{name!s}"
             close = difflib.get_close_matches(str(name), read, n=1)

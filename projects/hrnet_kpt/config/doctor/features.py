@@ -50,6 +50,10 @@ def unknown_features(produced: Iterable[str], names: Iterable[str], key: str) ->
             keys,
             f"{key} is empty: name some of {there}, which model.backbone produces",
         )
+    if len(set(names)) < len(names):
+        yield error(
+            "features-repeated", keys, f"{key}={names} names a feature twice: name each once"
+        )
     if unknown:
         sentence = (
             f"{key} asks for {unknown}, which model.backbone does not produce: name some of {there}"
