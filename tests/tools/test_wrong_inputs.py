@@ -122,7 +122,7 @@ FILES = [
     ("del train.log_period", "train.log_period is missing", "set it"),
     ("model.backbone.bottom_up.widht = 32", "model.backbone.bottom_up.widht", "did you mean width"),
     ("model.backbone.bottom_up.width = 'wide'", "model.backbone.bottom_up.width is 'wide'", "write a whole number"),
-    ("optimizer.lr = 'fast'", "optimizer.lr='fast'", "must be a number"),
+    ("optimizer.lr = 'fast'", "optimizer.lr is 'fast'", "write a number"),
     ("optimizer.betas = [2.0, 0.9]", "optimizer cannot be built", "beta"),
     ("trian.max_iter = 5", "mine.py, line 2", "trian"),
     ("model = dict(", "mine.py, line 2", "never closed"),

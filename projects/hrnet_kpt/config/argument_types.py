@@ -33,8 +33,10 @@ def wrong_type(target: Any, argument: str, node: Any) -> str:
     kinds = _kinds(annotation)
     if not kinds or any(_fits(content, kind) for kind in kinds):
         return ""
-    wanted = " or ".join(sorted({_name(kind) for kind in kinds}))
     objects = [kind.__name__ for kind in kinds if not _is_plain(kind)]
+    plain = [kind for kind in kinds if _is_plain(kind) and kind is not NoneType]
+    wanted = " or ".join(sorted({_name(kind) for kind in plain or kinds}))
+    objects = [] if plain else objects
     remedy = f"write L({objects[0]})(...)" if objects else f"write {wanted}"
     told = "null" if content is None else f"{shown(content)}, {kind_of(content)}"
     return f"is {told}, where {wanted} is wanted: {remedy}"
@@ -70,24 +72,18 @@ def _is_plain(kind: type) -> bool:
 
 
 def _fits(content: Any, kind: type) -> bool:
-    if isinstance(content, bool):
-        return kind in (bool, int, float) or not _is_plain(kind)
-    if isinstance(content, int | float):
-        # A whole number of floats is one, and detectron2 is not strict about the other way.
-        return kind in (int, float) or not _is_plain(kind)
     if content is None:
         return kind is NoneType
+    if isinstance(content, bool | int | float):
+        # A whole number of floats is one, and detectron2 is not strict about the other way.
+        return kind in (int, float) or isinstance(content, kind)
     if isinstance(content, str):
-        return kind is str or not (kind in (bool, int, float, NoneType) or _is_module(kind))
+        return issubclass(str, kind) or kind.__name__ in ("device", "dtype", "Path", "PathLike")
     if isinstance(content, ListConfig):
-        return kind not in (bool, int, float, str, NoneType) and not _is_module(kind)
+        return any(issubclass(sequence, kind) for sequence in (list, tuple, set))
     if isinstance(content, DictConfig):
         return issubclass(kind, Mapping)
     return True  # an object
-
-
-def _is_module(kind: type) -> bool:
-    return any(base.__name__ == "Module" for base in kind.__mro__)
 
 
 def _name(kind: type) -> str:

@@ -6,7 +6,8 @@ import difflib
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 
 def child_of(node: DictConfig | ListConfig, part: str) -> Any:
@@ -14,6 +15,14 @@ def child_of(node: DictConfig | ListConfig, part: str) -> Any:
     if isinstance(node, ListConfig):
         return node._get_node(int(part)) if part.isdecimal() and int(part) < len(node) else None
     return node._get_node(part)
+
+
+def value_at(cfg: DictConfig, key: str) -> Any:
+    """The value of a dotted key, interpolations followed; None where there is none, whatever stands on the way."""
+    try:
+        return OmegaConf.select(cfg, key)
+    except OmegaConfBaseException:
+        return None
 
 
 def walk(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -137,4 +137,5 @@ def _line(error: BaseException) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    text = str(error).split(" full_key:")[0].split("\n    full_key:")[0]
+    return f"{type(error).__name__}: {' '.join(text.split())}"

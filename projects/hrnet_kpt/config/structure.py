@@ -50,7 +50,7 @@ def _check_interpolations(cfg: DictConfig) -> Iterator[Finding]:
                 sentence = f"{key} takes its value from itself, by {' and '.join(circle)}: give one of them a value"
                 yield error("value-missing", key, sentence)
             # One that leads to another that leads nowhere follows that one.
-            elif not any(isinstance(_raw(cfg, r), Node) and _leads_on(cfg, r) for r in references):
+            elif not any(_leads_astray(cfg, reference) for reference in references):
                 yield _dangling(cfg, key, text, references)
 
 
@@ -74,9 +74,16 @@ def _raw(cfg: DictConfig, key: str) -> Node | None:
     return node
 
 
-def _leads_on(cfg: DictConfig, key: str) -> bool:
+def _leads_astray(cfg: DictConfig, key: str) -> bool:
+    """Whether the key is there, and is itself without a value."""
     node = _raw(cfg, key)
-    return node is not None and (node._is_interpolation() or node._is_missing())
+    if node is None or not node._is_interpolation():
+        return node is not None and node._is_missing()
+    try:
+        node._dereference_node()
+    except (OmegaConfBaseException, RecursionError):
+        return True
+    return False
 
 
 def _circle(cfg: DictConfig, key: str) -> list[str]:

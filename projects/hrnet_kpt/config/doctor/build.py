@@ -9,11 +9,12 @@ from typing import Any
 
 import torch
 from detectron2.config import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import nn
 
 from ..calls import calls
 from ..findings import Finding, error
+from ..keys import value_at
 from .features import PARTS, unknown_features
 
 
@@ -67,7 +68,7 @@ def _unknown_features(cfg: DictConfig) -> list[Finding]:
         return found
     produced = list(backbone.output_shape())  # type: ignore[operator]
     for part in ("proposal_generator.", *(f"roi_heads.{part}_" for part in PARTS)):
-        names = OmegaConf.select(cfg.model, f"{part}in_features")
+        names = value_at(cfg.model, f"{part}in_features")
         if names is not None:
             found += unknown_features(produced, names, f"model.{part}in_features")
     return found

@@ -47,7 +47,7 @@ def check_config(
     findings += check_data_settings(cfg)
     findings += check_weights(cfg, resumes)
     if training:
-        findings += [*check_run(cfg, resume, processes), *_check_saving(cfg), *check_schedule(cfg)]
+        findings += [*check_run(cfg, resume, processes), *check_schedule(cfg)]
     model, problems = build_on_meta(cfg)
     findings += problems
     if model is not None:
@@ -77,7 +77,8 @@ def _check_saving(cfg: DictConfig) -> list[Finding]:
     try:
         refuse_unsavable(cfg)
     except UserError as reason:
-        return [error("config-unsavable", "", str(reason))]
+        key = str(reason).removeprefix("config ").partition("=")[0].split(" ")[0]
+        return [error("config-unsavable", key, str(reason))]
     return []
 
 

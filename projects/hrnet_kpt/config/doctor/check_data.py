@@ -13,6 +13,7 @@ from ...data.labels import Classes, given_classes, given_schema
 from ...data.sides import left_right_pairs
 from ..calls import call_parameters, target_of
 from ..findings import Finding, error, warning
+from ..keys import value_at
 from ..override_values import shown
 from .build import said, try_to_build
 
@@ -34,7 +35,7 @@ def check_data_settings(cfg: DictConfig) -> list[Finding]:
     try:
         schema = given_schema(instantiate(cfg.data.keypoints))
         classes = given_classes(instantiate(cfg.data.get("classes", "auto")))
-        schema.names, classes.values()
+        schema.flip_indices, [len(names) for names in classes.values()]
     except (ValueError, TypeError, AttributeError) as reason:
         sentence = f"data.keypoints and data.classes are no schema ({said(reason)}): set both to auto to read them"
         return [error("schema-wrong", ("data.keypoints", "data.classes"), sentence)]
@@ -61,16 +62,23 @@ def _check_counts(cfg: DictConfig, schema: KeypointSchema, num_classes: int) -> 
         right: Any = num_classes if source == "data.classes" else len(schema.names)
         right = list(schema.flip_indices) if key.endswith("indices") else right
         parent, _, name = key.rpartition(".")
-        node = OmegaConf.select(cfg, parent)
+        node = value_at(cfg, parent)
         if not isinstance(node, DictConfig) or name not in call_parameters(target_of(node)).names:
             continue
         value = try_to_build(node.get(name), "cpu")
+        if isinstance(value, Exception):
+            yield error(
+                "count-differs",
+                (key, source),
+                f"{key} cannot be computed ({said(value)}): leave it to {source}",
+            )
+            continue
         plain = list(value) if isinstance(right, list) and value is not None else value
         if plain != right:
             begin = f"{key} is missing" if value is None else f"{key} is {shown(plain)}"
             sentence = f"{begin}, but by {source} it is {shown(right)}: leave it to {source}"
             yield error("count-differs", (key, source), sentence)
-    sigmas = OmegaConf.select(cfg, "dataloader.evaluator.kpt_oks_sigmas")
+    sigmas = value_at(cfg, "dataloader.evaluator.kpt_oks_sigmas")
     if sigmas is not None and len(sigmas) != len(schema.names):
         key = "dataloader.evaluator.kpt_oks_sigmas"
         sentence = f"{key} has {len(sigmas)} sigmas, data.keypoints {len(schema.names)} keypoints: give one for each"
@@ -121,9 +129,9 @@ def _check_copies(cfg: DictConfig) -> Iterator[Finding]:
     for place, split in places.items():
         for name in ("annotations", "images", "keypoints", "classes"):
             source = f"{split if name in ('annotations', 'images') else 'data'}.{name}"
-            value = OmegaConf.select(cfg, f"{place}.{name}")
-            expected = OmegaConf.select(cfg, source)
-            node = OmegaConf.select(cfg, place)
+            value = value_at(cfg, f"{place}.{name}")
+            expected = value_at(cfg, source)
+            node = value_at(cfg, place)
             takes = isinstance(node, DictConfig) and name in call_parameters(target_of(node)).names
             if takes and expected is not None and value != expected:
                 key = f"{place}.{name}"
@@ -136,7 +144,7 @@ def _check_mappers(cfg: DictConfig) -> Iterator[Finding]:
     """Augmentations are built, which takes no data."""
     for split, expected in (("train", True), ("test", False)):
         key = f"dataloader.{split}.mapper"
-        node = OmegaConf.select(cfg, key)
+        node = value_at(cfg, key)
         if not isinstance(node, DictConfig):
             continue
         reason = try_to_build(node, "cpu")
@@ -152,10 +160,10 @@ def _check_mappers(cfg: DictConfig) -> Iterator[Finding]:
 
 
 def _check_colours(cfg: DictConfig) -> Iterator[Finding]:
-    colour = OmegaConf.select(cfg, "model.input_format")
+    colour = value_at(cfg, "model.input_format")
     for split in ("train", "test"):
         key = f"dataloader.{split}.mapper.image_format"
-        mapped = OmegaConf.select(cfg, key)
+        mapped = value_at(cfg, key)
         if mapped is not None and mapped != colour and "input_format" in cfg.model:
             sentence = f"{key} is {mapped}, but model.input_format is {colour}: let it follow ${{model.input_format}}"
             yield error("colours-differ", (key, "model.input_format"), sentence)
@@ -173,7 +181,7 @@ def _check_colours(cfg: DictConfig) -> Iterator[Finding]:
         keys = ("model.pixel_mean", "model.pixel_std")
         sentence = f"model.pixel_mean={mean} and pixel_std={std} are for pixels from 0 to 1, but these are 0 to 255"
         yield error("colours-wrong", keys, f"{sentence}: multiply both by 255")
-    elif "hrnet" in str(OmegaConf.select(cfg, "model.backbone.bottom_up._target_")).lower():
+    elif "hrnet" in str(value_at(cfg, "model.backbone.bottom_up._target_")).lower():
         yield from _check_hrnet_colours(colour, mean, std)
 
 
@@ -212,7 +220,7 @@ def _near(values: list[float], expected: list[float]) -> bool:
 
 
 def _numbers(cfg: DictConfig, key: str) -> list[float]:
-    value = OmegaConf.select(cfg, key)
+    value = value_at(cfg, key)
     if not OmegaConf.is_list(value) or not all(isinstance(x, int | float) for x in value):
         return []
     return [float(x) for x in value]

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ...modeling import HRNet
 from ..findings import Finding, error, warning
+from ..keys import value_at
 from .build import said
 from .features import PARTS, Features, select, unknown_features, whole
 
@@ -61,7 +62,7 @@ def check_proposals(cfg: DictConfig, model: Any, features: Features) -> Iterator
         sentence = f"{GENERATOR}.strides={told}, but {names} have {real}: set these"
         yield error("strides-differ", places, sentence)
     yield from _check_head(cfg, rpn, levels, names)
-    sizes = OmegaConf.select(cfg, f"{GENERATOR}.sizes")
+    sizes = value_at(cfg, f"{GENERATOR}.sizes")
     if OmegaConf.is_list(sizes) and len(sizes) != len(levels):
         sentence = f"{GENERATOR}.sizes={sizes} puts the same anchors on each of {names}: give every level its own"
         yield warning("anchors-unusual", places, sentence)
@@ -77,7 +78,7 @@ def check_proposals(cfg: DictConfig, model: Any, features: Features) -> Iterator
 def _check_head(cfg: DictConfig, rpn: Any, levels: Any, names: str) -> Iterator[Finding]:
     maps = [level.map for level in levels]
     channels = sorted({x.shape[1] for x in maps})
-    told = OmegaConf.select(cfg, f"{RPN}.head.in_channels")
+    told = value_at(cfg, f"{RPN}.head.in_channels")
     if told is not None and channels != [told]:
         keys = (f"{RPN}.head.in_channels", "model.backbone.out_channels")
         there = " and ".join(map(str, channels))

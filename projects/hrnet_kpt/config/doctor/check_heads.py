@@ -7,11 +7,12 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ..calls import call_parameters, target_of
 from ..findings import Finding, error, warning
+from ..keys import value_at
 from .build import said
 from .features import PARTS, Feature, Features, select
 
@@ -49,14 +50,15 @@ def check_heads(cfg: DictConfig, model: Any, features: Features) -> Iterator[Fin
         yield from problems
         if not problems:
             yield from _check_output(cfg, heads, part, pooled)
-    if not hasattr(heads, "keypoint_in_features") and OmegaConf.select(cfg, "data.keypoints.names"):
+    if not hasattr(heads, "keypoint_in_features") and value_at(cfg, "data.keypoints.names"):
         sentence = "the data have keypoints, but no keypoint head is known in the model: it may learn boxes alone"
         yield warning("keypoints-unused", "model.roi_heads", sentence)
 
 
 def _check_completeness(cfg: DictConfig, part: str) -> Iterator[Finding]:
     """detectron2 leaves a head out, without a word, where its features are not named."""
-    taken = call_parameters(target_of(cfg.model.roi_heads)).names
+    node = cfg.model.roi_heads
+    taken = call_parameters(target_of(node)).names if isinstance(node, DictConfig) else ()
     names = [
         name for name in (f"{part}_in_features", f"{part}_pooler", f"{part}_head") if name in taken
     ]
@@ -66,9 +68,7 @@ def _check_completeness(cfg: DictConfig, part: str) -> Iterator[Finding]:
     given = [
         name
         for name in names
-        if any(
-            OmegaConf.select(cfg, f"model.roi_heads.{n}") is not None for n in (name, f"{name}s")
-        )
+        if any(value_at(cfg, f"model.roi_heads.{n}") is not None for n in (name, f"{name}s"))
     ]
     missing = [name for name in names if name not in given]
     if given and missing:
@@ -122,8 +122,8 @@ def _check_input_shape(cfg: DictConfig, part: str, pooled: Tensor) -> Iterator[F
     for name, source, real in zip(
         ("channels", "height", "width"), sources, pooled.shape[1:], strict=True
     ):
-        told = OmegaConf.select(cfg, f"{key}.{name}")
-        if told is None and OmegaConf.select(cfg, key) is not None:
+        told = value_at(cfg, f"{key}.{name}")
+        if told is None and value_at(cfg, key) is not None:
             yield error(
                 "shape-differs",
                 f"{key}.{name}",
@@ -158,8 +158,8 @@ def _check_output(cfg: DictConfig, heads: Any, part: str, pooled: Tensor) -> Ite
 
 def _check_predictor(cfg: DictConfig, heads: Any, output: Tensor) -> Iterator[Finding]:
     key = "model.roi_heads.box_predictor"
-    shape = OmegaConf.select(cfg, f"{key}.input_shape")
-    told = OmegaConf.select(cfg, f"{key}.input_shape.channels")
+    shape = value_at(cfg, f"{key}.input_shape")
+    told = value_at(cfg, f"{key}.input_shape.channels")
     real = output.flatten(1).shape[1]
     if told is not None and told * (shape.get("height") or 1) * (shape.get("width") or 1) != real:
         keys = (f"{key}.input_shape.channels", "model.roi_heads.box_head.fc_dims")

@@ -8,9 +8,10 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from ..findings import Finding, error, warning
+from ..keys import value_at
 
 # What a run leaves behind.
 TRACES = ("last_checkpoint", "metrics.json", "config.yaml", "model_final.pth")
@@ -56,7 +57,7 @@ def _check_output(cfg: DictConfig, resume: bool) -> Iterator[Finding]:
 
 def _check_batch(cfg: DictConfig, processes: int) -> Iterator[Finding]:
     key = "dataloader.train.total_batch_size"
-    batch = OmegaConf.select(cfg, key)
+    batch = value_at(cfg, key)
     if batch is not None and batch % processes:
         least = max(1, batch // processes) * processes
         yield error(

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 
 import torch
 from detectron2.solver.build import get_default_optimizer_params
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch.nn.utils import skip_init
 
 from ..calls import calls, target_of
 from ..findings import Finding, error, warning
+from ..keys import value_at
 from .build import said, try_to_build
 
 # SGD with momentum 0.9, as every HRNet detector has it: 0.02 for 16 images.
@@ -46,7 +47,7 @@ def _check_builds(cfg: DictConfig) -> Iterator[Finding]:
     schedule = try_to_build(cfg.lr_multiplier, "cpu")
     if isinstance(schedule, Exception):
         yield error("schedule-wrong", key, f"{key} cannot be built: {said(schedule)}")
-    optimizer, rate = cfg.optimizer.copy(), OmegaConf.select(cfg, "optimizer.lr")
+    optimizer, rate = cfg.optimizer.copy(), value_at(cfg, "optimizer.lr")
     params = optimizer.get("params")
     if isinstance(params, DictConfig) and target_of(params) is get_default_optimizer_params:
         optimizer._set_parent(cfg)
@@ -70,7 +71,7 @@ def _check_builds(cfg: DictConfig) -> Iterator[Finding]:
 
 
 def _check_warmup(cfg: DictConfig) -> Iterator[Finding]:
-    warmup, run = OmegaConf.select(cfg, "lr_multiplier.warmup_iters"), cfg.train.max_iter
+    warmup, run = value_at(cfg, "lr_multiplier.warmup_iters"), cfg.train.max_iter
     if isinstance(warmup, int) and warmup >= run > 1:
         keys = ("lr_multiplier.warmup_iters", "train.max_iter")
         sentence = (
@@ -78,7 +79,7 @@ def _check_warmup(cfg: DictConfig) -> Iterator[Finding]:
             f"set lr_multiplier.warmup_iters={max(1, run // 10)} or so"
         )
         yield warning("warmup-long", keys, sentence)
-    share = OmegaConf.select(cfg, "lr_multiplier.warmup_length")  # detectron2's, a share of the run
+    share = value_at(cfg, "lr_multiplier.warmup_length")  # detectron2's, a share of the run
     if isinstance(share, float) and share * run < min(100, run / 10):
         keys = ("lr_multiplier.warmup_length", "train.max_iter")
         sentence = (
@@ -86,7 +87,7 @@ def _check_warmup(cfg: DictConfig) -> Iterator[Finding]:
             "for a rise: use hrnet_kpt.engine.schedule.WarmupMultiplier, which counts iterations"
         )
         yield warning("warmup-short", keys, sentence)
-    length = OmegaConf.select(cfg, "lr_multiplier.max_iter")
+    length = value_at(cfg, "lr_multiplier.max_iter")
     if length is not None and length != run:
         keys = ("lr_multiplier.max_iter", "train.max_iter")
         sentence = f"lr_multiplier.max_iter is {length}, but train.max_iter is {run}: let it follow ${{train.max_iter}}"
@@ -116,7 +117,7 @@ def _check_periods(cfg: DictConfig) -> Iterator[Finding]:
         ("train.eval_period", "there is one evaluation, at the end"),
         ("train.checkpointer.period", "there is one checkpoint, at the end"),
     ):
-        period = OmegaConf.select(cfg, key)
+        period = value_at(cfg, key)
         if isinstance(period, int) and period > run:
             sentence = f"{key}={period} is longer than train.max_iter={run}: {instead}; set a shorter one for more"
             yield warning("period-long", (key, "train.max_iter"), sentence)
@@ -124,7 +125,7 @@ def _check_periods(cfg: DictConfig) -> Iterator[Finding]:
 
 def _check_rate(cfg: DictConfig) -> Iterator[Finding]:
     rate, batch = (
-        OmegaConf.select(cfg, key) for key in ("optimizer.lr", "dataloader.train.total_batch_size")
+        value_at(cfg, key) for key in ("optimizer.lr", "dataloader.train.total_batch_size")
     )
     if rate == 0:
         yield error(

@@ -13,7 +13,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..calls import call_parameters
 from ..findings import Finding, error, warning
+from ..keys import value_at
 from ..override_values import kind_of, shown
+from ..structure import NODES
 
 # What a run reads: type and least value of each number.
 VALUES: dict[str, tuple[Any, float]] = {
@@ -59,8 +61,21 @@ COUNTS = (
     *("model.proposal_generator.batch_size_per_image", "model.roi_heads.batch_size_per_image"),
     "model.roi_heads.box_predictor.test_topk_per_image",
 )
+# Numbers of samples in a bin; 0 lets the size of the region decide.
+SAMPLES = (
+    "model.roi_heads.box_pooler.sampling_ratio",
+    "model.roi_heads.keypoint_pooler.sampling_ratio",
+)
+WEIGHTS = (
+    "model.proposal_generator.box2box_transform.weights",
+    "model.roi_heads.box_predictor.box2box_transform.weights",
+)
 # What must be a call, L(...)(...), for the run to have what it needs.
-CALLS = ("model", "optimizer", "lr_multiplier", "dataloader.train", "dataloader.test")
+CALLS = (
+    *("model", "optimizer", "lr_multiplier", "data.generate"),
+    *("dataloader.train", "dataloader.train.mapper", "dataloader.test", "dataloader.test.mapper"),
+    "dataloader.evaluator",
+)
 MAPPINGS = (*("train.amp", "train.ddp", "train.checkpointer"), *("data.train", "data.test"))
 CHOICES = {
     "train.amp.dtype": ("float16", "bfloat16"),
@@ -70,7 +85,6 @@ CHOICES = {
     ),
     "model.input_format": ("RGB", "BGR"),
 }
-NODES = ("model", "dataloader", "optimizer", "lr_multiplier", "train", "data")
 # Keys beside those above that plain nodes may have; what has a `_target_` is checked against its signature.
 OTHERS = {
     "": NODES,
@@ -106,7 +120,7 @@ def _check_nodes(cfg: DictConfig) -> Iterator[Finding]:
             yield error("value-wrong", top, f"{top} is {kind_of(cfg[top])}: it must be a mapping")
     for key in (*CALLS, *MAPPINGS):
         parent, _, name = key.rpartition(".")
-        node = OmegaConf.select(cfg, parent) if parent else cfg
+        node = value_at(cfg, parent) if parent else cfg
         value = node.get(name) if OmegaConf.is_dict(node) else None
         if value is None:
             continue
@@ -125,13 +139,13 @@ def _check_presence(cfg: DictConfig) -> Iterator[Finding]:
         "dataloader.test",
         "dataloader.evaluator",
     ):
-        if OmegaConf.select(cfg, key) is None and key not in OPTIONAL:
+        if value_at(cfg, key) is None and key not in OPTIONAL:
             yield error("value-missing", key, f"{key} is missing: set it, as configs/common does")
 
 
 def _check_types(cfg: DictConfig) -> Iterator[Finding]:
     for key, (kind, least) in VALUES.items():
-        value = OmegaConf.select(cfg, key)
+        value = value_at(cfg, key)
         if value is None:
             continue
         kinds = (int, float) if kind is float else (kind,)
@@ -148,7 +162,7 @@ def _check_types(cfg: DictConfig) -> Iterator[Finding]:
                 f"{key}={value} must be {least:g} at least, and finite: set another",
             )
     for key, choices in CHOICES.items():
-        value = OmegaConf.select(cfg, key)
+        value = value_at(cfg, key)
         if value is not None and value not in choices:
             yield error(
                 "value-wrong", key, f"{key}={shown(value)} must be one of {', '.join(choices)}"
@@ -160,15 +174,20 @@ def _check_types(cfg: DictConfig) -> Iterator[Finding]:
 
 
 def _check_ranges(cfg: DictConfig) -> Iterator[Finding]:
-    for keys, least, most in ((SHARES, 0, 1), (COUNTS, 1, math.inf)):
+    for keys, least, most, words in (
+        (SHARES, 0, 1, "from 0 to 1, a share"),
+        (COUNTS, 1, math.inf, "1 at least"),
+        (SAMPLES, 0, math.inf, "0 at least"),
+        (WEIGHTS, 1e-9, math.inf, "four positive numbers"),
+    ):
         for key in keys:
-            value = OmegaConf.select(cfg, key)
+            value = value_at(cfg, key)
             numbers = list(value) if OmegaConf.is_list(value) else [value]
-            if not all(least <= x <= most for x in numbers if isinstance(x, int | float)):
-                limits = "from 0 to 1, a share" if most == 1 else "1 at least"
-                yield error(
-                    "value-wrong", key, f"{key}={shown(value)} must be {limits}: set another"
-                )
+            right = all(isinstance(x, int | float) and least <= x <= most for x in numbers)
+            right = right and (keys is not WEIGHTS or len(numbers) in (4, 5))  # 5 with an angle
+            if value is not None and not right:
+                sentence = f"{key}={shown(value)} must be {words}: set another"
+                yield error("value-wrong", key, sentence)
 
 
 def _check_unread(cfg: DictConfig) -> Iterator[Finding]:
@@ -185,7 +204,7 @@ def _check_unread(cfg: DictConfig) -> Iterator[Finding]:
         "data.test",
         "dataloader",
     ):
-        node = OmegaConf.select(cfg, parent) if parent else cfg
+        node = value_at(cfg, parent) if parent else cfg
         if not OmegaConf.is_dict(node):
             continue
         prefix = f"{parent}." if parent else ""
