@@ -115,7 +115,7 @@ def _check_input_shape(cfg: DictConfig, part: str, pooled: Tensor) -> Iterator[F
     """The input that a head was made for, where its node says so, against what the pooler gives."""
     key = f"model.roi_heads.{part}_head.input_shape"
     sources = (
-        "channels of the features",
+        "the number of channels of the features",
         f"{part}_pooler.output_size",
         f"{part}_pooler.output_size",
     )
