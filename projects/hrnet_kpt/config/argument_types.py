@@ -20,7 +20,7 @@ def wrong_type(target: Any, argument: str, node: Any) -> str:
     """
     if node._is_interpolation() or node._is_missing():
         return ""  # what is wrong is wrong at its source
-    annotation = _annotation(target, argument)
+    annotation, default = _annotation(target, argument)
     if annotation is None:
         return ""
     content = node if isinstance(node, DictConfig | ListConfig) else node._value()
@@ -31,7 +31,8 @@ def wrong_type(target: Any, argument: str, node: Any) -> str:
     ):
         return ""
     kinds = _kinds(annotation)
-    if not kinds or any(_fits(content, kind) for kind in kinds):
+    # An annotation that its own default does not fit is not taken at its word.
+    if not kinds or any(_fits(content, kind) for kind in (*kinds, type(default))):
         return ""
     objects = [kind.__name__ for kind in kinds if not _is_plain(kind)]
     plain = [kind for kind in kinds if _is_plain(kind) and kind is not NoneType]
@@ -42,19 +43,20 @@ def wrong_type(target: Any, argument: str, node: Any) -> str:
     return f"is {told}, where {wanted} is wanted: {remedy}"
 
 
-def _annotation(target: Any, argument: str) -> Any:
-    """The annotation of the first constructor that has the argument."""
+def _annotation(target: Any, argument: str) -> tuple[Any, Any]:
+    """Annotation and default of the first constructor that has the argument."""
     functions = [target]
     if inspect.isclass(target):
         functions = [vars(base)["__init__"] for base in target.__mro__ if "__init__" in vars(base)]
     for function in map(inspect.unwrap, functions):
         try:
-            names = inspect.signature(function).parameters
-            if argument in names:
-                return typing.get_type_hints(function).get(argument)
+            parameters = inspect.signature(function).parameters
+            if argument in parameters:
+                hint = typing.get_type_hints(function).get(argument)
+                return hint, parameters[argument].default
         except (NameError, TypeError, ValueError, AttributeError):
-            return None
-    return None
+            break
+    return None, None
 
 
 def _kinds(annotation: Any) -> list[type]:
@@ -64,7 +66,7 @@ def _kinds(annotation: Any) -> list[type]:
         parts = [_kinds(part) for part in typing.get_args(annotation)]
         return [kind for part in parts for kind in part] if all(parts) else []
     kind = origin or annotation
-    return [kind] if inspect.isclass(kind) and kind not in (object, type) else []
+    return [kind] if inspect.isclass(kind) and kind not in (object, type, Any) else []
 
 
 def _is_plain(kind: type) -> bool:
