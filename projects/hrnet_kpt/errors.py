@@ -6,3 +6,8 @@ class UserError(ValueError):
 
     Further findings of the same check follow, a line each.
     """
+
+
+def one_line(error: BaseException) -> str:
+    """An exception of somebody else's as part of a UserError: its class and its words, without OmegaConf's appendix."""
+    return f"{type(error).__name__}: {' '.join(str(error).split('full_key:')[0].split())}"

@@ -21,7 +21,7 @@ from ..config.doctor.build import build_on_meta
 from ..config.findings import refuse_errors
 from ..config.structure import check_structure
 from ..data.synthetic import draw_image
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..weights import load_weights
 from .flops import count_flops, flops_text, uncounted_parts
 from .outputs import describe_outputs, outputs_text
@@ -207,13 +207,9 @@ def _told(failures: list[UserError], what: str, parts: list[dict[str, Any]]) -> 
         yield
     except Exception as error:
         after = f" beyond {parts[-1]['part']}" if parts else ""
-        failure = UserError(f"{what}{after}: {_one_line(error)}")
+        failure = UserError(f"{what}{after}: {one_line(error)}")
         failure.__cause__ = error
         failures.append(failure)
-
-
-def _one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _sizes(images: ImageList) -> dict[str, int]:

@@ -16,7 +16,7 @@ from detectron2.config import lazy
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from .differences import Difference, differences
 from .findings import refuse_errors
 from .overrides import apply_overrides
@@ -91,7 +91,7 @@ def _read_python(path: Path) -> DictConfig:
             exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
     except Exception as error:
         raise UserError(
-            f"config file {path}{_line(error)} does not load: {_one_line(error)}"
+            f"config file {path}{_line(error)} does not load: {one_line(error)}"
         ) from error
     finally:
         # detectron2's loader patches it, and leaves it patched after an error.
@@ -112,7 +112,7 @@ def _read_yaml(path: Path) -> DictConfig:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"config file {path} does not load: {_one_line(error)}") from error
+        raise UserError(f"config file {path} does not load: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"config file {path} holds no config: its top level must be a mapping")
     return _as_config(content, path)
@@ -122,7 +122,7 @@ def _as_config(content: dict[str, Any], path: Path) -> DictConfig:
     try:
         return OmegaConf.create(content, flags={"allow_objects": True})
     except OmegaConfBaseException as error:
-        raise UserError(f"config file {path} does not load: {_one_line(error)}") from error
+        raise UserError(f"config file {path} does not load: {one_line(error)}") from error
 
 
 def _line(error: BaseException) -> str:
@@ -134,8 +134,3 @@ def _line(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f for f in frames if f.name == "<module>" and f.filename.endswith(".py")]
     return f", line {lines[-1].lineno}" if lines else ""
-
-
-def _one_line(error: Exception) -> str:
-    text = str(error).split(" full_key:")[0].split("\n    full_key:")[0]
-    return f"{type(error).__name__}: {' '.join(text.split())}"

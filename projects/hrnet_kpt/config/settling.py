@@ -15,7 +15,7 @@ from ..data.coco import read_coco
 from ..data.coco_person import COCO_PERSON
 from ..data.keypoints import KeypointSchema
 from ..data.labels import Classes, name_classes, read_labels
-from ..errors import UserError
+from ..errors import UserError, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -35,9 +35,8 @@ def settle_labels(cfg: DictConfig) -> None:
     except UserError:
         raise
     except (TypeError, AttributeError, ValueError, OSError, OmegaConfBaseException) as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(
-            f"data.keypoints and data.classes cannot be settled ({reason}): see data.test.annotations, "
+            f"data.keypoints and data.classes cannot be settled ({one_line(error)}): see data.test.annotations, "
             "data.train.annotations, and what is given of the two"
         ) from error
 

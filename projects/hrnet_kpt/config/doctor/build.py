@@ -12,6 +12,7 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig
 from torch import nn
 
+from ...errors import one_line
 from ..calls import calls
 from ..findings import Finding, error
 from ..keys import value_at
@@ -43,8 +44,7 @@ def build_on_meta(cfg: DictConfig) -> tuple[nn.Module | None, list[Finding]]:
 def said(reason: Exception) -> str:
     """An exception in one line; of one without words, the line that raised it."""
     frames = traceback.extract_tb(reason.__traceback__)
-    text = str(reason) or (frames[-1].line or "" if frames else "")
-    return f"{type(reason).__name__}: {' '.join(text.split())}"
+    return one_line(reason) + (frames[-1].line or "" if frames and not str(reason) else "")
 
 
 def try_to_build(node: DictConfig, device: str = "meta") -> Any:
