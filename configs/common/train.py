@@ -2,6 +2,8 @@
 train = dict(
     output_dir="./output",
     init_checkpoint="",  # weights to start from: a path or URL; "" trains from scratch
+    # False: load what fits of weights that fit in part, with a warning that lists the rest; True refuses them.
+    init_strict=True,
     max_iter=90000,
     amp=dict(enabled=False, dtype="float16"),  # mixed precision; "bfloat16" needs no loss scaling
     # Gradients longer than this L2 norm are scaled down to it; 0 switches it off. detectron2 does not clip;

@@ -47,7 +47,7 @@ def evaluate(
     if overrides:
         logger.info("Overrides:\n%s", format_differences(overrides))
     skipped_file(cfg).unlink(missing_ok=True)
-    model = build_model(cfg, checkpoint)
+    model = build_model(cfg, checkpoint, whole=True)
     generate_data(cfg, "test")
     return run_evaluation(cfg, model)
 

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..config.settling import is_generated
+from ..config.sources import differing_settings, label_names
 from ..data.checks.check_annotations import read_json, refuse_bad_annotations
 from ..data.labels import given_classes, given_schema, keypoint_slots
 from ..errors import UserError
@@ -135,14 +136,25 @@ def generate_data(cfg: DictConfig, *splits: str) -> None:
         comm.synchronize()
 
 
-def build_model(cfg: DictConfig, init_checkpoint: str) -> nn.Module:
-    """Build `cfg.model` on its device, with the weights of `init_checkpoint` unless that is "".
+def build_model(cfg: DictConfig, checkpoint: str, whole: bool = False) -> nn.Module:
+    """Build `cfg.model` on its device, with the weights of `checkpoint` unless that is "".
 
-    Raises UserError where weights are missing.
+    whole: the weights must be those of the whole model, as to evaluate it or to go on with its training.
+
+    Raises UserError where weights are missing or do not fit.
     """
     device = choose_device(cfg)
     model = instantiate(cfg.model)
-    if init_checkpoint:
-        load_weights(model, init_checkpoint)
+    if checkpoint:
+        strict = whole or cfg.train.get("init_strict", True)
+        loaded = load_weights(model, checkpoint, strict=strict, whole=whole, **label_names(cfg))
+        differing = differing_settings(cfg, loaded.settings)
+        if differing:
+            logger.warning(
+                "%s is made for other settings; its own numbers come out with %s%s",
+                checkpoint,
+                " ".join(differing),
+                f" ({loaded.remark})" if loaded.remark else "",
+            )
     refuse_identity_norms(model)
     return model.to(device)

@@ -50,7 +50,8 @@ def train(
         save_run_config(cfg, overrides)
     last = DetectionCheckpointer(torch.nn.Module(), cfg.train.output_dir)
     resume = resume and last.has_checkpoint()
-    model = build_model(cfg, last.get_checkpoint_file() if resume else cfg.train.init_checkpoint)
+    checkpoint = last.get_checkpoint_file() if resume else cfg.train.init_checkpoint
+    model = build_model(cfg, checkpoint, whole=resume)
     device = next(model.parameters()).device
     precision = amp_dtype(cfg, device)
     logger.info("%.2f M parameters", sum(p.numel() for p in model.parameters()) / 1e6)

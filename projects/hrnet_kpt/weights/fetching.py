@@ -11,6 +11,7 @@ import torch
 from detectron2.utils import comm
 
 from ..errors import UserError
+from .writing import sha256_of
 
 TIMEOUT = 30  # seconds without an answer
 
@@ -18,10 +19,10 @@ TIMEOUT = 30  # seconds without an answer
 def local_weights(location: str) -> Path:
     """The local file of a path or http(s) URL; a URL is downloaded once, into torch's hub folder.
 
-    A file name that ends in -HASH.pth, as those of the HRNet weights do, is verified: HASH is the beginning
-    of the file's SHA-256.
+    A file name that ends in -HASH.pth, as those of published weights do, is verified each time: HASH is the
+    beginning of the file's SHA-256.
 
-    Raises UserError where there is no such file, or it cannot be fetched.
+    Raises UserError where there is no such file, it cannot be fetched, or it is not the one that its name promises.
     """
     url = urlparse(location)
     if url.scheme not in ("http", "https"):
@@ -31,23 +32,38 @@ def local_weights(location: str) -> Path:
                 f"train.init_checkpoint={location}: there is no such file (looked for {path.resolve()}); "
                 "`make demo` trains without weights"
             )
+        _verify(path, location)
         return path
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url.path).name
     if comm.get_local_rank() == 0 and not path.is_file():
         _download(location, path)
     comm.synchronize()
+    _verify(path, location)
     return path
 
 
+def hash_in(name: str) -> str:
+    """The beginning of a SHA-256 that a file's name ends in; empty where it has none, or a date."""
+    match = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
+    is_date = match and re.fullmatch(r"(19|20)\d\d(0\d|1[0-2])[0-3]\d", match[1])
+    return match[1] if match and not is_date else ""
+
+
+def _verify(path: Path, location: str) -> None:
+    promised = hash_in(path.name)
+    if promised and not sha256_of(path).startswith(promised):
+        raise UserError(
+            f"{location} is not the file that its name promises: its SHA-256 begins with "
+            f"{sha256_of(path)[:8]}; delete {path} and fetch it again"
+        )
+
+
 def _download(url: str, path: Path) -> None:
-    sha256_prefix = re.search(r"-([0-9a-f]{8,})\.", path.name)
     timeout = socket.getdefaulttimeout()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         socket.setdefaulttimeout(TIMEOUT)
-        torch.hub.download_url_to_file(
-            url, str(path), sha256_prefix.group(1) if sha256_prefix else None
-        )
+        torch.hub.download_url_to_file(url, str(path), hash_in(path.name) or None)
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"train.init_checkpoint={url} cannot be fetched ({' '.join(str(error).split())}): put the file at "

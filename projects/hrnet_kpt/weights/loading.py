@@ -1,73 +1,138 @@
-"""Loading weights into a model, strictly."""
+"""Loading weights into a model, and knowing that they were loaded."""
 
 from __future__ import annotations
 
 import logging
-import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .converting import Conversion, convert
 from .fetching import local_weights
+from .gate import Verdict, judge
+from .geometry import Settings
+from .layouts import TRUNK, recognise
+from .reading import read_weights
+from .report import refuse_misfit, report
+from .rows import take_classes, take_keypoints
 
 logger = logging.getLogger(__name__)
 
-TRUNK = "backbone.bottom_up."
-# The classification head of the ImageNet files, which detection has no use for.
-CLASSIFIER = ("incre_modules", "downsamp_modules", "final_layer", "classifier")
+SHOWN = 20  # names listed of a partial load
 
 
-def load_weights(model: nn.Module, location: str | Path) -> None:
-    """Load an ImageNet HRNet into the trunk of `model`, or a checkpoint of ours into all of it.
+@dataclass(frozen=True)
+class Loaded:
+    """What `load_weights` did.
 
-    location: path or URL of a .pth file: HRNet-Image-Classification's (or open-mmlab's copy), or one that a
-        run of this project wrote.
+    line: the report.
+    parts: the parts of the model that the file has filled; absent: those that it left as they were.
+    settings: of the parts filled, the config's values that reproduce the numbers of the file's source, by key.
+    remark: what no setting reproduces.
+    """
 
-    Raises UserError where the file is not there or not readable, or a tensor is missing, of another shape, or
-    one that fits nothing.
+    line: str
+    parts: Sequence[str]
+    absent: Sequence[str]
+    settings: Mapping[str, Any]
+    remark: str
+
+
+def load_weights(
+    model: nn.Module,
+    location: str | Path,
+    *,
+    strict: bool = True,
+    whole: bool = False,
+    classes: Sequence[str] = (),
+    keypoints: Sequence[str] = (),
+) -> Loaded:
+    """Load a file of any layout that `layouts` lists into `model`, and report it in one line of the log.
+
+    location: path or http(s) URL.
+    strict: refuse a part of which only some tensors fit, and a file without a trunk; else load and list what fits.
+    whole: refuse a file that does not fill the whole model, as for evaluation, or to go on with a run.
+    classes, keypoints: the model's names of them, for files that have COCO's 80 and 17: they tell which to take.
+
+    The model is changed only if nothing is wrong. Raises UserError, with the first names and the likely reason,
+    where the file is not there or not readable, fits in part only, holds an Inf or NaN, or leaves frozen batch norms
+    without statistics.
     """
     location = str(location)
-    state = _read(location)
+    tensors = read_weights(local_weights(location))
     expected = model.state_dict()
-    if any(key.startswith(TRUNK) for key in state):
-        parts, ignored = "", 0
-    else:
-        trunk = {key: value for key, value in state.items() if key.split(".")[0] not in CLASSIFIER}
-        parts, ignored = TRUNK, len(state) - len(trunk)
-        state = {TRUNK + key: value for key, value in trunk.items()}
-    # The counters matter only to BN with momentum=None, and FrozenBN has none.
-    wanted = {
-        key: value
-        for key, value in expected.items()
-        if key.startswith(parts) and not key.endswith("num_batches_tracked")
-    }
-    problems = [f"{key} is missing" for key in wanted if key not in state]
-    problems += [
-        f"{key} is {tuple(state[key].shape)}, not {tuple(value.shape)}"
-        for key, value in wanted.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    problems += [
-        f"{key} fits nothing"
-        for key in state
-        if key not in expected and not key.endswith("num_batches_tracked")
-    ]
-    if problems:
-        raise UserError(
-            f"{location} does not fit the model: {len(problems)} differences, {'; '.join(problems[:3])}"
+    conversion, taken = fit(tensors, expected, location, classes=classes, keypoints=keypoints)
+    refuse_non_finite(tensors, location)
+    verdict = judge(conversion, expected, whole)
+    if verdict.problems or "trunk" in verdict.absent or not verdict.fitting:
+        refuse_misfit(verdict, conversion, expected, location, strict)
+    _refuse_frozen(model, verdict, location)
+    model.load_state_dict(verdict.fitting, strict=False)
+
+    line = report(verdict, conversion, expected, taken)
+    logger.info("%s [%s]", line, location)
+    if verdict.problems:
+        listed = verdict.problems[:SHOWN]
+        more = len(verdict.problems) - len(listed)
+        logger.warning(
+            "train.init_strict=False: %d tensors of %s were not loaded: %s%s",
+            len(verdict.problems),
+            location,
+            "; ".join(listed),
+            f"; and {more} more" if more else "",
         )
-    model.load_state_dict({key: state[key] for key in wanted}, strict=False)
-    logger.info(
-        "%s: %d of %d %stensors loaded, %d of the classification head ignored",
-        location,
-        len(wanted),
-        len(wanted),
-        "backbone " if parts else "",
-        ignored,
+    layout = conversion.layout
+    return Loaded(
+        line,
+        verdict.parts,
+        verdict.absent,
+        settings_of(layout.settings, verdict.parts),
+        layout.remark,
     )
+
+
+def fit(
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    location: str,
+    layout: str = "auto",
+    classes: Sequence[str] = (),
+    keypoints: Sequence[str] = (),
+) -> tuple[Conversion, list[str]]:
+    """The tensors under the model's names, of the model's classes and keypoints; and which of these were taken."""
+    if layout == "auto" and expected and recognise(tensors) == recognise(expected):
+        layout = "hrnet_kpt"  # its own checkpoint, maybe of a model without HRNet
+    try:
+        conversion = convert(tensors, layout)
+    except UserError as error:
+        raise UserError(f"{location} does not fit the model: {error}") from None
+    taken = [take_classes(conversion.tensors, expected, classes)]
+    if conversion.layout.name != "hrnet_kpt":
+        taken.append(take_keypoints(conversion.tensors, keypoints))
+    return conversion, [text for text in taken if text]
+
+
+def settings_of(settings: Settings, parts: Sequence[str]) -> dict[str, Any]:
+    """The settings of some parts, by key of the config."""
+    return {key: value for part in parts for key, value in settings.get(part, {}).items()}
+
+
+def refuse_non_finite(tensors: Mapping[str, Tensor], location: str) -> None:
+    """Raise UserError where a tensor holds an Inf or NaN."""
+    # A sum shows them without a copy; it overflows only where numbers are absurd, or halves.
+    suspects = (name for name, value in tensors.items() if not value.sum().isfinite())
+    spoilt = [name for name in suspects if not tensors[name].isfinite().all()]
+    if spoilt:
+        raise UserError(
+            f"{location}: {len(spoilt)} tensors hold Inf or NaN (first: {spoilt[0]}): the training that wrote them had "
+            "diverged, or the file is damaged; take an earlier checkpoint"
+        )
 
 
 def refuse_identity_norms(model: nn.Module) -> None:
@@ -89,19 +154,31 @@ def refuse_identity_norms(model: nn.Module) -> None:
         )
 
 
+def _refuse_frozen(model: nn.Module, verdict: Verdict, location: str) -> None:
+    """Raise UserError where the file leaves a frozen batch norm as it was made."""
+    left = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, FrozenBatchNorm2d)
+        and f"{name}.running_var" not in verdict.fitting
+        and _is_identity(module)
+    ]
+    if not left:
+        return
+    remedy = (
+        "set train.init_checkpoint to weights that have them, or model.backbone.bottom_up.norm=BN"
+    )
+    if all(f"{name}.weight" in verdict.lacking for name in left):
+        remedy = (
+            "networks for pose do not have them: set model.backbone.bottom_up.norm=BN, or fill them from ImageNet "
+            f"weights of this width by tools/convert_weights.py --input {location} IMAGENET --output FILE"
+        )
+    raise UserError(
+        f"{location} leaves {len(left)} FrozenBN layers without statistics (first: {left[0]}), and with those training "
+        f"diverges: {remedy}"
+    )
+
+
 def _is_identity(module: FrozenBatchNorm2d) -> bool:
     fresh = FrozenBatchNorm2d(module.num_features, module.eps).state_dict()
     return all(torch.equal(value.cpu(), fresh[key]) for key, value in module.state_dict().items())
-
-
-def _read(location: str) -> dict[str, Tensor]:
-    path = local_weights(location)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        for wrapper in ("state_dict", "model"):
-            content = content.get(wrapper, content)
-        return {key.removeprefix("module."): value for key, value in content.items()}
-    except (OSError, RuntimeError, AttributeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(
-            f"{location} is no file of weights ({type(error).__name__}: {str(error)[:100]!r})"
-        ) from error

@@ -21,6 +21,7 @@ from ..structure import NODES
 VALUES: dict[str, tuple[Any, float]] = {
     "train.output_dir": (str, 0),
     "train.init_checkpoint": (str, 0),
+    "train.init_strict": (bool, 0),
     "train.max_iter": (int, 1),
     "train.amp.enabled": (bool, 0),
     "train.amp.dtype": (str, 0),
@@ -98,6 +99,7 @@ LIMITS = ("train.clip_grad_norm",)  # may be infinite
 # Keys of callables that other people may write differently.
 OPTIONAL = (
     *("optimizer.lr", "lr_multiplier.warmup_iters", "train.checkpointer.max_to_keep"),
+    "train.init_strict",  # configs that older runs have saved do without
     *(key for key in VALUES if key.startswith("dataloader.")),
 )
 

@@ -1,0 +1,143 @@
+"""What tools/convert_weights.py does: files of weights from elsewhere, as one file of this project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from ..config import load_config
+from ..config.doctor.build import build_on_meta
+from ..config.findings import refuse_errors
+from ..config.sources import differing_settings, label_names, override
+from ..config.structure import check_structure
+from ..errors import UserError
+from ..modeling import HRNet
+from ..weights.converting import convert_state_dict
+from ..weights.fetching import local_weights
+from ..weights.gate import PARTS, judge, part_of
+from ..weights.layouts import TRUNK, find_layout
+from ..weights.loading import fit, refuse_non_finite, settings_of
+from ..weights.reading import read_weights
+from ..weights.report import refuse_misfit, report
+from ..weights.trunk import trunk_arguments, trunk_name
+from ..weights.writing import check_output, write_weights
+
+
+def convert_files(
+    inputs: Sequence[str],
+    output: str,
+    *,
+    layout: str = "auto",
+    config_file: str = "",
+    overrides: Sequence[str] = (),
+    target: str = "hrnet_kpt",
+    allow_pickle: bool = False,
+    add_hash: bool = False,
+) -> list[str]:
+    """Write the weights of `inputs` to `output`, and return what is to be said of them, a line each.
+
+    inputs: paths or URLs. A tensor that several have is taken from the first of them.
+    output: a .safetensors or .pth file.
+    layout: of the inputs, see `layouts.LAYOUTS`; `auto` recognises it file by file.
+    config_file, overrides: a config. What is written fits its model, with its classes and keypoints, and has nothing
+        more. Without one an HRNet must be whole, and heads are taken as they are.
+    target: `timm` writes the trunk alone, under timm's names.
+    allow_pickle: read pickles too; of them, nothing but arrays of numbers.
+    add_hash: put the beginning of the file's SHA-256 into its name.
+
+    Raises UserError where something cannot be read, does not fit, or cannot be written.
+    """
+    check_output(Path(output))
+    if layout != "auto":
+        find_layout(layout)
+    cfg = load_config(config_file, overrides) if config_file else None
+    model = _tensors_of_model(cfg) if cfg is not None else {}
+    lines: list[str] = []
+    merged: dict[str, Tensor] = {}
+    settings: dict[str, Any] = {}
+    remarks: list[str] = []
+    for location in inputs:
+        tensors = read_weights(local_weights(location), allow_pickle)
+        refuse_non_finite(tensors, location)
+        labels = label_names(cfg) if cfg is not None else {}
+        conversion, taken = fit(tensors, model, location, layout, **labels)
+        expected = model or _tensors_of_architecture(conversion.tensors, location)
+        verdict = judge(conversion, expected)
+        if verdict.problems or not verdict.fitting:
+            refuse_misfit(verdict, conversion, expected, location)
+        _refuse_other_trunk(merged, verdict.fitting, location)
+        new = {name: value for name, value in verdict.fitting.items() if name not in merged}
+        merged |= new
+        parts = [part for part in verdict.parts if part in map(part_of, new)]
+        settings = {**settings_of(conversion.layout.settings, parts), **settings}
+        if set(parts) - {"trunk"} and conversion.layout.remark:
+            remarks.append(f"{location}: {conversion.layout.remark}")
+        line = f"{location}: {report(verdict, conversion, expected, taken)}"
+        others = [part for part in verdict.parts if part not in parts]
+        lines.append(line + (f"; taken from a file before: {', '.join(others)}" if others else ""))
+    if target != "hrnet_kpt":
+        merged = convert_state_dict(merged, "hrnet_kpt", target)
+    path = write_weights(merged, Path(output), add_hash)
+    megabytes = path.stat().st_size / 1e6
+    return [
+        *lines,
+        *_settings_lines(cfg, config_file, settings),
+        *(f"note: {remark}" for remark in remarks),
+        f"{path}: {len(merged)} tensors, {megabytes:.1f} MB",
+    ]
+
+
+def _tensors_of_model(cfg: DictConfig) -> dict[str, Tensor]:
+    """The tensors of the config's model, with shapes and no content."""
+    refuse_errors(f for f in check_structure(cfg) if f.keys[0].split(".")[0] == "model")
+    model, problems = build_on_meta(cfg)
+    refuse_errors(problems)
+    assert model is not None
+    return model.state_dict()
+
+
+def _tensors_of_architecture(tensors: Mapping[str, Tensor], location: str) -> dict[str, Tensor]:
+    """What a whole HRNet of that kind has, if there is one, and of the known parts whatever there is."""
+    expected = {
+        name: value
+        for name, value in tensors.items()
+        if part_of(name) in PARTS and not name.startswith(TRUNK)
+    }
+    if not any(name.startswith(TRUNK) for name in tensors):
+        return expected
+    arguments = trunk_arguments(tensors, TRUNK)
+    if not arguments:
+        raise UserError(
+            f"{location} does not hold a whole HRNet: layer1.0.conv1.weight or "
+            "stage4.0.branches.0.0.conv1.weight is missing, or has no four dimensions"
+        )
+    with torch.device("meta"):
+        trunk = HRNet(**arguments)
+    return {TRUNK + name: value for name, value in trunk.state_dict().items()} | expected
+
+
+def _refuse_other_trunk(
+    merged: Mapping[str, Tensor], tensors: Mapping[str, Tensor], location: str
+) -> None:
+    first, second = trunk_name(merged, TRUNK), trunk_name(tensors, TRUNK)
+    if first and second and first != second:
+        raise UserError(f"{location} holds {second}, the files before it {first}: join one HRNet's")
+
+
+def _settings_lines(
+    cfg: DictConfig | None, config_file: str, settings: Mapping[str, Any]
+) -> list[str]:
+    if cfg is None:
+        lines = [f"  {override(key, value)}" for key, value in settings.items()]
+        return ["settings that go with these weights:", *lines] if lines else []
+    differing = differing_settings(cfg, settings)
+    if not differing:
+        return [f"settings: {config_file} has those that go with these weights"]
+    return [f"settings that go with these weights, and {config_file} has others:"] + [
+        f"  {text}" for text in differing
+    ]

@@ -1,0 +1,51 @@
+"""How the codebases that HRNets come from see pixels and boxes, in settings of a page of this project.
+
+For each part of a detector: the keys of the config, and the values that reproduce the source's numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Settings = Mapping[str, Mapping[str, Any]]
+
+COLOURS = {
+    "model.input_format": "RGB",
+    "model.pixel_mean": [123.675, 116.28, 103.53],
+    "model.pixel_std": [58.395, 57.12, 57.375],
+}
+
+
+def _detector(pooler_type: str, sampling_ratio: int, rpn: Mapping[str, Any]) -> Settings:
+    def pooled(part: str) -> dict[str, Any]:
+        pooler = f"model.roi_heads.{part}_pooler"
+        return {f"{pooler}.pooler_type": pooler_type, f"{pooler}.sampling_ratio": sampling_ratio}
+
+    coder = "box2box_transform.weights"
+    return {
+        "trunk": COLOURS,
+        "RPN": {f"model.proposal_generator.{coder}": [1.0, 1.0, 1.0, 1.0], **rpn},
+        "box head": {
+            **pooled("box"),
+            f"model.roi_heads.box_predictor.{coder}": [10.0, 10.0, 5.0, 5.0],
+        },
+        "mask head": pooled("mask"),
+        "keypoint head": pooled("keypoint"),
+    }
+
+
+OFFSET = "model.proposal_generator.anchor_generator.offset"
+TRUNK_ALONE: Settings = {"trunk": COLOURS}
+# As on the pages: boxes between pixels' edges, anchors around the corners of cells, aligned pooling.
+ALIGNED = _detector("ROIAlignV2", 0, {OFFSET: 0.0})
+TORCHVISION = _detector("ROIAlign", 2, {OFFSET: 0.0})
+TORCHVISION_REMARK = "anchors are rounded there: their sides differ by up to 1 pixel"
+# Detectron's: a box of width 1 begins and ends in the same pixel. Anchors that cross the border do not train.
+WHOLE_PIXELS = _detector(
+    *("ROIAlign", 2), {OFFSET: 0.5, "model.proposal_generator.anchor_boundary_thresh": 0.0}
+)
+WHOLE_PIXELS_REMARK = (
+    "boxes count both their end pixels there: the same box ends 1 pixel further here, and so does what is pooled for "
+    "it; anchors are rounded there: their sides differ by up to 6 %"
+)

@@ -1,0 +1,251 @@
+"""The layouts of HRNet checkpoints: how other codebases name what this one has, and what else differs there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from ..errors import UserError
+from .geometry import (
+    ALIGNED,
+    TORCHVISION,
+    TORCHVISION_REMARK,
+    TRUNK_ALONE,
+    WHOLE_PIXELS,
+    WHOLE_PIXELS_REMARK,
+    Settings,
+)
+
+TRUNK = "backbone.bottom_up."
+RPN = "proposal_generator.rpn_head."
+BOX_HEAD, BOX_PREDICTOR = "roi_heads.box_head.", "roi_heads.box_predictor."
+MASK_HEAD, KEYPOINT_HEAD = "roi_heads.mask_head.", "roi_heads.keypoint_head."
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One codebase's checkpoints.
+
+    name: what messages and `--layout` call it.
+    files: whose files have it.
+    sign: regular expression; a file has the first layout of LAYOUTS whose sign fits the beginning of some name.
+    trunk: what the names of the trunk begin with; then follow those of the HRNet authors' code, as here.
+    names: beginnings of the other names, theirs to ours.
+    dropped: regular expression for the beginnings of names that detection has no use for.
+    background_first: the background is the first class there; here it is the last.
+    settings: what reproduces the source's numbers, see `geometry`.
+    remark: what no setting reproduces.
+    """
+
+    name: str
+    files: str
+    sign: str
+    trunk: str
+    names: Mapping[str, str] = field(default_factory=dict)
+    dropped: str = "(?!)"
+    background_first: bool = False
+    settings: Settings = field(default_factory=dict)
+    remark: str = ""
+
+
+def _neck(reduction_conv: str, fpn_conv: str) -> dict[str, str]:
+    levels = {fpn_conv.format(i): f"backbone.fpn_convs.{i}." for i in range(5)}
+    return {reduction_conv: "backbone.reduction_conv."} | levels
+
+
+def _rpn(conv: str, objectness: str, deltas: str) -> dict[str, str]:
+    return {
+        conv: RPN + "conv.",
+        objectness: RPN + "objectness_logits.",
+        deltas: RPN + "anchor_deltas.",
+    }
+
+
+def _box(fc1: str, fc2: str, scores: str, deltas: str, stage: str = "") -> dict[str, str]:
+    return {
+        fc1: f"{BOX_HEAD}{stage}fc1.",
+        fc2: f"{BOX_HEAD}{stage}fc2.",
+        scores: f"{BOX_PREDICTOR}{stage}cls_score.",
+        deltas: f"{BOX_PREDICTOR}{stage}bbox_pred.",
+    }
+
+
+def _mask(convs: str, first: int, upsample: str, predictor: str) -> dict[str, str]:
+    names = {convs.format(first + i): f"{MASK_HEAD}mask_fcn{1 + i}." for i in range(4)}
+    return names | {upsample: MASK_HEAD + "deconv.", predictor: MASK_HEAD + "predictor."}
+
+
+def _keypoints(convs: str, first: int, step: int, scores: str) -> dict[str, str]:
+    names = {convs.format(first + step * i): f"{KEYPOINT_HEAD}conv_fcn{1 + i}." for i in range(8)}
+    return names | {scores: KEYPOINT_HEAD + "score_lowres."}
+
+
+def _mmdet_heads(roi_head: str) -> dict[str, str]:
+    """Of a cascade, whose heads are numbered, the last mask head counts: here there is but one."""
+    names = _rpn("rpn_head.rpn_conv.", "rpn_head.rpn_cls.", "rpn_head.rpn_reg.")
+    for stage in ("", "0.", "1.", "2."):
+        box = f"{roi_head}bbox_head.{stage}"
+        fcs = (f"{box}shared_fcs.0.", f"{box}shared_fcs.1.")
+        names |= _box(*fcs, f"{box}fc_cls.", f"{box}fc_reg.", stage)
+    for stage in ("", "2."):
+        mask = f"{roi_head}mask_head.{stage}"
+        names |= _mask(f"{mask}convs.{{}}.conv.", 0, f"{mask}upsample.", f"{mask}conv_logits.")
+    return names
+
+
+LAYOUTS = (
+    Layout(
+        name="torchvision",
+        files="torchvision's keypointrcnn_resnet50_fpn: heads",
+        sign=r"roi_heads\.(keypoint_predictor|box_head\.fc6)\.",
+        trunk="backbone.body.",
+        names={
+            # Files older than torchvision 0.13 have the second.
+            **_rpn("rpn.head.conv.0.0.", "rpn.head.cls_logits.", "rpn.head.bbox_pred."),
+            **_rpn("rpn.head.conv.", "rpn.head.cls_logits.", "rpn.head.bbox_pred."),
+            **_box(
+                *("roi_heads.box_head.fc6.", "roi_heads.box_head.fc7."),
+                *("roi_heads.box_predictor.cls_score.", "roi_heads.box_predictor.bbox_pred."),
+            ),
+            **_keypoints(
+                *("roi_heads.keypoint_head.{}.", 0, 2),
+                "roi_heads.keypoint_predictor.kps_score_lowres.",
+            ),
+        },
+        background_first=True,
+        settings=TORCHVISION,
+        remark=TORCHVISION_REMARK,
+    ),
+    Layout(
+        name="detectron2",
+        files="detectron2's model zoo: heads of a ResNet's R-CNN",
+        sign=r"backbone\.(bottom_up\.(stem|res\d)|fpn_(lateral|output)\d)\.",
+        trunk=TRUNK,
+        settings=ALIGNED,
+    ),
+    Layout(
+        name="hrnet_kpt",
+        files="runs of this project, and what convert_weights writes",
+        sign=r"backbone\.(bottom_up|reduction_conv|fpn_convs)\.|proposal_generator\.|"
+        r"roi_heads\.(box_head\.(\d\.)?fc\d|box_predictor|mask_head|keypoint_head)\.",
+        trunk=TRUNK,
+    ),
+    Layout(
+        name="maskrcnn-benchmark",
+        files="HRNet-MaskRCNN-Benchmark; maskrcnn-benchmark's keypoint R-CNN: heads",
+        sign=r"backbone\.body\.|rpn\.(head|anchor_generator)\.|roi_heads\.(box|mask|keypoint)\.",
+        trunk="backbone.body.",
+        names={
+            **_neck("backbone.neck.reduction_conv.0.", "backbone.neck.fpn_conv.{}."),
+            **_rpn("rpn.head.conv.", "rpn.head.cls_logits.", "rpn.head.bbox_pred."),
+            **_box(
+                "roi_heads.box.feature_extractor.fc6.",
+                "roi_heads.box.feature_extractor.fc7.",
+                "roi_heads.box.predictor.cls_score.",
+                "roi_heads.box.predictor.bbox_pred.",
+            ),
+            **_mask(
+                *("roi_heads.mask.feature_extractor.mask_fcn{}.", 1),
+                "roi_heads.mask.predictor.conv5_mask.",
+                "roi_heads.mask.predictor.mask_fcn_logits.",
+            ),
+            **_keypoints(
+                *("roi_heads.keypoint.feature_extractor.conv_fcn{}.", 1, 1),
+                "roi_heads.keypoint.predictor.kps_score_lowres.",
+            ),
+        },
+        # Its frozen batch norms keep their epsilon, 1e-5 as here, among the weights.
+        dropped=r".*\.eps$|rpn\.anchor_generator\.",
+        background_first=True,
+        settings=WHOLE_PIXELS,
+        remark=WHOLE_PIXELS_REMARK,
+    ),
+    Layout(
+        name="mmdet",
+        files="mmdetection 2 and 3: Faster, Mask and Cascade R-CNN",
+        sign=r"roi_head\.|neck\.(reduction_conv\.conv|fpn_convs)\.",
+        trunk="backbone.",
+        names={
+            **_neck("neck.reduction_conv.conv.", "neck.fpn_convs.{}.conv."),
+            **_mmdet_heads("roi_head."),
+        },
+        dropped=r"roi_head\.mask_head\.[01]\.",
+        settings=ALIGNED,
+    ),
+    Layout(
+        name="hrnet-object-detection",
+        files="HRNet-Object-Detection (mmdetection 1): Faster and Mask R-CNN",
+        sign=r"neck\.reduction_conv\.0\.|rpn_head\.|bbox_head\.",
+        trunk="backbone.",
+        names={
+            **_neck("neck.reduction_conv.0.", "neck.fpn_conv.{}."),
+            **_mmdet_heads(""),
+        },
+        background_first=True,
+        settings=WHOLE_PIXELS,
+        remark=WHOLE_PIXELS_REMARK,
+    ),
+    Layout(
+        name="mmpose",
+        files="mmpose 0 and 1: top-down heatmaps",
+        sign=r"backbone\.(conv1|layer1|stage\d)\.",
+        trunk="backbone.",
+        dropped=r"(head|keypoint_head)\.",
+        settings=TRUNK_ALONE,
+    ),
+    Layout(
+        name="pose",
+        files="deep-high-resolution-net.pytorch: COCO and MPII pose",
+        sign=r"final_layer\.(weight|bias)$",
+        trunk="",
+        dropped=r"final_layer\.",
+        settings=TRUNK_ALONE,
+    ),
+    Layout(
+        name="timm",
+        files="timm's hrnet_w*; HRNet-Image-Classification, open-mmlab's msra/hrnetv2_w*: the same names",
+        sign=r"(stage4\.\d+\.(branches|fuse_layers)|transition3)\.",
+        trunk="",
+        dropped=r"(incre_modules|downsamp_modules|final_layer|classifier)\.",
+        settings=TRUNK_ALONE,
+    ),
+)
+BY_NAME = {layout.name: layout for layout in LAYOUTS}
+
+
+def find_layout(name: str) -> Layout:
+    """The layout of that name; raises UserError where there is none."""
+    if name not in BY_NAME:
+        raise UserError(f"layout {name} is unknown: it is auto or one of {', '.join(BY_NAME)}")
+    return BY_NAME[name]
+
+
+def our_name(layout: Layout, theirs: str) -> str:
+    """A tensor's name in this project; the same name where the layout does not know it."""
+    for old, new in layout.names.items():
+        if theirs.startswith(old):
+            return new + theirs.removeprefix(old)
+    is_ours = layout.trunk == TRUNK
+    return (
+        TRUNK + theirs.removeprefix(layout.trunk)
+        if not is_ours and theirs.startswith(layout.trunk)
+        else theirs
+    )
+
+
+def their_name(layout: Layout, ours: str) -> str:
+    """The reverse of `our_name`."""
+    for old, new in layout.names.items():
+        if ours.startswith(new):
+            return old + ours.removeprefix(new)
+    return layout.trunk + ours.removeprefix(TRUNK) if ours.startswith(TRUNK) else ours
+
+
+def recognise(names: Collection[str]) -> Layout | None:
+    """The layout of a file whose tensors have these names, None for a file of no layout."""
+    for layout in LAYOUTS:
+        sign = re.compile(layout.sign)
+        if any(sign.match(name) for name in names):
+            return layout
+    return None

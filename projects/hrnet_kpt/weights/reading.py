@@ -1,0 +1,145 @@
+"""Files of weights, read without running code that they may hold."""
+
+from __future__ import annotations
+
+import codecs
+import pickle
+import re
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ..errors import UserError, one_line
+
+# Where training scripts keep the weights in their checkpoints. Averaged (EMA) weights come first where a file has both;
+# mmengine alone keeps the averaged ones under state_dict, and the others under ema_state_dict.
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "ema_state_dict")
+# What DistributedDataParallel, AveragedModel and torch.compile put in front of every name.
+PREFIXES = ("module.", "_orig_mod.")
+# Counters of averaging, and mmcv's copies of the weights before it.
+AVERAGING = re.compile(r"n_averaged|steps|ema_[^.]+")
+# The pickle that torch's files begin with before torch 1.6: a number.
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+# All that a pickled array of numbers needs, and nothing else that could be called.
+ARRAYS: dict[str, Any] = {
+    "collections.OrderedDict": OrderedDict,
+    "numpy.dtype": np.dtype,
+    "numpy.ndarray": np.ndarray,
+    "_codecs.encode": codecs.encode,
+    **{
+        f"numpy.{core}.multiarray.{name}": function
+        for core in ("core", "_core")  # numpy 1, numpy 2
+        for name, function in (
+            ("_reconstruct", np.zeros(1).__reduce__()[0]),
+            ("scalar", np.float64().__reduce__()[0]),
+        )
+    },
+}
+# What is no file of weights, by its first bytes.
+IMPOSTORS = {
+    b"<": "a web page: the download needs a browser, or a login",
+    b"version https://git-lfs": "a Git LFS pointer: fetch the file itself with `git lfs pull`",
+}
+
+
+def read_weights(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
+    """The tensors in a file by name, on the CPU, without the wrappers that training scripts put around them.
+
+    path: a .safetensors file, a file of torch.save or, with `allow_pickle`, a pickle of arrays as in detectron2's
+        model zoo. The content decides, not the name. torch's files are mapped into memory, not copied.
+
+    Raises UserError for anything else: other formats, damaged files, pickles that would run code, no tensors.
+    """
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        raise UserError(f"{path} is no file of weights: it is empty; fetch or write it again")
+    for start, what in IMPOSTORS.items():
+        if head.lstrip().startswith(start):
+            raise UserError(f"{path} is no file of weights but {what}")
+    try:
+        if head[8:9] == b"{":
+            content: Any = safetensors.torch.load_file(path)
+        elif head.startswith((b"PK", LEGACY)):
+            content = _torch_load(path)
+        elif head.startswith(b"\x80"):
+            content = _unpickle(path, allow_pickle)
+        else:
+            raise UserError(
+                f"{path} is no file of weights: it is none of .safetensors, torch.save and pickle"
+            )
+    except UserError:
+        raise
+    except Exception as error:  # each reader raises a dozen kinds for bytes that make no sense
+        raise _unreadable(path, error) from error
+    tensors = unwrap(content)
+    if not tensors:
+        kind = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content)
+        raise UserError(f"{path} is no file of weights: it holds no tensors ({str(kind)[:100]})")
+    return tensors
+
+
+def unwrap(content: Any) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by name: out of `state_dict`, `model` and the like, without `module.` in front."""
+    wrapped = True
+    while wrapped:
+        wrapped = False
+        for wrapper in WRAPPERS:
+            if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+                content, wrapped = content[wrapper], True
+    tensors = {}
+    for name, value in content.items() if isinstance(content, Mapping) else ():
+        while str(name).startswith(PREFIXES):
+            name = name.split(".", 1)[1]
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+            value = torch.as_tensor(value)
+        if isinstance(value, Tensor) and not AVERAGING.fullmatch(name):
+            tensors[name] = value.detach()
+    return tensors
+
+
+def _torch_load(path: Path) -> Any:
+    names: list[Any] = [(value, name) for name, value in ARRAYS.items()]
+    types = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "bool")]
+    with torch.serialization.safe_globals([*names, *types]):
+        return torch.load(
+            str(path), map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Refuses to look up anything but the pieces of an array."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if f"{module}.{name}" not in ARRAYS:
+            raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
+        return ARRAYS[f"{module}.{name}"]
+
+
+def _unpickle(path: Path, allow_pickle: bool) -> Any:
+    if not allow_pickle:
+        raise UserError(
+            f"{path} is a pickle, as in detectron2's model zoo: convert it once with tools/convert_weights.py "
+            f"--allow-pickle --input {path} --output weights.safetensors, and load that"
+        )
+    with path.open("rb") as file:
+        return _ArrayUnpickler(file, encoding="latin1").load()
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    called = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if called:
+        return UserError(
+            f"{path} is refused: it holds {called[1]}, which is no tensor, and to load it is to run its author's code; "
+            "in a program that trusts the file, save its tensors alone, by safetensors.torch.save_file"
+        )
+    return UserError(
+        f"{path} is no file of weights, or it is cut short or damaged ({one_line(error)[:150]})"
+    )

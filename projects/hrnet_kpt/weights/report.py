@@ -1,0 +1,110 @@
+"""What to say of weights: the line for what was loaded, and the error for what does not fit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from torch import Tensor
+
+from ..errors import UserError
+from .converting import COUNTER, Conversion
+from .gate import Verdict, part_of
+from .layouts import TRUNK
+from .lookalikes import looks_like
+from .trunk import trunk_name
+
+
+def refuse_misfit(
+    verdict: Verdict,
+    conversion: Conversion,
+    expected: Mapping[str, Tensor],
+    location: str,
+    strict: bool = True,
+) -> None:
+    """Raise UserError with the first problems and the likely reason; not `strict`, only where nothing fits."""
+    if not verdict.fitting:
+        have = ", ".join(verdict.parts) or looks_like(conversion.names.values())
+        raise UserError(f"{location} has nothing that fits the model: {have}")
+    if not strict:
+        return
+    ways = "train.init_strict=False loads what fits"
+    theirs, ours = (trunk_name(given, TRUNK) for given in (conversion.tensors, expected))
+    if "trunk" in verdict.absent and not verdict.problems:
+        raise UserError(
+            f"{location} has no trunk ({', '.join(verdict.parts)} alone, {conversion.layout.name} layout): join it "
+            "with an HRNet's weights by tools/convert_weights.py --input HRNET_FILE "
+            f"{location} --output FILE; {ways}"
+        )
+    count = len(verdict.problems)
+    first = "; ".join(verdict.problems[:3]) + (f"; and {count - 3} more" if count > 3 else "")
+    if theirs and ours and theirs != ours:
+        raise UserError(
+            f"{location} does not fit the model, which is {ours}: this looks like {theirs} ({first}); take weights of "
+            f"{ours}, or a config of {theirs}"
+        )
+    raise UserError(
+        f"{location} ({conversion.layout.name} layout) does not fit the model"
+        f"{_reason(conversion.tensors, expected)}: {first}; {ways}"
+    )
+
+
+def _reason(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+    """Why tensors do not fit, where that can be told."""
+    for what, name, axis, extra in COUNTED:
+        here, there = tensors.get(name), expected.get(name)
+        if here is None or there is None or here.dim() != there.dim():
+            continue
+        if here.shape[axis] != there.shape[axis]:
+            numbers = (here.shape[axis] - extra, there.shape[axis] - extra)
+            return f": it has {numbers[0]} {what}, the model {numbers[1]}"
+    return ""
+
+
+# Tensors whose size counts something: what, the name, the axis, and how many more there are than things.
+COUNTED = (
+    ("classes", "roi_heads.box_predictor.cls_score.weight", 0, 1),
+    ("classes", "roi_heads.box_predictor.0.cls_score.weight", 0, 1),
+    ("keypoints", "roi_heads.keypoint_head.score_lowres.weight", 1, 0),
+    ("channels in the neck", "backbone.reduction_conv.weight", 0, 0),
+)
+
+
+def report(
+    verdict: Verdict,
+    conversion: Conversion,
+    expected: Mapping[str, Tensor],
+    taken: Iterable[str] = (),
+) -> str:
+    """One line: how much of the trunk, which parts, from which layout, and what was left out."""
+    wanted = [n for n in expected if part_of(n) == "trunk" and not n.endswith(COUNTER)]
+    filled = [name for name in verdict.fitting if part_of(name) == "trunk"]
+    trunk = trunk_name(expected, TRUNK)
+    others = [part for part in verdict.parts if part != "trunk"]
+    start = f"{len(verdict.fitting)} tensors of"
+    if trunk and filled:
+        start = f"{trunk}: {len(filled)} of {len(wanted)} backbone tensors{',' if others else ''}"
+    clauses = [
+        f"{' '.join([start, ', '.join(others)]).strip()} from {conversion.layout.name} layout",
+        *taken,
+    ]
+    ignored = [name for name in verdict.ignored if not name.endswith(COUNTER)]
+    if ignored:
+        groups = Counter(_group(name) for name in ignored)
+        kind = "head tensors" if not others else "tensors"
+        clauses.append(f"{len(ignored)} {kind} ignored ({', '.join(groups)})")
+    if verdict.lacking:
+        clauses.append(
+            f"{len(verdict.lacking)} tensors of the last fusion are not in networks for pose and stay as they were"
+        )
+    if verdict.absent:
+        clauses.append(f"not in the file: {', '.join(verdict.absent)}")
+    return "; ".join(clauses)
+
+
+def _group(name: str) -> str:
+    """What a tensor that is ignored belongs to."""
+    first, _, rest = name.partition(".")
+    if name.endswith(".eps"):
+        return "eps"
+    return f"{first}.{rest.split('.')[0]}" if first.startswith(("roi_head", "rpn")) else first

@@ -1,0 +1,60 @@
+"""Files of weights, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+
+SUFFIXES = (".safetensors", ".pth")
+
+
+def check_output(path: Path) -> None:
+    """Raise UserError where `write_weights` could not write."""
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path} cannot be written: its name must end in {' or '.join(SUFFIXES)}")
+    if path.is_dir() or not path.parent.is_dir():
+        what = "is a folder" if path.is_dir() else "would lie in a folder that does not exist"
+        raise UserError(f"{path} cannot be written: it {what}")
+
+
+def write_weights(tensors: Mapping[str, Tensor], path: Path, add_hash: bool = False) -> Path:
+    """Write tensors to a .safetensors file or, as {"model": ...}, to a .pth file; return where they are.
+
+    add_hash: put the beginning of the file's SHA-256 into its name, NAME-0123abcd.pth, for `local_weights` to verify.
+
+    Raises UserError where the file cannot be written; what stood there before is then still there.
+    """
+    check_output(path)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        # Rows taken out of other tensors would be written with all of them.
+        tensors = {name: value.contiguous().clone() for name, value in tensors.items()}
+        if path.suffix == ".pth":
+            torch.save({"model": tensors}, unfinished)
+        else:
+            safetensors.torch.save_file(tensors, unfinished, metadata={"format": "pt"})
+        if add_hash:
+            path = path.with_name(f"{path.stem}-{sha256_of(unfinished)[:8]}{path.suffix}")
+        os.replace(unfinished, path)
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path} cannot be written: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
