@@ -14,15 +14,7 @@ from hrnet_kpt.data.synthetic import draw_image
 from hrnet_kpt.errors import UserError
 
 SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"
-PARTS = [
-    "backbone.bottom_up",
-    "backbone.reduction_conv",
-    "backbone.fpn_convs",
-    "proposal_generator.rpn_head",
-    "roi_heads.box_head",
-    "roi_heads.box_predictor",
-    "roi_heads.keypoint_head",
-]
+PARTS = ["trunk", "neck", "RPN", "box head", "keypoint head"]
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +144,9 @@ def test_model_that_does_not_run_shows_what_does(cfg):
     counted = [row["part"] for row in document["flops"]["parts"]]
     assert counted == ["backbone.bottom_up", "backbone", "proposal_generator.rpn_head"]
     assert "flops cannot be counted" in str(flops)
-    assert set(document["flops"]["not_counted"]) == set(PARTS[4:])
+    assert sorted(document["flops"]["not_counted"]) == [
+        *("roi_heads.box_head", "roi_heads.box_predictor", "roi_heads.keypoint_head")
+    ]
     assert "warning: roi_heads.box_head is not counted" in inspection_text(document)
 
 

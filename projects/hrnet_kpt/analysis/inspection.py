@@ -19,10 +19,12 @@ from torch import Tensor, nn
 
 from ..config.doctor.build import build_on_meta
 from ..config.findings import refuse_errors
+from ..config.sources import label_names
 from ..config.structure import check_structure
 from ..data.synthetic import draw_image
 from ..errors import UserError, one_line
 from ..weights import load_weights
+from ..weights.gate import part_of
 from .flops import count_flops, flops_text, uncounted_parts
 from .outputs import describe_outputs, outputs_text
 from .structure import describe_structure, structure_text
@@ -59,7 +61,7 @@ def inspect_model(
     height, width = _parse_size(size)
     refuse_errors(f for f in check_structure(cfg) if f.keys[0].split(".")[0] == "model")
     model = _build(cfg, "cpu" if "outputs" in sections or weights else "meta")
-    random = _load(model, weights)
+    random = _load(model, weights, label_names(cfg))
     document: dict[str, Any] = {}
     failures: list[UserError] = []
     if "structure" in sections:
@@ -156,21 +158,13 @@ def _build(cfg: DictConfig, device: str) -> nn.Module:
         return instantiate(cfg.model)
 
 
-def _load(model: nn.Module, weights: str) -> list[str]:
+def _load(model: nn.Module, weights: str, labels: Mapping[str, Sequence[str]]) -> list[str]:
     """Load weights unless there are none to load; return the names of the parts that are still as they were."""
-    before: dict[str, Tensor] = {}
-    if weights:
-        if "://" not in weights and not Path(weights).is_file():
-            raise UserError(f"--weights {weights}: there is no such file")
-        before = {key: value.clone() for key, value in model.state_dict().items()}
-        load_weights(model, weights)
-    loaded: dict[str, bool] = {}
-    for key, value in model.state_dict().items():
-        part = ".".join(key.split(".")[:2])
-        loaded[part] = loaded.get(part, False) or (
-            key in before and not torch.equal(value, before[key])
-        )
-    return [part for part in loaded if not loaded[part]]
+    if not weights:
+        return list(dict.fromkeys(map(part_of, model.state_dict())))
+    if "://" not in weights and not Path(weights).is_file():
+        raise UserError(f"--weights {weights}: there is no such file")
+    return list(load_weights(model, weights, strict=True, whole=False, **labels).absent)
 
 
 def _draw(height: int, width: int, channels: str | None) -> Tensor:

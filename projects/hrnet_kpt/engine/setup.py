@@ -146,7 +146,7 @@ def build_model(cfg: DictConfig, checkpoint: str, whole: bool = False) -> nn.Mod
     device = choose_device(cfg)
     model = instantiate(cfg.model)
     if checkpoint:
-        strict = whole or cfg.train.get("init_strict", True)
+        strict = cfg.train.get("init_strict", True)
         loaded = load_weights(model, checkpoint, strict=strict, whole=whole, **label_names(cfg))
         differing = differing_settings(cfg, loaded.settings)
         if differing:

@@ -98,8 +98,8 @@ def judge(conversion: Conversion, expected: Mapping[str, Tensor], whole: bool = 
             verdict.ignored.append(conversion.names[name])
         else:
             verdict.problems.append(f"{conversion.names[name]} fits nothing")
-    if whole:
-        verdict.problems += [f"the {part} is missing" for part in verdict.absent]
+    if whole and verdict.absent:
+        verdict.problems.append(f"the file has no {', '.join(verdict.absent)}")
     return verdict
 
 

@@ -122,6 +122,8 @@ LAYOUTS = (
         files="detectron2's model zoo: heads of a ResNet's R-CNN",
         sign=r"backbone\.(bottom_up\.(stem|res\d)|fpn_(lateral|output)\d)\.",
         trunk=TRUNK,
+        # What files of older versions hold besides.
+        dropped=r"proposal_generator\.anchor_generator\.|pixel_(mean|std)$",
         settings=ALIGNED,
     ),
     Layout(
@@ -182,6 +184,7 @@ LAYOUTS = (
             **_neck("neck.reduction_conv.0.", "neck.fpn_conv.{}."),
             **_mmdet_heads(""),
         },
+        dropped=r"mask_head\.[01]\.",
         background_first=True,
         settings=WHOLE_PIXELS,
         remark=WHOLE_PIXELS_REMARK,

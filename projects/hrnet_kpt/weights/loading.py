@@ -65,17 +65,12 @@ def load_weights(
     without statistics.
     """
     location = str(location)
-    tensors = read_weights(local_weights(location))
-    expected = model.state_dict()
-    conversion, taken = fit(tensors, expected, location, classes=classes, keypoints=keypoints)
-    refuse_non_finite(tensors, location)
-    verdict = judge(conversion, expected, whole)
-    if verdict.problems or "trunk" in verdict.absent or not verdict.fitting:
-        refuse_misfit(verdict, conversion, expected, location, strict)
-    _refuse_frozen(model, verdict, location)
+    verdict, conversion, taken = examine(
+        model, location, strict=strict, whole=whole, classes=classes, keypoints=keypoints
+    )
     model.load_state_dict(verdict.fitting, strict=False)
 
-    line = report(verdict, conversion, expected, taken)
+    line = report(verdict, conversion, model.state_dict(), taken)
     logger.info("%s [%s]", line, location)
     if verdict.problems:
         listed = verdict.problems[:SHOWN]
@@ -95,6 +90,31 @@ def load_weights(
         settings_of(layout.settings, verdict.parts),
         layout.remark,
     )
+
+
+def examine(
+    model: nn.Module,
+    location: str,
+    *,
+    strict: bool = True,
+    whole: bool = False,
+    classes: Sequence[str] = (),
+    keypoints: Sequence[str] = (),
+) -> tuple[Verdict, Conversion, list[str]]:
+    """Read a file and compare it with `model`, which is not changed, and may be on the meta device.
+
+    The arguments are those of `load_weights`. Returns what fits, the file's tensors under the model's names, and which
+    classes and keypoints were taken. Raises UserError as `load_weights` does.
+    """
+    tensors = read_weights(local_weights(location))
+    expected = model.state_dict()
+    conversion, taken = fit(tensors, expected, location, classes=classes, keypoints=keypoints)
+    refuse_non_finite(tensors, location)
+    verdict = judge(conversion, expected, whole)
+    if verdict.problems or "trunk" in verdict.absent or not verdict.fitting:
+        refuse_misfit(verdict, conversion, expected, location, strict=strict, whole=whole)
+    _refuse_frozen(model, verdict, location)
+    return verdict, conversion, taken
 
 
 def fit(
@@ -180,5 +200,7 @@ def _refuse_frozen(model: nn.Module, verdict: Verdict, location: str) -> None:
 
 
 def _is_identity(module: FrozenBatchNorm2d) -> bool:
+    if module.weight.is_meta:
+        return True
     fresh = FrozenBatchNorm2d(module.num_features, module.eps).state_dict()
     return all(torch.equal(value.cpu(), fresh[key]) for key, value in module.state_dict().items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import logging
 import pickle
 import re
 import zipfile
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError, one_line
+
+logger = logging.getLogger(__name__)
 
 # Where training scripts keep the weights in their checkpoints. Averaged (EMA) weights come first where a file has both;
 # mmengine alone keeps the averaged ones under state_dict, and the others under ema_state_dict.
@@ -94,6 +97,8 @@ def unwrap(content: Any) -> dict[str, Tensor]:
         for wrapper in WRAPPERS:
             if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
                 content, wrapped = content[wrapper], True
+                if "ema" in wrapper:
+                    logger.info("Averaged (EMA) weights are taken, from %s", wrapper)
     tensors = {}
     for name, value in content.items() if isinstance(content, Mapping) else ():
         while str(name).startswith(PREFIXES):

@@ -20,15 +20,19 @@ def refuse_misfit(
     conversion: Conversion,
     expected: Mapping[str, Tensor],
     location: str,
+    *,
     strict: bool = True,
+    whole: bool = False,
 ) -> None:
     """Raise UserError with the first problems and the likely reason; not `strict`, only where nothing fits."""
     if not verdict.fitting:
         have = ", ".join(verdict.parts) or looks_like(conversion.names.values())
         raise UserError(f"{location} has nothing that fits the model: {have}")
-    if not strict:
+    if not strict and not whole:
         return
     ways = "train.init_strict=False loads what fits"
+    if whole:
+        ways = "evaluation and --resume need a run's checkpoint, and the config.yaml of that run"
     theirs, ours = (trunk_name(given, TRUNK) for given in (conversion.tensors, expected))
     if "trunk" in verdict.absent and not verdict.problems:
         raise UserError(
@@ -67,6 +71,7 @@ COUNTED = (
     ("classes", "roi_heads.box_predictor.0.cls_score.weight", 0, 1),
     ("keypoints", "roi_heads.keypoint_head.score_lowres.weight", 1, 0),
     ("channels in the neck", "backbone.reduction_conv.weight", 0, 0),
+    ("channels", "proposal_generator.rpn_head.conv.weight", 1, 0),
 )
 
 

@@ -19,14 +19,15 @@ COCO_CLASSES = [category["name"] for category in COCO_CATEGORIES if category["is
 def background_last(tensors: dict[str, Tensor]) -> None:
     """Move, in place, the background from the first row of the class scores to the last; elsewhere drop it.
 
-    Class scores are (1 + classes, channels), box deltas (4 * (1 + classes), channels), masks (1 + classes, ...).
+    Class scores are (1 + classes, channels), masks (1 + classes, ...), and box deltas (4 * (1 + classes), channels), or
+    (4, channels) where all classes share them, as in a cascade.
     """
     for name, value in tensors.items():
         if not value.dim():
             continue
         if SCORES.match(name):
             tensors[name] = torch.cat([value[1:], value[:1]])
-        elif DELTAS.match(name):
+        elif DELTAS.match(name) and len(value) > 4:
             tensors[name] = value[4:]
         elif MASKS.match(name):
             tensors[name] = value[1:]
@@ -53,7 +54,7 @@ def take_classes(
         or not set(classes) <= set(COCO_CLASSES)
     ):
         return ""
-    kept = torch.tensor([COCO_CLASSES.index(name) for name in classes])
+    kept = [COCO_CLASSES.index(name) for name in classes]
     for name, value in tensors.items():
         if not value.dim():
             continue

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.config import LazyCall, LazyConfig
+from detectron2.config import LazyCall, LazyConfig, instantiate
 from omegaconf import OmegaConf
 
 from hrnet_kpt.config import check_config, load_config
+from hrnet_kpt.modeling import HRNet
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
 PAGES = sorted(path.name for path in (Path(__file__).parents[3] / "configs").glob("*.py"))
@@ -103,7 +104,8 @@ def test_frozen_norms_are_left_alone_with_weights_or_a_checkpoint(check, tmp_pat
     frozen = ["model.backbone.bottom_up.norm=FrozenBN"]
     assert [f.name for f in check(frozen)] == ["norms-without-weights"]
     weights = tmp_path / "weights.pth"
-    weights.touch()
+    trunk = HRNet(16, 32, (1, 1, 1, 1), (1, 2, 2, 2)).state_dict()
+    torch.save(trunk, weights)
     assert check([*frozen, f"train.init_checkpoint={weights}"]) == []
     assert [f.name for f in check(frozen, resume=True)] == ["norms-without-weights"]
     (tmp_path / "run").mkdir()
@@ -129,6 +131,53 @@ def test_folder_of_another_run_is_warned_of(check, tmp_path, trace):
     assert "--resume" in str(finding) and trace in str(finding)
     assert check(resume=True) == []
     assert check(training=False) == []
+
+
+def spoilt(trunk):
+    del trunk["stage3.0.fuse_layers.2.0.1.0.weight"]
+    return "stage3.0.fuse_layers.2.0.1.0.weight is missing"
+
+
+def diverged(trunk):
+    trunk["conv1.weight"][0, 0, 0, 0] = torch.nan
+    return "first: conv1.weight"
+
+
+@pytest.mark.parametrize("spoil", [spoilt, diverged])
+def test_weights_that_do_not_fit_are_found_before_the_run(check, tmp_path, spoil):
+    trunk = HRNet(16, 32, (1, 1, 1, 1), (1, 2, 2, 2)).state_dict()
+    words = spoil(trunk)
+    torch.save(trunk, tmp_path / "weights.pth")
+    overrides = [f"train.init_checkpoint={tmp_path / 'weights.pth'}"]
+    [finding] = check(overrides)
+    assert (finding.level, finding.name) == ("error", "weights-unfit")
+    assert finding.keys == ("train.init_checkpoint",) and words in str(finding)
+    left = check([*overrides, "train.init_strict=False"])
+    assert [f.name for f in left] == ["weights-unfit"] * (spoil is diverged)
+
+
+def test_weights_of_the_trunk_alone_train_but_do_not_evaluate(check, tmp_path):
+    trunk = HRNet(16, 32, (1, 1, 1, 1), (1, 2, 2, 2)).state_dict()
+    torch.save(trunk, tmp_path / "weights.pth")
+    overrides = [f"train.init_checkpoint={tmp_path / 'weights.pth'}"]
+    assert check(overrides) == []
+    [finding] = check(overrides, training=False)
+    assert (
+        finding.name == "weights-unfit"
+        and "the file has no neck, RPN, box head, keypoint head" in str(finding)
+    )
+
+
+def test_checkpoint_of_another_model_is_not_gone_on_from(check, tmp_path):
+    cfg = load_config(PAGE)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last_checkpoint").write_text("model_0000001.pth")
+    model = instantiate(cfg.model)
+    torch.save({"model": model.state_dict()}, tmp_path / "run" / "model_0000001.pth")
+    assert check(resume=True) == []
+    [finding] = check(["model.backbone.out_channels=32"], resume=True)
+    assert (finding.name, finding.keys) == ("weights-unfit", ("train.output_dir",))
+    assert "channels in the neck" in str(finding)
 
 
 def test_weights_that_are_urls_are_not_fetched(check):

@@ -18,6 +18,7 @@ from ..structure import check_structure
 from .build import build_on_meta, said
 from .check_data import check_data_settings
 from .check_features import check_declared, check_proposals, check_usage
+from .check_fit import check_fit
 from .check_heads import check_heads
 from .check_norms import check_norms
 from .check_run import check_run, check_weights
@@ -52,6 +53,7 @@ def check_config(
     findings += problems
     if model is not None:
         findings += _check_wiring(cfg, model)
+        findings += check_fit(cfg, model, training, resumes)
         if training:
             findings += check_norms(cfg, model, resumes, processes)
     return sorted(findings, key=lambda finding: finding.level != "error")
