@@ -20,10 +20,11 @@ from ..modeling import HRNet
 from ..weights.converting import convert_state_dict
 from ..weights.fetching import local_weights
 from ..weights.gate import PARTS, judge, part_of
+from ..weights.geometry import UNLISTED
 from ..weights.layouts import TRUNK, find_layout
 from ..weights.loading import fit, refuse_non_finite, settings_of
 from ..weights.reading import read_weights
-from ..weights.report import refuse_misfit, report
+from ..weights.report import misfit, report
 from ..weights.trunk import trunk_arguments, trunk_name
 from ..weights.writing import check_output, write_weights
 
@@ -69,7 +70,7 @@ def convert_files(
         expected = model or _tensors_of_architecture(conversion.tensors, location)
         verdict = judge(conversion, expected)
         if verdict.problems or not verdict.fitting:
-            refuse_misfit(verdict, conversion, expected, location)
+            raise misfit(verdict, conversion, expected, location)
         _refuse_other_trunk(merged, verdict.fitting, location)
         new = {name: value for name, value in verdict.fitting.items() if name not in merged}
         merged |= new
@@ -133,7 +134,8 @@ def _settings_lines(
     cfg: DictConfig | None, config_file: str, settings: Mapping[str, Any]
 ) -> list[str]:
     if cfg is None:
-        lines = [f"  {override(key, value)}" for key, value in settings.items()]
+        plus = {UNLISTED: "+"}
+        lines = [f"  {plus.get(key, '')}{override(key, value)}" for key, value in settings.items()]
         return ["settings that go with these weights:", *lines] if lines else []
     differing = differing_settings(cfg, settings)
     if not differing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import socket
 from pathlib import Path
@@ -32,9 +33,18 @@ def local_weights(location: str) -> Path:
                 f"train.init_checkpoint={location}: there is no such file (looked for {path.resolve()}); "
                 "`make demo` trains without weights"
             )
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise UserError(
+                f"train.init_checkpoint={location} cannot be read: {error.strerror}"
+            ) from error
         _verify(path, location)
         return path
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url.path).name
+    name = Path(url.path).name
+    if not hash_in(name):  # many a file is called model.safetensors
+        name = f"{hashlib.sha256(location.encode()).hexdigest()[:8]}_{name}"
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if comm.get_local_rank() == 0 and not path.is_file():
         _download(location, path)
     comm.synchronize()

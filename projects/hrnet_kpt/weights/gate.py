@@ -89,6 +89,8 @@ def judge(conversion: Conversion, expected: Mapping[str, Tensor], whole: bool = 
             verdict.problems += [
                 f"{named(name, their_name(conversion.layout, name))} is missing" for name in names
             ]
+    filled = {part_of(name) for name in verdict.fitting}
+    verdict.parts = [part for part in verdict.parts if part in filled]
     for name in conversion.tensors:
         if name in expected or (
             name.endswith(COUNTER) and name.removesuffix(COUNTER) + "weight" in expected

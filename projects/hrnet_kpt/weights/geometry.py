@@ -42,10 +42,13 @@ ALIGNED = _detector("ROIAlignV2", 0, {OFFSET: 0.0})
 TORCHVISION = _detector("ROIAlign", 2, {OFFSET: 0.0})
 TORCHVISION_REMARK = "anchors are rounded there: their sides differ by up to 1 pixel"
 # Detectron's: a box of width 1 begins and ends in the same pixel. Anchors that cross the border do not train.
-WHOLE_PIXELS = _detector(
-    *("ROIAlign", 2), {OFFSET: 0.5, "model.proposal_generator.anchor_boundary_thresh": 0.0}
-)
+UNLISTED = "model.proposal_generator.anchor_boundary_thresh"  # no page has this key: +key=value
+WHOLE_PIXELS = _detector("ROIAlign", 2, {OFFSET: 0.5, UNLISTED: 0.0})
 WHOLE_PIXELS_REMARK = (
-    "boxes count both their end pixels there: the same box ends 1 pixel further here, and so does what is pooled for "
-    "it; anchors are rounded there: their sides differ by up to 6 %"
+    "boxes count both their end pixels there: the same box ends 1 pixel further here"
 )
+MASKRCNN_BENCHMARK_REMARK = (
+    f"{WHOLE_PIXELS_REMARK}, and so does what is pooled for it; anchors are rounded there: their sides differ by up to "
+    "6 %"
+)
+MMDET1_REMARK = f"{WHOLE_PIXELS_REMARK}; {TORCHVISION_REMARK}"

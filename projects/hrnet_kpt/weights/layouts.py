@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from ..errors import UserError
 from .geometry import (
     ALIGNED,
+    MASKRCNN_BENCHMARK_REMARK,
+    MMDET1_REMARK,
     TORCHVISION,
     TORCHVISION_REMARK,
     TRUNK_ALONE,
     WHOLE_PIXELS,
-    WHOLE_PIXELS_REMARK,
     Settings,
 )
 
@@ -161,12 +162,27 @@ LAYOUTS = (
         dropped=r".*\.eps$|rpn\.anchor_generator\.",
         background_first=True,
         settings=WHOLE_PIXELS,
-        remark=WHOLE_PIXELS_REMARK,
+        remark=MASKRCNN_BENCHMARK_REMARK,
+    ),
+    Layout(
+        name="hrnet-object-detection",
+        files="HRNet-Object-Detection and mmdetection 1: Faster, Mask and Cascade R-CNN",
+        sign=r"(bbox|mask)_head\.|neck\.reduction_conv\.0\.",
+        trunk="backbone.",
+        names={
+            **_neck("neck.reduction_conv.0.", "neck.fpn_conv.{}."),
+            **_neck("neck.reduction_conv.conv.", "neck.fpn_convs.{}.conv."),
+            **_mmdet_heads(""),
+        },
+        dropped=r"mask_head\.[01]\.",
+        background_first=True,
+        settings=WHOLE_PIXELS,
+        remark=MMDET1_REMARK,
     ),
     Layout(
         name="mmdet",
         files="mmdetection 2 and 3: Faster, Mask and Cascade R-CNN",
-        sign=r"roi_head\.|neck\.(reduction_conv\.conv|fpn_convs)\.",
+        sign=r"roi_head\.|rpn_head\.|neck\.",
         trunk="backbone.",
         names={
             **_neck("neck.reduction_conv.conv.", "neck.fpn_convs.{}.conv."),
@@ -174,20 +190,6 @@ LAYOUTS = (
         },
         dropped=r"roi_head\.mask_head\.[01]\.",
         settings=ALIGNED,
-    ),
-    Layout(
-        name="hrnet-object-detection",
-        files="HRNet-Object-Detection (mmdetection 1): Faster and Mask R-CNN",
-        sign=r"neck\.reduction_conv\.0\.|rpn_head\.|bbox_head\.",
-        trunk="backbone.",
-        names={
-            **_neck("neck.reduction_conv.0.", "neck.fpn_conv.{}."),
-            **_mmdet_heads(""),
-        },
-        dropped=r"mask_head\.[01]\.",
-        background_first=True,
-        settings=WHOLE_PIXELS,
-        remark=WHOLE_PIXELS_REMARK,
     ),
     Layout(
         name="mmpose",

@@ -19,11 +19,14 @@ from .gate import Verdict, judge
 from .geometry import Settings
 from .layouts import TRUNK, recognise
 from .reading import read_weights
-from .report import refuse_misfit, report
+from .report import misfit, report
 from .rows import take_classes, take_keypoints
 
 logger = logging.getLogger(__name__)
 
+# What helps where weights do not fit.
+NOT_STRICT = "train.init_strict=False loads what fits"
+WHOLE = "evaluation and --resume need a run's checkpoint, and the config.yaml of that run"
 SHOWN = 20  # names listed of a partial load
 
 
@@ -111,8 +114,10 @@ def examine(
     conversion, taken = fit(tensors, expected, location, classes=classes, keypoints=keypoints)
     refuse_non_finite(tensors, location)
     verdict = judge(conversion, expected, whole)
-    if verdict.problems or "trunk" in verdict.absent or not verdict.fitting:
-        refuse_misfit(verdict, conversion, expected, location, strict=strict, whole=whole)
+    partial = bool(verdict.problems) or "trunk" in verdict.absent
+    if not verdict.fitting or (partial and (strict or whole)):
+        remedy = WHOLE if whole else NOT_STRICT
+        raise misfit(verdict, conversion, expected, location, remedy)
     _refuse_frozen(model, verdict, location)
     return verdict, conversion, taken
 
@@ -145,6 +150,11 @@ def settings_of(settings: Settings, parts: Sequence[str]) -> dict[str, Any]:
 
 def refuse_non_finite(tensors: Mapping[str, Tensor], location: str) -> None:
     """Raise UserError where a tensor holds an Inf or NaN."""
+    # A double counts as the float that it becomes in the model.
+    doubles = {
+        name: value.float() for name, value in tensors.items() if value.dtype is torch.double
+    }
+    tensors = {**tensors, **doubles}
     # A sum shows them without a copy; it overflows only where numbers are absurd, or halves.
     suspects = (name for name, value in tensors.items() if not value.sum().isfinite())
     spoilt = [name for name in suspects if not tensors[name].isfinite().all()]

@@ -9,11 +9,14 @@ from collections.abc import Collection
 # matches counts: those of one network's own layers come before those that several share.
 WRAPPED = r"(?:backbone\.|model\.|encoder\.|bottom_up\.|body\.|img_backbone\.|trunk\.|net\.)*"
 ARCHITECTURES = (
-    (r"(?:(?:keypoint_)?head\.)?deconv_layers\.\d+\.\d+\.\d+\.", "a HigherHRNet, for bottom-up pose"),
+    (
+        r"(?:(?:keypoint_)?head\.)?deconv_layers\.\d+\.\d+\.\d+\.",
+        "a HigherHRNet, for bottom-up pose",
+    ),
     (r"stage\d\.\d+\.layers\.", "a Lite-HRNet"),
     (r"stage\d\.\d+\.branches\.\d+\.\d+\.attn\.", "an HRFormer"),
     (r"last_layer\.\d|ocr_|aux_head\.", "an HRNet for segmentation"),
-    (r"stage4\.\d+\.(branches|fuse_layers)\.", "an HRNet under names that no layout has"),
+    (r"stage4\.\d+\.(branches|fuse_layers)\.", "an HRNet under names of no layout"),
     (r"transformer\.(encoder|decoder)\.", "a DETR"),
     (
         # torchvision's after "features"; timm's features_only writes "layers_0".
@@ -37,7 +40,7 @@ ARCHITECTURES = (
         "an EfficientNet or MobileNet",
     ),
     (r"features[._]denseblock", "a DenseNet"),
-    (r"features[._]\d+\.(weight|bias)$", "a VGG or AlexNet"),
+    (r"features[._]\d+\.(weight|bias)$", "a VGG, AlexNet or SqueezeNet"),
 )
 
 

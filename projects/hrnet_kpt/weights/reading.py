@@ -6,6 +6,7 @@ import codecs
 import logging
 import pickle
 import re
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -37,11 +38,12 @@ ARRAYS: dict[str, Any] = {
     "numpy.ndarray": np.ndarray,
     "_codecs.encode": codecs.encode,
     **{
-        f"numpy.{core}.multiarray.{name}": function
+        f"numpy.{core}.{name}": function
         for core in ("core", "_core")  # numpy 1, numpy 2
         for name, function in (
-            ("_reconstruct", np.zeros(1).__reduce__()[0]),
-            ("scalar", np.float64().__reduce__()[0]),
+            ("multiarray._reconstruct", np.zeros(1).__reduce__()[0]),
+            ("multiarray.scalar", np.float64().__reduce__()[0]),
+            ("numeric._frombuffer", np.zeros(1).__reduce_ex__(5)[0]),  # by default in Python 3.14
         )
     },
 }
@@ -78,11 +80,16 @@ def read_weights(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
             raise UserError(
                 f"{path} is no file of weights: it is none of .safetensors, torch.save and pickle"
             )
+        tensors = unwrap(content)
     except UserError:
         raise
     except Exception as error:  # each reader raises a dozen kinds for bytes that make no sense
         raise _unreadable(path, error) from error
-    tensors = unwrap(content)
+    for name, value in tensors.items():
+        if not _is_plain(value):
+            raise UserError(
+                f"{path} holds a tensor that is quantized, sparse, or else not plain numbers: {name}; save plain ones"
+            )
     if not tensors:
         kind = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content)
         raise UserError(f"{path} is no file of weights: it holds no tensors ({str(kind)[:100]})")
@@ -101,7 +108,8 @@ def unwrap(content: Any) -> dict[str, Tensor]:
                     logger.info("Averaged (EMA) weights are taken, from %s", wrapper)
     tensors = {}
     for name, value in content.items() if isinstance(content, Mapping) else ():
-        while str(name).startswith(PREFIXES):
+        name = str(name)
+        while name.startswith(PREFIXES):
             name = name.split(".", 1)[1]
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
             value = torch.as_tensor(value)
@@ -110,13 +118,27 @@ def unwrap(content: Any) -> dict[str, Tensor]:
     return tensors
 
 
+def _is_plain(value: Tensor) -> bool:
+    """Whether sums and copies work: not so of the layouts and of the numbers of 8 bits that quantized networks have."""
+    if value.layout != torch.strided or value.is_quantized or value.is_nested or value.is_meta:
+        return False
+    return not value.is_floating_point() or value.element_size() > 1
+
+
 def _torch_load(path: Path) -> Any:
     names: list[Any] = [(value, name) for name, value in ARRAYS.items()]
     types = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "bool")]
-    with torch.serialization.safe_globals([*names, *types]):
-        return torch.load(
-            str(path), map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
+    # torch takes the name .safetensors at its word, but a file without a name cannot be mapped.
+    misnamed = path.suffix == ".safetensors"
+    mapped = zipfile.is_zipfile(path) and not misnamed
+    with (
+        torch.serialization.safe_globals([*names, *types]),
+        warnings.catch_warnings(),
+        path.open("rb") as file,
+    ):
+        warnings.simplefilter("ignore")  # an error says more
+        source = file if misnamed else str(path)
+        return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 class _ArrayUnpickler(pickle.Unpickler):

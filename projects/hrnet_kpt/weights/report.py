@@ -15,42 +15,34 @@ from .lookalikes import looks_like
 from .trunk import trunk_name
 
 
-def refuse_misfit(
+def misfit(
     verdict: Verdict,
     conversion: Conversion,
     expected: Mapping[str, Tensor],
     location: str,
-    *,
-    strict: bool = True,
-    whole: bool = False,
-) -> None:
-    """Raise UserError with the first problems and the likely reason; not `strict`, only where nothing fits."""
+    remedy: str = "",
+) -> UserError:
+    """The error for a file that does not fit: the first problems, the likely reason, and `remedy` where it helps."""
     if not verdict.fitting:
         have = ", ".join(verdict.parts) or looks_like(conversion.names.values())
-        raise UserError(f"{location} has nothing that fits the model: {have}")
-    if not strict and not whole:
-        return
-    ways = "train.init_strict=False loads what fits"
-    if whole:
-        ways = "evaluation and --resume need a run's checkpoint, and the config.yaml of that run"
-    theirs, ours = (trunk_name(given, TRUNK) for given in (conversion.tensors, expected))
-    if "trunk" in verdict.absent and not verdict.problems:
-        raise UserError(
-            f"{location} has no trunk ({', '.join(verdict.parts)} alone, {conversion.layout.name} layout): join it "
-            "with an HRNet's weights by tools/convert_weights.py --input HRNET_FILE "
-            f"{location} --output FILE; {ways}"
+        return UserError(f"{location} has nothing that fits the model: {have}")
+    layout = f"{conversion.layout.name} layout"
+    ending = f"; {remedy}" if remedy else ""
+    if not verdict.problems:
+        return UserError(
+            f"{location} has no trunk ({', '.join(verdict.parts)} alone, {layout}): join it with an HRNet's weights by "
+            f"tools/convert_weights.py --input HRNET_FILE {location} --output FILE{ending}"
         )
-    count = len(verdict.problems)
-    first = "; ".join(verdict.problems[:3]) + (f"; and {count - 3} more" if count > 3 else "")
+    more = len(verdict.problems) - 3
+    first = "; ".join(verdict.problems[:3]) + (f"; and {more} more" if more > 0 else "")
+    theirs, ours = (trunk_name(given, TRUNK) for given in (conversion.tensors, expected))
     if theirs and ours and theirs != ours:
-        raise UserError(
+        return UserError(
             f"{location} does not fit the model, which is {ours}: this looks like {theirs} ({first}); take weights of "
             f"{ours}, or a config of {theirs}"
         )
-    raise UserError(
-        f"{location} ({conversion.layout.name} layout) does not fit the model"
-        f"{_reason(conversion.tensors, expected)}: {first}; {ways}"
-    )
+    reason = _reason(conversion.tensors, expected)
+    return UserError(f"{location} ({layout}) does not fit the model{reason}: {first}{ending}")
 
 
 def _reason(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:

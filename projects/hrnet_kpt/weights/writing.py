@@ -41,6 +41,10 @@ def write_weights(tensors: Mapping[str, Tensor], path: Path, add_hash: bool = Fa
             torch.save({"model": tensors}, unfinished)
         else:
             safetensors.torch.save_file(tensors, unfinished, metadata={"format": "pt"})
+        # safetensors makes files that nobody else may read.
+        umask = os.umask(0)
+        os.umask(umask)
+        unfinished.chmod(0o666 & ~umask)
         if add_hash:
             path = path.with_name(f"{path.stem}-{sha256_of(unfinished)[:8]}{path.suffix}")
         os.replace(unfinished, path)

@@ -1,0 +1,182 @@
+"""Checkpoints of every layout: trunk and neck give the features of their source; networks for pose lack one fusion."""
+
+import copy
+import re
+
+import pytest
+import timm
+import torch
+
+from hrnet_kpt.engine.conversion import convert_files
+from hrnet_kpt.modeling import HRNet
+from hrnet_kpt.weights import load_weights
+
+COUNTER = ".num_batches_tracked"
+FILES = {
+    # What the trunk's names begin with, and what the file wraps around the tensors.
+    "timm": ("", lambda state: state),
+    "HRNet-Image-Classification": ("", lambda state: {"state_dict": state}),
+    "pose": ("", lambda state: state),
+    "mmpose 0": ("backbone.", lambda state: {"meta": {"epoch": 210}, "state_dict": state}),
+    "mmpose 1": ("backbone.", lambda state: {"meta": {"epoch": 210}, "state_dict": state}),
+}
+FINAL = {"pose": "final_layer.", "mmpose 0": "keypoint_head.final_layer.", "mmpose 1": "head.final_layer."}  # fmt: skip
+
+
+def features(model, images):
+    with torch.no_grad():
+        return model.backbone.bottom_up(images), model.backbone(images)
+
+
+def last_fusion(state):
+    """The tensors of the last module's fusions into all streams but the finest."""
+    modules = [int(match[1]) for name in state if (match := re.match(r"stage4\.(\d+)\.", name))]
+    beginning = rf"stage4\.{max(modules)}\.fuse_layers\.[123]\."
+    return [name for name in state if re.match(beginning, name)]
+
+
+def pose_file(layout, trunk):
+    """The trunk of a network for pose: without its last fusion, and with a layer for heatmaps."""
+    lacking = last_fusion(trunk)
+    prefix, wrap = FILES[layout]
+    state = {prefix + name: value for name, value in trunk.items() if name not in lacking}
+    heatmaps = {"weight": torch.randn(17, 16, 1, 1), "bias": torch.randn(17)}
+    return wrap(state | {FINAL[layout] + name: value for name, value in heatmaps.items()})
+
+
+def frozen(state):
+    """As maskrcnn-benchmark's FrozenBatchNorm2d keeps them: no counters, and the epsilon of each channel."""
+    kept = {name: value for name, value in state.items() if not name.endswith(COUNTER)}
+    means = [name for name in kept if name.endswith(".running_mean")]
+    return kept | {
+        name.replace("running_mean", "eps"): torch.ones_like(kept[name]) / 1e5 for name in means
+    }
+
+
+DETECTORS = {
+    "maskrcnn-benchmark": lambda state: {
+        "model": {f"module.{k}": v for k, v in frozen(state).items()}
+        | {f"module.rpn.anchor_generator.cell_anchors.{i}": torch.zeros(3, 4) for i in range(5)},
+        "iteration": 90000,
+    },
+    "mmdet": lambda state: {"meta": {"CLASSES": ("person",)}, "state_dict": state},
+    "mmdet cascade": lambda state: {"meta": {}, "state_dict": state},
+    "hrnet-object-detection": lambda state: {"meta": {}, "state_dict": state, "optimizer": {}},
+    "hrnet-object-detection cascade": lambda state: {"state_dict": state},
+}
+
+
+@pytest.mark.parametrize("layout", ["timm", "timm ssld", "HRNet-Image-Classification"])
+def test_classifier_gives_the_streams_of_its_source(
+    layout, classifier, streams, images, detector, write, assert_same
+):
+    state = dict(classifier)
+    if layout == "timm ssld":
+        # Trained by distillation: the convolutions of the head have no bias, their norms do.
+        for name in [
+            n for n in state if re.match(r"(downsamp_modules\.\d|final_layer)\.0\.bias", n)
+        ]:
+            del state[name]
+        assert len(state) == len(classifier) - 4
+    model = detector()
+    wrap = FILES[layout.removesuffix(" ssld")][1]
+    loaded = load_weights(model, write(wrap(state)))
+    assert loaded.parts == ["trunk"] and "head tensors ignored" in loaded.line
+    actual, _ = features(model, images)
+    for ours, theirs in zip(actual.values(), streams, strict=True):
+        assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("layout", DETECTORS)
+def test_detector_gives_the_features_of_its_source(
+    layout, source, trunk, streams, images, detector, write, assert_same
+):
+    theirs = source(layout)
+    theirs.add_trunk(trunk)
+    theirs.add_neck(15 * 16)
+    model = detector()
+    loaded = load_weights(model, write(DETECTORS[layout](theirs.weights)))
+    assert loaded.parts == ["trunk", "neck"]
+    actual, levels = features(model, images)
+    for ours, expected in zip(actual.values(), streams, strict=True):
+        assert_same(ours, expected)
+    # The averages over 4 x 4 positions and more are made in steps here, at once there.
+    for ours, expected in zip(levels.values(), theirs.neck(streams), strict=True):
+        assert_same(ours, expected)
+
+
+def test_own_checkpoint_gives_the_features_of_the_run(trunk, images, detector, write, assert_same):
+    run, model = detector(), detector()
+    run.backbone.bottom_up.load_state_dict(
+        {name: value for name, value in trunk.items() if not name.endswith(COUNTER)}
+    )
+    loaded = load_weights(model, write({"model": run.state_dict(), "iteration": 3}), whole=True)
+    assert not loaded.absent and not loaded.settings
+    for ours, theirs in zip(features(model, images), features(run, images), strict=True):
+        for name in theirs:
+            assert torch.equal(ours[name], theirs[name])
+
+
+@pytest.mark.parametrize("layout", FINAL)
+def test_pose_network_fills_all_but_the_last_fusion(
+    layout, trunk, streams, images, detector, write, assert_same
+):
+    model = detector(norm="BN")
+    before = copy.deepcopy(model.backbone.bottom_up.state_dict())
+    loaded = load_weights(model, write(pose_file(layout, trunk)))
+    lacking = last_fusion(trunk)
+    counted = [name for name in lacking if not name.endswith(COUNTER)]
+    assert (
+        f"; {len(counted)} tensors of the last fusion are not in networks for pose" in loaded.line
+    )
+    for name, value in model.backbone.bottom_up.state_dict().items():
+        if not name.endswith(COUNTER):
+            assert torch.equal(value, (before if name in lacking else trunk)[name]), name
+    # The finest stream is all that a network for pose has.
+    actual, _ = features(model, images)
+    assert_same(actual["stage1"], streams[0])
+
+
+@pytest.mark.parametrize("width", [18, 32])
+def test_pose_network_of_full_size_lacks_65_tensors(width, write):
+    with torch.device("meta"):
+        shapes = timm.create_model(f"hrnet_w{width}", pretrained=False).state_dict()
+    head = re.compile(r"(incre_modules|downsamp_modules|final_layer|classifier)\.")
+    # One number for a whole tensor: a small file.
+    state = {
+        name: torch.ones(()).expand(value.shape) for name, value in shapes.items() if not head.match(name)
+    }  # fmt: skip
+    model = torch.nn.Module()
+    model.backbone = torch.nn.Module()
+    model.backbone.bottom_up = HRNet(width, norm="BN")
+    loaded = load_weights(model, write(pose_file("pose", state)))
+    assert f"HRNet-W{width}: 1460 of 1525 backbone tensors" in loaded.line
+    assert "; 65 tensors of the last fusion" in loaded.line
+
+
+@pytest.mark.parametrize("layout", FINAL)
+def test_pose_network_and_frozen_norms_are_refused_until_joined(
+    layout, trunk, images, timm_streams, detector, write, assert_same, tmp_path
+):
+    pose = write(pose_file(layout, trunk), "pose.pth")
+    model = detector(norm="FrozenBN")
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ValueError) as raised:
+        load_weights(model, pose)
+    for words in ("FrozenBN", "networks for pose", "norm=BN", f"--input {pose} IMAGENET"):
+        assert words in str(raised.value)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+    # Other weights of the same network, to tell which file a tensor came from.
+    imagenet = {
+        name: value * 0.9 if value.is_floating_point() else value for name, value in trunk.items()
+    }
+    joined = str(tmp_path / "joined.safetensors")
+    convert_files([pose, write(imagenet, "imagenet.pth")], joined)
+    loaded = load_weights(model, joined)
+    assert "last fusion" not in loaded.line
+    lacking = last_fusion(trunk)
+    expected = timm_streams(trunk | {name: imagenet[name] for name in lacking})
+    actual, _ = features(model, images)
+    for ours, theirs in zip(actual.values(), expected, strict=True):
+        assert_same(ours, theirs)
