@@ -6,9 +6,9 @@ import sys
 from hrnet_kpt.command_line import Parser, run_tool
 
 EXAMPLES = """
-Layouts: torchvision, detectron2, hrnet_kpt, maskrcnn-benchmark, mmdet, hrnet-object-detection, mmpose, pose, timm
-(HRNet-Image-Classification's files too). docs/weights.md tells where to get them. Training converts by itself;
-this is for looking at a file, joining files, and detectron2's pickles.
+Layouts: torchvision, detectron2, hrnet_kpt, maskrcnn-benchmark, hrnet-object-detection, mmdet, mmpose, pose, timm
+(HRNet-Image-Classification's files too). docs/weights.md tells where to get them. Training converts by itself; this is
+for looking at a file, for joining files, and for detectron2's pickles.
 
 examples:
   tools/convert_weights.py --input hrnetv2_w18.pth --output w18.safetensors
@@ -20,16 +20,10 @@ examples:
 def parser() -> Parser:
     parser = Parser(__doc__, EXAMPLES)
     add = parser.add_argument
-    add(
-        "--input",
-        required=True,
-        nargs="+",
-        metavar="CKPT",
-        help="files or URLs; the first goes first",
-    )
+    add("--input", required=True, nargs="+", metavar="CKPT", help="files, URLs; the first counts")
     add("--output", required=True, metavar="FILE", help="a .safetensors or .pth file")
     add("--layout", default="auto", metavar="NAME", help="of the input (default: recognised)")
-    add("--config-file", default="", metavar="FILE", help="take the classes and parts of its model")
+    add("--config-file", default="", metavar="FILE", help="fit the classes and parts of its model")
     add("--to", default="hrnet_kpt", metavar="NAME", help="timm: the trunk alone, as timm names it")
     add("--allow-pickle", action="store_true", help="read pickles, too; nothing in them is run")
     add("--add-hash", action="store_true", help="NAME-0123abcd.pth, verified when it is loaded")
@@ -41,18 +35,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_intermixed_args(argv)
 
     def work() -> None:
+        import logging
+
         from hrnet_kpt.engine.conversion import convert_files
 
-        lines = convert_files(
-            args.input,
-            args.output,
-            layout=args.layout,
-            config_file=args.config_file,
-            overrides=args.overrides,
-            target=args.to,
-            allow_pickle=args.allow_pickle,
-            add_hash=args.add_hash,
-        )
+        logging.basicConfig(format="warning: %(message)s")
+        options = {"target": args.to, "allow_pickle": args.allow_pickle, "add_hash": args.add_hash}
+        config = {"config_file": args.config_file, "overrides": args.overrides}
+        lines = convert_files(args.input, args.output, layout=args.layout, **config, **options)
         print(*lines, sep="\n")
 
     return run_tool(work, args.debug)

@@ -1,0 +1,155 @@
+"""The command that converts weights: what it writes, what it says, and one line for what is wrong."""
+
+import pickle
+import re
+
+import pytest
+import timm
+import torch
+from detectron2.config import instantiate
+
+from hrnet_kpt.config import load_config
+from hrnet_kpt.modeling import HRNet
+from hrnet_kpt.weights import load_weights
+
+SMALL = (16, 32, (1, 1, 1, 1), (1, 2, 2, 2))
+PAGE = "hrnet_w18_small_kpt_synthetic.py"
+
+
+@pytest.fixture(scope="module")
+def main(load_tool):
+    return load_tool("tools/convert_weights.py").main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder of weights: an HRNet of timm's and one of another size, a pickle of heads, and a text."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.save(timm.create_model("hrnet_w18_small").state_dict(), folder / "imagenet.pth")
+    torch.save(HRNet(18, 64, (1, 1, 3, 2), (2, 2, 2, 2)).state_dict(), folder / "v2.pth")
+    model = instantiate(load_config(PAGE).model)
+    heads = {k: v.numpy() for k, v in model.state_dict().items() if not k.startswith("backbone.")}
+    heads["backbone.fpn_lateral2.weight"] = torch.zeros(4, 4, 1, 1).numpy()
+    with (folder / "zoo.pkl").open("wb") as file:
+        pickle.dump({"model": heads, "__author__": "somebody"}, file)
+    (folder / "text.pth").write_text("no weights")
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_trunk_is_written_as_it_was(main, folder, tmp_path, capsys, suffix):
+    output = tmp_path / f"trunk{suffix}"
+    assert main(["--input", str(folder / "imagenet.pth"), "--output", str(output)]) == 0
+    lines, errors = capsys.readouterr()
+    assert errors == ""
+    assert "HRNet-W18-small-v1: 355 of 355 backbone tensors from timm layout" in lines
+    assert "settings that go with these weights:\n" in lines and "model.input_format=RGB" in lines
+    model = instantiate(load_config(PAGE).model)
+    load_weights(model, output)
+    expected = torch.load(folder / "imagenet.pth")
+    for name, value in model.backbone.bottom_up.state_dict().items():
+        assert torch.equal(value, expected[name])
+
+
+def test_two_files_are_joined_and_fit_the_config(main, folder, tmp_path, capsys):
+    output = tmp_path / "joined.safetensors"
+    inputs = [str(folder / "imagenet.pth"), str(folder / "zoo.pkl")]
+    config = ["--config-file", PAGE, "model.backbone.bottom_up.norm=FrozenBN"]
+    arguments = ["--input", *inputs, "--allow-pickle", "--output", str(output), *config]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out
+    assert "RPN, box head, keypoint head from detectron2 layout" in lines
+    model = instantiate(load_config(PAGE, config[2:]).model)
+    assert load_weights(model, output).absent == ["neck"]
+
+
+def test_what_the_first_file_has_is_not_taken_from_the_second(main, folder, tmp_path, capsys):
+    other = tmp_path / "other.pth"
+    torch.save(HRNet(*SMALL).state_dict(), other)
+    output = tmp_path / "first.pth"
+    arguments = ["--input", str(folder / "imagenet.pth"), str(other), "--output", str(output)]
+    assert main(arguments) == 0
+    assert "taken from a file before: trunk" in capsys.readouterr().out
+    first = torch.load(folder / "imagenet.pth")["conv1.weight"]
+    assert torch.equal(torch.load(output)["model"]["backbone.bottom_up.conv1.weight"], first)
+
+
+def test_classes_and_keypoints_are_those_of_the_config(main, folder, tmp_path, capsys):
+    """Five of COCO's keypoints in another order, by the names of the config."""
+    names = ["right_ankle", "nose", "left_wrist", "left_eye", "right_hip"]
+    output = tmp_path / "five.pth"
+    config = ["--config-file", PAGE, f"data.keypoints={{names:[{','.join(names)}]}}"]
+    arguments = ["--input", str(folder / "zoo.pkl"), "--allow-pickle", "--output", str(output)]
+    assert main([*arguments, *config, "data.classes={person:[" + ",".join(names) + "]}"]) == 0
+    assert f"5 of 17 keypoints ({', '.join(names)})" in capsys.readouterr().out
+    with (folder / "zoo.pkl").open("rb") as file:
+        theirs = pickle.load(file)["model"]["roi_heads.keypoint_head.score_lowres.bias"]
+    ours = torch.load(output)["model"]["roi_heads.keypoint_head.score_lowres.bias"]
+    assert ours.tolist() == theirs[[16, 0, 9, 1, 12]].tolist()
+
+
+def test_trunk_goes_back_to_timm(main, folder, tmp_path):
+    output = tmp_path / "timm.pth"
+    arguments = ["--input", str(folder / "imagenet.pth"), "--output", str(output), "--to", "timm"]
+    assert main(arguments) == 0
+    classifier = timm.create_model("hrnet_w18_small")
+    loaded = classifier.load_state_dict(torch.load(output)["model"], strict=False)
+    assert loaded.unexpected_keys == []
+    heads = {name.split(".")[0] for name in loaded.missing_keys}
+    assert heads == {"incre_modules", "downsamp_modules", "final_layer", "classifier"}
+
+
+def test_hash_in_the_name_is_verified(main, folder, tmp_path, capsys):
+    arguments = ["--input", str(folder / "imagenet.pth"), "--output", str(tmp_path / "w.pth")]
+    assert main([*arguments, "--add-hash"]) == 0
+    [path] = tmp_path.glob("*.pth")
+    assert re.fullmatch(r"w-[0-9a-f]{8}\.pth", path.name)
+    assert str(path) in capsys.readouterr().out
+    path.write_bytes(path.read_bytes()[:-1])
+    assert main(["--input", str(path), "--output", str(tmp_path / "x.pth")]) == 2
+    assert "not the file that its name promises" in capsys.readouterr().err
+
+
+def test_output_may_be_the_input(main, tmp_path):
+    path = tmp_path / "w.pth"
+    trunk = HRNet(*SMALL).state_dict()
+    torch.save(trunk, path)
+    assert main(["--input", str(path), "--output", str(path)]) == 0
+    written = torch.load(path)["model"]
+    assert torch.equal(written["backbone.bottom_up.conv1.weight"], trunk["conv1.weight"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.pth"], ["nowhere.pth", "no such file"]),
+        (["text.pth"], ["text.pth is no file of weights"]),
+        (["zoo.pkl"], ["zoo.pkl is a pickle", "--allow-pickle"]),
+        (["imagenet.pth", "v2.pth"], ["v2.pth holds HRNet-W18-small-v2", "HRNet-W18-small-v1"]),
+        (["imagenet.pth", "--layout", "tim"], ["layout tim is unknown", "timm"]),
+        (["imagenet.pth", "--layout", "mmdet"], ["imagenet.pth"]),
+        (["imagenet.pth", "--to", "onnx"], ["target onnx is unknown", "timm"]),
+        (["v2.pth", "--config-file", PAGE], ["v2.pth does not fit", "this looks like HRNet-W18-small-v2"]),
+        (["imagenet.pth", "--config-file", "nowhere.py"], ["nowhere.py"]),
+        (["imagenet.pth", "--config-file", PAGE, "model.backbone.width=3"], ["model.backbone.width"]),
+    ],
+)  # fmt: skip
+def test_wrong_input_is_one_line(main, folder, tmp_path, capsys, monkeypatch, arguments, words):
+    monkeypatch.chdir(folder)
+    assert main(["--input", *arguments, "--output", str(tmp_path / "w.pth")]) == 2
+    [line] = [
+        line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning:")
+    ]
+    assert line.startswith("error: ") and all(word in line for word in words)
+    assert not (tmp_path / "w.pth").exists()
+
+
+@pytest.mark.parametrize("output", ["w.onnx", "nowhere/w.pth", "folder.pth"])
+def test_output_that_cannot_be_written_is_told_before_anything_is_read(
+    main, tmp_path, capsys, output
+):
+    (tmp_path / "folder.pth").mkdir()
+    path = tmp_path / output
+    assert main(["--input", "nowhere.pth", "--output", str(path)]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {path} cannot be written")
