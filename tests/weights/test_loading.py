@@ -1,9 +1,5 @@
 """Weights from elsewhere and from our own runs; refusals."""
 
-import hashlib
-import http.server
-import threading
-
 import pytest
 import timm
 import torch
@@ -106,53 +102,3 @@ def test_frozen_norms_without_statistics_are_refused_by_prefix():
         refuse_identity_norms(detector())
     assert "\n" not in str(raised.value)
     refuse_identity_norms(detector("BN"))
-
-
-@pytest.fixture
-def server(tmp_path):
-    """A web server on this machine's loopback; yields its folder and its address."""
-    folder = tmp_path / "served"
-    folder.mkdir()
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def __init__(self, *args, **kwargs):
-            super().__init__(*args, directory=str(folder), **kwargs)
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
-        threading.Thread(target=httpd.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{httpd.server_port}"
-        httpd.shutdown()
-
-
-def test_weights_are_fetched_once_and_verified_by_the_hash_in_their_name(imagenet, server):
-    folder, address = server
-    torch.save(imagenet, folder / "raw.pth")
-    content = (folder / "raw.pth").read_bytes()
-    good = f"hrnet-{hashlib.sha256(content).hexdigest()[:8]}.pth"
-    (folder / good).write_bytes(content)
-    load_weights(detector(), f"{address}/{good}")
-    (folder / good).unlink()
-    load_weights(detector(), f"{address}/{good}")  # from the cache
-
-    (folder / "hrnet-00000000.pth").write_bytes(content)
-    with pytest.raises(ValueError, match=r"hrnet-00000000\.pth cannot be fetched \(invalid hash"):
-        load_weights(detector(), f"{address}/hrnet-00000000.pth")
-
-
-def test_weights_that_cannot_be_fetched_name_url_place_and_remedy(tmp_path, server):
-    _, address = server
-    with pytest.raises(ValueError) as raised:
-        load_weights(detector(), f"{address}/hrnetv2_w18-00eb2006.pth")
-    message = str(raised.value)
-    assert "\n" not in message
-    for words in (
-        address,
-        "404",
-        str(tmp_path / "torch"),
-        "train.init_checkpoint=PATH",
-        "make demo",
-    ):
-        assert words in message

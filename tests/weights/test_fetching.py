@@ -1,0 +1,117 @@
+"""Files by path and address: fetched once, kept apart, and verified by the hash in their names."""
+
+import hashlib
+import http.server
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hrnet_kpt.weights.fetching import hash_in, local_weights
+
+CONTENT = b"weights"
+HASH = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A web server on this machine's loopback; yields its folder and its address."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, directory=str(folder), **kwargs)
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{httpd.server_port}"
+        httpd.shutdown()
+
+
+@pytest.mark.parametrize("name", [f"hrnet-{HASH[:8]}.pth", "model.safetensors"])
+def test_address_is_fetched_once(name, server):
+    folder, address = server
+    (folder / name).write_bytes(CONTENT)
+    path = local_weights(f"{address}/{name}")
+    assert path.read_bytes() == CONTENT
+    (folder / name).unlink()
+    assert local_weights(f"{address}/{name}") == path
+
+
+def test_files_of_one_name_from_two_addresses_are_kept_apart(server):
+    folder, address = server
+    for repository in ("w18", "w32"):
+        (folder / repository).mkdir()
+        (folder / repository / "model.safetensors").write_bytes(repository.encode())
+    paths = [local_weights(f"{address}/{name}/model.safetensors") for name in ("w18", "w32")]
+    assert [path.read_bytes() for path in paths] == [b"w18", b"w32"]
+
+
+def test_other_content_than_the_name_promises_is_not_kept(server, tmp_path):
+    folder, address = server
+    (folder / "hrnet-00000000.pth").write_bytes(CONTENT)
+    with pytest.raises(ValueError, match=r"hrnet-00000000\.pth cannot be fetched \(invalid hash"):
+        local_weights(f"{address}/hrnet-00000000.pth")
+    assert not list(tmp_path.glob("torch/**/*.pth"))
+
+
+def test_fetched_file_that_was_damaged_since_is_refused(server):
+    folder, address = server
+    url = f"{address}/hrnet-{HASH[:12]}.pth"
+    (folder / f"hrnet-{HASH[:12]}.pth").write_bytes(CONTENT)
+    path = local_weights(url)
+    path.write_bytes(CONTENT[:-1])
+    with pytest.raises(ValueError, match=f"not the file that its name promises.*delete {path}"):
+        local_weights(url)
+
+
+def test_address_that_gives_nothing_is_named_with_place_and_remedy(tmp_path, server):
+    _, address = server
+    with pytest.raises(ValueError) as raised:
+        local_weights(f"{address}/hrnetv2_w18-00eb2006.pth")
+    message = str(raised.value)
+    assert "\n" not in message
+    place = str(tmp_path / "torch")
+    for words in (address, "404", place, "train.init_checkpoint=PATH", "make demo"):
+        assert words in message
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [
+        (f"w18-{HASH[:8]}.pth", True),
+        (f"w18_coco_20200130-{HASH[:8]}.pth", True),
+        (f"w18-{HASH}.safetensors", True),
+        ("w18-56651a6d.pth", False),
+        (f"w18-{HASH[1:9]}.pth", False),
+        ("w18-20231105.pth", True),  # a date
+        ("w18-56651a6.pth", True),  # too short
+        ("model_final_f10217.pkl", True),  # detectron2's, not of this kind
+        ("model_0004999.pth", True),
+    ],
+)
+def test_hash_in_a_path_is_verified(name, fits, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(CONTENT)
+    if fits:
+        assert local_weights(str(path)) == path
+    else:
+        with pytest.raises(ValueError, match=f"{name} is not the file .* begins with {HASH[:8]}"):
+            local_weights(str(path))
+
+
+@given(st.binary(max_size=20), st.integers(8, 64), st.sampled_from(["pth", "safetensors", "bin"]))
+def test_beginning_of_a_hash_is_found_whatever_its_length(content, length, suffix):
+    beginning = hashlib.sha256(content).hexdigest()[:length]
+    assert hash_in(f"my-weights_v2-{beginning}.{suffix}") == beginning
+
+
+def test_missing_file_is_named_with_the_place_it_was_looked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=rf"nowhere/w18\.pth.*{tmp_path}.*make demo"):
+        local_weights("nowhere/w18.pth")
