@@ -3,6 +3,7 @@
 import hashlib
 import http.server
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -66,7 +67,7 @@ def test_fetched_file_that_was_damaged_since_is_refused(server):
     (folder / f"hrnet-{HASH[:12]}.pth").write_bytes(CONTENT)
     path = local_weights(url)
     path.write_bytes(CONTENT[:-1])
-    with pytest.raises(ValueError, match=f"not the file that its name promises.*delete {path}"):
+    with pytest.raises(ValueError, match=f"not the file that its name promises.*rename {path}"):
         local_weights(url)
 
 
@@ -115,3 +116,15 @@ def test_missing_file_is_named_with_the_place_it_was_looked_for(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=rf"nowhere/w18\.pth.*{tmp_path}.*make demo"):
         local_weights("nowhere/w18.pth")
+
+
+def test_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "w18.pth").write_bytes(CONTENT)
+
+    # The tests may run as root, who may read everything.
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ValueError, match=r"w18\.pth cannot be read: Permission denied"):
+        local_weights(str(tmp_path / "w18.pth"))

@@ -17,10 +17,16 @@ FILES = {
     "timm": ("", lambda state: state),
     "HRNet-Image-Classification": ("", lambda state: {"state_dict": state}),
     "pose": ("", lambda state: state),
+    "HigherHRNet": ("", lambda state: state),
     "mmpose 0": ("backbone.", lambda state: {"meta": {"epoch": 210}, "state_dict": state}),
     "mmpose 1": ("backbone.", lambda state: {"meta": {"epoch": 210}, "state_dict": state}),
 }
-FINAL = {"pose": "final_layer.", "mmpose 0": "keypoint_head.final_layer.", "mmpose 1": "head.final_layer."}  # fmt: skip
+FINAL = {
+    "pose": "final_layer.",
+    "HigherHRNet": "final_layers.0.",
+    "mmpose 0": "keypoint_head.final_layer.",
+    "mmpose 1": "head.final_layer.",
+}
 
 
 def features(model, images):
@@ -84,6 +90,25 @@ def test_classifier_gives_the_streams_of_its_source(
     assert loaded.parts == ["trunk"] and "head tensors ignored" in loaded.line
     actual, _ = features(model, images)
     for ours, theirs in zip(actual.values(), streams, strict=True):
+        assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "prefix, heads",
+    [
+        ("", ["last_layer.0", "ocr_gather_head.x", "aux_head.0"]),
+        ("backbone.", ["decode_head.convs.0"]),
+    ],
+    ids=["flat", "mmsegmentation"],
+)
+def test_network_for_segmentation_fills_the_trunk(
+    prefix, heads, trunk, streams, images, detector, write, assert_same
+):
+    state = {prefix + name: value for name, value in trunk.items()}
+    state |= {f"{head}.weight": torch.zeros(3) for head in heads}
+    model = detector()
+    assert load_weights(model, write({"state_dict": state})).parts == ["trunk"]
+    for ours, theirs in zip(features(model, images)[0].values(), streams, strict=True):
         assert_same(ours, theirs)
 
 

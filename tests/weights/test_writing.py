@@ -81,3 +81,26 @@ def test_place_that_cannot_be_written_is_refused(name, tensors, tmp_path):
     (tmp_path / "folder.pth").mkdir()
     with pytest.raises(ValueError, match=rf"{name} cannot be written: "):
         write_weights(tensors, tmp_path / name)
+
+
+@both
+def test_interrupt_leaves_the_old_file_and_nothing_else(name, tensors, tmp_path, monkeypatch):
+    path = tmp_path / name
+    path.write_bytes(b"old")
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_weights(tensors, path)
+    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+
+
+@both
+def test_file_may_be_written_over_itself(name, tmp_path):
+    # What is read is mapped into memory: a writer that opened the same file would change what it writes.
+    path = write_weights({"a": torch.rand(300, 300)}, tmp_path / name)
+    expected = read_weights(path)["a"].clone()
+    write_weights({"b": read_weights(path)["a"]}, path)
+    assert torch.equal(read_weights(path)["b"], expected)

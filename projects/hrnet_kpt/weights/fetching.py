@@ -64,7 +64,7 @@ def _verify(path: Path, location: str) -> None:
     if promised and not sha256_of(path).startswith(promised):
         raise UserError(
             f"{location} is not the file that its name promises: its SHA-256 begins with "
-            f"{sha256_of(path)[:8]}; delete {path} and fetch it again"
+            f"{sha256_of(path)[:8]}; fetch it again, or rename {path} if that is no hash"
         )
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import codecs
 import logging
 import pickle
 import re
 import warnings
 import zipfile
-from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError, one_line
+from .arrays import ARRAYS, Array
 
 logger = logging.getLogger(__name__)
 
@@ -31,22 +30,6 @@ PREFIXES = ("module.", "_orig_mod.")
 AVERAGING = re.compile(r"n_averaged|steps|ema_[^.]+")
 # The pickle that torch's files begin with before torch 1.6: a number.
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-# All that a pickled array of numbers needs, and nothing else that could be called.
-ARRAYS: dict[str, Any] = {
-    "collections.OrderedDict": OrderedDict,
-    "numpy.dtype": np.dtype,
-    "numpy.ndarray": np.ndarray,
-    "_codecs.encode": codecs.encode,
-    **{
-        f"numpy.{core}.{name}": function
-        for core in ("core", "_core")  # numpy 1, numpy 2
-        for name, function in (
-            ("multiarray._reconstruct", np.zeros(1).__reduce__()[0]),
-            ("multiarray.scalar", np.float64().__reduce__()[0]),
-            ("numeric._frombuffer", np.zeros(1).__reduce_ex__(5)[0]),  # by default in Python 3.14
-        )
-    },
-}
 # What is no file of weights, by its first bytes.
 IMPOSTORS = {
     b"<": "a web page: the download needs a browser, or a login",
@@ -92,7 +75,8 @@ def read_weights(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
             )
     if not tensors:
         kind = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content)
-        raise UserError(f"{path} is no file of weights: it holds no tensors ({str(kind)[:100]})")
+        listed = " ".join(str(kind).split())[:100]
+        raise UserError(f"{path} is no file of weights: it holds no tensors ({listed})")
     return tensors
 
 
@@ -108,9 +92,11 @@ def unwrap(content: Any) -> dict[str, Tensor]:
                     logger.info("Averaged (EMA) weights are taken, from %s", wrapper)
     tensors = {}
     for name, value in content.items() if isinstance(content, Mapping) else ():
-        name = str(name)
+        name = " ".join(str(name).split())  # in messages, a name stays on its line
         while name.startswith(PREFIXES):
             name = name.split(".", 1)[1]
+        if isinstance(value, Array):
+            value = value.numbers
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
             value = torch.as_tensor(value)
         if isinstance(value, Tensor) and not AVERAGING.fullmatch(name):
@@ -127,12 +113,11 @@ def _is_plain(value: Tensor) -> bool:
 
 def _torch_load(path: Path) -> Any:
     names: list[Any] = [(value, name) for name, value in ARRAYS.items()]
-    types = [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "bool")]
     # torch takes the name .safetensors at its word, but a file without a name cannot be mapped.
     misnamed = path.suffix == ".safetensors"
     mapped = zipfile.is_zipfile(path) and not misnamed
     with (
-        torch.serialization.safe_globals([*names, *types]),
+        torch.serialization.safe_globals(names),
         warnings.catch_warnings(),
         path.open("rb") as file,
     ):
@@ -141,8 +126,11 @@ def _torch_load(path: Path) -> Any:
         return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """Refuses to look up anything but the pieces of an array."""
+class _ArrayUnpickler(pickle._Unpickler):
+    """Refuses to look up anything but the pieces of an array.
+
+    In Python: the one in C takes any memory that a damaged file asks for.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if f"{module}.{name}" not in ARRAYS:

@@ -24,8 +24,10 @@ def misfit(
 ) -> UserError:
     """The error for a file that does not fit: the first problems, the likely reason, and `remedy` where it helps."""
     if not verdict.fitting:
-        have = ", ".join(verdict.parts) or looks_like(conversion.names.values())
-        return UserError(f"{location} has nothing that fits the model: {have}")
+        # The trunk of a ResNet's detector, which tells what it is, is among what was dropped.
+        names = [*conversion.names.values(), *conversion.dropped]
+        reason = _reason(conversion.tensors, expected) or f": {looks_like(names)}"
+        return UserError(f"{location} has nothing that fits the model{reason}")
     layout = f"{conversion.layout.name} layout"
     ending = f"; {remedy}" if remedy else ""
     if not verdict.problems:
