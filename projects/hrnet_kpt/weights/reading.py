@@ -155,6 +155,7 @@ def _unreadable(path: Path, error: Exception) -> UserError:
             f"{path} is refused: it holds {called[1]}, which is no tensor, and to load it is to run its author's code; "
             "in a program that trusts the file, save its tensors alone, by safetensors.torch.save_file"
         )
+    first_sentence = one_line(error).split(". ")[0][:150]
     return UserError(
-        f"{path} is no file of weights, or it is cut short or damaged ({one_line(error)[:150]})"
+        f"{path} is no file of weights, or it is cut short or damaged ({first_sentence})"
     )
