@@ -8,7 +8,7 @@ import torch
 
 from hrnet_kpt.config import load_config
 from hrnet_kpt.engine import train
-from hrnet_kpt.engine.setup import check_data, choose_device
+from hrnet_kpt.engine.setup import check_data
 from hrnet_kpt.engine.training import scale_learning_rate
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
@@ -30,14 +30,6 @@ def test_learning_rate_scales_with_the_batch_if_asked(reference, rate, caplog):
         scale_learning_rate(optimizer, cfg)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(rate)
     assert f"Learning rate {rate:g} for batches of 2 images" in caplog.text
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_cuda_falls_back_to_the_cpu_with_a_warning(caplog):
-    logging.getLogger("hrnet_kpt").propagate = True
-    cfg = load_config(PAGE, ["train.device=cuda"])
-    assert choose_device(cfg).type == "cpu"
-    assert "no GPU" in caplog.text
 
 
 def test_drawn_data_are_written_at_the_first_run_and_trained_on(tiny, tmp_path):

@@ -46,6 +46,12 @@ def read_image(
     return convert_PIL_to_numpy(open_image(path, size), image_format)
 
 
+def convert_image(image: Image.Image, image_format: str = "RGB") -> np.ndarray:
+    """The same for an image that Pillow has opened already, or made."""
+    upright = _turned_upright(_eight_bits(image).convert("RGB"), image)
+    return convert_PIL_to_numpy(upright, image_format)
+
+
 def open_image(path: str | Path, size: tuple[int, int] | None = None) -> Image.Image:
     """The same as an RGB image of Pillow's."""
     try:

@@ -15,7 +15,8 @@ from torch import nn
 from ..config.differences import Difference, format_differences
 from ..config.doctor import settle_and_check
 from ..errors import UserError
-from .setup import build_model, check_data, generate_data, set_up_run
+from ..inference.building import build_model
+from .setup import check_data, generate_data, set_up_run
 from .skipped import report_skipped, skipped_file
 
 logger = logging.getLogger(__name__)

@@ -13,14 +13,11 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
-from torch import nn
 
 from ..config.settling import is_generated
-from ..config.sources import differing_settings, label_names
 from ..data.checks.check_annotations import read_json, refuse_bad_annotations
 from ..data.labels import given_classes, given_schema, keypoint_slots
 from ..errors import UserError
-from ..weights import load_weights, refuse_identity_norms
 
 logger = logging.getLogger(__name__)
 
@@ -67,15 +64,6 @@ def set_up_logging(output_dir: str | None = None) -> None:
             logging.getLogger(name).removeHandler(handler)
             handler.close()
         setup_logger(output_dir, comm.get_rank(), name=name, abbrev_name=name)
-
-
-def choose_device(cfg: DictConfig) -> torch.device:
-    """The device of the run: `train.device`, or the CPU, with a warning, where there is no GPU."""
-    device = torch.device(cfg.train.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        logger.warning("train.device=%s, but there is no GPU: running on the CPU", cfg.train.device)
-        return torch.device("cpu")
-    return device
 
 
 def check_data_files(cfg: DictConfig, *splits: str) -> None:
@@ -134,27 +122,3 @@ def generate_data(cfg: DictConfig, *splits: str) -> None:
             logger.info("Data set in %s; drawn first if it is not there", cfg.data.root)
             instantiate(cfg.data.generate)
         comm.synchronize()
-
-
-def build_model(cfg: DictConfig, checkpoint: str, whole: bool = False) -> nn.Module:
-    """Build `cfg.model` on its device, with the weights of `checkpoint` unless that is "".
-
-    whole: the weights must be those of the whole model, as to evaluate it or to go on with its training.
-
-    Raises UserError where weights are missing or do not fit.
-    """
-    device = choose_device(cfg)
-    model = instantiate(cfg.model)
-    if checkpoint:
-        strict = cfg.train.get("init_strict", True)
-        loaded = load_weights(model, checkpoint, strict=strict, whole=whole, **label_names(cfg))
-        differing = differing_settings(cfg, loaded.settings)
-        if differing:
-            logger.warning(
-                "%s is made for other settings; its own numbers come out with %s%s",
-                checkpoint,
-                " ".join(differing),
-                f" ({loaded.remark})" if loaded.remark else "",
-            )
-    refuse_identity_norms(model)
-    return model.to(device)

@@ -19,10 +19,11 @@ from ..config import save_config
 from ..config.differences import Difference, format_differences
 from ..config.doctor import settle_and_check
 from ..config.saving import absolute_paths
+from ..inference.building import build_model
 from .evaluation import run_evaluation
 from .hooks import CheckpointOnSignal
 from .pictures import write_pictures
-from .setup import build_model, check_data, generate_data, set_up_run
+from .setup import check_data, generate_data, set_up_run
 from .skipped import report_skipped, skipped_file
 from .trainer import Trainer
 

@@ -1,0 +1,57 @@
+"""What a model sees in an image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from detectron2.structures import Instances
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The instances of one image, in pixels of the image as it was given; the best first.
+
+    instances: detectron2's, on the CPU: pred_boxes, scores, pred_classes and, if the model has keypoints,
+        pred_keypoints (N x K x 3) in the places of the schema.
+    classes: names of the classes, with the names of the keypoints that each has.
+    keypoint_names: names of the K places.
+    """
+
+    instances: Instances
+    classes: Mapping[str, Sequence[str]]
+    keypoint_names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image in pixels."""
+        height, width = self.instances.image_size
+        return height, width
+
+    @cached_property
+    def objects(self) -> list[dict[str, Any]]:
+        """The instances as plain data, for a json.
+
+        Each has `class`, `score` (0 to 1), `box` (x1, y1, x2, y2) and, if its class has keypoints, `keypoints`: x, y
+        and score by name. x runs from 0, the left edge of the image, to its width; y from 0, its upper edge.
+        """
+        names = list(self.classes)
+        found = []
+        points = self.instances.pred_keypoints if self.instances.has("pred_keypoints") else None
+        for i in range(len(self.instances)):
+            name = names[int(self.instances.pred_classes[i])]
+            new: dict[str, Any] = {
+                "class": name,
+                "score": float(self.instances.scores[i]),
+                "box": self.instances.pred_boxes.tensor[i].tolist(),
+            }
+            if points is not None and self.classes[name]:
+                by_name = dict(zip(self.keypoint_names, points[i].tolist(), strict=True))
+                new["keypoints"] = {key: by_name[key] for key in self.classes[name]}
+            found.append(new)
+        return found

@@ -1,0 +1,150 @@
+"""The predictor: evaluation's own results, for images of any kind."""
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hrnet_kpt.data.coco_person import COCO_PERSON
+from hrnet_kpt.inference import Predictor
+
+
+def same(a, b, tolerance=0.0):
+    """Predictions of the same instances, up to so many pixels, or so much of a score."""
+    assert len(a) == len(b) and a.size == b.size
+    fields_a, fields_b = a.instances.get_fields(), b.instances.get_fields()
+    assert fields_a.keys() == fields_b.keys()
+    for name in fields_a:
+        values = [getattr(fields[name], "tensor", fields[name]) for fields in (fields_a, fields_b)]
+        torch.testing.assert_close(*values, rtol=0, atol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def paths(drawn_people):
+    return sorted((drawn_people / "test").glob("*.jpg"))
+
+
+def test_results_are_those_of_evaluation(predictor, run_folder, drawn_people):
+    """The run's last evaluation wrote them, in COCO's format: box corner and size, and keypoints 0.5 px further up."""
+    results = json.loads((run_folder / "inference" / "coco_instances_results.json").read_text())
+    images = json.loads((drawn_people / "test.json").read_text())["images"]
+    assert len(images) == 4 and len(results) == 12
+    for image in images:
+        expected = [result for result in results if result["image_id"] == image["id"]]
+        objects = predictor(drawn_people / "test" / image["file_name"]).objects
+        assert len(objects) == len(expected)
+        for ours, theirs in zip(objects, expected, strict=True):
+            x1, y1, x2, y2 = ours["box"]
+            assert ours["class"] == "person"
+            assert [x1, y1, x2 - x1, y2 - y1] == pytest.approx(theirs["bbox"], abs=1e-4)
+            assert ours["score"] == pytest.approx(theirs["score"], abs=1e-4)
+            points = np.array([ours["keypoints"][name] for name in COCO_PERSON.names])
+            points[:, :2] -= 0.5
+            assert points.ravel().tolist() == pytest.approx(theirs["keypoints"], abs=1e-4)
+
+
+def test_kinds_of_images_give_the_same(predictor, paths):
+    path = paths[0]
+    expected = predictor(path)
+    assert len(expected) == 3
+    picture = Image.open(path)
+    array = np.asarray(picture)
+    for image in (str(path), picture, array, torch.tensor(array).permute(2, 0, 1)):
+        same(predictor(image), expected)
+    same(predictor(array[..., ::-1], color="BGR"), expected)
+    reddish = predictor(array[..., ::-1])
+    assert not torch.equal(reddish.instances.scores, expected.instances.scores)
+
+
+def test_gray_images_and_those_with_an_alpha_channel_are_converted(predictor, paths):
+    gray = Image.open(paths[0]).convert("L")
+    expected = predictor(gray)
+    same(predictor(np.asarray(gray)), expected)
+    same(predictor(gray.convert("RGBA")), expected)
+
+
+def test_list_gives_a_list_whatever_is_in_it(predictor, paths):
+    sizes = [(96, 96), (50, 96), (96, 96), (96, 50), (50, 96)]
+    images = [Image.open(paths[i % 4]).resize(size) for i, size in enumerate(sizes)]
+    together = predictor(images)
+    assert [p.size for p in together] == [(height, width) for width, height in sizes]
+    for image, prediction in zip(images, together, strict=True):
+        # In a batch, sums of another order.
+        same(prediction, predictor(image), tolerance=1e-3)
+    assert predictor([]) == []
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (8000, 6000), (133, 8000)])
+def test_any_size_works_and_results_are_in_its_pixels(predictor, size):
+    width, height = size
+    prediction = predictor(Image.new("RGB", size, (200, 90, 30)))
+    assert prediction.size == (height, width)
+    for found in prediction.objects:
+        x1, y1, x2, y2 = found["box"]
+        assert 0 <= x1 <= x2 <= width and 0 <= y1 <= y2 <= height
+
+
+def test_nothing_found_is_no_error(run_folder, paths):
+    predictor = Predictor.from_run(run_folder)
+    predictor.model.roi_heads.box_predictor.test_score_thresh = 1.0
+    prediction = predictor(paths[0])
+    assert len(prediction) == 0 and prediction.objects == []
+    assert prediction.instances.pred_keypoints.shape == (0, 17, 3)
+
+
+def test_threads_get_the_same_as_one(predictor, paths):
+    expected = [predictor(path) for path in paths]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(predictor, paths * 4))
+    for i, prediction in enumerate(results):
+        same(prediction, expected[i % 4])
+
+
+def test_plain_data_go_through_json(predictor, paths):
+    objects = predictor(paths[0]).objects
+    assert json.loads(json.dumps(objects)) == objects
+    assert list(objects[0]["keypoints"]) == list(COCO_PERSON.names)
+    scores = [found["score"] for found in objects]
+    assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("image", "color", "words"),
+    [
+        ("https://example.org/a.jpg", "RGB", "is an address"),
+        ("nowhere.jpg", "RGB", "nowhere.jpg: there is no such image"),
+        (np.zeros((4, 4, 3)), "RGB", "float64: give uint8"),
+        (np.zeros((4, 4, 4), np.uint8), "RGB", r"\(4, 4, 4\): give height x width x 3"),
+        (np.zeros((0, 4, 3), np.uint8), "RGB", "give height x width x 3"),
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), "RGB", "give 3 x height x width"),
+        (torch.zeros(3, 4, 4), "RGB", "float32: give uint8"),
+        (np.zeros((4, 4, 3), np.uint8), "rgb", "color='rgb'"),
+        ({"image": 3}, "RGB", "dict is no image"),
+        (np.zeros((1, 9000, 3), np.uint8), "RGB", "too long to be resized"),
+    ],
+)  # fmt: skip
+def test_what_is_no_image_is_refused_in_one_line(predictor, image, color, words):
+    with pytest.raises(ValueError, match=words) as raised:
+        predictor(image, color=color)
+    assert "\n" not in str(raised.value)
+
+
+def test_run_without_its_last_weights_gives_those_of_its_last_checkpoint(
+    run_folder, paths, tmp_path
+):
+    shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "run" / "model_final.pth").rename(tmp_path / "run" / "model_0000003.pth")
+    (tmp_path / "run" / "last_checkpoint").write_text("model_0000003.pth")
+    same(Predictor.from_run(tmp_path / "run")(paths[0]), Predictor.from_run(run_folder)(paths[0]))
+
+
+def test_folder_that_is_no_run_is_refused(tmp_path, run_folder):
+    with pytest.raises(ValueError, match="no run folder"):
+        Predictor.from_run(tmp_path)
+    shutil.copy(run_folder / "config.yaml", tmp_path)
+    with pytest.raises(ValueError, match="no checkpoint yet"):
+        Predictor.from_run(tmp_path)
