@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from hrnet_kpt.config import load_config
 from hrnet_kpt.data.coco_person import COCO_PERSON
 from hrnet_kpt.inference import Predictor
 
@@ -140,6 +141,25 @@ def test_run_without_its_last_weights_gives_those_of_its_last_checkpoint(
     (tmp_path / "run" / "model_final.pth").rename(tmp_path / "run" / "model_0000003.pth")
     (tmp_path / "run" / "last_checkpoint").write_text("model_0000003.pth")
     same(Predictor.from_run(tmp_path / "run")(paths[0]), Predictor.from_run(run_folder)(paths[0]))
+
+
+def test_weights_are_needed_and_those_of_the_whole_model(run_folder, tmp_path):
+    cfg = load_config(str(run_folder / "config.yaml"))
+    with pytest.raises(ValueError, match="needs weights"):
+        Predictor(cfg, "")
+    state = torch.load(run_folder / "model_final.pth")["model"]
+    trunk = {name: value for name, value in state.items() if name.startswith("backbone.")}
+    torch.save(trunk, tmp_path / "trunk.pth")
+    with pytest.raises(ValueError, match="the file has no RPN, box head, keypoint head"):
+        Predictor(cfg, tmp_path / "trunk.pth")
+
+
+def test_run_predicts_where_its_first_weights_are_not(run_folder, paths):
+    cfg = load_config(str(run_folder / "config.yaml"), ["train.init_checkpoint=nowhere.pth"])
+    same(
+        Predictor(cfg, run_folder / "model_final.pth")(paths[0]),
+        Predictor.from_run(run_folder)(paths[0]),
+    )
 
 
 def test_folder_that_is_no_run_is_refused(tmp_path, run_folder):

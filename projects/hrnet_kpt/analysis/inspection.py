@@ -17,10 +17,8 @@ from detectron2.structures import ImageList
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from ..config.doctor.build import build_on_meta
-from ..config.findings import refuse_errors
+from ..config.doctor.build import build_or_refuse
 from ..config.sources import label_names
-from ..config.structure import check_structure
 from ..data.synthetic import draw_image
 from ..errors import UserError, one_line
 from ..weights import load_weights
@@ -59,7 +57,6 @@ def inspect_model(
     if depth < 0:
         raise UserError(f"--depth {depth}: write 0 for the model in one line, or more")
     height, width = _parse_size(size)
-    refuse_errors(f for f in check_structure(cfg) if f.keys[0].split(".")[0] == "model")
     model = _build(cfg, "cpu" if "outputs" in sections or weights else "meta")
     random = _load(model, weights, label_names(cfg))
     document: dict[str, Any] = {}
@@ -148,9 +145,7 @@ def _parse_size(size: str) -> tuple[int, int]:
 
 def _build(cfg: DictConfig, device: str) -> nn.Module:
     """The model of the config with the random weights of SEED; on the device "meta", without any."""
-    model, problems = build_on_meta(cfg)
-    refuse_errors(problems)
-    assert model is not None
+    model = build_or_refuse(cfg)
     if device == "meta":
         return model.train()
     with torch.random.fork_rng(devices=[]):

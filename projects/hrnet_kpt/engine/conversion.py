@@ -11,10 +11,8 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..config import load_config
-from ..config.doctor.build import build_on_meta
-from ..config.findings import refuse_errors
+from ..config.doctor.build import build_or_refuse
 from ..config.sources import differing_settings, label_names, override
-from ..config.structure import check_structure
 from ..errors import UserError
 from ..modeling import HRNet
 from ..weights.converting import convert_state_dict
@@ -57,7 +55,7 @@ def convert_files(
     if layout != "auto":
         find_layout(layout)
     cfg = load_config(config_file, overrides) if config_file else None
-    model = _tensors_of_model(cfg) if cfg is not None else {}
+    model = build_or_refuse(cfg).state_dict() if cfg is not None else {}
     lines: list[str] = []
     merged: dict[str, Tensor] = {}
     settings: dict[str, Any] = {}
@@ -91,15 +89,6 @@ def convert_files(
         *(f"note: {remark}" for remark in remarks),
         f"{path}: {len(merged)} tensors, {megabytes:.1f} MB",
     ]
-
-
-def _tensors_of_model(cfg: DictConfig) -> dict[str, Tensor]:
-    """The tensors of the config's model, with shapes and no content."""
-    refuse_errors(f for f in check_structure(cfg) if f.keys[0].split(".")[0] == "model")
-    model, problems = build_on_meta(cfg)
-    refuse_errors(problems)
-    assert model is not None
-    return model.state_dict()
 
 
 def _tensors_of_architecture(tensors: Mapping[str, Tensor], location: str) -> dict[str, Tensor]:

@@ -40,8 +40,10 @@ class Predictor:
     """
 
     def __init__(self, cfg: DictConfig, weights: str | Path, device: str = "") -> None:
+        if not str(weights):
+            raise UserError("a predictor needs weights: give the path of a checkpoint")
         cfg = cfg.copy()
-        cfg.train.init_checkpoint = str(weights)
+        cfg.train.init_checkpoint = ""  # that of the training may be elsewhere
         if device:
             cfg.train.device = device
         cfg, odd = settle_and_check(cfg, training=False)

@@ -29,7 +29,6 @@ class Layout:
     """One codebase's checkpoints.
 
     name: what messages and `--layout` call it.
-    files: whose files have it.
     sign: regular expression; a file has the first layout of LAYOUTS whose sign fits the beginning of some name.
     trunk: what the names of the trunk begin with; then follow those of the HRNet authors' code, as here.
     names: beginnings of the other names, theirs to ours.
@@ -40,7 +39,6 @@ class Layout:
     """
 
     name: str
-    files: str
     sign: str
     trunk: str
     names: Mapping[str, str] = field(default_factory=dict)
@@ -96,9 +94,9 @@ def _mmdet_heads(roi_head: str) -> dict[str, str]:
 
 
 LAYOUTS = (
+    # torchvision's keypointrcnn_resnet50_fpn: heads.
     Layout(
         name="torchvision",
-        files="torchvision's keypointrcnn_resnet50_fpn: heads",
         sign=r"roi_heads\.(keypoint_predictor|box_head\.fc6)\.",
         trunk="backbone.body.",
         names={
@@ -118,25 +116,25 @@ LAYOUTS = (
         settings=TORCHVISION,
         remark=TORCHVISION_REMARK,
     ),
+    # detectron2's model zoo: heads of a ResNet's R-CNN.
     Layout(
         name="detectron2",
-        files="detectron2's model zoo: heads of a ResNet's R-CNN",
         sign=r"backbone\.(bottom_up\.(stem|res\d)|fpn_(lateral|output)\d)\.",
         trunk=TRUNK,
         # What files of older versions hold besides.
         dropped=r"proposal_generator\.anchor_generator\.|pixel_(mean|std)$",
         settings=ALIGNED,
     ),
+    # runs of this project, and what convert_weights writes.
     Layout(
         name="hrnet_kpt",
-        files="runs of this project, and what convert_weights writes",
         sign=r"backbone\.(bottom_up|reduction_conv|fpn_convs)\.|proposal_generator\.|"
         r"roi_heads\.(box_head\.(\d\.)?fc\d|box_predictor|mask_head|keypoint_head)\.",
         trunk=TRUNK,
     ),
+    # HRNet-MaskRCNN-Benchmark; maskrcnn-benchmark's keypoint R-CNN: heads.
     Layout(
         name="maskrcnn-benchmark",
-        files="HRNet-MaskRCNN-Benchmark; maskrcnn-benchmark's keypoint R-CNN: heads",
         sign=r"backbone\.body\.|rpn\.(head|anchor_generator)\.|roi_heads\.(box|mask|keypoint)\.",
         trunk="backbone.body.",
         names={
@@ -164,9 +162,9 @@ LAYOUTS = (
         settings=WHOLE_PIXELS,
         remark=MASKRCNN_BENCHMARK_REMARK,
     ),
+    # HRNet-Object-Detection and mmdetection 1: Faster, Mask and Cascade R-CNN.
     Layout(
         name="hrnet-object-detection",
-        files="HRNet-Object-Detection and mmdetection 1: Faster, Mask and Cascade R-CNN",
         sign=r"(bbox|mask)_head\.|neck\.reduction_conv\.0\.",
         trunk="backbone.",
         names={
@@ -179,9 +177,9 @@ LAYOUTS = (
         settings=WHOLE_PIXELS,
         remark=MMDET1_REMARK,
     ),
+    # mmdetection 2 and 3: Faster, Mask and Cascade R-CNN.
     Layout(
         name="mmdet",
-        files="mmdetection 2 and 3: Faster, Mask and Cascade R-CNN",
         sign=r"roi_head\.|rpn_head\.|neck\.",
         trunk="backbone.",
         names={
@@ -191,25 +189,25 @@ LAYOUTS = (
         dropped=r"roi_head\.mask_head\.[01]\.",
         settings=ALIGNED,
     ),
+    # mmpose 0 and 1: heatmaps; mmsegmentation.
     Layout(
         name="mmpose",
-        files="mmpose 0 and 1: heatmaps; mmsegmentation",
         sign=r"backbone\.(conv1|layer1|stage\d)\.",
         trunk="backbone.",
         dropped=r"(head|keypoint_head|decode_head|auxiliary_head)\.",
         settings=TRUNK_ALONE,
     ),
+    # deep-high-resolution-net.pytorch: COCO and MPII pose; HigherHRNet.
     Layout(
         name="pose",
-        files="deep-high-resolution-net.pytorch: COCO and MPII pose; HigherHRNet",
         sign=r"final_layer\.(weight|bias)$|(final_layers|deconv_layers)\.",
         trunk="",
         dropped=r"(final_layers?|deconv_layers)\.",
         settings=TRUNK_ALONE,
     ),
+    # timm's hrnet_w*; HRNet-Image-Classification, its copies, and HRNet for segmentation: the same names.
     Layout(
         name="timm",
-        files="timm's hrnet_w*; HRNet-Image-Classification, its copies, and HRNet for segmentation: the same names",
         sign=r"(stage4\.\d+\.(branches|fuse_layers)|transition3)\.",
         trunk="",
         dropped=r"(incre_modules|downsamp_modules|final_layer|classifier|last_layer|aux_head|cls_head|ocr_\w+)\.",
@@ -231,12 +229,9 @@ def our_name(layout: Layout, theirs: str) -> str:
     for old, new in layout.names.items():
         if theirs.startswith(old):
             return new + theirs.removeprefix(old)
-    is_ours = layout.trunk == TRUNK
-    return (
-        TRUNK + theirs.removeprefix(layout.trunk)
-        if not is_ours and theirs.startswith(layout.trunk)
-        else theirs
-    )
+    if layout.trunk != TRUNK and theirs.startswith(layout.trunk):
+        return TRUNK + theirs.removeprefix(layout.trunk)
+    return theirs
 
 
 def their_name(layout: Layout, ours: str) -> str:

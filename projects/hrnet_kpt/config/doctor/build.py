@@ -14,8 +14,9 @@ from torch import nn
 
 from ...errors import one_line
 from ..calls import calls
-from ..findings import Finding, error
+from ..findings import Finding, error, refuse_errors
 from ..keys import value_at
+from ..structure import check_structure
 from .features import PARTS, unknown_features
 
 
@@ -39,6 +40,15 @@ def build_on_meta(cfg: DictConfig) -> tuple[nn.Module | None, list[Finding]]:
         if isinstance(reason, Exception):
             return None, [_failure(key, reason, node)]
     return None, [_failure("model", model, cfg.model)]
+
+
+def build_or_refuse(cfg: DictConfig) -> nn.Module:
+    """The same for those who need the model; raises UserError where it cannot be built."""
+    refuse_errors(f for f in check_structure(cfg) if f.keys[0].split(".")[0] == "model")
+    model, problems = build_on_meta(cfg)
+    refuse_errors(problems)
+    assert model is not None
+    return model
 
 
 def said(reason: Exception) -> str:
