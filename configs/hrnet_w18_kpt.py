@@ -24,6 +24,7 @@ from hrnet_kpt.modeling import HRFPN, HRNet
 from hrnet_kpt.modeling.poolers import pooler_scales
 
 from .common.data.coco_keypoint import data, dataloader
+from .common.inference import inference
 from .common.optim import SGD as optimizer
 from .common.schedule import lr_multiplier_1x as lr_multiplier
 from .common.train import train

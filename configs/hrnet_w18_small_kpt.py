@@ -1,6 +1,6 @@
 """HRNet-W18-small (v1) Keypoint R-CNN on COCO from scratch, 1x schedule."""
 
-from .hrnet_w18_kpt import data, dataloader, lr_multiplier, model, optimizer, train
+from .hrnet_w18_kpt import data, dataloader, inference, lr_multiplier, model, optimizer, train
 
 model.backbone.bottom_up.update(
     width=16,

@@ -3,7 +3,7 @@
 from .common.data.synthetic_people import data, dataloader
 from .common.optim import AdamW as optimizer
 from .common.schedule import lr_multiplier_cosine as lr_multiplier
-from .hrnet_w18_small_kpt import model, train
+from .hrnet_w18_small_kpt import inference, model, train
 
 # Narrow neck and heads: 2.9 M parameters in all.
 model.backbone.out_channels = 64

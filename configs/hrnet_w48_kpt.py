@@ -1,6 +1,6 @@
 """HRNet-W48 Keypoint R-CNN on COCO, 1x schedule."""
 
-from .hrnet_w18_kpt import data, dataloader, lr_multiplier, model, optimizer, train
+from .hrnet_w18_kpt import data, dataloader, inference, lr_multiplier, model, optimizer, train
 
 model.backbone.bottom_up.width = 48
 train.init_checkpoint = (

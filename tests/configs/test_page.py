@@ -48,6 +48,7 @@ REASONS = {
     "train.reference_batch_size": "opt-in scaling of the learning rate, off",
     "train.amp.dtype": "a choice that the baseline does not have; mixed precision is off",
     "train.seed": "a key that the baseline reads but does not list",
+    "inference.": "choices that the baseline does not have; the box's score and one view, as in the baseline",
 }
 
 COMPUTED = (

@@ -11,6 +11,7 @@ from PIL import Image
 
 from hrnet_kpt.config import load_config
 from hrnet_kpt.data.coco_person import COCO_PERSON
+from hrnet_kpt.engine import evaluate
 from hrnet_kpt.inference import Predictor
 
 
@@ -46,6 +47,46 @@ def test_results_are_those_of_evaluation(predictor, run_folder, drawn_people):
             points = np.array([ours["keypoints"][name] for name in COCO_PERSON.names])
             points[:, :2] -= 0.5
             assert points.ravel().tolist() == pytest.approx(theirs["keypoints"], abs=1e-4)
+
+
+def expected_objects(results, annotations):
+    """Boxes, scores and keypoints by file name, of COCO-format results: corner and size, and half a pixel less."""
+    found = {image["file_name"]: [] for image in annotations["images"]}
+    names = {image["id"]: image["file_name"] for image in annotations["images"]}
+    for result in results:
+        x, y, width, height = result["bbox"]
+        points = np.array(result["keypoints"]).reshape(-1, 3) + np.array([0.5, 0.5, 0])
+        found[names[result["image_id"]]].append(
+            [x, y, x + width, y + height, result["score"], *points.ravel()]
+        )
+    return found
+
+
+@pytest.mark.parametrize("score", ["box", "combined"])
+def test_results_on_photographs_are_those_of_eval_only(run_folder, photographs, tmp_path, score):
+    folder = photographs / "coco"
+    cfg = load_config(
+        str(run_folder / "config.yaml"),
+        [
+            *(f"data.test.annotations={folder / 'annotations.json'}", f"data.test.images={folder}"),
+            *(f"train.output_dir={tmp_path}", f"inference.instance_score={score}"),
+            f"train.init_checkpoint={run_folder / 'model_final.pth'}",
+        ],
+    )
+    evaluate(cfg)
+    results = json.loads((tmp_path / "inference" / "coco_instances_results.json").read_text())
+    annotations = json.loads((folder / "annotations.json").read_text())
+    predictor = Predictor(cfg, run_folder / "model_final.pth")
+    total = 0
+    for name, expected in expected_objects(results, annotations).items():
+        objects = predictor(folder / name).objects
+        found = [
+            [*o["box"], o["score"], *np.array(list(o["keypoints"].values())).ravel()]
+            for o in objects
+        ]
+        assert np.array(found) == pytest.approx(np.array(expected), abs=1e-4)
+        total += len(found)
+    assert total > 10
 
 
 def test_kinds_of_images_give_the_same(predictor, paths):
@@ -160,6 +201,45 @@ def test_run_predicts_where_its_first_weights_are_not(run_folder, paths):
         Predictor(cfg, run_folder / "model_final.pth")(paths[0]),
         Predictor.from_run(run_folder)(paths[0]),
     )
+
+
+def test_confidences_are_calibrated_by_the_evaluation_beside_the_weights(
+    run_folder, paths, tmp_path
+):
+    shutil.copytree(run_folder, tmp_path / "run")
+    path = tmp_path / "run" / "inference" / "evaluation.json"
+    path.write_text(json.dumps({"calibration": {"slope": 2.0, "offset": 1.0}}))
+    prediction = Predictor.from_run(tmp_path / "run")(paths[0])
+    scores = prediction.instances.pred_keypoints[..., 2].numpy()
+    assert prediction.confidences == pytest.approx(1 / (1 + np.exp(-1) / scores**2), abs=1e-6)
+    found = prediction.objects[0]
+    assert list(found["confidences"]) == list(found["keypoints"])
+    assert found["confidences"]["nose"] == pytest.approx(prediction.confidences[0, 0])
+
+
+def test_scores_of_box_and_keypoints_are_told_beside_the_one_that_orders(run_folder, paths):
+    cfg = load_config(str(run_folder / "config.yaml"), ["inference.instance_score=combined"])
+    instances = Predictor(cfg, run_folder / "model_final.pth")(paths[0]).instances
+    product = instances.box_scores * instances.keypoint_scores
+    assert torch.equal(instances.scores, product)
+    assert torch.equal(instances.scores, instances.scores.sort(descending=True).values)
+    raw = instances.pred_keypoints[..., 2]
+    torch.testing.assert_close(instances.keypoint_scores, raw.clamp(max=1).mean(dim=1))
+
+
+def test_augmented_prediction_differs_and_keeps_its_form(run_folder, predictor, paths):
+    cfg = load_config(str(run_folder / "config.yaml"), ["inference.tta.enabled=true"])
+    plain, augmented = predictor(paths[0]), Predictor(cfg, run_folder / "model_final.pth")(paths[0])
+    assert augmented.size == plain.size and len(augmented)
+    assert augmented.instances.get_fields().keys() == plain.instances.get_fields().keys()
+    assert augmented.objects != plain.objects
+
+
+def test_config_of_a_run_without_inference_node_predicts(run_folder, predictor, paths):
+    """As older runs have saved it."""
+    cfg = load_config(str(run_folder / "config.yaml"))
+    del cfg["inference"]
+    same(Predictor(cfg, run_folder / "model_final.pth")(paths[0]), predictor(paths[0]))
 
 
 def test_folder_that_is_no_run_is_refused(tmp_path, run_folder):

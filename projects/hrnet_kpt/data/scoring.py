@@ -89,19 +89,22 @@ def keypoint_distances(
 
     Returns arrays of one entry for each labelled keypoint: `keypoint`, its index in the schema; `distance` in pixels,
     inf where the instance was not found; `box`, width and height of the instance's box; `oks`, the keypoint's
-    similarity, exp(-d^2 / (2 area (2 sigma)^2)), NaN where the instance was not found.
+    similarity, exp(-d^2 / (2 area (2 sigma)^2)), and `score`, the prediction's, NaN where the instance was not found.
     """
-    columns: dict[str, list[np.ndarray]] = {"keypoint": [], "distance": [], "box": [], "oks": []}
+    empty = {"keypoint": (0,), "distance": (0,), "box": (0, 2), "oks": (0,), "score": (0,)}
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in empty}
     for annotation, match in matched_by_box(boxes):
         slots = truth.slots[annotation["category_id"]]
         if not len(slots):
             continue
         points = np.array(annotation["keypoints"], dtype=float).reshape(-1, 3)
         labelled = points[:, 2] > 0
-        distance = np.full(len(slots), np.inf)
+        distance: np.ndarray = np.full(len(slots), np.inf)
+        score: np.ndarray = np.full(len(slots), np.nan)
         if match is not None:
             predicted = np.array(results[match]["keypoints"], dtype=float).reshape(-1, 3)
             distance = np.linalg.norm(predicted[:, :2] - points[:, :2], axis=1)
+            score = predicted[:, 2]
         width = 2 * truth.sigmas(annotation["category_id"])
         with np.errstate(over="ignore"):
             similarity = np.exp(-(distance**2) / (2 * annotation["area"] * width**2))
@@ -109,7 +112,7 @@ def keypoint_distances(
         columns["distance"].append(distance[labelled])
         columns["box"].append(np.tile(annotation["bbox"][2:], (labelled.sum(), 1)))
         columns["oks"].append(np.where(np.isinf(distance), np.nan, similarity)[labelled])
-    empty = {"keypoint": (0,), "distance": (0,), "box": (0, 2), "oks": (0,)}
+        columns["score"].append(score[labelled])
     return {
         name: np.concatenate(parts) if parts else np.zeros(empty[name])
         for name, parts in columns.items()

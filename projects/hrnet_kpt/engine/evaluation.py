@@ -15,7 +15,7 @@ from torch import nn
 from ..config.differences import Difference, format_differences
 from ..config.doctor import settle_and_check
 from ..errors import UserError
-from ..inference.building import build_model
+from ..inference.building import build_model, inference_model
 from .setup import check_data, generate_data, set_up_run
 from .skipped import report_skipped, skipped_file
 
@@ -54,7 +54,8 @@ def evaluate(
 
 
 def run_evaluation(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
-    """Evaluate `model` as it is; see `evaluate`."""
+    """Evaluate `model` with the weights that it has; see `evaluate`."""
+    model = inference_model(cfg, getattr(model, "module", model))  # DDP's is the model itself
     loader = instantiate(cfg.dataloader.test)
     results: dict[str, Any] = inference_on_dataset(
         model, loader, instantiate(cfg.dataloader.evaluator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import logging
 import math
@@ -18,6 +19,7 @@ from detectron2.utils import comm
 from tabulate import tabulate
 
 from ..data import scoring
+from ..data.calibration import Calibration, fit_calibration
 from ..data.explaining import NAMES, explain
 from ..data.ground_truth import GroundTruth, load_ground_truth
 from ..data.keypoints import KeypointSchema
@@ -71,8 +73,10 @@ class KeypointEvaluator(DatasetEvaluator):
         if not self.truth.scored:
             logger.warning("There are no annotations to compare with")
             return {}
-        scores, rows = evaluate_results(self.truth, results)
+        scores, rows, calibration = evaluate_results(self.truth, results)
         content = {**scores, "per_keypoint": rows}
+        if calibration is not None:
+            content["calibration"] = dataclasses.asdict(calibration)
         # Plain json has no NaN.
         (self.output_dir / "evaluation.json").write_text(
             json.dumps(_without_nan(content), indent=1)
@@ -108,20 +112,22 @@ def to_results(
 
 def evaluate_results(
     truth: GroundTruth, results: Sequence[dict[str, Any]]
-) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]]]:
+) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]], Calibration | None]:
     """Evaluate COCO-format results; log tables, and the reason where an AP is 0 or NaN.
 
-    Returns the scores by task, and a row for each keypoint of the schema.
+    Returns the scores by task, a row for each keypoint of the schema, and what makes confidences of keypoint scores.
     """
     boxes = scoring.evaluate_boxes(truth, results)
     scores = {"bbox": scoring.metrics(truth, boxes, "bbox")}
     rows: list[dict[str, Any]] = []
+    calibration = None
     evaluations = {"bbox": boxes}
     keypoints = scoring.evaluate_keypoints(truth, results)
     if keypoints is not None:
         evaluations["keypoints"] = keypoints
         distances = scoring.keypoint_distances(truth, results, boxes)
         rows = scoring.per_keypoint(truth, distances)
+        calibration = fit_calibration(distances["score"], distances["oks"])
         scores["keypoints"] = {
             **scoring.metrics(truth, keypoints, "keypoints"),
             **scoring.distance_metrics(distances),
@@ -133,7 +139,7 @@ def evaluate_results(
         logger.info("%s, percent: %s", NAMES[task], figures)
         for reason in explain(truth, results, evaluations[task], task):
             logger.warning(reason)
-    return scores, rows
+    return scores, rows, calibration
 
 
 def _without_nan(node: Any) -> Any:

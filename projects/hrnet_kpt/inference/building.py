@@ -1,16 +1,21 @@
-"""A config's model with its weights."""
+"""A config's model with its weights, and as it predicts."""
 
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import torch
 from detectron2.config import instantiate
+from detectron2.modeling import GeneralizedRCNN
 from omegaconf import DictConfig
 from torch import nn
 
 from ..config.sources import differing_settings, label_names
+from ..data.labels import given_classes, given_schema
 from ..weights import load_weights, refuse_identity_norms
+from .keypoint_head import DecodingKeypointHead
+from .optimizing import optimize_for_inference
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +42,29 @@ def build_model(cfg: DictConfig, checkpoint: str, whole: bool = False) -> nn.Mod
             )
     refuse_identity_norms(model)
     return model.to(device)
+
+
+def inference_model(cfg: DictConfig, model: nn.Module) -> nn.Module:
+    """A copy of `model` as evaluation and prediction run it: optimised, and with what `cfg.inference` asks for.
+
+    Models other than a GeneralizedRCNN are returned as they are.
+    """
+    settings: Any = cfg.get("inference") or {}
+    if not isinstance(model, GeneralizedRCNN):
+        return model
+    optimized = optimize_for_inference(model)
+    head = getattr(optimized.roi_heads, "keypoint_head", None)
+    if isinstance(head, DecodingKeypointHead):
+        names = given_schema(instantiate(cfg.data.keypoints)).names
+        places = [
+            [names.index(name) for name in own] for own in given_classes(cfg.data.classes).values()
+        ]
+        optimized.roi_heads.keypoint_head = DecodingKeypointHead(
+            head.head, settings.get("instance_score", "box"), places
+        )
+    if "tta" in settings:
+        optimized = instantiate(settings.tta).augmented(optimized)
+    return optimized.eval()
 
 
 def choose_device(cfg: DictConfig) -> torch.device:

@@ -19,9 +19,10 @@ from torch import nn
 
 from ..config import load_config
 from ..config.doctor import settle_and_check
+from ..data.calibration import Calibration, calibration_beside
 from ..data.labels import given_classes, given_schema
 from ..errors import UserError
-from .building import build_model
+from .building import build_model, inference_model
 from .inputs import ImageInput, to_array
 from .prediction import Prediction
 
@@ -32,7 +33,8 @@ class Predictor:
     """Called with an image, or a list of them, it returns a Prediction, or a list of these.
 
     cfg: a config; its classes, its keypoints and what evaluation does to an image are taken from it.
-    weights: path or URL of a checkpoint of the whole model.
+    weights: path or URL of a checkpoint of the whole model. Confidences of keypoints are calibrated by the evaluation
+        in its run folder, if there is one.
     device: "cuda", "cpu", ...; the config's train.device by default, or the CPU where there is no GPU.
 
     It may be called from several threads at once. Raises UserError where the config is wrong, or the weights do not fit
@@ -49,7 +51,7 @@ class Predictor:
         cfg, odd = settle_and_check(cfg, training=False)
         for warning in odd:
             logger.warning(warning)
-        model = build_model(cfg, str(weights), whole=True).eval()
+        model = inference_model(cfg, build_model(cfg, str(weights), whole=True))
         if not isinstance(model, GeneralizedRCNN):
             raise UserError(
                 f"model is a {type(model).__name__}: a predictor needs a GeneralizedRCNN"
@@ -62,6 +64,7 @@ class Predictor:
             name: list(names) for name, names in given_classes(cfg.data.classes).items()
         }
         self.schema = given_schema(instantiate(cfg.data.keypoints))
+        self.calibration = calibration_beside(Path(weights)) or Calibration()
 
     @classmethod
     def from_run(cls, folder: str | Path, device: str = "") -> Predictor:
@@ -129,4 +132,4 @@ class Predictor:
         return {"image": pixels, "height": height, "width": width}
 
     def _prediction(self, instances: Instances) -> Prediction:
-        return Prediction(instances.to("cpu"), self.classes, self.schema.names)
+        return Prediction(instances.to("cpu"), self.classes, self.schema.names, self.calibration)

@@ -20,6 +20,7 @@ from .check_data import check_data_settings
 from .check_features import check_declared, check_proposals, check_usage
 from .check_fit import check_fit
 from .check_heads import check_heads
+from .check_inference import check_inference
 from .check_norms import check_norms
 from .check_run import check_run, check_weights
 from .check_schedule import check_schedule
@@ -50,7 +51,7 @@ def check_config(
     if training:
         findings += [*check_run(cfg, resume, processes), *check_schedule(cfg)]
     model, problems = build_on_meta(cfg)
-    findings += problems
+    findings += [*problems, *check_inference(cfg, model)]
     if model is not None:
         findings += _check_wiring(cfg, model)
         findings += check_fit(cfg, model, training, resumes)

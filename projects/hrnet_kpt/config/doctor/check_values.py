@@ -45,6 +45,7 @@ VALUES: dict[str, tuple[Any, float]] = {
     "dataloader.test.num_workers": (int, 0),
     "optimizer.lr": (float, 0),
     "lr_multiplier.warmup_iters": (int, 0),
+    "inference.instance_score": (str, 0),
 }
 # Shares, which are easily taken for percentages: from 0 to 1.
 SHARES = (
@@ -75,9 +76,12 @@ WEIGHTS = (
 CALLS = (
     *("model", "optimizer", "lr_multiplier", "data.generate"),
     *("dataloader.train", "dataloader.train.mapper", "dataloader.test", "dataloader.test.mapper"),
-    "dataloader.evaluator",
+    *("dataloader.evaluator", "inference.tta"),
 )
-MAPPINGS = (*("train.amp", "train.ddp", "train.checkpointer"), *("data.train", "data.test"))
+MAPPINGS = (
+    *("train.amp", "train.ddp", "train.checkpointer", "data.train", "data.test"),
+    "inference",
+)
 CHOICES = {
     "train.amp.dtype": ("float16", "bfloat16"),
     **dict.fromkeys(
@@ -85,10 +89,12 @@ CHOICES = {
         ("fail", "skip"),
     ),
     "model.input_format": ("RGB", "BGR"),
+    "inference.instance_score": ("box", "keypoints", "combined"),
 }
 # Keys beside those above that plain nodes may have; what has a `_target_` is checked against its signature.
 OTHERS = {
-    "": NODES,
+    "": (*NODES, "inference"),
+    "inference": ("tta",),
     "train": ("ddp",),
     "train.checkpointer": ("max_iter", "file_prefix"),
     "train.ddp": ("fp16_compression", *call_parameters(DistributedDataParallel).names),
@@ -99,7 +105,8 @@ LIMITS = ("train.clip_grad_norm",)  # may be infinite
 # Keys of callables that other people may write differently.
 OPTIONAL = (
     *("optimizer.lr", "lr_multiplier.warmup_iters", "train.checkpointer.max_to_keep"),
-    "train.init_strict",  # configs that older runs have saved do without
+    # Configs that older runs have saved do without.
+    *("train.init_strict", "inference.instance_score"),
     *(key for key in VALUES if key.startswith("dataloader.")),
 )
 
@@ -205,6 +212,7 @@ def _check_unread(cfg: DictConfig) -> Iterator[Finding]:
         "data.train",
         "data.test",
         "dataloader",
+        "inference",
     ):
         node = value_at(cfg, parent) if parent else cfg
         if not OmegaConf.is_dict(node):

@@ -1,0 +1,21 @@
+# How evaluation and the predictor run the trained model.
+from detectron2.config import LazyCall as L
+
+from hrnet_kpt.inference.augmentation import KeypointTTA
+
+inference = dict(
+    # The score of an instance, 0 to 1: "box", the probability of its class, as in the baseline; "keypoints", the mean
+    # score of its keypoints; or "combined", the product of both.
+    instance_score="box",
+    # Test-time augmentation: what is seen at several scales and mirrored is merged.
+    tta=L(KeypointTTA)(
+        enabled=False,
+        scales=[1.0],
+        flip=True,
+        merge="fusion",
+        merge_thresh=0.55,
+        oks_nms_thresh=None,
+        keypoints="${data.keypoints}",
+        classes="${data.classes}",
+    ),
+)

@@ -1,0 +1,89 @@
+"""The keypoint head in inference: maps decoded together, and a score for the whole instance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.modeling.roi_heads import BaseKeypointRCNNHead
+from detectron2.structures import Instances
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..modeling.decoding import decode_heatmaps
+
+INSTANCE_SCORES = ("box", "keypoints", "combined")
+
+
+class DecodingKeypointHead(nn.Module):
+    """A trained keypoint head as it predicts.
+
+    head: detectron2's; its layers are used, its decoding is not.
+    instance_score: what `scores` of an instance is, all from 0 to 1:
+        "box": the probability of its class;
+        "keypoints": the mean of the scores of its keypoints, each cut off at 1;
+        "combined": the product of both.
+    keypoints_of_classes: for each class, the places of its keypoints; all of them by default.
+
+    Called with pooled features (N x C x S x S) and the instances of the images that they come from, it returns these,
+    best first, with `pred_keypoints` (x, y, score in turn: N x K x 3), `box_scores` and `keypoint_scores`.
+    """
+
+    def __init__(
+        self,
+        head: BaseKeypointRCNNHead,
+        instance_score: str = "box",
+        keypoints_of_classes: Sequence[Sequence[int]] = (),
+    ) -> None:
+        super().__init__()
+        if instance_score not in INSTANCE_SCORES:
+            raise UserError(
+                f"inference.instance_score={instance_score!r}: write one of {', '.join(INSTANCE_SCORES)}"
+            )
+        self.head = head
+        self.instance_score = instance_score
+        self.keypoints_of_classes = [list(places) for places in keypoints_of_classes]
+
+    @property
+    def num_keypoints(self) -> int:
+        return int(self.head.num_keypoints)
+
+    def layers(self, x: Tensor) -> Tensor:
+        """The maps of pooled features: N x K x side x side, logits."""
+        maps: Tensor = self.head.layers(x)
+        return maps
+
+    def forward(self, x: Tensor, instances: list[Instances]) -> list[Instances]:
+        return self.decode(self.layers(x), instances)
+
+    def decode(self, maps: Tensor, instances: list[Instances]) -> list[Instances]:
+        """`forward` from maps that were computed before."""
+        boxes = torch.cat([found.pred_boxes.tensor for found in instances])
+        keypoints = decode_heatmaps(maps, boxes)[..., [0, 1, 3]]
+        parts = keypoints.split([len(found) for found in instances])
+        return [self._scored(*pair) for pair in zip(instances, parts, strict=True)]
+
+    def _scored(self, instances: Instances, keypoints: Tensor) -> Instances:
+        instances.pred_keypoints = keypoints
+        if not instances.has("scores"):  # boxes that were given, not found
+            return instances
+        instances.box_scores = instances.scores
+        instances.keypoint_scores = self._keypoint_scores(keypoints, instances.pred_classes)
+        if self.instance_score == "box":
+            return instances
+        instances.scores = instances.keypoint_scores
+        if self.instance_score == "combined":
+            instances.scores = instances.box_scores * instances.keypoint_scores
+        return instances[instances.scores.argsort(descending=True)]
+
+    def _keypoint_scores(self, keypoints: Tensor, classes: Tensor) -> Tensor:
+        """The mean over each instance's own keypoints; 1 for those of a class that has none."""
+        counted = keypoints.new_ones(len(keypoints), keypoints.shape[1])
+        if self.keypoints_of_classes:
+            of_class = keypoints.new_zeros(len(self.keypoints_of_classes), keypoints.shape[1])
+            for row, places in zip(of_class, self.keypoints_of_classes, strict=True):
+                row[places] = 1
+            counted = of_class[classes]
+        total = (keypoints[..., 2].clamp(max=1) * counted).sum(dim=1)
+        count = counted.sum(dim=1)
+        return torch.where(count > 0, total / count.clamp(min=1), 1.0)

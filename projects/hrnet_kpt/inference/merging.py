@@ -1,0 +1,127 @@
+"""Several detections of one object made one: by weighted box fusion, or by what their keypoints have in common."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# As far as float error drives the scores of a detection and of its mirror image apart.
+SAME_SCORE = 1e-4
+
+
+def weighted_box_fusion(
+    boxes: Tensor, scores: Tensor, classes: Tensor, num_views: int, iou_thresh: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Weighted box fusion (Solovyev et al. 2019, https://arxiv.org/abs/1910.13302) within each class.
+
+    Boxes, best score first, join the cluster whose box they overlap most, if by more than `iou_thresh`, or open a
+    new one. A cluster's box is the mean of its boxes, weighted by their scores; its score is the mean of their scores,
+    times min(number of boxes, num_views) / num_views: what few views saw counts less.
+
+    Boxes of equal scores meet the same clusters, as if they joined at once: so the detections of a mirror-symmetric
+    picture, which come in pairs of equal scores, are fused symmetrically.
+
+    boxes: N x 4, x1, y1, x2, y2. scores: N, positive. classes: N. num_views: how many predictions they come from.
+
+    Returns boxes M x 4, scores M and classes M, best score first.
+    """
+    found_boxes, found_scores, found_classes = [boxes[:0]], [scores[:0]], [classes[:0]]
+    for class_ in classes.unique().tolist():
+        mine = classes == class_
+        fused, fused_scores = _fuse(
+            boxes[mine].double().cpu().numpy(),
+            scores[mine].double().cpu().numpy(),
+            num_views,
+            iou_thresh,
+        )
+        found_boxes.append(torch.from_numpy(fused).to(boxes))
+        found_scores.append(torch.from_numpy(fused_scores).to(scores))
+        found_classes.append(classes.new_full((len(fused),), class_))
+    merged = torch.cat(found_scores)
+    order = merged.argsort(descending=True, stable=True)
+    return torch.cat(found_boxes)[order], merged[order], torch.cat(found_classes)[order]
+
+
+def object_keypoint_similarity(
+    keypoints: Tensor, others: Tensor, areas: Tensor, sigmas: Tensor
+) -> Tensor:
+    """COCO's OKS (https://cocodataset.org/#keypoints-eval) of each instance with each other one, 0 to 1.
+
+    keypoints: N x K x 2 or more; x, y. others: M x K x 2 or more. areas: N, of the objects of `keypoints`, in square
+    pixels. sigmas: K. All keypoints count.
+
+    Returns N x M.
+    """
+    squared = (keypoints[:, None, :, :2] - others[None, :, :, :2]).square().sum(dim=-1)
+    spread = 2 * areas.clamp(min=1e-6)[:, None, None] * (2 * sigmas).square()
+    return (-squared / spread).exp().mean(dim=-1)
+
+
+def oks_nms(
+    keypoints: Tensor, scores: Tensor, areas: Tensor, sigmas: Tensor, oks_thresh: float
+) -> Tensor:
+    """Greedy non-maximum suppression of instances of one class by their keypoints.
+
+    Best score first, an instance whose OKS with a better one that was kept is above `oks_thresh` is dropped.
+
+    keypoints: N x K x 2 or more. scores: N. areas: N, of the boxes, in square pixels; of a pair, the better one's
+    counts. sigmas: K.
+
+    Returns the indices of those that are kept, best score first.
+    """
+    order = scores.argsort(descending=True, stable=True)
+    ordered = keypoints[order]
+    similar = object_keypoint_similarity(ordered, ordered, areas[order], sigmas) > oks_thresh
+    later = torch.ones_like(similar).triu(diagonal=1)
+    drops = (similar & later).cpu()
+    kept = torch.ones(len(order), dtype=torch.bool)
+    for i in range(len(order)):
+        if kept[i]:
+            kept &= ~drops[i]
+    return order[kept.to(order.device)]
+
+
+def _fuse(
+    boxes: np.ndarray, scores: np.ndarray, num_views: int, iou_thresh: float
+) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(-scores, kind="stable")
+    boxes, scores = boxes[order], scores[order]
+    # Of each cluster: its boxes' sum, weighted by score, the sum of their scores, and their number.
+    sums, weights, numbers = np.zeros_like(boxes), np.zeros_like(scores), np.zeros_like(scores)
+    opened = start = 0
+    while start < len(boxes):
+        end = int(np.searchsorted(-scores, SAME_SCORE - scores[start], side="right"))
+        before = opened
+        overlaps = _overlap(boxes[start:end], sums[:before] / weights[:before, None])
+        for i in range(start, end):
+            best = _best(overlaps[i - start], iou_thresh)
+            if best is None:
+                new = sums[before:opened] / weights[before:opened, None]
+                best = _best(_overlap(boxes[i : i + 1], new)[0], iou_thresh)
+                best = opened if best is None else before + best
+                opened = max(opened, best + 1)
+            sums[best] += scores[i] * boxes[i]
+            weights[best] += scores[i]
+            numbers[best] += 1
+        start = end
+    sums, weights, numbers = sums[:opened], weights[:opened], numbers[:opened]
+    share = np.minimum(numbers, num_views) / num_views
+    return sums / weights[:, None], weights / numbers * share
+
+
+def _best(overlaps: np.ndarray, iou_thresh: float) -> int | None:
+    if overlaps.max(initial=0.0) <= iou_thresh:
+        return None
+    return int(overlaps.argmax())
+
+
+def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """IoU, N x M; of those that a box overlaps alike, as it may where it encloses them, a nearer one has a bit more."""
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = (high - low).clip(0).prod(axis=2)
+    areas, other_areas = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (boxes, others))
+    distance = np.abs(boxes[:, None] - others[None]).max(axis=2)
+    union = areas[:, None] + other_areas - shared
+    return shared / union.clip(1e-9) - 1e-12 * distance

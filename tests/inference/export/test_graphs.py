@@ -1,0 +1,156 @@
+"""Pre- and postprocessing as ONNX, against Pillow and detectron2."""
+
+import detectron2.data.transforms as T
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Boxes, Instances
+from detectron2.structures.keypoints import heatmaps_to_keypoints
+from PIL import Image
+
+from hrnet_kpt.inference import onnx_runner
+from hrnet_kpt.inference.export.postprocessing import postprocessing
+from hrnet_kpt.inference.export.preprocessing import preprocessing
+
+MEAN, DEVIATION = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+RULE = (192, 256)
+
+
+def session(model):
+    return onnxruntime.InferenceSession(model.SerializeToString())
+
+
+def picture(height, width):
+    """Random colours, smooth enough to be a picture."""
+    colors = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(colors).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.fixture(scope="module")
+def before():
+    return session(preprocessing(RULE, MEAN, DEVIATION, 64, "RGB"))
+
+
+@pytest.mark.parametrize(
+    "size", [(480, 640), (100, 70), (192, 192), (33, 1000), (1, 1), (500, 333), (191, 1081)]
+)
+def test_image_is_resized_normalised_and_padded_as_by_detectron2(before, size):
+    image = picture(*size)
+    expected = T.ResizeShortestEdge(RULE[0], RULE[1]).get_transform(image).apply_image(image)
+    batch, new_size, old_size = before.run(None, {"image": image})
+    assert tuple(old_size) == size and tuple(new_size) == expected.shape[:2]
+    assert all(length % 64 == 0 for length in batch.shape[2:])
+    height, width = new_size
+    assert not batch[:, :, height:].any() and not batch[:, :, :, width:].any()
+    # Pillow rounds sums of fixed-point numbers: a value next to .5 may come out one level away.
+    pixels = batch[0, :, :height, :width].transpose(1, 2, 0) * DEVIATION + MEAN
+    apart = np.abs(pixels - expected)
+    assert apart.max() < 1.001 and (apart > 1e-3).mean() < 2e-3
+
+
+@pytest.mark.parametrize("height", range(90, 130, 3))
+def test_sizes_are_rounded_as_by_detectron2(before, height):
+    image = np.zeros((height, 157, 3), np.uint8)
+    _, size, _ = before.run(None, {"image": image})
+    expected = T.ResizeShortestEdge.get_output_shape(height, 157, *RULE)
+    info = {"short_edge": RULE[0], "max_size": RULE[1]}
+    assert tuple(size) == expected == onnx_runner._new_size(height, 157, info)
+
+
+def test_channels_are_turned_round_for_a_model_of_bgr_and_nothing_is_resized_without_a_rule():
+    run = session(preprocessing(None, [1.0, 2.0, 3.0], [1.0, 2.0, 4.0], 32, "BGR"))
+    image = picture(20, 40)
+    batch, size, _ = run.run(None, {"image": image})
+    assert batch.shape == (1, 3, 32, 64) and tuple(size) == (20, 40)
+    expected = (image[..., ::-1] - [1.0, 2.0, 3.0]) / [1.0, 2.0, 4.0]
+    np.testing.assert_allclose(batch[0, :, :20, :40].transpose(1, 2, 0), expected, atol=1e-5)
+
+
+SIZE, IMAGE_SIZE = (180, 240), (333, 777)
+
+
+def detections(count, keypoints=5, side=28):
+    """Boxes of all sizes, some of them empty once they are cut off, and smooth heatmaps."""
+    random = torch.Generator().manual_seed(count)
+    corners = torch.rand(count, 2, 2, generator=random).sort(dim=1).values * 260 - 10
+    boxes = corners.flatten(1)
+    if count > 2:
+        boxes[1] = torch.tensor([241.0, 10, 260, 30])
+        boxes[2, 2:] = boxes[2, :2] + 0.3
+    coarse = torch.randn(count, keypoints, 7, 7, generator=random) * 4
+    maps = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic") if count else None
+    maps = torch.zeros(0, keypoints, side, side) if maps is None else maps
+    scores = torch.rand(count, generator=random).sort(descending=True).values
+    return boxes, scores, torch.arange(count) % 2, maps
+
+
+def expected_of(boxes, scores, classes, maps):
+    instances = Instances(SIZE)
+    instances.pred_boxes, instances.scores = Boxes(boxes.clone()), scores
+    instances.pred_classes = classes
+    instances.pred_keypoints = heatmaps_to_keypoints(maps, boxes)[..., [0, 1, 3]]
+    return detector_postprocess(instances, *IMAGE_SIZE)
+
+
+def feeds_of(*values):
+    names = ("boxes", "scores", "classes", "heatmaps")
+    feeds = {f"detected_{name}": value.numpy() for name, value in zip(names, values, strict=False)}
+    return {**feeds, "size": np.array(SIZE), "image_size": np.array(IMAGE_SIZE)}
+
+
+def by_numpy(feeds, info):
+    found = {name.removeprefix("detected_"): value for name, value in feeds.items()}
+    sizes = found.pop("size"), found.pop("image_size")
+    new = onnx_runner.postprocess(found, *(tuple(size.tolist()) for size in sizes), info)
+    return [new[name] for name in ("boxes", "scores", "classes", "keypoints")]
+
+
+@pytest.mark.parametrize("way", ["onnx", "numpy"])
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_keypoints_and_boxes_are_those_of_detectron2(way, count):
+    values = detections(count)
+    expected = expected_of(*values)
+    if way == "onnx":
+        found = session(postprocessing((5, 28))).run(None, feeds_of(*values))
+    else:
+        found = by_numpy(feeds_of(*values), {"instance_score": "box"})
+    assert len(found[0]) == len(expected) == (28 if count == 30 else count)
+    assert found[3].shape == (len(expected), 5, 3)
+    np.testing.assert_array_equal(found[2], expected.pred_classes)
+    np.testing.assert_allclose(found[0], expected.pred_boxes.tensor, atol=1e-3)
+    np.testing.assert_allclose(found[1], expected.scores)
+    # Sums of another order: 1e-3 px. The maps are such that no two peaks are equal.
+    np.testing.assert_allclose(found[3], expected.pred_keypoints, atol=1e-3)
+
+
+@pytest.mark.parametrize("way", ["onnx", "numpy"])
+@pytest.mark.parametrize("count", [0, 30])
+@pytest.mark.parametrize("kind", ["keypoints", "combined"])
+def test_scores_of_instances_are_those_of_their_own_keypoints(way, count, kind):
+    values = detections(count)
+    expected = expected_of(*values)
+    places = [[0, 3], []]  # the second class has boxes only
+    keypoints = expected.pred_keypoints[:, [0, 3], 2].clamp(max=1).mean(dim=1)
+    scores = torch.where(expected.pred_classes == 0, keypoints, torch.ones(()))
+    if kind == "combined":
+        scores = scores * expected.scores
+    if way == "onnx":
+        found = session(postprocessing((5, 28), kind, places)).run(None, feeds_of(*values))
+    else:
+        info = {
+            "instance_score": kind,
+            "keypoints": {"names": list("abcde")},
+            "classes": {"one": ["a", "d"], "two": []},
+        }
+        found = by_numpy(feeds_of(*values), info)
+    order = scores.argsort(descending=True, stable=True)
+    np.testing.assert_allclose(found[1], scores[order], atol=1e-5)
+    np.testing.assert_allclose(found[0], expected.pred_boxes.tensor[order], atol=1e-3)
+
+
+def test_boxes_alone():
+    boxes, scores, classes, _ = detections(30)
+    found = session(postprocessing(None)).run(None, feeds_of(boxes, scores, classes))
+    assert [len(values) for values in found] == [28, 28, 28]

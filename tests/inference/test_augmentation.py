@@ -1,0 +1,352 @@
+"""Test-time augmentation: mirrors, scales, and what comes out as without it."""
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import instantiate
+from detectron2.structures import Boxes, Instances
+from detectron2.structures.keypoints import heatmaps_to_keypoints
+from PIL import Image
+
+from hrnet_kpt.config import load_config
+from hrnet_kpt.data.coco_person import COCO_PERSON
+from hrnet_kpt.errors import UserError
+from hrnet_kpt.inference import optimize_for_inference
+from hrnet_kpt.inference.augmentation import KeypointTTA
+from hrnet_kpt.inference.views import View
+
+# The keypoints of COCO after the nose come in pairs, left and right.
+SWAPPED = [0] + [i + 1 if i % 2 else i - 1 for i in range(1, 17)]
+SCALES = (1.0, 0.8, 1.25)
+
+
+@pytest.fixture(scope="module")
+def model(predictor):
+    """It gives all that it sees: a cut after some instances may part a mirrored pair."""
+    model = copy.deepcopy(predictor.model)
+    model.roi_heads.box_predictor.test_topk_per_image = -1
+    return model
+
+
+@pytest.fixture(scope="module")
+def pictures(drawn_people):
+    paths = sorted((drawn_people / "test").glob("*.jpg"))
+    return [torch.tensor(np.asarray(Image.open(path))).permute(2, 0, 1) for path in paths]
+
+
+def augmented(model, **settings):
+    return KeypointTTA("auto", "auto", **settings).augmented(model)
+
+
+def predict(model, picture, **keywords):
+    height, width = picture.shape[1:]
+    with torch.inference_mode():
+        sample = {"image": picture, "height": height, "width": width}
+        found = model.inference([sample], **keywords)[0]
+    return found["instances"] if isinstance(found, dict) else found
+
+
+def values(instances):
+    return {name: getattr(value, "tensor", value) for name, value in instances.get_fields().items()}
+
+
+def assert_same(found, expected, tolerance=0.0):
+    assert len(found) == len(expected) and found.image_size == expected.image_size
+    found, expected = values(found), values(expected)
+    for name in ("pred_boxes", "scores", "pred_classes", "pred_keypoints"):
+        torch.testing.assert_close(found[name], expected[name], rtol=0, atol=tolerance)
+
+
+def assert_mirrored(found, other, swapped=SWAPPED):
+    """Each instance has its own mirrored partner in `other`, within 1 px, left and right swapped."""
+    assert len(found) == len(other)
+    width = found.image_size[1]
+    mine, theirs = values(found), values(other)
+    boxes = mine["pred_boxes"].clone()
+    boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+    keypoints = mine["pred_keypoints"][:, swapped].clone()
+    keypoints[..., 0] = width - keypoints[..., 0]
+    far = (boxes[:, None] - theirs["pred_boxes"][None]).abs().amax(dim=2)
+    points = (keypoints[:, None, :, :2] - theirs["pred_keypoints"][None, ..., :2]).abs()
+    if found is other:
+        # The nose's map of an instance that is its own mirror image may have two equal peaks; one is taken.
+        own = torch.arange(len(found))
+        points[own, own, 0] = 0
+    far = far.maximum(points.amax(dim=(2, 3)))
+    far += 1000 * (mine["scores"][:, None] - theirs["scores"]).abs()  # 1 px is 0.001 of a score
+    far += 1000 * (mine["pred_classes"][:, None] != theirs["pred_classes"])
+    partner = far.argmin(dim=1)
+    assert far.amin(dim=1).max() < 1
+    assert sorted(partner.tolist()) == list(range(len(found)))
+
+
+@pytest.mark.parametrize("merge", ["fusion", "nms"])
+def test_one_view_as_it_is_gives_what_the_model_gives(model, pictures, merge):
+    """Exactly: a mean of one is taken in double precision, and rounds to what it was."""
+    tta = augmented(model, scales=[1.0], flip=False, merge=merge)
+    for picture in (*pictures, pictures[0][:, :61, :45]):
+        expected = predict(model, picture)
+        assert len(expected) > 3
+        assert_same(predict(tta, picture), expected)
+
+
+@pytest.mark.parametrize("scales", [(1.0,), SCALES])
+def test_mirror_symmetric_picture_gives_a_symmetric_prediction(model, pictures, scales):
+    """The tiny model knows no symmetry: what it sees in the picture is not symmetric by itself.
+
+    Its boxes are thinned out, and its scores, all about the same, are spread: where crowds of boxes have one score, the
+    first of them found the clusters.
+    """
+    model = copy.deepcopy(model)
+    model.roi_heads.box_predictor.test_nms_thresh = 0.2
+    model.roi_heads.box_predictor.cls_score.weight.data *= 20
+    tta = augmented(model, scales=scales)
+    plain_is_symmetric = []
+    for picture in pictures:
+        half = picture[..., :48]
+        picture = torch.cat([half, half.flip(-1)], dim=-1)
+        found = predict(tta, picture)
+        assert len(found) > 3
+        assert_mirrored(found, found)
+        plain = predict(model, picture)
+        try:
+            assert_mirrored(plain, plain)
+            plain_is_symmetric.append(True)
+        except AssertionError:
+            plain_is_symmetric.append(False)
+    assert not any(plain_is_symmetric)
+
+
+@pytest.mark.parametrize("merge", ["fusion", "nms"])
+@pytest.mark.parametrize("scales", [(1.0,), SCALES])
+def test_mirroring_any_picture_mirrors_the_prediction(model, pictures, scales, merge):
+    """Both have the same views, up to float error, in another order."""
+    tta = augmented(model, scales=scales, merge=merge)
+    for picture in (*pictures[:2], pictures[2][:, :61, :45]):
+        found = predict(tta, picture)
+        assert len(found) > 3
+        assert_mirrored(found, predict(tta, picture.flip(-1)))
+
+
+def test_keypoints_are_those_of_the_mean_heatmap(model, pictures):
+    """Written out for two views, by detectron2's parts, where the box is mirrored by hand."""
+    picture, box = pictures[0], torch.tensor([[20.0, 10.0, 61.0, 80.0]])
+    heads, maps = model.roi_heads, []
+    for image, x1, x2 in ((picture, 20.0, 61.0), (picture.flip(-1), 96 - 61.0, 96 - 20.0)):
+        with torch.inference_mode():
+            features = model.backbone(model.preprocess_image([{"image": image}]).tensor)
+            pooled = heads.keypoint_pooler(
+                [features[name] for name in heads.keypoint_in_features],
+                [Boxes(torch.tensor([[x1, 10.0, x2, 80.0]]))],
+            )
+            maps.append(heads.keypoint_head.layers(pooled))
+    mean = (maps[0] + maps[1][:, SWAPPED].flip(-1)) / 2
+    expected = heatmaps_to_keypoints(mean, box)[..., [0, 1, 3]]
+    given = Instances((96, 96), pred_boxes=Boxes(box), pred_classes=torch.tensor([0]))
+    found = predict(augmented(model), picture, detected_instances=[given])
+    torch.testing.assert_close(found.pred_keypoints, expected, rtol=0, atol=1e-4)
+    assert found.pred_boxes.tensor.tolist() == box.tolist()
+
+
+def test_given_boxes_get_the_keypoints_that_they_get_when_found(model, pictures):
+    tta = augmented(model, scales=SCALES)
+    found = predict(tta, pictures[0], do_postprocess=False)
+    given = Instances(
+        found.image_size,
+        pred_boxes=found.pred_boxes.clone(),
+        pred_classes=found.pred_classes,
+        scores=found.scores,
+    )
+    again = predict(tta, pictures[0], detected_instances=[given], do_postprocess=False)
+    assert_same(again, found)
+    with torch.inference_mode():
+        sample = {"image": pictures[0], "height": 192, "width": 48}
+        (larger,) = tta.inference([sample], detected_instances=[given])
+    assert larger["instances"].image_size == (192, 48)
+    expected = found.pred_keypoints * torch.tensor([0.5, 2.0, 1.0])
+    torch.testing.assert_close(larger["instances"].pred_keypoints, expected)
+    assert torch.equal(given.pred_boxes.tensor, found.pred_boxes.tensor)
+
+
+def test_batch_gives_what_its_images_give(model, pictures):
+    tta = augmented(model, scales=(1.0, 1.25))
+    images = [pictures[0], pictures[1][:, :50, :70], pictures[2][:, :, :33]]
+    samples = [{"image": image, "height": 100, "width": 200} for image in images]
+    with torch.inference_mode():
+        together = tta(samples)
+        alone = [tta([sample])[0] for sample in samples]
+    for a, b in zip(together, alone, strict=True):
+        assert a["instances"].image_size == (100, 200)
+        assert_same(a["instances"], b["instances"])
+    assert tta([]) == []
+
+
+def test_threads_get_the_same_as_one(model, pictures):
+    tta = augmented(model, scales=(1.0, 0.8))
+    expected = [predict(tta, picture) for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda picture: predict(tta, picture), pictures))
+    for i, found in enumerate(results):
+        assert_same(found, expected[i])
+
+
+@pytest.mark.parametrize("merge", ["fusion", "nms"])
+def test_higher_threshold_only_leaves_out_what_is_below(model, pictures, merge):
+    strict = copy.deepcopy(model)
+    model = copy.deepcopy(model)
+    model.roi_heads.box_predictor.test_score_thresh = 0.05
+    full = predict(augmented(model, scales=(1.0, 0.8), merge=merge), pictures[0])
+    limit = full.scores.median().item()
+    assert limit > 0.05
+    strict.roi_heads.box_predictor.test_score_thresh = limit
+    found = predict(augmented(strict, scales=(1.0, 0.8), merge=merge), pictures[0])
+    assert 0 < len(found) < len(full)
+    assert_same(found, full[full.scores > limit])
+
+
+def test_at_most_as_many_instances_as_the_model_gives(predictor, pictures):
+    assert len(predict(augmented(predictor.model, scales=SCALES), pictures[0])) == 3
+
+
+def test_model_stays_as_it_is_and_shares_its_weights(model, pictures):
+    before = predict(model, pictures[0])
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    tta = augmented(model, scales=SCALES, oks_nms_thresh=0.5)
+    predict(tta, pictures[0])
+    assert_same(predict(model, pictures[0]), before)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert {id(p) for p in tta.parameters()} == {id(p) for p in model.parameters()}
+    assert not tta.training
+    assert augmented(model, enabled=False) is model
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 30), (3, 96)])
+def test_small_images_work(model, size):
+    found = predict(augmented(model, scales=SCALES), torch.full((3, *size), 90, dtype=torch.uint8))
+    boxes = found.pred_boxes.tensor
+    assert found.image_size == size and torch.isfinite(boxes).all()
+    assert (boxes[:, :2] >= 0).all() and (boxes[:, [3, 2]] <= torch.tensor(size)).all()
+
+
+def test_nothing_found_is_no_error(model, pictures):
+    model = copy.deepcopy(model)
+    model.roi_heads.box_predictor.test_score_thresh = 1.0
+    found = predict(augmented(model, scales=SCALES, oks_nms_thresh=0.5), pictures[0])
+    assert len(found) == 0 and found.pred_keypoints.shape == (0, 17, 3)
+
+
+@pytest.mark.parametrize("thresh", [0.2, 0.5, 1.0])
+def test_oks_nms_drops_what_is_like_a_better_one(model, pictures, thresh):
+    """What is left is a part of what there was, best score first; with 1, all of it."""
+    full = predict(augmented(model), pictures[0])
+    found = predict(augmented(model, oks_nms_thresh=thresh), pictures[0])
+    left = [i for i, score in enumerate(full.scores) if score in found.scores]
+    assert_same(found, full[left])
+    assert (len(found) == len(full)) == (thresh == 1)
+
+
+def build(tiny_overrides, tmp_path, change):
+    """An untrained model of the tiny config; its heads are random, so every region is an object."""
+    cfg = load_config("hrnet_w18_small_kpt_synthetic.py", tiny_overrides(tmp_path))
+    change(cfg.model)
+    cfg.model.roi_heads.box_predictor.test_topk_per_image = 10
+    torch.manual_seed(0)
+    return optimize_for_inference(instantiate(cfg.model))
+
+
+def test_boxes_alone(tiny_overrides, tmp_path, pictures):
+    def without_keypoints(model):
+        for name in ("keypoint_head", "keypoint_pooler", "keypoint_in_features"):
+            del model.roi_heads[name]
+
+    model = build(tiny_overrides, tmp_path, without_keypoints)
+    found = predict(augmented(model, scales=SCALES, oks_nms_thresh=0.5), pictures[0])
+    assert len(found) == 10 and not found.has("pred_keypoints")
+
+
+@pytest.mark.parametrize("agnostic", [False, True])
+def test_several_classes_each_with_its_own_keypoints(tiny_overrides, tmp_path, pictures, agnostic):
+    """OKS-NMS looks at a class's own keypoints; of a class without any it drops nothing."""
+
+    def three_classes(model):
+        model.roi_heads.num_classes = 3
+        model.roi_heads.box_predictor.cls_agnostic_bbox_reg = agnostic
+
+    model = build(tiny_overrides, tmp_path, three_classes)
+    model.roi_heads.box_predictor.test_topk_per_image = 400  # some of each class
+    model.roi_heads.box_predictor.test_nms_thresh = 0.2
+    names = list(COCO_PERSON.names)
+    classes = {"face": names[:5], "box": [], "person": names}
+
+    def found(**settings):
+        return predict(KeypointTTA(COCO_PERSON, classes, **settings).augmented(model), pictures[0])
+
+    plain = predict(model, pictures[0])
+    assert_same(found(flip=False), plain)
+    full, dropped = found(), found(oks_nms_thresh=0.0)
+    assert set(full.pred_classes.tolist()) == {0, 1, 2}
+    before, after = (torch.bincount(x.pred_classes, minlength=3) for x in (full, dropped))
+    assert after[1] == before[1]
+    assert 0 < after[0] < before[0] and 0 < after[2] < before[2]
+    assert dropped.scores.tolist() == sorted(dropped.scores.tolist(), reverse=True)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.77, 1.6])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_boxes_follow_the_pixels_into_a_view_and_back(scale, mirrored):
+    """The bright rectangle's centre and size, from the mean and spread of its light."""
+    view = View((47, 60), scale, mirrored)
+    image = torch.zeros(3, 47, 60, dtype=torch.uint8)
+    image[:, 10:30, 8:40] = 200
+    shown = view.show(image).double()
+    assert shown.shape == (3, round(47 * scale), round(60 * scale))
+    (x1, y1, x2, y2), = view.boxes_from_image(torch.tensor([[8.0, 10.0, 40.0, 30.0]])).tolist()  # fmt: skip
+    light = shown[0] / shown[0].sum()
+    for axis, low, high in ((1, x1, x2), (0, y1, y2)):
+        profile = light.sum(dim=1 - axis)
+        place = torch.arange(len(profile)) + 0.5
+        centre = (profile * place).sum()
+        length = (12 * (profile * (place - centre) ** 2).sum()).sqrt()  # of a box without blur
+        assert centre == pytest.approx((low + high) / 2, abs=0.1)
+        assert length == pytest.approx(high - low, abs=0.5)
+    boxes = torch.rand(5, 4) * 40
+    back = view.boxes_to_image(view.boxes_from_image(boxes))
+    torch.testing.assert_close(back, boxes, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"scales": []}, "tta.scales=.*at least one"),
+        ({"scales": [1.0, 0.0]}, r"tta.scales=\[1.0, 0.0\]: .*above 0"),
+        ({"scales": [1.0, float("nan")]}, "above 0"),
+        ({"scales": [1.0, 1.0]}, "each scale once"),
+        ({"merge": "mean"}, "tta.merge='mean': use fusion or nms"),
+        ({"merge_thresh": 1.1}, "tta.merge_thresh=1.1: give an overlap"),
+        ({"oks_nms_thresh": -0.1}, "tta.oks_nms_thresh=-0.1: give a similarity"),
+    ],
+)
+def test_wrong_settings_are_refused_in_one_line(settings, words):
+    with pytest.raises(UserError, match=words) as raised:
+        KeypointTTA("auto", "auto", **settings)
+    assert "\n" not in str(raised.value)
+
+
+def test_labels_of_another_model_are_refused(model):
+    names = COCO_PERSON.names
+    for schema, classes, words in (
+        (COCO_PERSON, {"a": names, "b": names}, "tta.classes has 2 classes, the model 1"),
+        (COCO_PERSON.subset(names[:5]), {"a": names[:5]}, "tta.keypoints has 5.*the model 17"),
+    ):
+        with pytest.raises(UserError, match=words):
+            KeypointTTA(schema, classes).augmented(model)
+
+
+def test_model_without_an_rpn_is_refused(model):
+    model = copy.copy(model)
+    model._modules = {**model._modules, "proposal_generator": None}
+    with pytest.raises(UserError, match="needs an RPN"):
+        augmented(model)

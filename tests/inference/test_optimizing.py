@@ -1,0 +1,100 @@
+"""The optimised model against the model that it is made from."""
+
+import pytest
+import torch
+from detectron2.config import instantiate
+from detectron2.layers import FrozenBatchNorm2d
+
+from hrnet_kpt.config import load_config
+from hrnet_kpt.inference import optimize_for_inference
+
+
+def lively(module):
+    """Statistics as after a training: norms that do something."""
+    generator = torch.Generator().manual_seed(0)
+    for layer in module.modules():
+        if isinstance(layer, FrozenBatchNorm2d | torch.nn.BatchNorm2d):
+            for tensor in (layer.weight, layer.running_var):
+                tensor.data.uniform_(0.5, 1.5, generator=generator)
+            for tensor in (layer.bias, layer.running_mean):
+                tensor.data.normal_(0, 0.1, generator=generator)
+
+
+def build(norm, *overrides):
+    torch.manual_seed(0)
+    page = "hrnet_w18_small_kpt_synthetic.py"
+    threshold = "model.roi_heads.box_predictor.test_score_thresh=0.0"
+    norm = f"model.backbone.bottom_up.norm={norm}"
+    return instantiate(load_config(page, [norm, threshold, *overrides]).model).eval()
+
+
+@pytest.mark.parametrize("norm", ["BN", "FrozenBN", "GN"])
+@pytest.mark.parametrize("freeze_at", [0, 2])
+@torch.no_grad()
+def test_features_and_detections_are_the_same(norm, freeze_at):
+    model = build(norm, f"model.backbone.bottom_up.freeze_at={freeze_at}")
+    lively(model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    optimized = optimize_for_inference(model)
+    images = torch.rand(2, 3, 128, 192)
+    expected, found = model.backbone(images), optimized.backbone(images)
+    for name, feature in expected.items():
+        # Some 40 layers of float32: rounding of 1e-7 each, relative to the largest value.
+        torch.testing.assert_close(
+            found[name], feature, rtol=0, atol=2e-5 * feature.abs().max().item()
+        )
+    sample = {
+        "image": (255 * torch.rand(3, 120, 190)).to(torch.uint8),
+        "height": 240,
+        "width": 380,
+    }
+    ours, theirs = optimized.inference([sample])[0], model.inference([sample])[0]
+    assert len(theirs["instances"])
+    for name in ("scores", "pred_classes"):
+        torch.testing.assert_close(
+            getattr(ours["instances"], name),
+            getattr(theirs["instances"], name),
+            rtol=0,
+            atol=1e-5,
+        )
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_norms_are_gone_and_the_rest_is_shared():
+    model = build("BN")
+    optimized = optimize_for_inference(model)
+    norms = (torch.nn.BatchNorm2d, FrozenBatchNorm2d)
+    assert any(isinstance(layer, norms) for layer in model.modules())
+    assert not any(isinstance(layer, norms) for layer in optimized.modules())
+    assert not optimized.training
+    of_model = {id(parameter) for parameter in model.parameters()}
+    new = {
+        name for name, parameter in optimized.named_parameters() if id(parameter) not in of_model
+    }
+    assert new and all(name.startswith("backbone.bottom_up.") for name in new)
+
+
+def test_norms_of_detectron2s_convolutions_are_folded_too():
+    """As in its ResNets: the norm is a part of the convolution."""
+    heads = "model.roi_heads.box_head"
+    model = build("BN", f"{heads}.conv_dims=[8]", f"+{heads}.conv_norm=BN")
+    lively(model)
+    optimized = optimize_for_inference(model)
+    assert model.roi_heads.box_head.conv1.norm is not None
+    assert optimized.roi_heads.box_head.conv1.norm is None
+    x = torch.randn(3, 64, 7, 7)
+    with torch.no_grad():
+        expected, found = model.roi_heads.box_head(x), optimized.roi_heads.box_head(x)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+def test_model_without_keypoints_is_optimized_too():
+    page = load_config("hrnet_w18_small_kpt_synthetic.py")
+    for name in ("keypoint_in_features", "keypoint_pooler", "keypoint_head"):
+        del page.model.roi_heads[name]
+    optimized = optimize_for_inference(instantiate(page.model))
+    with torch.no_grad():
+        (output,) = optimized.inference([{"image": torch.zeros(3, 60, 60, dtype=torch.uint8)}])
+    assert not output["instances"].has("pred_keypoints")
