@@ -72,16 +72,8 @@ class Predictor:
 
         Raises UserError where these are missing.
         """
-        folder = Path(folder)
-        if not (folder / "config.yaml").is_file():
-            raise UserError(f"{folder} is no run folder: there is no config.yaml in it")
-        weights = folder / "model_final.pth"
-        if not weights.is_file():
-            run = DetectionCheckpointer(nn.Module(), str(folder))
-            if not run.has_checkpoint():
-                raise UserError(f"{folder} has no checkpoint yet: train, or go on with --resume")
-            weights = Path(run.get_checkpoint_file())
-        return cls(load_config(str(folder / "config.yaml")), weights, device)
+        config, weights = files_of_run(folder)
+        return cls(load_config(config), weights, device)
 
     @overload
     def __call__(self, images: ImageInput, color: str = ...) -> Prediction: ...
@@ -133,3 +125,20 @@ class Predictor:
 
     def _prediction(self, instances: Instances) -> Prediction:
         return Prediction(instances.to("cpu"), self.classes, self.schema.names, self.calibration)
+
+
+def files_of_run(folder: str | Path) -> tuple[str, str]:
+    """Config and weights of a run folder: its config.yaml, and its model_final.pth, else its last checkpoint.
+
+    Raises UserError where these are missing.
+    """
+    folder = Path(folder)
+    if not (folder / "config.yaml").is_file():
+        raise UserError(f"{folder} is no run folder: there is no config.yaml in it")
+    weights = folder / "model_final.pth"
+    if not weights.is_file():
+        run = DetectionCheckpointer(nn.Module(), str(folder))
+        if not run.has_checkpoint():
+            raise UserError(f"{folder} has no checkpoint yet: train, or go on with --resume")
+        weights = Path(run.get_checkpoint_file())
+    return str(folder / "config.yaml"), str(weights)
