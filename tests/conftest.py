@@ -63,6 +63,18 @@ def drawn_people(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session")
+def run_folder(tiny_overrides, tmp_path_factory):
+    """Of a model that was hardly trained, but sees three instances in every image."""
+    from hrnet_kpt.config import load_config
+    from hrnet_kpt.engine import train
+
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    threshold = "model.roi_heads.box_predictor.test_score_thresh=0.0"
+    train(load_config("hrnet_w18_small_kpt_synthetic.py", [*tiny_overrides(folder), threshold]))
+    return folder
+
+
 @pytest.fixture
 def write_set(tmp_path):
     """Function that writes a data set of 6 images of 96 pixels; it returns the overrides that train on it.

@@ -1,0 +1,238 @@
+"""Keypoints by onnxruntime, from a file that tools/export_model.py wrote.
+
+This file needs numpy, onnxruntime and Pillow, and nothing else of this package: it may be copied to a server alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+
+class OnnxPredictor:
+    """Called with an image, it returns what is in it, the best first.
+
+    path: a file of `tools/export_model.py --format onnx`, of the whole detector.
+    providers: onnxruntime's, in order of preference; by default CUDA where onnxruntime has it, then the CPU.
+    threads: of the CPU for one image; by default as many as there are cores.
+
+    It may be called from several threads at once. Raises ValueError where the file is not such a one.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        providers: Sequence[str] | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if not os.path.isfile(path):
+            raise ValueError(f"{path}: there is no such file")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # it warns of every input that has a default
+        if threads:
+            options.intra_op_num_threads = threads
+        if providers is None:
+            known = onnxruntime.get_available_providers()
+            wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
+            providers = [name for name in wanted if name in known]
+        try:
+            self.session = onnxruntime.InferenceSession(os.fspath(path), options, list(providers))
+        except Exception as error:  # onnxruntime's own classes have no common parent
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{path}: onnxruntime cannot load it ({reason})") from error
+        text = self.session.get_modelmeta().custom_metadata_map.get("hrnet_kpt", "")
+        if not text:
+            raise ValueError(f"{path}: write it by tools/export_model.py; its metadata are missing")
+        self.info: dict[str, Any] = json.loads(text)
+        if self.info["part"] != "detector":
+            raise ValueError(f"{path} is the {self.info['part']} alone: export --part detector")
+        self._outputs = [output.name for output in self.session.get_outputs()]
+
+    def __call__(
+        self,
+        image: str | os.PathLike[str] | Image.Image | np.ndarray,
+        color: str = "RGB",
+        score_threshold: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """The objects in an image, in its own pixels: x from 0, its left edge, to its width; y from 0, its upper edge.
+
+        image: a path; an image of Pillow's, turned upright as its EXIF data say; or height x width x 3 of uint8.
+        color: "RGB" or "BGR", the order of the channels of an array.
+        score_threshold: objects of this score or less are left out; by default as in the model's config.
+
+        Each has `class`, `score` (0 to 1), `box` (x1, y1, x2, y2) and, if its class has keypoints, `keypoints`, x, y
+        and detectron2's score by name, and `confidences` (0 to 1) of the keypoints by name.
+
+        Raises ValueError for what is no image.
+        """
+        pixels = _pixels(image, color)
+        feeds = self._feeds(pixels)
+        if score_threshold is not None:
+            feeds["score_threshold"] = np.array(score_threshold, np.float32)
+        found = dict(zip(self._outputs, self.session.run(None, feeds), strict=True))
+        if self.info["postprocessing"] == "outside":
+            size = _new_size(pixels.shape[0], pixels.shape[1], self.info["resize"])
+            found = postprocess(found, size, pixels.shape[:2], self.info)
+        return self._objects(found)
+
+    def _feeds(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+        height, width = pixels.shape[:2]
+        size = _new_size(height, width, self.info["resize"])
+        if 0 in size:
+            raise ValueError(f"{width} x {height} pixels are too long to be resized: cut it up")
+        if self.info["preprocessing"] == "inside":
+            return {"image": np.ascontiguousarray(pixels)}
+        feeds = {"batch": preprocess(pixels, self.info), "size": np.array(size)}
+        if self.info["postprocessing"] == "inside":
+            feeds["image_size"] = np.array([height, width])
+        return feeds
+
+    def _objects(self, found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        classes = list(self.info["classes"])
+        names = self.info["keypoints"]["names"]
+        objects = []
+        for i, label in enumerate(found["classes"]):
+            own = self.info["classes"][classes[label]]
+            new: dict[str, Any] = {
+                "class": classes[label],
+                "score": float(found["scores"][i]),
+                "box": found["boxes"][i].tolist(),
+            }
+            if "keypoints" in found and own:
+                by_name = dict(zip(names, found["keypoints"][i].tolist(), strict=True))
+                new["keypoints"] = {name: by_name[name] for name in own}
+                scores = np.array([by_name[name][2] for name in own])
+                new["confidences"] = dict(zip(own, self._confidences(scores), strict=True))
+            objects.append(new)
+        return objects
+
+    def _confidences(self, scores: np.ndarray) -> list[float]:
+        slope, offset = self.info["calibration"]
+        exponent = slope * np.log(np.maximum(scores, 1e-12)) + offset
+        confidences: list[float] = (1 / (1 + np.exp(-exponent))).tolist()
+        return confidences
+
+
+def preprocess(pixels: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+    """Height x width x 3 of uint8, RGB, to 1 x 3 x H x W: resized, normalised, padded on the right and below."""
+    height, width = _new_size(pixels.shape[0], pixels.shape[1], info["resize"])
+    if (height, width) != pixels.shape[:2]:
+        resized = Image.fromarray(np.ascontiguousarray(pixels))
+        pixels = np.asarray(resized.resize((width, height), Image.Resampling.BILINEAR))
+    if info["image_format"] == "BGR":
+        pixels = pixels[..., ::-1]
+    mean, deviation = (np.float32(info[key]) for key in ("pixel_mean", "pixel_std"))
+    normalised = (pixels.astype(np.float32) - mean) / deviation
+    padding = [(0, -height % info["divisor"]), (0, -width % info["divisor"]), (0, 0)]
+    return np.ascontiguousarray(np.pad(normalised, padding).transpose(2, 0, 1)[None])
+
+
+def postprocess(
+    found: dict[str, np.ndarray],
+    size: tuple[int, int],
+    image_size: tuple[int, ...],
+    info: dict[str, Any],
+) -> dict[str, np.ndarray]:
+    """Boxes and heatmaps of the resized image (height, width) to boxes and keypoints of the image itself."""
+    scale = np.array(image_size[::-1], np.float32) / np.array(size[::-1], np.float32)
+    limits = np.tile(np.array(image_size[::-1], np.float32), 2)
+    boxes = np.clip(found["boxes"] * np.tile(scale, 2), 0, limits)
+    kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    new = {"boxes": boxes, "scores": found["scores"], "classes": found["classes"]}
+    if "heatmaps" in found:
+        new["keypoints"] = decode_heatmaps(found["heatmaps"], found["boxes"])
+        new["keypoints"][..., :2] *= scale
+        if info["instance_score"] != "box":
+            new["scores"] = _instance_scores(new, info)
+    new = {name: values[kept] for name, values in new.items()}
+    order = np.argsort(-new["scores"], kind="stable")
+    return {name: values[order] for name, values in new.items()}
+
+
+def decode_heatmaps(heatmaps: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """N x K x S x S of logits, and N x 4, to N x K x 3: x and y of each highest place in its box, and its score."""
+    keypoints = np.zeros((*heatmaps.shape[:2], 3), np.float32)
+    side = heatmaps.shape[-1]
+    padded = np.pad(heatmaps, [(0, 0), (0, 0), (2, 2), (2, 2)], mode="edge")
+    for i, (corner, other) in enumerate(zip(boxes[:, :2], boxes[:, 2:], strict=True)):
+        extent = np.maximum(other - corner, np.float32(1))
+        width, height = (int(length) for length in np.ceil(extent))
+        stretched = _bicubic(height, side) @ padded[i] @ _bicubic(width, side).T
+        flat = stretched.reshape(len(stretched), -1)
+        place = flat.argmax(axis=1)
+        centre = np.stack([place % width, place // width], axis=1).astype(np.float32) + 0.5
+        keypoints[i, :, :2] = centre * (extent / np.ceil(extent)) + corner
+        peak = flat.max(axis=1)[:, None, None]
+        keypoints[i, :, 2] = 1 / np.exp(heatmaps[i] - peak).sum(axis=(1, 2))
+    return keypoints
+
+
+def _bicubic(length: int, side: int) -> np.ndarray:
+    """Weights of `length` interpolated places from `side` ones with two more on either end; a = -0.75."""
+    sources = (np.arange(length, dtype=np.float32) + 0.5) * np.float32(side / length) - 0.5
+    x = np.abs(sources[:, None] - np.arange(-2, side + 2, dtype=np.float32))
+    near, far = (1.25 * x - 2.25) * x * x + 1, -0.75 * (2 - x) * (2 - x) * (x - 1)
+    return np.where(x < 1, near, np.where(x < 2, far, 0)).astype(np.float32)
+
+
+def _instance_scores(found: dict[str, np.ndarray], info: dict[str, Any]) -> np.ndarray:
+    """The mean of the scores of an instance's own keypoints, or its product with the box's score."""
+    names = info["keypoints"]["names"]
+    own = [[name in places for name in names] for places in info["classes"].values()]
+    counted = np.array(own, np.float32)[found["classes"]]
+    total = (np.minimum(found["keypoints"][..., 2], 1) * counted).sum(axis=1)
+    count = counted.sum(axis=1)
+    means = np.where(count > 0, total / np.maximum(count, 1), 1).astype(np.float32)
+    return means * found["scores"] if info["instance_score"] == "combined" else means
+
+
+def _new_size(height: int, width: int, resize: dict[str, int] | None) -> tuple[int, int]:
+    """Height and width after resizing, as detectron2's ResizeShortestEdge rounds them."""
+    if resize is None:
+        return height, width
+    scale = resize["short_edge"] / min(height, width)
+    new = [scale * height, scale * width]
+    new[0 if height < width else 1] = float(resize["short_edge"])
+    if max(new) > resize["max_size"]:
+        factor = resize["max_size"] / max(new)
+        new = [length * factor for length in new]
+    return int(new[0] + 0.5), int(new[1] + 0.5)
+
+
+def _pixels(image: str | os.PathLike[str] | Image.Image | np.ndarray, color: str) -> np.ndarray:
+    if color not in ("RGB", "BGR"):
+        raise ValueError(f"color={color!r}: write RGB or BGR, the order of the channels")
+    if isinstance(image, str | os.PathLike):
+        try:
+            with Image.open(image) as stored:
+                return _upright(stored)
+        except FileNotFoundError as error:
+            raise ValueError(f"{image}: there is no such image") from error
+        except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+            reason = " ".join(str(error).split())
+            raise ValueError(f"{image}: the image cannot be read ({reason})") from error
+    if isinstance(image, Image.Image):
+        return _upright(image)
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        what = getattr(image, "dtype", type(image).__name__)
+        raise ValueError(f"{what} is no image: give a path, an image of Pillow's or uint8")
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"the array is {image.shape}: give height x width x 3")
+    return image if color == "RGB" else image[..., ::-1]
+
+
+def _upright(image: Image.Image) -> np.ndarray:
+    with contextlib.suppress(Exception):  # damaged EXIF data raise anything; the pixels are fine
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+        values = np.asarray(image)
+        values = values >> 8 if values.max(initial=0) > 255 else values
+        image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    return np.asarray(image.convert("RGB"))

@@ -1,0 +1,158 @@
+"""Files are written once they are found to be right, and what cannot be exported is refused in one line."""
+
+import detectron2.data.transforms as T
+import onnxruntime
+import pytest
+import torch
+from detectron2.config import instantiate
+
+from hrnet_kpt.config import load_config
+from hrnet_kpt.inference import Predictor
+from hrnet_kpt.inference.export import ExportError, export_model, exporting
+from hrnet_kpt.inference.export.comparison import LIMITS, Differences, Limits
+from hrnet_kpt.inference.export.detector import Heads
+from hrnet_kpt.inference.export.support import check_exportable, resize_rule
+
+
+@pytest.fixture
+def quick(monkeypatch, converted):
+    """export_model without the minutes that the exporter takes for a detector."""
+    monkeypatch.setattr(exporting, "trace", lambda *args: None)
+    monkeypatch.setattr(exporting, "to_onnx", lambda *args: converted)
+
+
+def test_detector_is_compared_with_the_model_and_written(quick, predictor, tmp_path):
+    path = tmp_path / "people.onnx"
+    threshold = predictor.model.roi_heads.box_predictor.test_score_thresh
+    report = export_model(predictor, path)
+    assert len(report) == 7 and "people.onnx" in report[-1]
+    assert [line.split()[3:6] for line in report[1:6]] == [["3,", "1,", "0"]] * 5
+    assert [file.name for file in tmp_path.iterdir()] == ["people.onnx"]
+    assert predictor.model.roi_heads.box_predictor.test_score_thresh == threshold
+
+
+def test_nothing_is_written_where_results_differ(quick, predictor, tmp_path, monkeypatch):
+    path = tmp_path / "people.onnx"
+    path.write_text("what was there")
+    other = exporting.description(predictor, "detector", "inside", "inside", "float32")
+    other["pixel_mean"] = [0.0, 0.0, 0.0]
+    monkeypatch.setattr(exporting, "description", lambda *args: other)
+    with pytest.raises(ExportError, match="differs from the model"):
+        export_model(predictor, path)
+    assert path.read_text() == "what was there" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_model_that_finds_nothing_at_all_cannot_be_compared(
+    quick, predictor, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(predictor.model.roi_heads.box_predictor, "test_topk_per_image", 0)
+    with pytest.raises(ExportError, match="Nothing could be compared"):
+        export_model(predictor, tmp_path / "people.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_heads_alone(predictor, tmp_path):
+    path = tmp_path / "heads.onnx"
+    export_model(predictor, path, part="heads")
+    session = onnxruntime.InferenceSession(path)
+    assert [value.name for value in session.get_inputs()] == ["p2", "p3", "p4", "p5", "regions"]
+    names = [value.name for value in session.get_outputs()]
+    assert names == ["probabilities", "box_deltas", "heatmaps"]
+    features = {f"p{i}": torch.ones(1, 16, 64 >> i, 128 >> i) for i in range(2, 6)}
+    regions = torch.tensor([[0.0, 1, 2, 30, 40], [0, 5, 5, 100, 60], [0, 3, 3, 4, 4]])
+    with torch.no_grad():
+        expected = Heads(predictor.model)(features, regions)
+    feeds = {name: value.numpy() for name, value in {**features, "regions": regions}.items()}
+    for mine, theirs in zip(session.run(None, feeds), expected, strict=True):
+        torch.testing.assert_close(torch.from_numpy(mine), theirs, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(expected[0].sum(dim=1), torch.ones(3))
+
+
+def test_trunk_alone(run_folder, tmp_path):
+    """The HRNet itself; the other tests have a small trunk in its place."""
+    path, predictor = tmp_path / "trunk.pt2", Predictor.from_run(run_folder)
+    export_model(predictor, path, part="trunk", format="torch_export")
+    images = torch.ones(3, 3, 64, 192)
+    with torch.no_grad():
+        found = torch.export.load(path).module()(batch=images)
+        features = predictor.model.backbone(images)
+    torch.testing.assert_close(found[:5], tuple(features.values()))
+    assert len(found) == 15 and found[9].shape == (3, 3, 1, 3) and found[14].shape == (3, 12, 1, 3)
+
+
+def test_differences_are_found():
+    one = {"class": "person", "score": 0.9, "box": [0.0, 0, 10, 20], "keypoints": {"a": [1, 2, 1]}}
+    near = {**one, "score": 0.9005, "box": [0.1, 0, 10, 20], "keypoints": {"a": [1.2, 2, 1]}}
+    found = Differences()
+    found.add([one], [near], 0.5)
+    assert found.within(Limits())
+    assert (found.box, found.score, found.keypoint) == pytest.approx((0.1, 0.0005, 0.2))
+    for other in (
+        [],
+        [near, near],
+        [{**near, "class": "dog"}],
+        [{**near, "score": 0.8}],
+        [{**near, "box": [2.0, 0, 10, 20]}],
+        [{**near, "keypoints": {"a": [3, 2, 1]}}],
+    ):
+        found = Differences()
+        found.add([one], other, 0.5)
+        assert not found.within(Limits()), other
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"output": "people.pt2"}, "must end in .onnx"),
+        ({"output": "nowhere/people.onnx"}, "a folder that does not exist"),
+        ({"format": "tflite"}, "format='tflite': write one of onnx, torch_export"),
+        ({"part": "neck"}, "part='neck'"),
+        ({"dtype": "int8"}, "dtype='int8'"),
+        ({"part": "trunk", "preprocessing": "inside"}, "preprocessing=inside: only"),
+    ],
+)
+def test_wrong_choices(predictor, tmp_path, options, words):
+    output = tmp_path / options.pop("output", "people.onnx")
+    with pytest.raises(ValueError, match=words) as raised:
+        export_model(predictor, output, **options)
+    assert "\n" not in str(raised.value) and not list(tmp_path.iterdir())
+
+
+def test_parts_that_an_export_does_not_know(tiny_model):
+    model = tiny_model()
+    check_exportable(model)
+    with pytest.raises(ValueError, match=r"model is a Linear: an export knows GeneralizedRCNN"):
+        check_exportable(torch.nn.Linear(1, 1))
+    model.roi_heads.box_predictor = torch.nn.Linear(1, 1)
+    with pytest.raises(ValueError, match=r"model\.roi_heads\.box_predictor is a Linear"):
+        check_exportable(model)
+
+
+def test_what_evaluation_may_do_to_an_image():
+    shortest = T.ResizeShortestEdge(96, 200)
+    assert resize_rule(T.AugmentationList([shortest])) == {"short_edge": 96, "max_size": 200}
+    assert resize_rule(T.AugmentationList([])) is None
+    for other in ([T.Resize(96)], [shortest, T.RandomFlip()], [T.ResizeShortestEdge((80, 96))]):
+        with pytest.raises(ValueError, match=r"dataloader\.test\.mapper\.augmentations"):
+            resize_rule(T.AugmentationList(other))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_page_is_exported_whole(tmp_path, monkeypatch):
+    """HRNet-W18 with weights by chance: all its layers, at sizes of hundreds of pixels.
+
+    A factor of 1.000001 on its input lets such a model itself find 23 of 100 objects elsewhere, so a part may differ.
+    """
+    monkeypatch.setitem(LIMITS, "float32", Limits(share=0.5))
+    cfg = load_config("hrnet_w18_kpt.py", ["model.backbone.bottom_up.norm=BN", "train.device=cpu"])
+    torch.manual_seed(0)
+    model = instantiate(cfg.model)
+    with (
+        torch.no_grad()
+    ):  # gives the batch norms statistics, without which the values of HRNet explode
+        for _ in range(20):
+            model.backbone(torch.randn(2, 3, 128, 128))
+    torch.save({"model": model.state_dict()}, tmp_path / "model.pth")
+    report = export_model(Predictor(cfg, tmp_path / "model.pth"), tmp_path / "page.onnx")
+    assert "page.onnx" in report[-1]

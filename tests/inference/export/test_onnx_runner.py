@@ -1,0 +1,171 @@
+"""Files of a detector in onnxruntime: the predictor's own answers, without this package."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from hrnet_kpt.data.coco_person import COCO_PERSON
+from hrnet_kpt.inference.onnx_runner import OnnxPredictor
+
+# Nothing but numpy, onnxruntime and Pillow may be imported.
+BLOCK = """
+import sys
+for name in ("torch", "torchvision", "detectron2", "hrnet_kpt", "onnx"):
+    sys.modules[name] = None
+"""
+
+
+@pytest.fixture(params=["inside-inside", "inside-outside", "outside-inside", "outside-outside"])
+def path(request, exported):
+    return exported(*request.param.split("-"))
+
+
+@pytest.fixture(scope="module")
+def runner(exported):
+    return OnnxPredictor(exported())
+
+
+@pytest.fixture(scope="module")
+def image(drawn_people):
+    path = min((drawn_people / "test").glob("*.jpg"))
+    return Image.open(path).convert("RGB")
+
+
+@pytest.fixture
+def threshold(predictor, monkeypatch):
+    """Function that sets the threshold of the predictor."""
+    return lambda value: monkeypatch.setattr(
+        predictor.model.roi_heads.box_predictor, "test_score_thresh", value
+    )
+
+
+def same(found, expected):
+    """Scores up to 1e-4, and places up to 0.05 px: they come from sums in another order."""
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.keys() == other.keys() and one["class"] == other["class"]
+        assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+        assert one["box"] == pytest.approx(other["box"], abs=0.05)
+        assert list(one["keypoints"]) == list(other["keypoints"])
+        for name, (x, y, score) in other["keypoints"].items():
+            assert one["keypoints"][name] == pytest.approx([x, y, score], abs=0.05)
+            assert one["confidences"][name] == pytest.approx(other["confidences"][name], abs=1e-3)
+
+
+# No size is the traced one.
+@pytest.mark.parametrize("size", [(96, 96), (80, 60), (40, 96), (640, 481), (17, 90), (5, 5)])
+def test_same_objects_as_the_predictor(predictor, path, image, size):
+    image = image.resize(size)
+    expected = predictor(image).objects
+    assert len(expected) == 3
+    same(OnnxPredictor(path, threads=1)(image), expected)
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 3])
+def test_none_one_and_many_by_the_threshold(predictor, path, image, threshold, wanted):
+    scores = [found["score"] for found in predictor(image).objects]
+    value = {0: 1.0, 1: (scores[0] + scores[1]) / 2, 3: 0.0}[wanted]
+    threshold(value)
+    expected = predictor(image).objects
+    assert len(expected) == wanted
+    same(OnnxPredictor(path)(image, score_threshold=value), expected)
+
+
+def test_kinds_of_images(runner, image, tmp_path):
+    expected = runner(image)
+    array = np.asarray(image)
+    same(runner(array), expected)
+    same(runner(array[..., ::-1], color="BGR"), expected)
+    turned = image.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 270 degrees
+    turned.save(tmp_path / "turned.png", exif=exif)
+    same(runner(tmp_path / "turned.png"), expected)
+    deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    same(runner(deep), runner(image.convert("L")))
+
+
+def test_file_tells_what_a_program_must_know(runner, exported):
+    info = runner.info
+    assert info["keypoints"]["names"] == list(COCO_PERSON.names)
+    assert info["classes"] == {"person": list(COCO_PERSON.names)}
+    assert info["resize"] == {"short_edge": 96, "max_size": 96}
+    assert ["left_eye", "right_eye"] in info["keypoints"]["flip_pairs"]
+    model = onnx.load(exported())
+    onnx.checker.check_model(model, full_check=True)
+    assert [value.name for value in model.graph.input] == ["image", "score_threshold"]
+    names = [value.name for value in model.graph.output]
+    assert names == ["boxes", "scores", "classes", "keypoints"]
+
+
+@pytest.mark.parametrize(
+    ("image", "color", "words"),
+    [
+        ("nowhere.jpg", "RGB", "nowhere.jpg: there is no such image"),
+        (np.zeros((4, 4, 3)), "RGB", "float64 is no image"),
+        (np.zeros((4, 4), np.uint8), "RGB", r"\(4, 4\): give height x width x 3"),
+        (np.zeros((4, 4, 3), np.uint8), "rgb", "color='rgb'"),
+        (np.zeros((1, 9000, 3), np.uint8), "RGB", "too long to be resized"),
+        (3, "RGB", "int is no image"),
+    ],
+)  # fmt: skip
+def test_what_is_no_image_is_refused_in_one_line(runner, image, color, words):
+    with pytest.raises(ValueError, match=words) as raised:
+        runner(image, color=color)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_is_no_such_file_is_refused_in_one_line(exported, tmp_path):
+    (tmp_path / "text.onnx").write_text("no model")
+    model = onnx.load(exported())
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "bare.onnx")
+    for name, words in (
+        ("nowhere.onnx", "no such file"),
+        ("text.onnx", "cannot load it"),
+        ("bare.onnx", "metadata are missing"),
+    ):
+        with pytest.raises(ValueError, match=words) as raised:
+            OnnxPredictor(tmp_path / name)
+        assert "\n" not in str(raised.value)
+
+
+def run(code, *arguments):
+    command = [sys.executable, "-c", BLOCK + code, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_runner_needs_nothing_of_this_package(repository, runner, exported, image, tmp_path):
+    image.save(tmp_path / "image.png")
+    code = """
+import json, runpy
+module = runpy.run_path(sys.argv[1])
+print(json.dumps(module["OnnxPredictor"](sys.argv[2])(sys.argv[3])))
+"""
+    source = repository / "projects" / "hrnet_kpt" / "inference" / "onnx_runner.py"
+    found = json.loads(run(code, source, exported("outside", "outside"), tmp_path / "image.png"))
+    same(found, runner(image))
+
+
+def test_example_prints_and_draws(repository, runner, exported, image, tmp_path):
+    image.save(tmp_path / "image.png")
+    code = "import runpy; runpy.run_path(sys.argv[1])['main'](sys.argv[2:])"
+    script = repository / "docs" / "scripts" / "onnx_example.py"
+    options = ["--output", tmp_path / "drawn.png", "--score-threshold", "0"]
+    text = run(code, script, exported(), tmp_path / "image.png", *options)
+    expected = runner(image)
+    lines = [line for line in text.splitlines() if not line.startswith(" ")]
+    assert len(lines) == len(expected) == 3
+    first = [float(value) for value in lines[0].split(" at ")[1].split()]
+    assert first == pytest.approx(expected[0]["box"], abs=0.06)
+    assert text.count("left_eye") == 3
+    drawn = Image.open(tmp_path / "drawn.png")
+    assert drawn.size == image.size and drawn.tobytes() != image.tobytes()
+    assert len(script.read_text().splitlines()) <= 60
