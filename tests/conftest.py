@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -51,6 +52,15 @@ def no_data_sets(monkeypatch, tmp_path):
     """No test depends on, or writes into, the data sets and the weights that a user has."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "no_data_sets"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+@pytest.fixture(autouse=True)
+def no_logs_left():
+    """No test logs to the standard output, or the run folder, of one before it: they are closed."""
+    yield
+    for name in ("fvcore", "detectron2", "hrnet_kpt"):
+        for handler in logging.getLogger(name).handlers[:]:
+            logging.getLogger(name).removeHandler(handler)
 
 
 @pytest.fixture(scope="session")
