@@ -29,7 +29,9 @@ from .common.optim import SGD as optimizer
 from .common.schedule import lr_multiplier_1x as lr_multiplier
 from .common.train import train
 
-model = L(GeneralizedRCNN)(
+model = L(
+    GeneralizedRCNN
+)(
     backbone=L(HRFPN)(
         bottom_up=L(HRNet)(
             width=18,  # streams have 18, 36, 72, 144 channels
@@ -39,6 +41,7 @@ model = L(GeneralizedRCNN)(
             norm="FrozenBN",
             freeze_at=0,  # baseline: 2; HRNet's reference detectors freeze no stage
             out_features=["stage1", "stage2", "stage3", "stage4"],  # strides 4, 8, 16, 32
+            activation_checkpointing=False,  # True: trains in less memory, more slowly; see docs/training.md
         ),
         in_features="${.bottom_up.out_features}",
         out_channels=256,

@@ -8,14 +8,16 @@ Shapes below are for an image of H x W pixels and C = width, with h = ceil(H / 4
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import Backbone
 from torch import Tensor, nn
 
 from .norm import get_norm
+from .recomputing import recomputed
 
 STAGES = ("stage1", "stage2", "stage3", "stage4")
 # What `freeze_at` freezes: the first `freeze_at` groups.
@@ -46,6 +48,8 @@ class HRNet(Backbone):
     freeze_at: 0 trains all; 1 freezes the stem, 2 also stage 1, ..., 5 everything. Frozen batch norms keep
         their statistics (they become FrozenBatchNorm2d).
     out_features: which of the four to return.
+    activation_checkpointing: in training, keep only what goes in and out of each block of stage 1 and each
+        high-resolution module, and compute the rest again in the backward pass. The results are the same.
 
     HRNet-W18-small v1 is HRNet(16, 32, (1, 1, 1, 1), (1, 2, 2, 2)), v2 is
     HRNet(18, 64, (1, 1, 3, 2), (2, 2, 2, 2)).
@@ -62,6 +66,7 @@ class HRNet(Backbone):
         norm: str = "BN",
         freeze_at: int = 0,
         out_features: Sequence[str] = STAGES,
+        activation_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         _check_arguments(width, stage1_channels, num_modules, num_blocks, freeze_at, out_features)
@@ -98,6 +103,7 @@ class HRNet(Backbone):
         )
         self.stage4 = make_stage(channels, num_modules[3], num_blocks[3], norm)
 
+        self.activation_checkpointing = activation_checkpointing
         self._out_features = list(out_features)
         self._out_feature_channels = dict(zip(STAGES, channels, strict=True))
         self._out_feature_strides = dict(zip(STAGES, (4, 8, 16, 32), strict=True))
@@ -112,13 +118,24 @@ class HRNet(Backbone):
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         x = F.relu_(self.bn1(self.conv1(x)))
         x = F.relu_(self.bn2(self.conv2(x)))
-        x = self.layer1(x)
+        for block in self.layer1:
+            x = self._run(block, x)
         streams = [self.transition1["0"](x), self.transition1["1"](x)]
-        streams = self.stage2(streams)
-        streams = self.stage3([*streams, self.transition2["2"](streams[-1])])
-        streams = self.stage4([*streams, self.transition3["3"](streams[-1])])
+        streams = self._run_stage(self.stage2, streams)
+        streams = self._run_stage(self.stage3, [*streams, self.transition2["2"](streams[-1])])
+        streams = self._run_stage(self.stage4, [*streams, self.transition3["3"](streams[-1])])
         outputs = dict(zip(STAGES, streams, strict=True))
         return {name: outputs[name] for name in self._out_features}
+
+    def _run(self, module: nn.Module, x: Any) -> Any:
+        if self.activation_checkpointing and self.training and torch.is_grad_enabled():
+            return recomputed(module, x)
+        return module(x)
+
+    def _run_stage(self, stage: nn.Sequential, streams: list[Tensor]) -> list[Tensor]:
+        for module in stage:
+            streams = self._run(module, streams)
+        return streams
 
     def _init_weights(self) -> None:
         """He initialisation; the normalisation behind each convolution keeps the features' scale near 1."""
