@@ -14,6 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
+from ..files import replace_text
 from .plain import plain_config
 from .python_source import python_source, refuse_lost_names
 
@@ -41,15 +42,10 @@ def save_config(cfg: DictConfig, path: str | Path) -> None:
         text = _yaml(plain_config(cfg))
     else:
         raise UserError(f"config file {path} cannot be written: its name must end in .yaml or .py")
-    # Replaced in one step, so that nobody reads half a file.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
+        replace_text(path, text)
     except OSError as error:
         raise UserError(f"config file {path} cannot be written: {error.strerror}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _yaml(content: dict[Any, Any]) -> str:

@@ -24,6 +24,7 @@ from ..data.explaining import NAMES, explain
 from ..data.ground_truth import GroundTruth, load_ground_truth
 from ..data.keypoints import KeypointSchema
 from ..data.labels import Classes, given_classes, given_schema
+from ..files import replace_text
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class KeypointEvaluator(DatasetEvaluator):
         results = [result for part in gathered for result in part]
         self.output_dir.mkdir(parents=True, exist_ok=True)
         path = self.output_dir / "coco_instances_results.json"
-        path.write_text(json.dumps(results))
+        replace_text(path, json.dumps(results))
         logger.info("%d detections in %s", len(results), path)
         if not self.truth.scored:
             logger.warning("There are no annotations to compare with")
@@ -78,9 +79,8 @@ class KeypointEvaluator(DatasetEvaluator):
         if calibration is not None:
             content["calibration"] = dataclasses.asdict(calibration)
         # Plain json has no NaN.
-        (self.output_dir / "evaluation.json").write_text(
-            json.dumps(_without_nan(content), indent=1)
-        )
+        text = json.dumps(_without_nan(content), indent=1)
+        replace_text(self.output_dir / "evaluation.json", text)
         return scores
 
 

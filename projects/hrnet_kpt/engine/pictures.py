@@ -19,6 +19,7 @@ from ..data.ground_truth import GroundTruth, load_ground_truth
 from ..data.images import BadImageError, listed_size, open_image
 from ..data.labels import given_classes, given_schema
 from ..data.results import read_results
+from ..files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,8 @@ def draw_curves(metrics: Path, output: Path) -> None:
         axes.set(xlabel="iteration", xlim=(0, 1.03 * rows[-1]["iteration"]))
         axes.grid(alpha=0.3)
     figure.tight_layout()
-    figure.savefig(output)
+    with replacing(output) as unfinished:
+        figure.savefig(unfinished, format="png")
 
 
 def draw_predictions(cfg: DictConfig, results: Path, output: Path) -> bool:
@@ -81,7 +83,8 @@ def draw_predictions(cfg: DictConfig, results: Path, output: Path) -> bool:
 
     pictures, _ = draw_usable(entries, draw)
     if pictures:
-        contact_sheet(pictures, min(COLUMNS, len(pictures))).save(output)
+        with replacing(output) as unfinished:
+            contact_sheet(pictures, min(COLUMNS, len(pictures))).save(unfinished, format="png")
     return bool(pictures)
 
 

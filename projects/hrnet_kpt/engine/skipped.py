@@ -9,6 +9,8 @@ from typing import Any
 from detectron2.utils import comm
 from omegaconf import DictConfig
 
+from ..files import replace_text
+
 logger = logging.getLogger(__name__)
 
 
@@ -27,5 +29,5 @@ def report_skipped(cfg: DictConfig, loader: Any) -> None:
         return
     path = skipped_file(cfg)
     known = path.read_text().splitlines() if path.exists() else []
-    path.write_text("".join(f"{line}\n" for line in dict.fromkeys([*known, *messages])))
+    replace_text(path, "".join(f"{line}\n" for line in dict.fromkeys([*known, *messages])))
     logger.warning("%d images cannot be used and were skipped: %s", len(messages), path)
