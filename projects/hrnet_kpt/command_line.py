@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Callable
 from typing import NoReturn
 
-from .errors import UserError
+from .errors import Diverged, UserError
 
 # What torch says of detectron2's code in every run; a user can do nothing about it.
-warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
+for message in ("`torch.jit", "`broadcast_buffers` is deprecated"):
+    warnings.filterwarnings("ignore", message=message, category=FutureWarning)
 for message in ("Creating a tensor from a list of numpy.ndarrays", "torch.meshgrid"):
     warnings.filterwarnings("ignore", message=message, category=UserWarning)
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
@@ -49,7 +50,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def run_tool(work: Callable[[], int | None], debug: bool = False) -> int:
-    """Run `work` and return the exit status: 0 done, 2 the user's input is wrong, 130 or 143 stopped by a signal.
+    """Run `work` and return the exit status: 0 done, 1 the training diverged, 2 the user's input is wrong, 130 or 143
+    stopped by a signal.
 
     `work` may return another one: SKIPPED_SOME where it finished, but left out some of its inputs.
     A UserError becomes `error: ...` on standard error, its further lines `also: ...`; with `debug` it is raised.
@@ -63,6 +65,11 @@ def run_tool(work: Callable[[], int | None], debug: bool = False) -> int:
         first, *others = str(error).splitlines()
         print(f"error: {first}", *(f"  also: {line}" for line in others), sep="\n", file=sys.stderr)
         return 2
+    except Diverged as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as stopped:
         print(str(stopped) or "interrupted", file=sys.stderr)
         return 128 + getattr(stopped, "signum", 2)

@@ -8,6 +8,10 @@ class UserError(ValueError):
     """
 
 
+class Diverged(FloatingPointError):
+    """A training's losses or gradients became Inf or NaN. The message is one line: where, why, and what to do."""
+
+
 def one_line(error: BaseException) -> str:
     """An exception of somebody else's as part of a UserError: its class and its words, without OmegaConf's appendix."""
     return f"{type(error).__name__}: {' '.join(str(error).split('full_key:')[0].split())}"

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from detectron2.solver.build import get_default_optimizer_params
 from omegaconf import DictConfig
-from torch.nn.utils import skip_init
+from torch import nn
 
-from ..calls import calls, target_of
+from ...errors import UserError
+from ..calls import call_parameters, calls, target_of
 from ..findings import Finding, error, warning
 from ..keys import value_at
 from .build import said, try_to_build
@@ -19,10 +19,14 @@ SGD_RATE_PER_IMAGE = 0.02 / 16
 ADAM_RATE = 0.005
 
 
-def check_schedule(cfg: DictConfig) -> list[Finding]:
-    """Warm-up, milestones and periods beyond the run, and a learning rate that is not for this batch."""
+def check_schedule(cfg: DictConfig, model: nn.Module | None) -> list[Finding]:
+    """Warm-up, milestones and periods beyond the run, and a learning rate that is not for this batch.
+
+    model: `cfg.model` on the meta device, None where it cannot be built.
+    """
     return [
-        *_check_builds(cfg),
+        *_check_schedule_builds(cfg),
+        *(_check_optimizer(cfg, model) if model else ()),
         *_check_warmup(cfg),
         *_check_milestones(cfg),
         *_check_periods(cfg),
@@ -30,8 +34,7 @@ def check_schedule(cfg: DictConfig) -> list[Finding]:
     ]
 
 
-def _check_builds(cfg: DictConfig) -> Iterator[Finding]:
-    """Optimizer and schedule take their values: tried, the optimizer on a parameter that stands for the model's."""
+def _check_schedule_builds(cfg: DictConfig) -> Iterator[Finding]:
     key = "lr_multiplier"
     for path, node in calls(cfg):
         values, milestones = node.get("values"), node.get("milestones")
@@ -47,27 +50,35 @@ def _check_builds(cfg: DictConfig) -> Iterator[Finding]:
     schedule = try_to_build(cfg.lr_multiplier, "cpu")
     if isinstance(schedule, Exception):
         yield error("schedule-wrong", key, f"{key} cannot be built: {said(schedule)}")
+
+
+def _check_optimizer(cfg: DictConfig, model: nn.Module) -> Iterator[Finding]:
     optimizer, rate = cfg.optimizer.copy(), value_at(cfg, "optimizer.lr")
     params = optimizer.get("params")
-    if isinstance(params, DictConfig) and target_of(params) is get_default_optimizer_params:
-        optimizer._set_parent(cfg)
-        optimizer._set_flag(["allow_objects", "readonly", "struct"], [True, False, False])
-        params.model = skip_init(torch.nn.Linear, 1, 1)  # draws no random numbers
-        built = try_to_build(optimizer, "cpu")
-        if isinstance(built, Exception):
-            yield error("optimizer-wrong", "optimizer", f"optimizer cannot be built: {said(built)}")
-        elif isinstance(built, torch.optim.Optimizer) and rate is not None:
-            rates = {group["lr"] for group in built.param_groups}
-            if rates != {rate} and not (
-                params.get("bias_lr_factor") or params.get("lr_factor_func")
-            ):
-                keys = ("optimizer.lr", "optimizer.params.base_lr")
-                sentence = f"optimizer.lr={rate:g} is overruled by optimizer.params: the rates are {sorted(rates)}"
-                yield warning(
-                    "rate-overruled",
-                    keys,
-                    f"{sentence}; let optimizer.params.base_lr follow ${{..lr}}",
-                )
+    if (
+        not isinstance(params, DictConfig)
+        or "model" not in call_parameters(target_of(params)).names
+    ):
+        return
+    optimizer._set_parent(cfg)
+    optimizer._set_flag(["allow_objects", "readonly", "struct"], [True, False, False])
+    params.model = model
+    built = try_to_build(optimizer, "cpu")
+    if isinstance(built, UserError):
+        yield error("optimizer-wrong", "optimizer.params", str(built))
+    elif isinstance(built, Exception):
+        yield error("optimizer-wrong", "optimizer", f"optimizer cannot be built: {said(built)}")
+    elif isinstance(built, torch.optim.Optimizer) and rate is not None:
+        rates = {group["lr"] for group in built.param_groups}
+        meant = any(params.get(key) for key in ("bias_lr_factor", "lr_factor_func", "lr_factors"))
+        if rates != {rate} and not meant and params.get("layer_decay", 1) == 1:
+            keys = ("optimizer.lr", "optimizer.params.base_lr")
+            sentence = f"optimizer.lr={rate:g} is overruled by optimizer.params: the rates are {sorted(rates)}"
+            yield warning(
+                "rate-overruled",
+                keys,
+                f"{sentence}; let optimizer.params.base_lr follow ${{..lr}}",
+            )
 
 
 def _check_warmup(cfg: DictConfig) -> Iterator[Finding]:

@@ -1,0 +1,177 @@
+"""Rates and weight decay of a detector's parameters, under both optimizers and both schedules."""
+
+import math
+
+import pytest
+import torch
+from detectron2.config import instantiate
+from detectron2.engine import hooks
+from detectron2.solver.build import get_default_optimizer_params
+from torch import nn
+
+from hrnet_kpt.config import load_config
+from hrnet_kpt.engine.parameters import parameter_groups, rates_by_part
+from hrnet_kpt.engine.trainer import Trainer
+from hrnet_kpt.errors import UserError
+
+PAGE = "hrnet_w18_kpt.py"
+
+
+@pytest.fixture(scope="module")
+def model():
+    with torch.device("meta"):
+        return instantiate(load_config(PAGE, ["model.backbone.bottom_up.norm=BN"]).model)
+
+
+def settings(model, groups):
+    """Rate and weight decay of each parameter by its name; the optimizer's where there is none."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = [
+        (names.pop(id(p)), (group.get("lr"), group.get("weight_decay")))
+        for group in groups
+        for p in group["params"]
+    ]
+    assert not names, "a parameter that is not trained"
+    return dict(found)
+
+
+def test_without_switches_groups_are_detectron2s(model):
+    groups = parameter_groups(model, 0.02, weight_decay_norm=0.0)
+    theirs = get_default_optimizer_params(model, base_lr=0.02, weight_decay_norm=0.0)
+    assert len(groups) == len(theirs) == 2
+    for one, other in zip(groups, theirs, strict=True):
+        assert {k: v for k, v in one.items() if k != "params"} == {
+            k: v for k, v in other.items() if k != "params"
+        }
+        assert [id(p) for p in one["params"]] == [id(p) for p in other["params"]]
+
+
+def test_no_weight_decay_on_norms_and_biases(model):
+    groups = parameter_groups(model, 0.02, weight_decay_norm=0.0, weight_decay_bias=0.001)
+    norms = {name for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    for name, (_, decay) in settings(model, groups).items():
+        module, _, kind = name.rpartition(".")
+        assert decay == (0.001 if kind == "bias" else 0.0 if module in norms else None), name
+
+
+def test_the_longest_name_that_fits_gives_the_factor(model):
+    factors = {
+        "backbone": 0.5,
+        "backbone.bottom_up.stage4": 0.25,
+        "backbone.bottom_up.stage4.2": 2.0,
+        "roi_heads": {"box_predictor": {"cls_score.bias": 3.0}},
+    }
+    for name, (rate, _) in settings(
+        model, parameter_groups(model, 1.0, lr_factors=factors)
+    ).items():
+        if name.startswith("backbone.bottom_up.stage4.2."):
+            assert rate == 2.0
+        elif name.startswith("backbone.bottom_up.stage4."):
+            assert rate == 0.25
+        elif name.startswith("backbone."):
+            assert rate == 0.5
+        else:
+            assert rate == (3.0 if name == "roi_heads.box_predictor.cls_score.bias" else 1.0), name
+
+
+def test_layer_decay_falls_from_the_last_stage_to_the_stem(model):
+    """As BEiT's: the layer behind all is 1, and each in front of it gets the factor once more."""
+    factors = {"backbone.bottom_up": 0.1, "backbone.bottom_up.stage3": 0.3}
+    groups = parameter_groups(model, 1.0, lr_factors=factors, layer_decay=0.8)
+    depths = {"conv": 5, "bn": 5, "layer1": 4, "transition": 0, "stage": 0}
+    for name, (rate, _) in settings(model, groups).items():
+        if not name.startswith("backbone.bottom_up."):
+            assert rate == 1.0
+            continue
+        module = name.split(".")[2]
+        kind, number = module.rstrip("0123456789"), int(module[-1])
+        depth = depths.get(module) or depths[kind] or {"stage": 5, "transition": 4}[kind] - number
+        assert rate == pytest.approx((0.3 if module == "stage3" else 0.1) * 0.8**depth), name
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"lr_factors": {"backbone.botom_up": 0.1}}, "is it backbone.bottom_up?"),
+        ({"lr_factors": {"back": 0.1}}, "no parameter is called back..."),
+        ({"lr_factors": {"backbone": 0.0}}, "lr_factors.backbone=0 must be above 0"),
+        ({"lr_factors": {"backbone": math.nan}}, "lr_factors.backbone=nan must be above 0"),
+        ({"layer_decay": -0.5}, "layer_decay=-0.5 must be above 0"),
+    ],
+)
+def test_factors_that_cannot_be(options, words, model):
+    with pytest.raises(UserError) as raised:
+        parameter_groups(model, 0.02, **options)
+    assert words in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_layer_decay_is_for_hrnets():
+    with pytest.raises(UserError, match=r"layer_decay=0\.9 is for HRNets"):
+        parameter_groups(nn.Sequential(nn.Conv2d(3, 3, 1)), 0.02, layer_decay=0.9)
+
+
+def test_rates_of_the_parts(model):
+    factors = {
+        "backbone.bottom_up": 0.1,
+        "proposal_generator": 2.0,
+        "backbone.bottom_up.stage4": 0.2,
+    }
+    optimizer = torch.optim.SGD(parameter_groups(model, 0.5, lr_factors=factors), lr=0.5)
+    assert rates_by_part(optimizer, model) == {
+        **{"trunk": 0.1, "neck": 0.5, "rpn": 1.0},  # the trunk's largest
+        **{"box_head": 0.5, "keypoint_head": 0.5},
+    }
+
+
+class Tiny(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 2, bias=False)
+        self.norm = nn.BatchNorm1d(2)
+
+    def forward(self, batch):
+        return {"loss": self.norm(self.layer(torch.stack(batch))).square().sum()}
+
+
+def multi_step(done):
+    return 1.0 if done < 2 / 3 else 0.1 if done < 8 / 9 else 0.01
+
+
+def cosine(done):
+    return 0.001 + (1 - 0.001) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@pytest.mark.parametrize(("name", "rate"), [("SGD", 0.02), ("AdamW", 1e-4)])
+@pytest.mark.parametrize(
+    ("schedule", "formula", "warmup"), [("1x", multi_step, 1000), ("cosine", cosine, 100)]
+)
+def test_rates_of_a_run(name, rate, schedule, formula, warmup):
+    # The lines that docs/training.md gives.
+    page = load_config(PAGE)
+    page.optimizer = load_config("common/optim.py")[name]
+    page.lr_multiplier = load_config("common/schedule.py")[f"lr_multiplier_{schedule}"]
+    page.train.max_iter = length = 4500
+    model = Tiny()
+    page.optimizer.params._set_flag("allow_objects", True)
+    page.optimizer.params.model = model
+    optimizer = instantiate(page.optimizer)
+    assert type(optimizer) is getattr(torch.optim, name)
+    batches = iter(lambda: [torch.randn(2), torch.randn(2)], None)
+    trainer = Trainer(model, batches, optimizer)
+    seen = []
+    trainer.after_backward = lambda: seen.append([group["lr"] for group in optimizer.param_groups])
+    trainer.register_hooks([hooks.LRScheduler(scheduler=instantiate(page.lr_multiplier))])
+    # All of it at once would take seconds.
+    for iteration in (0, 1, warmup - 1, warmup, 3001, 4200, length - 1):
+        seen.clear()
+        trainer.max_iter = length
+        trainer.iter = iteration
+        hook = trainer._hooks[-1]
+        if iteration == 0:
+            hook.before_train()
+        hook._scheduler.last_epoch = iteration - 1
+        hook._scheduler.step()
+        share = iteration / length
+        rise = 0.001 + 0.999 * iteration / warmup if iteration < warmup else 1.0
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert rates == pytest.approx([rate * rise * formula(share)] * 2), iteration
