@@ -11,7 +11,7 @@ setup:
 
 demo: setup
 	.venv/bin/python tools/lazyconfig_train_net.py --config-file configs/hrnet_w18_small_kpt_synthetic.py \
-		train.output_dir=output/demo $(OVERRIDES)
+		--resume train.output_dir=output/demo $(OVERRIDES)
 
 lint: setup
 	.venv/bin/python -m ruff format --check .

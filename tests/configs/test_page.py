@@ -47,6 +47,19 @@ REASONS = {
     "train.clip_grad_norm": "as HRNet's reference detectors",
     "train.reference_batch_size": "opt-in scaling of the learning rate, off",
     "train.amp.dtype": "a choice that the baseline does not have; mixed precision is off",
+    "optimizer.params.": "switches that the baseline does not have, off; the same groups",
+    **dict.fromkeys(
+        ("train.max_epochs", "train.accumulation_steps", "train.clip_grad_value", "train.ema"),
+        "a switch that the baseline does not have, off",
+    ),
+    **dict.fromkeys(
+        ("train.validation_loss", "train.best", "train.hooks", "train.writers"),
+        "a switch that the baseline does not have, off",
+    ),
+    **dict.fromkeys(
+        ("train.divergence", "train.deterministic", "train.fast_dev_run"),
+        "a switch that the baseline does not have, off",
+    ),
     "train.seed": "a key that the baseline reads but does not list",
     "inference.": "choices that the baseline does not have; the box's score and one view, as in the baseline",
 }

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from detectron2.utils import comm
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from hrnet_kpt.data.coco import load_keypoint_dataset
 from hrnet_kpt.data.images import BadImageError
 from hrnet_kpt.data.loaders import (
     EndlessSamples,
-    Positions,
     build_test_loader,
     build_train_loader,
     seeded,
@@ -50,7 +51,9 @@ def take(loader, count):
 @pytest.mark.parametrize("bad", [(), (0, 4)])
 def test_batches_depend_on_the_seed_alone_with_any_number_of_workers(bad):
     def first(seed, workers):
-        loader = build_train_loader(records(11, bad), mapped, 3, workers, seed, "skip")
+        loader = build_train_loader(
+            records(11, bad), mapped, 3, workers, seed=seed, on_bad_image="skip"
+        )
         np.random.seed(workers)  # what went before does not matter
         return take(loader, 9)
 
@@ -61,7 +64,7 @@ def test_batches_depend_on_the_seed_alone_with_any_number_of_workers(bad):
 
 
 def test_loading_leaves_the_training_s_own_random_numbers_alone():
-    loader = build_train_loader(records(5), mapped, 2, 0, 1)
+    loader = build_train_loader(records(5), mapped, 2, 0, seed=1)
     np.random.seed(0)
     torch.manual_seed(0)
     expected = np.random.rand(), torch.rand(1)
@@ -87,9 +90,40 @@ def test_processes_share_the_stream(monkeypatch):
     streams = []
     for rank in range(3):
         monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
-        positions = iter(Positions())
-        streams.append([next(positions) for _ in range(4)])
+        batches = take(build_train_loader(records(7), mapped, 3, seed=0), 4)
+        streams.append([sample["position"] for [sample] in batches])
     assert sorted(p for stream in streams for p in stream) == list(range(12))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    stops=st.lists(st.integers(0, 5), max_size=3),
+    batch_size=st.integers(1, 4),
+    bad=st.sets(st.integers(0, 10), max_size=4),
+)
+def test_a_loader_goes_on_where_another_stopped(stops, batch_size, bad):
+    def build():
+        return build_train_loader(
+            records(11, bad), mapped, batch_size, 0, seed=3, on_bad_image="skip"
+        )
+
+    total = sum(stops) + 4
+    expected = take(build(), total)
+    batches, state = [], build().state_dict()
+    for count in [*stops, 4]:
+        loader = build()
+        loader.load_state_dict(state)
+        batches += take(loader, count)
+        state = loader.state_dict()
+    assert batches == expected
+
+
+def test_a_loader_goes_on_with_workers_that_have_read_ahead():
+    expected = take(build_train_loader(records(11), mapped, 3, 0, seed=3), 8)
+    loader, again = (build_train_loader(records(11), mapped, 3, 2, seed=3) for _ in range(2))
+    first = take(loader, 4)
+    again.load_state_dict(loader.state_dict())
+    assert first + take(again, 4) == expected
 
 
 def test_batches_hold_images_of_like_shape():
@@ -133,7 +167,9 @@ def test_a_batch_of_bad_images_alone_is_left_out():
 
 
 def test_more_bad_images_than_allowed_fail():
-    loader = build_train_loader(records(6, bad=(1, 3, 4)), mapped, 1, 0, 0, "skip", 2)
+    loader = build_train_loader(
+        records(6, bad=(1, 3, 4)), mapped, 1, 0, seed=0, on_bad_image="skip", max_bad_images=2
+    )
     with pytest.raises(ValueError, match=r"3 images cannot be used.*max_bad_images=2"):
         take(loader, 12)
 

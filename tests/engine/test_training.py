@@ -160,7 +160,7 @@ def test_same_seed_gives_the_same_weights(tiny_overrides, tmp_path):
 def test_periodic_evaluation_is_in_the_metrics(tiny):
     cfg = load_config(PAGE, [*tiny, "train.eval_period=2"])
     train(cfg)
-    assert [row["iteration"] for row in metrics(cfg) if "keypoints/AP" in row] == [1, 4]
+    assert [row["iteration"] for row in metrics(cfg) if "keypoints/AP" in row] == [1, 3]
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -213,7 +213,7 @@ def test_gradients_are_clipped(tiny, monkeypatch):
 
 def test_loss_that_is_not_finite_ends_the_run(tiny, monkeypatch):
     monkeypatch.setattr(Trainer, "before_step", lambda self: poison(self.model))
-    with pytest.raises(FloatingPointError, match="infinite or NaN"):
+    with pytest.raises(FloatingPointError, match="iteration 0 diverged: "):
         train(load_config(PAGE, tiny))
 
 

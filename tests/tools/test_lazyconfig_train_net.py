@@ -124,7 +124,8 @@ def test_bad_images_are_skipped_if_asked_and_the_status_says_so(
         "2.png",
         "3.png",
     ]
-    assert main([*arguments, "data.on_bad_image=skip", "data.max_bad_images=1"]) == 2
+    other = f"train.output_dir={tmp_path / 'other'}"
+    assert main([*arguments, other, "data.on_bad_image=skip", "data.max_bad_images=1"]) == 2
     assert "more than data.max_bad_images=1" in capsys.readouterr().err
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
 import torch
-from detectron2.data.common import AspectRatioGroupedDataset, DatasetFromList
+from detectron2.data.common import DatasetFromList
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
 from .images import BadImageError
@@ -92,38 +94,69 @@ class EndlessSamples(Samples):
             generator = np.random.default_rng((self.seed, epoch))
             self.epoch, self.order = epoch, generator.permutation(len(self))
         with seeded(self.seed, position):
-            return super().__getitem__(int(self.order[place]))
-
-
-class Positions(Sampler):
-    """The positions of the stream that are this process's: every n-th one of n processes."""
-
-    def __iter__(self) -> Iterator[int]:
-        position = comm.get_rank()
-        while True:
-            yield position
-            position += comm.get_world_size()
+            sample = super().__getitem__(int(self.order[place]))
+        if not isinstance(sample, BadImageError):
+            sample["position"] = position
+        return sample
 
 
 class TrainingLoader:
-    """An endless iterable of batches; `bad_images` knows what was skipped."""
+    """An endless iterable of batches; `bad_images` knows what was skipped.
 
-    def __init__(self, samples: EndlessSamples, batch_size: int, num_workers: int, bad: BadImages):
+    A process gets every n-th position of the stream, of n processes. Images of like shape come together: less padding.
+    `state_dict` tells where the last batch ended: an iterator made after `load_state_dict` goes on behind it, with the
+    batches that would have come. `len` is the number of images of an epoch.
+    """
+
+    def __init__(
+        self,
+        samples: EndlessSamples,
+        batch_size: int,
+        num_workers: int,
+        prefetch_factor: int,
+        pin_memory: bool,
+        bad: BadImages,
+    ) -> None:
         self.samples, self.batch_size, self.num_workers = samples, batch_size, num_workers
+        self.prefetch_factor, self.pin_memory = prefetch_factor, pin_memory
         self.bad_images = bad
+        self.position = comm.get_rank()  # the next to be read
+        self.waiting: list[int] = []  # positions read, of images that wait for others of like shape
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.position, "waiting": list(self.waiting)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.position, self.waiting = state["position"], list(state["waiting"])
 
     def __iter__(self) -> Iterator[list[Record]]:
+        processes = comm.get_world_size()
         loader = DataLoader(
             self.samples,
-            sampler=Positions(),
+            sampler=chain(self.waiting, count(self.position, processes)),
             batch_size=None,
             num_workers=self.num_workers,
+            prefetch_factor=self.prefetch_factor if self.num_workers else None,
+            pin_memory=self.pin_memory and torch.cuda.is_available(),
             collate_fn=_as_it_is,
+            worker_init_fn=_leave_process_group,
             generator=torch.Generator(),  # else it draws from the training's
         )
+        batches: dict[bool, list[Record]] = {False: [], True: []}
         with ended(iter(loader)) as samples:
-            # Images of like shape together: less padding.
-            yield from AspectRatioGroupedDataset(self.bad_images.good(samples), self.batch_size)
+            for sample in self.bad_images.good(samples):
+                # What waited is read again, and lies before.
+                self.position = max(self.position, sample["position"] + processes)
+                batch = batches[sample["width"] > sample["height"]]
+                batch.append(sample)
+                if len(batch) == self.batch_size:
+                    full = batch.copy()
+                    batch.clear()
+                    self.waiting = sorted(s["position"] for b in batches.values() for s in b)
+                    yield full
 
 
 class EvaluationLoader:
@@ -136,6 +169,7 @@ class EvaluationLoader:
             batch_size=batch_size,
             num_workers=num_workers,
             collate_fn=_as_it_is,
+            worker_init_fn=_leave_process_group,
             generator=torch.Generator(),
         )
         self.bad_images = bad
@@ -159,6 +193,8 @@ def build_train_loader(
     seed: int = -1,
     on_bad_image: str = "fail",
     max_bad_images: int = 100,
+    prefetch_factor: int = 2,
+    pin_memory: bool = False,
 ) -> TrainingLoader:
     """Endless batches of shuffled samples, the same for a seed with any number of workers.
 
@@ -166,10 +202,14 @@ def build_train_loader(
     num_workers: processes that load images, for each process that trains; 0 loads in the latter.
     seed: -1 draws one.
     on_bad_image: "fail", or "skip" up to max_bad_images different files.
+    prefetch_factor: images that each process that loads them reads ahead.
+    pin_memory: put images into page-locked memory, from which a GPU copies faster.
 
     Raises UserError where the batch cannot be split evenly over the processes.
     """
     processes = comm.get_world_size()
+    if prefetch_factor < 1:
+        raise UserError(f"dataloader.train.prefetch_factor={prefetch_factor} must be 1 at least")
     if total_batch_size < 1 or total_batch_size % processes:
         raise UserError(
             f"dataloader.train.total_batch_size={total_batch_size} must be a multiple of the "
@@ -177,7 +217,8 @@ def build_train_loader(
         )
     samples = EndlessSamples(dataset, mapper, seed if seed >= 0 else comm.shared_random_seed())
     bad = BadImages(on_bad_image, max_bad_images)
-    return TrainingLoader(samples, total_batch_size // processes, num_workers, bad)
+    batch_size = total_batch_size // processes
+    return TrainingLoader(samples, batch_size, num_workers, prefetch_factor, pin_memory, bad)
 
 
 def build_test_loader(
@@ -224,3 +265,8 @@ def seeded(*seed: int) -> Iterator[None]:
 
 def _as_it_is(batch: Any) -> Any:
     return batch
+
+
+def _leave_process_group(worker: int) -> None:
+    """Ctrl-C, and torchrun, signal whole groups: the iteration that is to be finished still needs its images."""
+    os.setpgrp()

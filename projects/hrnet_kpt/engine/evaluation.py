@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import instantiate
-from detectron2.evaluation import inference_on_dataset, print_csv_format
+from detectron2.evaluation import (
+    DatasetEvaluator,
+    DatasetEvaluators,
+    inference_on_dataset,
+    print_csv_format,
+)
 from omegaconf import DictConfig
 from torch import nn
 
@@ -16,10 +22,13 @@ from ..config.differences import Difference, format_differences
 from ..config.doctor import settle_and_check
 from ..errors import UserError
 from ..inference.building import build_model, inference_model
+from ..weights.checkpoints import newest_checkpoint
 from .setup import check_data, generate_data, set_up_run
 from .skipped import report_skipped, skipped_file
 
 logger = logging.getLogger(__name__)
+
+DEV_BATCHES = 2  # of a fast dev run
 
 
 def evaluate(
@@ -33,10 +42,8 @@ def evaluate(
     Returns {"bbox": {"AP": ...}, "keypoints": {"AP": ...}} in percent, empty in processes other than the first.
     Raises UserError where there are no weights, or what the config names is missing.
     """
-    run = DetectionCheckpointer(nn.Module(), cfg.train.output_dir)
-    checkpoint = cfg.train.init_checkpoint
-    if resume and run.has_checkpoint():
-        checkpoint = run.get_checkpoint_file()
+    newest = newest_checkpoint(Path(cfg.train.output_dir)) if resume else None
+    checkpoint = str(newest[0]) if newest else cfg.train.init_checkpoint
     if not checkpoint:
         raise UserError(
             "evaluation needs weights: set train.init_checkpoint=PATH, or add --resume to take the last "
@@ -53,14 +60,31 @@ def evaluate(
     return run_evaluation(cfg, model)
 
 
-def run_evaluation(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
-    """Evaluate `model` with the weights that it has; see `evaluate`."""
-    model = inference_model(cfg, getattr(model, "module", model))  # DDP's is the model itself
+def run_evaluation(
+    cfg: DictConfig, model: nn.Module, check: Callable[[], None] | None = None
+) -> dict[str, Any]:
+    """Evaluate `model`, without DDP, with the weights that it has; see `evaluate`.
+
+    check: called after each batch; it may raise.
+    """
     loader = instantiate(cfg.dataloader.test)
-    results: dict[str, Any] = inference_on_dataset(
-        model, loader, instantiate(cfg.dataloader.evaluator)
-    )
+    evaluator: DatasetEvaluator = instantiate(cfg.dataloader.evaluator)
+    if check:
+        evaluator = DatasetEvaluators([evaluator, _Checking(check)])
+    batches = list(islice(loader, DEV_BATCHES)) if cfg.train.get("fast_dev_run") else loader
+    results: dict[str, Any] = inference_on_dataset(inference_model(cfg, model), batches, evaluator)
     report_skipped(cfg, loader)
     if results:
         print_csv_format(results)
     return results
+
+
+class _Checking(DatasetEvaluator):
+    def __init__(self, check: Callable[[], None]) -> None:
+        self.check = check
+
+    def process(self, inputs: Any, outputs: Any) -> None:
+        self.check()
+
+    def evaluate(self) -> dict[str, Any]:
+        return {}

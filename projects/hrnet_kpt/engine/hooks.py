@@ -6,12 +6,19 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from typing import Any
 
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.engine import HookBase
+from detectron2.utils.events import EventWriter
+
+from .parameters import rates_by_part
+from .run_state import RunState
 
 logger = logging.getLogger(__name__)
+
+MUCH_WAITING = 0.2
+WINDOW = 20  # iterations
 
 
 class Stopped(KeyboardInterrupt):
@@ -22,15 +29,16 @@ class Stopped(KeyboardInterrupt):
         self.signum = signum
 
 
-class CheckpointOnSignal(HookBase):
-    """SIGINT (Ctrl-C) and SIGTERM let the iteration finish, then write a checkpoint and raise Stopped.
+class StopOnSignal(HookBase):
+    """SIGINT (Ctrl-C) and SIGTERM, got by any process, let the iteration finish in all of them, then write a checkpoint
+    and raise Stopped.
 
-    A second signal interrupts at once.
+    A second signal interrupts at once. A signal during an evaluation breaks that off: the checkpoint from before it is
+    written, and a resumed run begins with the evaluation.
     """
 
-    def __init__(self, checkpointer: DetectionCheckpointer) -> None:
-        self.checkpointer = checkpointer
-        self.signum = 0
+    def __init__(self, state: RunState) -> None:
+        self.state = state
         self.previous: dict[int, Any] = {}
 
     def before_train(self) -> None:
@@ -40,23 +48,116 @@ class CheckpointOnSignal(HookBase):
                 self.previous[signum] = signal.signal(signum, self._remember)
 
     def after_step(self) -> None:
-        if self.signum:
-            name = f"model_{self.trainer.iter:07d}"
-            self.checkpointer.save(name, iteration=self.trainer.iter)
+        signum = self.trainer.stop_signal()
+        if signum:
+            path = self.state.save()
             raise Stopped(
-                self.signum,
-                f"stopped after iteration {self.trainer.iter}; checkpoint in "
-                f"{self.checkpointer.save_dir}/{name}.pth; --resume goes on",
+                signum,
+                f"stopped after iteration {self.trainer.iter}; checkpoint in {path}; --resume goes on",
             )
 
     def after_train(self) -> None:
         for signum, handler in self.previous.items():
             signal.signal(signum, handler)
 
+    def stop_evaluation(self) -> None:
+        """Raise Stopped if this process has got a signal."""
+        if self.trainer.signal_here:
+            raise Stopped(
+                self.trainer.signal_here,
+                f"stopped in the evaluation after iteration {self.trainer.iter}; checkpoint in {self.state.path}; "
+                "--resume goes on with the evaluation",
+            )
+
     def _remember(self, signum: int, frame: Any) -> None:
         if os.getpid() != self.process:
             return  # a data loader's worker, which inherits this: the iteration still needs its images
-        if self.signum:
+        if self.trainer.signal_here:
             raise KeyboardInterrupt
-        self.signum = signum
+        self.trainer.signal_here = signum
         logger.warning("Signal %d: finishing this iteration, then writing a checkpoint", signum)
+
+
+class SaveCheckpoints(HookBase):
+    """Writes a checkpoint every `period` iterations, and at the end."""
+
+    def __init__(self, state: RunState, period: int) -> None:
+        self.state, self.period = state, period
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self.period == 0 or done >= self.trainer.max_iter:
+            self.state.save()
+
+
+class LogRates(HookBase):
+    """Puts the learning rate of each part of the model, and the epoch, into the event storage."""
+
+    def __init__(self, period: int, images_per_iteration: int, images: int) -> None:
+        self.period, self.epochs_per_iteration = period, images_per_iteration / max(images, 1)
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self.period == 0 or done >= self.trainer.max_iter:
+            rates = rates_by_part(self.trainer.optimizer, self.trainer.module)
+            scalars = {f"lr/{part}": rate for part, rate in rates.items()}
+            scalars["epoch"] = done * self.epochs_per_iteration
+            self.trainer.storage.put_scalars(smoothing_hint=False, **scalars)
+
+
+class WatchData(HookBase):
+    """Tells which share of the time goes by waiting for data, and, once, what helps where it is over a fifth."""
+
+    def __init__(self, period: int, num_workers: int) -> None:
+        self.period, self.num_workers = period, num_workers
+        self.advised = False
+
+    def after_step(self) -> None:
+        if (self.trainer.iter + 1) % self.period:
+            return
+        histories = self.trainer.storage.histories()
+        if "time" not in histories:  # not measured in the first iterations
+            return
+        waited = sum(value for value, _ in histories["data_time"].values()[-WINDOW:])
+        whole = sum(value for value, _ in histories["time"].values()[-WINDOW:])
+        counts = [len(histories[name].values()[-WINDOW:]) for name in ("data_time", "time")]
+        share = min(1.0, (waited / counts[0]) / max(whole / counts[1], 1e-9))
+        self.trainer.storage.put_scalar("data_time_share", share, smoothing_hint=False)
+        if share > MUCH_WAITING and not self.advised and counts[1] == WINDOW:
+            self.advised = True
+            logger.warning(
+                "Waiting for images takes %.0f %% of the time: set dataloader.train.num_workers above %d (each process "
+                "has %d CPUs), or store the images nearer to their training size",
+                100 * share,
+                self.num_workers,
+                len(os.sched_getaffinity(0)),
+            )
+
+
+class WriteMetrics(HookBase):
+    """Lets the writers write every `period` iterations, after an evaluation, and at the end; closes them."""
+
+    def __init__(self, writers: Sequence[EventWriter], period: int) -> None:
+        self.writers, self.period = writers, period
+
+    def before_train(self) -> None:
+        """Write what a resumed run had computed, but not written."""
+        if self.trainer.start_iter:
+            for writer in self.writers:
+                writer.write()
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self.period == 0 or done >= self.trainer.max_iter or self._has_results():
+            for writer in self.writers:
+                writer.write()
+
+    def after_train(self) -> None:
+        for writer in self.writers:
+            writer.close()
+
+    def _has_results(self) -> bool:
+        return any(
+            iteration == self.trainer.iter and "/AP" in name
+            for name, (_, iteration) in self.trainer.storage.latest().items()
+        )

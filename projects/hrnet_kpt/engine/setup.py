@@ -6,6 +6,8 @@ import logging
 import os
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 from detectron2.config import instantiate
@@ -18,29 +20,35 @@ from ..config.settling import is_generated
 from ..data.checks.check_annotations import read_json, refuse_bad_annotations
 from ..data.labels import given_classes, given_schema, keypoint_slots
 from ..errors import UserError
+from ..files import UNFINISHED
+from .log_files import LogFile
 
 logger = logging.getLogger(__name__)
 
 LOGGERS = ("fvcore", "detectron2", "hrnet_kpt")
 
 
-def set_up_run(cfg: DictConfig, warnings: Sequence[str] = ()) -> int:
+def set_up_run(cfg: DictConfig, warnings: Sequence[str] = (), seed: int | None = None) -> int:
     """Make the output folder, log to its log.txt, and seed every random generator; return the seed of the run.
 
     warnings: what was found before there was a log.txt.
+    seed: of the run that is resumed, which had drawn one; `train.seed` goes before it.
+
+    Raises UserError where the folder cannot be written.
     """
     output_dir = cfg.train.output_dir
     rank = comm.get_rank()
     if rank == 0:
-        try:
-            os.makedirs(output_dir, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"train.output_dir={output_dir} cannot be written: {error.strerror}"
-            ) from error
+        make_folder(output_dir)
+    comm.synchronize()
     set_up_logging(output_dir)
-    seed = cfg.train.seed if cfg.train.seed >= 0 else comm.shared_random_seed()
+    if cfg.train.seed >= 0:
+        seed = cfg.train.seed
+    elif seed is None:
+        seed = comm.shared_random_seed()
     seed_all_rng(seed + rank)
+    if cfg.train.get("deterministic"):
+        be_deterministic()
     logger.info(
         "Python %s, torch %s, %d CPU threads; process %d of %d; seed %d; output in %s",
         platform.python_version(),
@@ -56,14 +64,49 @@ def set_up_run(cfg: DictConfig, warnings: Sequence[str] = ()) -> int:
     return seed
 
 
+def make_folder(output_dir: str) -> None:
+    """Make the run's folder, if it is not there; raise UserError where nothing can be written into it."""
+    probe = Path(output_dir) / f".writable{UNFINISHED}"
+    try:
+        os.makedirs(output_dir, exist_ok=True)
+        probe.write_bytes(b"?" * 4096)
+    except OSError as error:
+        raise UserError(
+            f"train.output_dir={output_dir} cannot be written: {error.strerror}; make room, or name another folder"
+        ) from error
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+
+
+def be_deterministic() -> None:
+    """Let torch choose algorithms that give the same bits each time, and warn where a GPU has none."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+
+
 def set_up_logging(output_dir: str | None = None) -> None:
-    """Log to standard output and, if a folder is given, to its log.txt; a second call replaces the first."""
+    """Log to standard output and, if a folder is given, to its log.txt; a second call replaces the first.
+
+    Processes other than the first write log.txt.rank1 and so on, and nothing to standard output.
+    """
+    rank = comm.get_rank()
+    file = None
+    if output_dir:
+        file = LogFile(Path(output_dir) / ("log.txt" if rank == 0 else f"log.txt.rank{rank}"))
+        plain = "[%(asctime)s] %(name)s %(levelname)s: %(message)s"
+        file.setFormatter(logging.Formatter(plain, datefmt="%m/%d %H:%M:%S"))
     setup_logger.cache_clear()
     for name in LOGGERS:
-        for handler in logging.getLogger(name).handlers[:]:
-            logging.getLogger(name).removeHandler(handler)
-            handler.close()
-        setup_logger(output_dir, comm.get_rank(), name=name, abbrev_name=name)
+        own = logging.getLogger(name)
+        for handler in own.handlers[:]:
+            own.removeHandler(handler)
+            if isinstance(handler, LogFile):
+                handler.close()
+        setup_logger(None, rank, name=name, abbrev_name=name)
+        if file:
+            own.addHandler(file)
 
 
 def check_data_files(cfg: DictConfig, *splits: str) -> None:

@@ -1,23 +1,44 @@
-"""One training step."""
+"""The training loop, and one step of it."""
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from detectron2.engine import SimpleTrainer
-from detectron2.utils.events import get_event_storage
-from torch import nn
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
+
+from .divergence import DivergencePolicy
+from .seeding import seed_step
+
+logger = logging.getLogger(__name__)
+
+Losses = dict[str, Tensor]
+WINDOW = 20  # values that detectron2's writers take the median of
 
 
 class Trainer(SimpleTrainer):
-    """detectron2's SimpleTrainer with mixed precision on any device, and gradient clipping.
+    """detectron2's SimpleTrainer with mixed precision on any device, accumulated and clipped gradients, and averages.
 
+    model: returns a dict of losses; maybe in DistributedDataParallel.
+    data_loader: endless batches, of this process.
+    seed: every forward pass draws its random numbers from it and from the iteration.
     amp_dtype: torch.float16 (with loss scaling), torch.bfloat16, or None for full precision.
-    clip_grad_norm: largest L2 norm of all gradients together; 0 for no limit.
+    accumulation_steps: parts that a batch is cut into, one after another in memory; their gradients add up to the
+        batch's where its loss is a mean over images. At most as many as the process has images in a batch.
+    clip_grad_norm, clip_grad_value: largest L2 norm of all gradients together, and largest absolute value of each
+        element (after that); 0 for no limit.
+    average: follows the model's weights after each step.
+    divergence: explains and decides what happens when a loss or gradient is not finite.
     """
 
     def __init__(
@@ -25,36 +46,144 @@ class Trainer(SimpleTrainer):
         model: nn.Module,
         data_loader: Iterable[Any],
         optimizer: Optimizer,
+        *,
+        seed: int = 0,
         amp_dtype: torch.dtype | None = None,
+        accumulation_steps: int = 1,
         clip_grad_norm: float = 0.0,
+        clip_grad_value: float = 0.0,
+        average: AveragedModel | None = None,
+        divergence: DivergencePolicy | None = None,
     ) -> None:
         super().__init__(model, data_loader, optimizer)
+        self.module: nn.Module = getattr(model, "module", model)  # without DDP
+        self.seed = seed
         self.device_type = next(model.parameters()).device.type
         self.amp_dtype = amp_dtype
-        self.clip_grad_norm = clip_grad_norm
+        self.accumulation_steps = accumulation_steps
+        self.clip_grad_norm, self.clip_grad_value = clip_grad_norm, clip_grad_value
+        self.average = average
+        self.divergence = divergence or DivergencePolicy()
         self.grad_scaler = torch.amp.GradScaler(
             self.device_type, enabled=amp_dtype is torch.float16
         )
+        self.signal_here = 0  # a signal that this process has got
+        self.signal_anywhere = 0  # one that any process had got by the middle of this step
+        self.metrics: dict[str, Any] = {}
+        # Flags and numbers go over the CPU: no GPU has to wait for them.
+        self.group: Any = dist.new_group(backend="gloo") if comm.get_world_size() > 1 else None
+
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Run iterations start_iter to max_iter - 1; a hook may set a smaller `max_iter` to end sooner.
+
+        Unlike detectron2's, it logs no traceback: who catches the exception decides.
+        """
+        logger.info("Training from iteration %d to %d", start_iter, max_iter)
+        self.iter = self.start_iter = start_iter
+        self.max_iter = max_iter
+        with EventStorage(start_iter) as self.storage:
+            self._restore_metrics()
+            try:
+                self.before_train()
+                while self.iter < self.max_iter:
+                    self.before_step()
+                    self.run_step()
+                    self.after_step()
+                    self.iter += 1
+            finally:
+                self.after_train()
 
     def run_step(self) -> None:
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
 
-        with torch.autocast(self.device_type, self.amp_dtype, enabled=self.amp_dtype is not None):
-            losses = self.model(batch)
-            total_loss = sum(losses.values())
         self.optimizer.zero_grad()
-        self.grad_scaler.scale(total_loss).backward()
+        self.divergence.before_step(self.module)
+        parts = split(batch, self.accumulation_steps)
+        totals: dict[str, float] = {}
+        for index, part in enumerate(parts):
+            # Gradients are exchanged once, with the last part.
+            waits = isinstance(self.model, nn.parallel.DistributedDataParallel) and index + 1 < len(
+                parts
+            )
+            with self.model.no_sync() if waits else nullcontext():
+                losses, failure = self._forward(part, index)
+                share = len(part) / len(batch)
+                values = {
+                    name: share * value
+                    for name, value in zip(losses, _numbers(losses), strict=True)
+                }
+                finite = failure is None and all(map(_is_finite, values.values()))
+                if not self._agree(finite):
+                    self.divergence.handle(self, [(index, part)], not finite)
+                    return
+                total = share * torch.stack([*losses.values()]).sum()
+                self.grad_scaler.scale(total).backward()
+            totals = {name: totals.get(name, 0.0) + value for name, value in values.items()}
         self.after_backward()
-        self._write_metrics(losses, data_time)  # raises FloatingPointError on Inf or NaN
 
         self.grad_scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm or float("inf"))
-        get_event_storage().put_scalar("grad_norm", norm.item())
+        norm = nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm or float("inf")).item()
+        # With loss scaling a gradient that overflows is nothing special: the scaler leaves the step out.
+        if not _is_finite(norm) and not self._scales():
+            self.divergence.handle(self, [*enumerate(parts)], True)
+            self.grad_scaler.update()
+            return
+        if self.clip_grad_value:
+            nn.utils.clip_grad_value_(parameters, self.clip_grad_value)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+        if self.average:
+            self.average.update_parameters(self.module)
+        self._put_metrics(totals, data_time, norm)
+
+    def _forward(self, part: list[Any], index: int) -> tuple[Losses, Exception | None]:
+        """The losses of a part; or none, and what was raised instead."""
+        seed_step(self.seed, self.iter, index)
+        try:
+            with torch.autocast(
+                self.device_type, self.amp_dtype, enabled=self.amp_dtype is not None
+            ):
+                losses = self.model(part)
+        except Exception as error:
+            if not self.divergence.explains(error, part, self.module):
+                raise
+            return {}, error
+        return losses if isinstance(losses, dict) else {"loss": losses}, None
+
+    def _agree(self, finite: bool) -> bool:
+        """Whether the losses of all processes are finite; a signal that one has got becomes known to all."""
+        if self.group is None:
+            return finite
+        flags = torch.tensor([not finite, self.signal_here])
+        dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.group)
+        failed, self.signal_anywhere = flags.tolist()
+        return not failed
+
+    def stop_signal(self) -> int:
+        """The signal that ends the run after this step, the same in all processes; 0 if there is none."""
+        return self.signal_here if self.group is None else self.signal_anywhere
+
+    def _scales(self) -> bool:
+        """Whether the loss is scaled, and still by more than 1: below, it was not the scale that made it overflow."""
+        return self.grad_scaler.is_enabled() and self.grad_scaler.get_scale() >= 1
+
+    def _put_metrics(self, losses: dict[str, float], data_time: float, norm: float) -> None:
+        """Put the mean losses of all processes, and the longest wait for data of any, into the event storage."""
+        if self.group is not None:
+            values = torch.tensor(list(losses.values()), dtype=torch.float64)
+            slowest = torch.tensor(data_time, dtype=torch.float64)
+            dist.all_reduce(values, group=self.group)
+            dist.all_reduce(slowest, dist.ReduceOp.MAX, group=self.group)
+            losses = dict(zip(losses, (values / comm.get_world_size()).tolist(), strict=True))
+            data_time = slowest.item()
+        self.storage.put_scalar("data_time", data_time)
+        self.storage.put_scalar("grad_norm", norm)
+        self.storage.put_scalar("total_loss", sum(losses.values()))
+        if len(losses) > 1:
+            self.storage.put_scalars(**losses)
 
     def after_train(self) -> None:
         super().after_train()
@@ -64,9 +193,42 @@ class Trainer(SimpleTrainer):
             close()
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"grad_scaler": self.grad_scaler.state_dict()}
+        return super().state_dict() | {
+            "grad_scaler": self.grad_scaler.state_dict(),
+            "skipped": self.divergence.skipped,
+            "metrics": {
+                name: (buffer.values()[-WINDOW:], self.storage.smoothing_hints()[name])
+                for name, buffer in self.storage.histories().items()
+            },
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         if state_dict["grad_scaler"]:  # empty if it was off
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+        self.divergence.skipped = state_dict.get("skipped", 0)
+        self.metrics = state_dict.get("metrics", {})
+
+    def _restore_metrics(self) -> None:
+        """Let the medians of a resumed run begin with the values before."""
+        for name, (values, smoothed) in self.metrics.items():
+            for value, iteration in values:
+                self.storage.put_scalar(name, value, smoothed, iteration)
+
+
+def split(batch: Sequence[Any], parts: int) -> list[list[Any]]:
+    """A batch in `parts` pieces, as even as they can be, in order; none is empty."""
+    ends = [len(batch) * (i + 1) // parts for i in range(parts)]
+    pieces = [list(batch[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+    return [piece for piece in pieces if piece]
+
+
+def _numbers(losses: Losses) -> list[float]:
+    """The values of losses, brought to the CPU together."""
+    if not losses:
+        return []
+    return torch.stack([value.detach().double() for value in losses.values()]).tolist()
+
+
+def _is_finite(value: float) -> bool:
+    return abs(value) < float("inf")

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.config import LazyCall, LazyConfig, instantiate
+from detectron2.config import LazyCall, LazyConfig
 from omegaconf import OmegaConf
 
-from hrnet_kpt.config import check_config, load_config
+from hrnet_kpt.config import check_config, load_config, save_config
+from hrnet_kpt.config.saving import absolute_paths
 from hrnet_kpt.modeling import HRNet
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
@@ -109,7 +110,7 @@ def test_frozen_norms_are_left_alone_with_weights_or_a_checkpoint(check, tmp_pat
     assert check([*frozen, f"train.init_checkpoint={weights}"]) == []
     assert [f.name for f in check(frozen, resume=True)] == ["norms-without-weights"]
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "last_checkpoint").write_text("model_0000001.pth")
+    (tmp_path / "run" / "model_0000001.pth").touch()
     assert check(frozen, resume=True) == []
     assert check(frozen, training=False) == []
 
@@ -122,15 +123,25 @@ def test_synchronised_norms_need_gpus(check, processes):
     assert check(["model.backbone.bottom_up.norm=SyncBN"], training=False) == []
 
 
-@pytest.mark.parametrize("trace", ["last_checkpoint", "metrics.json", "config.yaml"])
-def test_folder_of_another_run_is_warned_of(check, tmp_path, trace):
+@pytest.mark.parametrize(
+    ("trace", "level", "words"),
+    [
+        ("model_0000001.pth", "error", "--resume"),
+        ("model_final.pth", "error", "--resume"),
+        ("metrics.json", "warning", "metrics.json"),
+        ("config.yaml", "warning", "config.yaml"),
+    ],
+)
+def test_folder_of_another_run_is_found(check, tmp_path, trace, level, words):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / trace).touch()
     [finding] = check()
-    assert (finding.level, finding.name) == ("warning", "output-used")
-    assert "--resume" in str(finding) and trace in str(finding)
-    assert check(resume=True) == []
+    assert (finding.level, finding.name) == (level, "output-used")
+    assert words in str(finding)
     assert check(training=False) == []
+    if level == "error":
+        assert check(resume=True) == []
+        assert check(["train.fast_dev_run=true"]) == []
 
 
 def spoilt(trunk):
@@ -169,15 +180,62 @@ def test_weights_of_the_trunk_alone_train_but_do_not_evaluate(check, tmp_path):
 
 
 def test_checkpoint_of_another_model_is_not_gone_on_from(check, tmp_path):
-    cfg = load_config(PAGE)
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "last_checkpoint").write_text("model_0000001.pth")
-    model = instantiate(cfg.model)
-    torch.save({"model": model.state_dict()}, tmp_path / "run" / "model_0000001.pth")
+    (tmp_path / "run" / "model_0000001.pth").touch()
+    save_config(absolute_paths(load_config(PAGE)), tmp_path / "run" / "config.yaml")
     assert check(resume=True) == []
     [finding] = check(["model.backbone.out_channels=32"], resume=True)
-    assert (finding.name, finding.keys) == ("weights-unfit", ("train.output_dir",))
-    assert "channels in the neck" in str(finding)
+    assert (finding.level, finding.name) == ("error", "resume-differs")
+    assert "model.backbone.out_channels: 64 -> 32" in str(finding)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "level", "words"),
+    [
+        (["optimizer.lr=0.001"], "warning", "optimizer.lr: 0.002 -> 0.001"),
+        (["train.max_iter=2000"], "warning", "train.max_iter: 1800 -> 2000"),
+        (["lr_multiplier.warmup_iters=50"], "warning", "lr_multiplier.warmup_iters: 100 -> 50"),
+        (["model.roi_heads.box_predictor.test_score_thresh=0.1"], "warning", "test_score_thresh"),
+        (["dataloader.train.total_batch_size=8"], "warning", "total_batch_size: 4 -> 8"),
+        (["train.seed=3"], "warning", "train.seed: -1 -> 3"),
+        (["train.log_period=3", "dataloader.train.num_workers=0", "train.device=cpu"], None, ""),
+    ],
+)
+def test_what_a_resumed_run_changes_is_said(check, tmp_path, overrides, level, words):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model_0000001.pth").touch()
+    save_config(absolute_paths(load_config(PAGE)), tmp_path / "run" / "config.yaml")
+    found = check(overrides, resume=True)
+    assert [(f.level, f.name) for f in found] == ([(level, "resume-differs")] if level else [])
+    assert all(words in str(finding) for finding in found)
+
+
+def test_another_optimizer_is_not_gone_on_with(check, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model_0000001.pth").touch()
+    cfg = load_config(PAGE)
+    cfg.optimizer = load_config("hrnet_w18_kpt.py").optimizer
+    save_config(absolute_paths(cfg), tmp_path / "run" / "config.yaml")
+    [finding] = check(resume=True)
+    assert (finding.level, finding.name) == ("error", "resume-differs")
+    assert "SGD" in str(finding) and "AdamW" in str(finding)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name", "words"),
+    [
+        (["train.best.metric=bbox/mAP"], "metric-unknown", "bbox/AP, "),
+        (["train.best.metric=AP"], "metric-unknown", "keypoints/AP, "),
+        (["train.best.metric=validation/total_loss"], "metric-unknown", "validation_loss=true"),
+        (["train.best.patience=3"], "metric-unknown", "train.best.metric=keypoints/AP"),
+        (["train.accumulation_steps=5"], "batch-uneven", "4 at most"),
+        (["train.best.metric=keypoints/PCK@0.1", "train.best.patience=3"], None, ""),
+    ],
+)
+def test_switches_that_contradict_each_other(check, overrides, name, words):
+    found = check(overrides)
+    assert [f.name for f in found] == ([name] if name else [])
+    assert all(words in str(finding) for finding in found)
 
 
 def test_weights_that_are_urls_are_not_fetched(check):
@@ -232,8 +290,13 @@ WRONG = [
     (["model.roi_heads.box_predictor.test_score_thresh=50"], "value-wrong", "from 0 to 1"),
     (["model.proposal_generator.anchor_matcher.thresholds=[30.0,70.0]"], "value-wrong", "from 0 to 1"),
     (["model.proposal_generator.post_nms_topk=[0,0]"], "value-wrong", "1 at least"),
-(["optimizer.params.base_lr=0.5"], "rate-overruled", "optimizer.lr=0.002"),
+    (["optimizer.params.base_lr=0.5"], "rate-overruled", "optimizer.lr=0.002"),
     (["optimizer.lr=0.02"], "rate-high", "0.005"),
+    (["+optimizer.params.lr_factors.backbone.botom_up=0.1"], "optimizer-wrong", "is it backbone.bottom_up?"),
+    (["+optimizer.params.lr_factors={roi_heads.keypoint_haed: 2}"], "optimizer-wrong", "roi_heads.keypoint_head?"),
+    (["+optimizer.params.lr_factors.backbone=0"], "optimizer-wrong", "must be above 0"),
+    (["optimizer.params.layer_decay=-1"], "optimizer-wrong", "layer_decay=-1 must be above 0"),
+    (["optimizer.betas=[2,3]"], "optimizer-wrong", "optimizer cannot be built: ValueError: Invalid beta"),
     (["data.classes={}"], "schema-wrong", "data.classes is empty"),
     (["model.backbone.bottom_up={freeze_at:2,norm:GN}"], "frozen-without-weights", "freeze_at=0"),
     (["lr_multiplier.warmup_iters=1800"], "warmup-long", "set lr_multiplier.warmup_iters=180"),

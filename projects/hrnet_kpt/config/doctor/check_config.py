@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,8 +21,10 @@ from .check_fit import check_fit
 from .check_heads import check_heads
 from .check_inference import check_inference
 from .check_norms import check_norms
-from .check_run import check_run, check_weights
+from .check_resume import check_resume
+from .check_run import check_run, check_weights, resumable
 from .check_schedule import check_schedule
+from .check_switches import check_switches
 from .check_values import check_values
 from .features import compute_features
 
@@ -40,21 +41,26 @@ def check_config(
         if that has a checkpoint.
     processes: how many processes train together.
     """
-    findings = check_structure(cfg) or check_values(cfg)
+    findings = check_structure(cfg) or check_values(cfg, training)
     if any(f.level == "error" and f.name != "value-unread" for f in findings):
         return findings  # nothing could be built, or compared
-    resumes = resume and (Path(cfg.train.output_dir) / "last_checkpoint").is_file()
+    resumes = resume and resumable(cfg)
     if training:
         findings += _check_saving(cfg)
     findings += check_data_settings(cfg)
     findings += check_weights(cfg, resumes)
     if training:
-        findings += [*check_run(cfg, resume, processes), *check_schedule(cfg)]
+        findings += [*check_run(cfg, resume, processes), *check_switches(cfg, processes)]
     model, problems = build_on_meta(cfg)
+    if training:
+        findings += check_schedule(cfg, model)
     findings += [*problems, *check_inference(cfg, model)]
+    if training and resumes:
+        findings += check_resume(cfg, model)
     if model is not None:
         findings += _check_wiring(cfg, model)
-        findings += check_fit(cfg, model, training, resumes)
+        if not resumes:
+            findings += check_fit(cfg, model, training)
         if training:
             findings += check_norms(cfg, model, resumes, processes)
     return sorted(findings, key=lambda finding: finding.level != "error")
@@ -70,7 +76,8 @@ def settle_and_check(cfg: DictConfig, **run: Any) -> tuple[DictConfig, list[str]
     cfg = copy.deepcopy(cfg)
     OmegaConf.set_readonly(cfg, False)
     OmegaConf.set_struct(cfg, False)
-    if not any(finding.level == "error" for finding in check_structure(cfg) or check_values(cfg)):
+    problems = check_structure(cfg) or check_values(cfg, run.get("training", True))
+    if not any(finding.level == "error" for finding in problems):
         settle_labels(cfg)
     return cfg, refuse_errors(check_config(cfg, **run))
 

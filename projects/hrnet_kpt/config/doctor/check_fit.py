@@ -14,17 +14,12 @@ from ..findings import Finding, error
 from ..sources import label_names
 
 
-def check_fit(
-    cfg: DictConfig, model: nn.Module, training: bool, resumes: bool
-) -> Iterator[Finding]:
+def check_fit(cfg: DictConfig, model: nn.Module, training: bool) -> Iterator[Finding]:
     """Weights that do not fit, as far as they are on this machine: a URL is not fetched."""
     location, key = cfg.train.init_checkpoint, "train.init_checkpoint"
-    if resumes:
-        folder, key = Path(cfg.train.output_dir), "train.output_dir"
-        location = str(folder / (folder / "last_checkpoint").read_text().strip())
     if not location or not Path(location).is_file():
         return
-    whole, strict = resumes or not training, cfg.train.get("init_strict", True)
+    whole, strict = not training, cfg.train.get("init_strict", True)
     try:
         examine(model, location, strict=strict, whole=whole, **label_names(cfg))
     except UserError as reason:

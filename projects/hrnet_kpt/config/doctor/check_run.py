@@ -10,11 +10,17 @@ from urllib.parse import urlparse
 import torch
 from omegaconf import DictConfig
 
+from ...weights.checkpoints import has_checkpoints
 from ..findings import Finding, error, warning
 from ..keys import value_at
 
-# What a run leaves behind.
-TRACES = ("last_checkpoint", "metrics.json", "config.yaml", "model_final.pth")
+# What a run leaves behind beside its checkpoints.
+TRACES = ("metrics.json", "config.yaml")
+
+
+def resumable(cfg: DictConfig) -> bool:
+    """Whether the run's folder has a checkpoint to go on from."""
+    return has_checkpoints(Path(cfg.train.output_dir))
 
 
 def check_weights(cfg: DictConfig, resumes: bool) -> Iterator[Finding]:
@@ -46,11 +52,18 @@ def _check_output(cfg: DictConfig, resume: bool) -> Iterator[Finding]:
     if os.path.exists(folder) and not os.path.isdir(folder):
         sentence = f"train.output_dir={folder} is a file: name a folder"
         yield error("output-wrong", "train.output_dir", sentence)
-    traces = [name for name in TRACES if os.path.exists(folder / name)]
-    if traces and not resume:
+    # A fast dev run has a folder of its own in it.
+    if resumable(cfg) and not resume and not cfg.train.get("fast_dev_run"):
         sentence = (
-            f"train.output_dir={folder} holds another run ({', '.join(traces)}), which this one writes over "
-            "and appends to: set another folder, or go on with it by --resume"
+            f"train.output_dir={folder} holds the checkpoints of another run: go on with it by --resume, name another "
+            "folder, or delete that one"
+        )
+        yield error("output-used", "train.output_dir", sentence)
+    traces = [name for name in TRACES if os.path.exists(folder / name)]
+    if traces and not resumable(cfg):
+        sentence = (
+            f"train.output_dir={folder} holds a run without a checkpoint ({', '.join(traces)}): this one starts anew, "
+            "and replaces them"
         )
         yield warning("output-used", "train.output_dir", sentence)
 

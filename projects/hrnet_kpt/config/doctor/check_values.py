@@ -17,6 +17,22 @@ from ..keys import value_at
 from ..override_values import kind_of, shown
 from ..structure import NODES
 
+# What a training reads beside; an evaluation does without.
+TRAINING_VALUES: dict[str, tuple[Any, float]] = {
+    "train.max_epochs": (float, 0),
+    "train.accumulation_steps": (int, 1),
+    "train.clip_grad_value": (float, 0),
+    "train.ema.enabled": (bool, 0),
+    "train.ema.decay": (float, 0),
+    "train.validation_loss": (bool, 0),
+    "train.best.metric": (str, 0),
+    "train.best.mode": (str, 0),
+    "train.best.patience": (int, 0),
+    "train.divergence.policy": (str, 0),
+    "train.divergence.max_skipped": (int, 1),
+    "train.deterministic": (bool, 0),
+    "train.fast_dev_run": (bool, 0),
+}
 # What a run reads: type and least value of each number.
 VALUES: dict[str, tuple[Any, float]] = {
     "train.output_dir": (str, 0),
@@ -26,6 +42,7 @@ VALUES: dict[str, tuple[Any, float]] = {
     "train.amp.enabled": (bool, 0),
     "train.amp.dtype": (str, 0),
     "train.clip_grad_norm": (float, 0),
+    **TRAINING_VALUES,
     "train.reference_batch_size": (int, 0),
     "train.checkpointer.period": (int, 1),
     "train.checkpointer.max_to_keep": (int, 1),
@@ -52,6 +69,7 @@ SHARES = (
     *("model.proposal_generator.nms_thresh", "model.proposal_generator.positive_fraction"),
     *("model.roi_heads.positive_fraction", "model.roi_heads.box_predictor.test_score_thresh"),
     *("model.roi_heads.box_predictor.test_nms_thresh", "lr_multiplier.warmup_factor"),
+    "train.ema.decay",
     *(
         "model.proposal_generator.anchor_matcher.thresholds",
         "model.roi_heads.proposal_matcher.thresholds",
@@ -80,10 +98,13 @@ CALLS = (
 )
 MAPPINGS = (
     *("train.amp", "train.ddp", "train.checkpointer", "data.train", "data.test"),
+    *("train.ema", "train.best", "train.divergence"),
     "inference",
 )
 CHOICES = {
     "train.amp.dtype": ("float16", "bfloat16"),
+    "train.best.mode": ("max", "min"),
+    "train.divergence.policy": ("stop", "skip"),
     **dict.fromkeys(
         ("data.on_bad_image", "dataloader.train.on_bad_image", "dataloader.test.on_bad_image"),
         ("fail", "skip"),
@@ -95,13 +116,12 @@ CHOICES = {
 OTHERS = {
     "": (*NODES, "inference"),
     "inference": ("tta",),
-    "train": ("ddp",),
-    "train.checkpointer": ("max_iter", "file_prefix"),
+    "train": ("ddp", "hooks", "writers"),
     "train.ddp": ("fp16_compression", *call_parameters(DistributedDataParallel).names),
     "data": ("root", "keypoints", "classes", "generate"),
     "dataloader": ("train", "test", "evaluator"),
 }
-LIMITS = ("train.clip_grad_norm",)  # may be infinite
+LIMITS = ("train.clip_grad_norm", "train.clip_grad_value")  # may be infinite
 # Keys of callables that other people may write differently.
 OPTIONAL = (
     *("optimizer.lr", "lr_multiplier.warmup_iters", "train.checkpointer.max_to_keep"),
@@ -111,12 +131,20 @@ OPTIONAL = (
 )
 
 
-def check_values(cfg: DictConfig) -> list[Finding]:
-    """Keys that are missing, that nobody reads, and values of another type or out of range."""
+def check_values(cfg: DictConfig, training: bool = True) -> list[Finding]:
+    """Keys that are missing, that nobody reads, and values of another type or out of range.
+
+    training: the run trains; else it evaluates, maybe by a config that an older version has saved.
+    """
     broken = [*_check_nodes(cfg)]
     if broken:
         return broken
-    return [*_check_presence(cfg), *_check_types(cfg), *_check_ranges(cfg), *_check_unread(cfg)]
+    return [
+        *_check_presence(cfg, training),
+        *_check_types(cfg),
+        *_check_ranges(cfg),
+        *_check_unread(cfg),
+    ]
 
 
 def _check_nodes(cfg: DictConfig) -> Iterator[Finding]:
@@ -140,14 +168,17 @@ def _check_nodes(cfg: DictConfig) -> Iterator[Finding]:
             yield error("value-wrong", key, sentence)
 
 
-def _check_presence(cfg: DictConfig) -> Iterator[Finding]:
+def _check_presence(cfg: DictConfig, training: bool) -> Iterator[Finding]:
     for key in (
         *VALUES,
         "train.ddp",
         "dataloader.train",
         "dataloader.test",
         "dataloader.evaluator",
+        *(("train.hooks", "train.writers") if training else ()),
     ):
+        if key in TRAINING_VALUES and not training:
+            continue
         if value_at(cfg, key) is None and key not in OPTIONAL:
             yield error("value-missing", key, f"{key} is missing: set it, as configs/common does")
 
@@ -208,6 +239,9 @@ def _check_unread(cfg: DictConfig) -> Iterator[Finding]:
         "train.amp",
         "train.checkpointer",
         "train.ddp",
+        "train.ema",
+        "train.best",
+        "train.divergence",
         "data",
         "data.train",
         "data.test",

@@ -1,0 +1,117 @@
+"""All that a training is at one moment, to a checkpoint and back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from detectron2.utils import comm
+
+from ..errors import UserError
+from ..files import replace_text
+from ..weights.checkpoints import FINAL, LAST, link_checkpoint, save_checkpoint
+from .trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+class RunState:
+    """Writes and restores what a trainer needs to go on as if it had never stopped.
+
+    A checkpoint is a dict of `model` (what is evaluated: the average, if there is one), `training_model` (if that is
+    another), `trainer` (iteration, optimizer, schedule, loss scaler, the last metrics), `loaders` (where each process
+    is in the stream of images), `seed` and `iteration`. Random states are not in it: each step draws its own from the
+    seed.
+
+    `save` must be called by all processes; the first one writes.
+    """
+
+    def __init__(self, folder: Path, trainer: Trainer, seed: int, max_to_keep: int) -> None:
+        self.folder, self.trainer, self.seed = folder, trainer, seed
+        self.max_to_keep = max_to_keep
+        self.saved = -1  # the iteration of `path`
+        self.path = Path()
+
+    def save(self) -> Path:
+        """Write a checkpoint of this iteration, unless there is one; return its path."""
+        trainer = self.trainer
+        name = f"model_{trainer.iter:07d}.pth"
+        if trainer.iter + 1 >= trainer.max_iter:
+            name = FINAL
+        if self.saved == trainer.iter:
+            if self.path.name != name and comm.is_main_process():  # it has become the last one
+                link_checkpoint(self.path, name)
+                replace_text(self.folder / LAST, name)
+        else:
+            content = self.content()
+            if comm.is_main_process():
+                save_checkpoint(self.folder, name, content, self.max_to_keep)
+        self.saved, self.path = trainer.iter, self.folder / name
+        return self.path
+
+    def content(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        trainer = self.trainer
+        loader = trainer.data_loader
+        state = loader.state_dict() if hasattr(loader, "state_dict") else None
+        content = {
+            "model": trainer.module.state_dict(),
+            "trainer": trainer.state_dict(),
+            "loaders": comm.gather(state),
+            "seed": self.seed,
+            "iteration": trainer.iter,
+        }
+        if trainer.average:
+            content["training_model"] = content["model"]
+            content["model"] = trainer.average.module.state_dict()
+            content["averaged"] = int(trainer.average.n_averaged)
+        return content
+
+    def restore(self, path: Path, content: Mapping[str, Any]) -> int:
+        """Take over what the checkpoint at `path` has beside the model; return the iteration to go on with.
+
+        Raises UserError where the optimizer is another.
+        """
+        trainer = self.trainer
+        # All of it: weights alone are without the batch norms' counts.
+        trainer.module.load_state_dict(content.get("training_model", content["model"]))
+        if trainer.average:
+            trainer.average.module.load_state_dict(content["model"])
+            trainer.average.n_averaged.fill_(content.get("averaged", 0))
+        # What the config says of the optimizer goes before what it said: a lower rate after a divergence, say.
+        settings = [
+            {key: value for key, value in group.items() if key != "params"}
+            for group in trainer.optimizer.param_groups
+        ]
+        try:
+            trainer.load_state_dict(content["trainer"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{path} does not fit the optimizer ({error}): resume with the optimizer and the parameter groups that "
+                "the run had, or start another run from it by train.init_checkpoint"
+            ) from error
+        for group, own in zip(trainer.optimizer.param_groups, settings, strict=True):
+            group.update(own, initial_lr=own["lr"])
+        self._restore_loader(content.get("loaders"))
+        self.saved, self.path = content["iteration"], path
+        return int(content["iteration"]) + 1
+
+    def _restore_loader(self, states: list[dict[str, Any] | None] | None) -> None:
+        loader = self.trainer.data_loader
+        if not hasattr(loader, "load_state_dict") or not states or None in states:
+            logger.warning("The data loader does not know where it was: images begin anew")
+            return
+        if len(states) == comm.get_world_size():
+            loader.load_state_dict(states[comm.get_rank()])
+            return
+        # Another number of processes: go on behind the images that all of them had seen.
+        first = min(min([state["position"], *state["waiting"]]) for state in states if state)
+        loader.load_state_dict({"position": first + comm.get_rank(), "waiting": []})
+        logger.warning(
+            "The run had %d processes, now %d: images go on from number %d of the stream, a few come twice",
+            len(states),
+            comm.get_world_size(),
+            first,
+        )

@@ -1,0 +1,73 @@
+"""The losses on images that the model is not trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from detectron2.config import instantiate
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from omegaconf import DictConfig
+from torch import nn
+
+from ..data.loaders import seeded
+
+
+def build_validation_loader(cfg: DictConfig) -> Any:
+    """The loader of the test images, with their labels."""
+    node = cfg.dataloader.test.copy()
+    node._set_parent(cfg.dataloader)
+    train = cfg.dataloader.train.mapper
+    node.mapper.is_train = True
+    node.mapper.keypoint_hflip_indices = instantiate(train.keypoint_hflip_indices)
+    return instantiate(node)
+
+
+@torch.no_grad()
+def validation_losses(
+    model: nn.Module, loader: Any, check: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """The mean of each loss over the images of `loader`, one at a time, and their sum, `total_loss`.
+
+    model: a detector, without DDP; its batch norms keep their statistics, and use them. Samples of regions are drawn
+        alike each time. Every process gets the mean over all of them.
+    check: called after each batch.
+    """
+    sums: dict[str, float] = {}
+    count = 0
+    # What the model notes beside is not the training's.
+    with training_without_statistics(model), EventStorage():
+        for batch in loader:
+            for sample in batch:
+                with seeded(0, count):
+                    losses = model([sample])
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
+                count += 1
+            check()
+    gathered = comm.all_gather((sums, count))
+    images = sum(number for _, number in gathered)
+    names = dict.fromkeys(name for part, _ in gathered for name in part)
+    means = {
+        name: sum(part.get(name, 0.0) for part, _ in gathered) / max(images, 1) for name in names
+    }
+    return {"total_loss": sum(means.values()), **means}
+
+
+@contextmanager
+def training_without_statistics(model: nn.Module) -> Iterator[None]:
+    """Let a model compute losses while its batch norms and dropouts behave as in an evaluation."""
+    was = {module: module.training for module in model.modules()}
+    model.train()
+    for module in model.modules():
+        # No others: detectron2's own modules ask for `training` to compute losses.
+        if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd):
+            module.eval()
+    try:
+        yield
+    finally:
+        for module, training in was.items():
+            module.training = training

@@ -1,0 +1,198 @@
+"""Full disks, folders that cannot be written, files that are gone or damaged: one line, and nothing is lost."""
+
+import os
+import shutil
+import subprocess
+
+import pytest
+import torch
+
+from hrnet_kpt import files
+from hrnet_kpt.config import load_config
+from hrnet_kpt.engine import evaluate, train
+
+PAGE = "hrnet_w18_small_kpt_synthetic.py"
+OPTIONS = ("train.max_iter=6", "train.checkpointer.period=2", "train.checkpointer.max_to_keep=5")
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_overrides, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    train(load_config(PAGE, [*tiny_overrides(folder), *OPTIONS]))
+    return folder
+
+
+@pytest.fixture
+def run(finished, tiny_overrides, tmp_path):
+    """A copy of a finished run's folder, and its config."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    return folder, load_config(PAGE, [*tiny_overrides(folder), *OPTIONS])
+
+
+def numbered(folder):
+    return sorted(path.name for path in folder.glob("model_*.pth"))
+
+
+def one_line(raised):
+    text = str(raised.value)
+    assert "\n" not in text, text
+    return text
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize(
+    ("damage", "start"),
+    [
+        (lambda folder: cut(folder / "model_final.pth"), 4),
+        (lambda folder: (folder / "last_checkpoint").unlink(), 6),
+        (
+            lambda folder: [(folder / "last_checkpoint").unlink(), cut(folder / "model_final.pth")],
+            4,
+        ),
+        (lambda folder: (folder / "last_checkpoint").write_text("model_0000009.pth"), 6),
+        (lambda folder: (folder / "last_checkpoint").write_bytes(b"\xff\x00"), 6),
+        (lambda folder: (folder / "model_final.pth").write_bytes(b""), 4),
+        (lambda folder: torch.save({"model": {}}, folder / "model_final.pth"), 4),
+        (lambda folder: [cut(folder / n) for n in ("model_final.pth", "model_0000003.pth")], 2),
+    ],
+    ids=["cut", "no-last", "no-last-cut", "last-wrong", "last-bytes", "empty", "other", "two-cut"],
+)
+def test_the_newest_good_checkpoint_is_taken(damage, start, run, finished, assert_same_run, caplog):
+    folder, cfg = run
+    damage(folder)
+    train(cfg, resume=True)
+    log = (folder / "log.txt").read_text()
+    assert f"at iteration {start} of 6" in log
+    assert_same_run(folder, finished)
+
+
+def test_no_good_checkpoint_is_one_line(run):
+    folder, cfg = run
+    for path in folder.glob("model_*.pth"):
+        cut(path)
+    with pytest.raises(
+        ValueError, match=r"cannot be read .*nor any other of 3 checkpoints"
+    ) as raised:
+        train(cfg, resume=True)
+    one_line(raised)
+    with pytest.raises(ValueError, match=r"cannot be read"):
+        evaluate(cfg, resume=True)
+
+
+def test_the_folder_of_another_run_is_not_touched(run):
+    folder, cfg = run
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with pytest.raises(
+        ValueError, match=r"holds the checkpoints of another run.*--resume"
+    ) as raised:
+        train(cfg)
+    one_line(raised)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+@pytest.mark.parametrize("full", ["checkpoint", "last_checkpoint", "metrics.json", "evaluations"])
+def test_a_disk_that_fills_up_is_one_line(
+    full, tiny_overrides, tmp_path, monkeypatch, finished, assert_same_run
+):
+    """The system's answer is imitated: the next test has a real one."""
+    folder = tmp_path / "run"
+    cfg = load_config(PAGE, [*tiny_overrides(folder), *OPTIONS])
+    calls = {"n": 0}
+
+    def refuse(path):
+        calls["n"] += 1
+        raise OSError(28, "No space left on device", str(path))
+
+    with pytest.MonkeyPatch.context() as patch:
+        if full == "metrics.json":
+            write = os.write
+
+            def os_write(descriptor, data):
+                if b'"iteration": 4' in data:
+                    written = write(descriptor, data[:10])
+                    assert written == 10
+                    refuse("metrics.json")
+                return write(descriptor, data)
+
+            patch.setattr(os, "write", os_write)
+        else:
+            replace = os.replace
+            names = {"checkpoint": "model_0000003.pth", "last_checkpoint": "last_checkpoint"}
+            name = names.get(full, "evaluations.json")
+
+            def os_replace(source, target):
+                saved = (folder / "model_0000001.pth").exists()
+                if os.path.basename(target) == name and saved:
+                    refuse(target)
+                replace(source, target)
+
+            patch.setattr(files.os, "replace", os_replace)
+        with pytest.raises(
+            ValueError, match=r"No space left on device.*--resume goes on"
+        ) as raised:
+            train(cfg)
+        one_line(raised)
+        assert calls["n"] == 1
+    assert not [path for path in folder.rglob("*") if "unfinished" in path.name]
+    train(cfg, resume=True)
+    assert_same_run(folder, finished)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 24 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(folder)]
+    if subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("mounting a small file system takes root")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_small_disk(small_disk, tiny_overrides, finished, assert_same_run):
+    folder = small_disk / "run"
+    cfg = load_config(PAGE, [*tiny_overrides(folder), *OPTIONS])
+    with pytest.raises(ValueError, match=r"cannot be written.*MiB are free") as raised:
+        train(cfg)
+    one_line(raised)
+    kept = numbered(folder)
+    assert kept and (folder / "last_checkpoint").read_text() == kept[-1]
+    for name in kept:
+        assert torch.load(folder / name, weights_only=True)["iteration"] == int(name[6:13])
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    train(cfg, resume=True)
+    assert_same_run(folder, finished)
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(small_disk, tiny_overrides):
+    cfg = load_config(PAGE, [*tiny_overrides(small_disk / "run"), *OPTIONS])
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(ValueError, match=r"cannot be written: Read-only file system") as raised:
+        train(cfg)
+    one_line(raised)
+
+
+def test_only_so_many_checkpoints_are_kept(tiny_overrides, tmp_path):
+    options = (
+        "train.max_iter=6",
+        "train.checkpointer.period=1",
+        "train.checkpointer.max_to_keep=2",
+    )
+    best = (
+        "train.eval_period=1",
+        "train.best.metric=bbox/AP",
+        "train.best.mode=min",
+    )  # the first of equals
+    train(load_config(PAGE, [*tiny_overrides(tmp_path), *options, *best]))
+    assert numbered(tmp_path) == [
+        "model_0000003.pth",
+        "model_0000004.pth",
+        "model_best.pth",
+        "model_final.pth",
+    ]
+    assert torch.load(tmp_path / "model_best.pth", weights_only=True)["iteration"] == 0

@@ -1,0 +1,77 @@
+"""A run that was stopped and resumed is the run that was not."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from hrnet_kpt.config import load_config
+from hrnet_kpt.engine import train
+from hrnet_kpt.engine.hooks import Stopped
+from hrnet_kpt.engine.trainer import Trainer
+
+PAGE = "hrnet_w18_small_kpt_synthetic.py"
+# All that has a state.
+EVERYTHING = (
+    *(
+        "train.max_iter=6",
+        "train.eval_period=3",
+        "train.checkpointer.period=2",
+        "train.ema.enabled=true",
+    ),
+    *("train.ema.decay=0.9", "train.accumulation_steps=2", "train.validation_loss=true"),
+    *("train.best.metric=validation/total_loss", "train.best.mode=min", "train.deterministic=true"),
+)
+
+
+@pytest.fixture(autouse=True)
+def not_deterministic_for_others():
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(
+    scope="module", params=[(), ("train.amp.enabled=true", "dataloader.train.num_workers=2")]
+)
+def undisturbed(request, tiny_overrides, tmp_path_factory):
+    """Overrides without the folder, and the folder of a run that was never stopped."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    overrides = [*EVERYTHING, *request.param]
+    train(load_config(PAGE, [*tiny_overrides(folder), *overrides]))
+    return overrides, folder
+
+
+def stop_in(monkeypatch, where, condition, signum=signal.SIGTERM):
+    """Let a method of Trainer send this process a signal when a condition of the trainer holds."""
+    original = getattr(Trainer, where)
+
+    def patched(self, *args):
+        if condition(self):
+            os.kill(os.getpid(), signum)
+        return original(self, *args)
+
+    monkeypatch.setattr(Trainer, where, patched)
+
+
+@pytest.mark.parametrize("stops", [(0,), (2,), (1, 3), (4,)])
+def test_stopped_at_any_iteration(
+    stops, undisturbed, tiny_overrides, tmp_path, assert_same_run, assert_files_load
+):
+    overrides, expected = undisturbed
+    cfg = load_config(PAGE, [*tiny_overrides(tmp_path), *overrides])
+    for stop in stops:
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+            stop_in(patch, "run_step", lambda trainer, stop=stop: trainer.iter == stop)
+            train(cfg, resume=True)
+    results = train(cfg, resume=True)
+    assert_same_run(tmp_path, expected)
+    assert_files_load(tmp_path)
+    history = json.loads((tmp_path / "evaluations.json").read_text())
+    assert history == json.loads((expected / "evaluations.json").read_text())
+    assert results["validation"] == history[-1]["results"]["validation"]
+    best = min(history, key=lambda entry: entry["results"]["validation"]["total_loss"])
+    assert (
+        torch.load(tmp_path / "model_best.pth", weights_only=True)["iteration"] == best["iteration"]
+    )
