@@ -8,8 +8,6 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from detectron2.engine import launch
-
 from ..config import check_config, load_config
 from ..config.differences import differences, format_differences
 from ..config.doctor import settle_and_check
@@ -17,7 +15,9 @@ from ..config.findings import refuse_errors
 from ..config.loading import load_with_changes
 from ..config.python_source import highlighted, python_source
 from ..errors import UserError
+from . import torchrun
 from .evaluation import evaluate
+from .launching import Processes, given_processes, launch
 from .setup import check_data_files, set_up_logging
 from .skipped import skipped_file
 from .training import train
@@ -25,27 +25,45 @@ from .training import train
 
 def run(args: Namespace) -> bool:
     """Train or evaluate, in as many processes as asked for; tell whether images had to be skipped."""
+    if torchrun.is_worker():
+        _run_under_torchrun(args)
+        return False  # torchrun takes a status other than 0 for a failure
     set_up_logging()
+    processes = _processes(args)
     cfg, changes = load_with_changes(args.config_file, args.overrides)
-    function = evaluate if args.eval_only else train
-    processes = args.num_gpus * args.num_machines
-    if processes > 1:  # here an error is one line, there one of each process
+    if processes.total > 1:  # here an error is found before processes are started
         training, resume = not args.eval_only, args.resume
-        settle_and_check(cfg, training=training, resume=resume, processes=processes)
-    launch(
-        *(function, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url),
-        args=(cfg, args.resume, changes),
-    )
+        settle_and_check(cfg, training=training, resume=resume, processes=processes.total)
+    function = evaluate if args.eval_only else train
+    launch(function, (cfg, args.resume, changes), cfg.train.device, processes)
     return skipped_file(cfg).exists()
+
+
+def _run_under_torchrun(args: Namespace) -> None:
+    with torchrun.worker(args) as worker:
+        if worker.place.rank == 0:
+            set_up_logging()
+        cfg, changes = load_with_changes(args.config_file, args.overrides)
+        restarted = worker.join(cfg.train.device)
+        if args.eval_only:
+            evaluate(cfg, args.resume, changes)
+        else:
+            train(cfg, args.resume or restarted, changes)
+
+
+def _processes(args: Namespace) -> Processes:
+    return given_processes(args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
 
 
 def check(args: Namespace) -> None:
     """Print what is odd about a config, and the data files that are not there; raise UserError with what is wrong."""
     set_up_logging()
     cfg = load_config(args.config_file, args.overrides)
-    processes = args.num_gpus * args.num_machines
     findings = check_config(
-        cfg, training=not args.eval_only, resume=args.resume, processes=processes
+        cfg,
+        training=not args.eval_only,
+        resume=args.resume,
+        processes=_processes(args).total,
     )
     warnings = [str(finding) for finding in findings if finding.level == "warning"]
     if not any(finding.level == "error" for finding in findings):
