@@ -123,6 +123,7 @@ def test_twenty_kills_at_random_moments(
     # Long enough to be hit: an iteration is a few hundredths of a second.
     overrides = [*tiny_overrides(tmp_path), *OVERRIDES]
     command = [tool, "--config-file", PAGE, "--resume", *overrides]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as many as the undisturbed run has
     kills = 0
     while kills < 20:
         writing = kills % 2 == 1
@@ -133,6 +134,7 @@ def test_twenty_kills_at_random_moments(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env=environment,
         )
         awaited = "WRITING" if writing else "Training from iteration"
         skipped = chance.randrange(3)
@@ -150,7 +152,9 @@ def test_twenty_kills_at_random_moments(
             assert child.returncode == 0
             for path in [tmp_path / "last_checkpoint", *tmp_path.glob("model_*.pth")]:
                 path.unlink(missing_ok=True)
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, env=environment
+    )
     assert done.returncode == 0, done.stderr
     assert_same_run(tmp_path, undisturbed)
     assert_files_load(tmp_path)
