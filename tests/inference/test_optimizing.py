@@ -4,6 +4,7 @@ import pytest
 import torch
 from detectron2.config import instantiate
 from detectron2.layers import FrozenBatchNorm2d
+from detectron2.structures import Boxes
 
 from hrnet_kpt.config import load_config
 from hrnet_kpt.inference import optimize_for_inference
@@ -18,6 +19,9 @@ def lively(module):
                 tensor.data.uniform_(0.5, 1.5, generator=generator)
             for tensor in (layer.bias, layer.running_mean):
                 tensor.data.normal_(0, 0.1, generator=generator)
+
+
+CONVOLUTIONS = (torch.nn.Conv2d, torch.nn.ConvTranspose2d)
 
 
 def build(norm, *overrides):
@@ -73,7 +77,52 @@ def test_norms_are_gone_and_the_rest_is_shared():
     new = {
         name for name, parameter in optimized.named_parameters() if id(parameter) not in of_model
     }
-    assert new and all(name.startswith("backbone.bottom_up.") for name in new)
+    convolutions = [
+        name for name, layer in optimized.named_modules() if isinstance(layer, CONVOLUTIONS)
+    ]
+    assert new == {f"{name}.weight" for name in convolutions} | {
+        f"{name}.bias" for name in convolutions if name.startswith("backbone.bottom_up.")
+    }
+
+
+def test_weights_have_their_channels_last_and_the_models_own_do_not():
+    model = build("BN")
+    for one, channels_last in ((model, False), (optimize_for_inference(model), True)):
+        weight = one.proposal_generator.rpn_head.conv.weight
+        assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_half_precision_finds_the_same_within_its_rounding(dtype):
+    model = build("BN", "model.roi_heads.box_predictor.test_topk_per_image=20")
+    lively(model)
+    optimized = optimize_for_inference(model, dtype)
+    assert optimized.backbone.bottom_up.conv1.weight.dtype == dtype
+    images = torch.rand(1, 3, 128, 192)
+    features, expected = optimized.backbone(images), model.backbone(images)
+    # Some 40 layers, each with a rounding of 2^-9 or 2^-12.
+    for name, feature in features.items():
+        assert feature.dtype == dtype
+        error = (feature.float() - expected[name]).norm() / expected[name].norm()
+        assert error < (0.05 if dtype == torch.bfloat16 else 0.01)
+    boxes = [Boxes(torch.tensor([[10.0, 10, 60, 90], [50, 20, 120, 100]]))]
+    names = model.roi_heads.box_in_features
+    scores = []
+    for one, levels in ((model, expected), (optimized, features)):
+        heads = one.roi_heads
+        pooled = heads.box_pooler([levels[name] for name in names], boxes)
+        logits, deltas = heads.box_predictor(heads.box_head(pooled))
+        assert pooled.dtype == logits.dtype == deltas.dtype == torch.float32
+        maps = heads.keypoint_head.layers(heads.keypoint_pooler([levels[n] for n in names], boxes))
+        scores.append([logits, deltas, maps.float()])
+    for found, other in zip(scores[1], scores[0], strict=True):
+        torch.testing.assert_close(found, other, rtol=0, atol=0.1 * other.abs().max().item())
+    sample = {"image": torch.randint(0, 255, (3, 120, 190), dtype=torch.uint8)}
+    (output,) = optimized.inference([sample])
+    for field in output["instances"].get_fields().values():
+        value = getattr(field, "tensor", field)
+        assert value.dtype in (torch.float32, torch.int64) and value.isfinite().all()
 
 
 def test_norms_of_detectron2s_convolutions_are_folded_too():

@@ -52,7 +52,7 @@ def inference_model(cfg: DictConfig, model: nn.Module) -> nn.Module:
     settings: Any = cfg.get("inference") or {}
     if not isinstance(model, GeneralizedRCNN):
         return model
-    optimized = optimize_for_inference(model)
+    optimized = optimize_for_inference(model, getattr(torch, settings.get("dtype", "float32")))
     head = getattr(optimized.roi_heads, "keypoint_head", None)
     if isinstance(head, DecodingKeypointHead):
         names = given_schema(instantiate(cfg.data.keypoints)).names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -20,11 +21,16 @@ from .keypoint_head import DecodingKeypointHead
 NORMS = (FrozenBatchNorm2d, _BatchNorm)
 
 
-def optimize_for_inference(model: GeneralizedRCNN) -> GeneralizedRCNN:
+def optimize_for_inference(
+    model: GeneralizedRCNN, dtype: torch.dtype = torch.float32
+) -> GeneralizedRCNN:
     """A copy of `model` for inference, in eval mode, that does not change it and shares what it need not change.
 
-    The batch norms of an HRNet, and of detectron2's convolutions, are folded into the convolutions before them; the
-    keypoints of all instances of a batch are decoded together. Outputs differ by rounding alone.
+    The batch norms of an HRNet, and of detectron2's convolutions, are folded into the convolutions before them;
+    weights of convolutions lie in memory with their channels last, and so do the features; the keypoints of all
+    instances of a batch are decoded together. Outputs differ by rounding alone.
+
+    dtype: of backbone, RPN's head, box head and keypoint head; what they put out, boxes, scores and maps, is float32.
     """
     shared = chain(model.parameters(), model.buffers())
     optimized: GeneralizedRCNN = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
@@ -35,10 +41,58 @@ def optimize_for_inference(model: GeneralizedRCNN) -> GeneralizedRCNN:
         elif isinstance(module, Conv2d) and isinstance(module.norm, NORMS):
             _fold(module, module.norm)
             module.norm = None
+    for module in optimized.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            _replace(module, "weight", memory_format=torch.channels_last)
+    if dtype is not torch.float32:
+        _lower_precision(optimized, dtype)
     head = getattr(optimized.roi_heads, "keypoint_head", None)
     if isinstance(head, BaseKeypointRCNNHead):
         optimized.roi_heads.keypoint_head = DecodingKeypointHead(head)
     return optimized
+
+
+def _lower_precision(model: GeneralizedRCNN, dtype: torch.dtype) -> None:
+    """Let the parts that compute most do so in `dtype`; what goes from one to another is cast on the way."""
+    rpn, heads = model.proposal_generator, model.roi_heads
+    names = ("box_head", "keypoint_head", "box_predictor", "box_pooler", "keypoint_pooler")
+    box_head, keypoint_head, *others = (getattr(heads, name, None) for name in names)
+    for part in (model.backbone, getattr(rpn, "rpn_head", None), box_head, keypoint_head):
+        if isinstance(part, nn.Module):
+            for module in part.modules():
+                for name, parameter in module.named_parameters(recurse=False):
+                    if parameter.is_floating_point():
+                        _replace(module, name, dtype=dtype)
+    for part in (model.backbone, box_head):
+        if isinstance(part, nn.Module):
+            part.register_forward_pre_hook(partial(_cast_input, dtype))
+    if isinstance(keypoint_head, nn.Sequential):
+        keypoint_head[0].register_forward_pre_hook(partial(_cast_input, dtype))
+    if hasattr(rpn, "rpn_head"):
+        rpn.rpn_head.register_forward_hook(_cast_output)
+    for part in others:
+        if isinstance(part, nn.Module):
+            part.register_forward_pre_hook(partial(_cast_input, torch.float32))
+
+
+def _cast_input(dtype: torch.dtype, module: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    return (_cast(inputs[0], dtype), *inputs[1:])
+
+
+def _cast_output(module: nn.Module, inputs: tuple[Any, ...], outputs: Any) -> Any:
+    return _cast(outputs, torch.float32)
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_cast(item, dtype) for item in value)
+    return value.to(dtype)
+
+
+def _replace(module: nn.Module, name: str, **to: Any) -> None:
+    """Give a module a parameter of its own, in another form; the model that it was copied from keeps its."""
+    parameter = getattr(module, name)
+    setattr(module, name, nn.Parameter(parameter.detach().to(**to), requires_grad=False))
 
 
 def _fold_norms(trunk: HRNet) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 CUBIC = -0.75  # the coefficient of torch's bicubic interpolation
-LARGEST_CHUNK = 2**24  # values of interpolated maps that are in memory at once: 64 MiB
+# Rows of a map that are interpolated together: matrix products are small, and what they give stays in the cache.
+BAND = 14
+# Values of weights, and of interpolated maps on a CPU and on a GPU, that are computed together.
+LARGEST_GROUP, LARGEST_CHUNK, LARGEST_CHUNK_OF_GPU = 2**22, 2**21, 2**26
 
 
 def decode_heatmaps(maps: Tensor, boxes: Tensor) -> Tensor:
@@ -16,72 +22,125 @@ def decode_heatmaps(maps: Tensor, boxes: Tensor) -> Tensor:
 
     Returns N x K x 4: x and y in pixels, the logit there, and detectron2's score, the softmax over the stretched map
     normalised by the sum over the S x S one. Equal to detectron2's `heatmaps_to_keypoints`: bicubic interpolation to
-    whole pixels, then the highest. Here regions of like size are interpolated together, by two matrix products.
+    whole pixels, then the highest. Here regions of like size are interpolated together, by matrix products.
     """
-    count, keypoints = maps.shape[:2]
-    maps = maps.float()
+    count, keypoints, side = maps.shape[:3]
+    maps = maps.float().contiguous()
     sizes = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)
     pixels = sizes.ceil()
-    found = maps.new_zeros(count, keypoints, 4)
     order = pixels.prod(dim=1).argsort()
-    for start, end, height, width in _chunks(pixels[order], keypoints):
-        chosen = order[start:end]
-        stretched = _interpolate(maps[chosen], pixels[chosen], height, width)
-        logit, index = stretched.flatten(2).max(dim=2)
-        position = torch.stack([index % width, index // width], dim=-1).float() + 0.5
-        found[chosen, :, :2] = (
-            position * (sizes / pixels)[chosen][:, None] + boxes[chosen, None, :2]
-        )
-        found[chosen, :, 2] = logit
-    found[..., 3] = (maps - found[..., 2, None, None]).exp().sum(dim=(2, 3)).reciprocal()
+    largest = LARGEST_CHUNK_OF_GPU if maps.is_cuda else LARGEST_CHUNK
+    ordered = pixels[order].int().tolist()
+    places, logits, totals = [], [], []
+    for start, end in _slices([(side + 4) * (w + h) for w, h in ordered], LARGEST_GROUP):
+        group = _Group(pixels[order[start:end]], side)
+        own_pixels = ordered[start:end]
+        areas = [keypoints * w * h for w, h in own_pixels]
+        for first, last in _slices(areas, largest):
+            own = maps[order[start + first : start + last]]
+            width, height = (max(lengths) for lengths in zip(*own_pixels[first:last], strict=True))
+            place, logit = group.highest(own, first, last, width, height)
+            places.append(place)
+            logits.append(logit)
+            totals.append((own - logit[..., None, None]).exp_().sum(dim=(2, 3)))
+    found = maps.new_zeros(count, keypoints, 4)
+    if count:
+        scale = (sizes / pixels)[order, None]
+        position = (torch.cat(places) + 0.5) * scale + boxes[order, None, :2]
+        logit, total = torch.cat(logits)[..., None], torch.cat(totals)[..., None]
+        found[order] = torch.cat([position, logit, total.reciprocal()], dim=2)
     return found
 
 
-def _chunks(pixels: Tensor, keypoints: int) -> list[tuple[int, int, int, int]]:
-    """Slices of regions, ordered by area, with the height and width that hold them: start, end, height, width."""
-    chunks: list[tuple[int, int, int, int]] = []
-    for i, (width, height) in enumerate(pixels.int().tolist()):
-        if chunks:
-            start, _, highest, widest = chunks[-1]
-            highest, widest = max(highest, height), max(widest, width)
-            if (i + 1 - start) * keypoints * highest * widest <= LARGEST_CHUNK:
-                chunks[-1] = start, i + 1, highest, widest
-                continue
-        chunks.append((i, i + 1, height, width))
-    return chunks
+def _slices(costs: list[int], largest: int) -> list[tuple[int, int]]:
+    """Neighbours together as long as the most expensive of them, times their number, is at most `largest`."""
+    slices: list[tuple[int, int]] = []
+    highest = 0
+    for i, cost in enumerate(costs):
+        highest = max(highest, cost)
+        if slices and (i + 1 - slices[-1][0]) * highest <= largest:
+            slices[-1] = slices[-1][0], i + 1
+        else:
+            slices.append((i, i + 1))
+            highest = cost
+    return slices
 
 
-def _interpolate(maps: Tensor, pixels: Tensor, height: int, width: int) -> Tensor:
-    """n x K x S x S maps to n x K x height x width, -inf beyond each region's own size.
+class _Group:
+    """The weights by which maps of S x S become regions of some pixels.
 
     pixels: n x 2, width and height of each region, whole numbers.
     """
-    side = maps.shape[-1]
-    columns = _weights(pixels[:, 0], width, side)
-    rows = _weights(pixels[:, 1], height, side)
-    stretched = rows[:, None] @ (maps @ columns[:, None].mT)
-    outside_columns = torch.arange(width, device=maps.device) >= pixels[:, :1]
-    outside_rows = torch.arange(height, device=maps.device) >= pixels[:, 1:]
-    stretched.masked_fill_(outside_columns[:, None, None, :], -torch.inf)
-    return stretched.masked_fill_(outside_rows[:, None, :, None], -torch.inf)
+
+    def __init__(self, pixels: Tensor, side: int) -> None:
+        width, height = pixels.amax(dim=0).int().tolist()
+        self.pixels = pixels
+        self.columns, _ = _weights(pixels[:, 0], width, side)
+        self.rows, before = _weights(pixels[:, 1], height, side)
+        count = -(-side // BAND)
+        self.padding = (2, 2, 2, 2 + count * BAND - side)
+        bands = torch.arange(count + 1, device=pixels.device).expand(len(pixels), -1).contiguous()
+        of_rows = before.clamp(min=0).div(BAND, rounding_mode="floor")
+        starts = torch.searchsorted(of_rows, bands)
+        steps = torch.arange(int(starts.diff().max()), device=pixels.device)
+        self.bands = []
+        for band in range(count):
+            # Rows of the band; where a region has fewer, the last again.
+            last = (starts[:, band + 1] - 1).clamp(min=0)
+            chosen = (starts[:, band, None] + steps).minimum(last[:, None])
+            rows = self.rows[..., band * BAND : (band + 1) * BAND + 4]
+            self.bands.append(rows.take_along_dim(chosen[..., None], dim=1))
+        empty = starts.diff() == 0  # in regions of few rows
+        self.empty = empty if bool(empty.any()) else None
+
+    def highest(
+        self, maps: Tensor, first: int, last: int, width: int, height: int
+    ) -> tuple[Tensor, Tensor]:
+        """Where the maps (m x K x S x S) of regions `first` to `last` - 1 are highest, and what they are there.
+
+        width, height: the largest of these regions.
+
+        Returns m x K x 2, the x and y of a pixel, and m x K.
+        """
+        count, keypoints, side = maps.shape[:3]
+        columns, rows = self.columns[first:last, :width], self.rows[first:last, :height]
+        rows_of_band = math.ceil((BAND + 0.5) * height / side) + 1
+        # Row, keypoint, column; rows beyond the border repeat it, as many as the weights of the last band reach.
+        padded = F.pad(maps, self.padding, mode="replicate").transpose(1, 2)
+        wide = (padded.flatten(1, 2) @ columns.mT).view(count, -1, keypoints * width)
+        highest = wide.new_full((), -torch.inf)
+        for band, weights in enumerate(self.bands):
+            low, high = band * BAND, (band + 1) * BAND + 4
+            peaks = (weights[first:last, :rows_of_band] @ wide[:, low:high]).amax(dim=1)
+            if self.empty is not None:
+                peaks.masked_fill_(self.empty[first:last, band, None], -torch.inf)
+            highest = highest.maximum(peaks)
+        logit, x = highest.view(count, keypoints, width).max(dim=2)
+        column = torch.arange(keypoints, device=maps.device) * width + x
+        peaks = wide[:, : rows.shape[2]].take_along_dim(column[:, None], dim=2)
+        y = (rows @ peaks).argmax(dim=1)
+        # Columns and rows beyond a region repeat its last one.
+        return torch.stack([x, y], dim=-1).minimum(self.pixels[first:last, None] - 1), logit
 
 
-def _weights(sizes: Tensor, length: int, side: int) -> Tensor:
-    """What each of `side` values counts in each of `length` interpolated ones: n x length x side.
+def _weights(sizes: Tensor, length: int, side: int) -> tuple[Tensor, Tensor]:
+    """What each of `side` values, and two more before and behind them, counts in each interpolated one.
 
-    sizes: n, the number of values that region has after interpolation; later rows mean nothing.
+    sizes: n, the number of values that a region has after interpolation; beyond, up to `length`, the last repeats.
+
+    Returns n x length x (side + 4), and n x length: the value before each of them.
     """
-    place = torch.arange(length, device=sizes.device, dtype=sizes.dtype) + 0.5
-    source = place * (side / sizes)[:, None] - 0.5
+    place = torch.arange(length, device=sizes.device, dtype=sizes.dtype)
+    place = place.minimum(sizes[:, None] - 1)
+    source = (place + 0.5) * (side / sizes)[:, None] - 0.5
     first = source.floor()
-    t = source - first
-    near, far = t, 1 - t
-    taps = torch.stack(
-        [_outer(near + 1), _inner(near), _inner(far), _outer(far + 1)], dim=-1
-    )  # of the values at first - 1, first, first + 1, first + 2; those beyond the border repeat it
-    index = first.long()[..., None] + torch.arange(-1, 3, device=sizes.device)
-    weights = taps.new_zeros(*taps.shape[:2], side)
-    return weights.scatter_add_(2, index.clamp(0, side - 1), taps)
+    near = source - first
+    far = 1 - near
+    # Of the values at first - 1, first, first + 1, first + 2.
+    taps = torch.stack([_outer(near + 1), _inner(near), _inner(far), _outer(far + 1)], dim=-1)
+    index = first.long()[..., None] + torch.arange(1, 5, device=sizes.device)
+    weights = taps.new_zeros(*first.shape, side + 4)
+    return weights.scatter_(2, index, taps), first
 
 
 def _inner(x: Tensor) -> Tensor:

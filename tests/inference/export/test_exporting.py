@@ -7,7 +7,7 @@ import torch
 from detectron2.config import instantiate
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.inference import Predictor
+from hrnet_kpt.inference import Predictor, optimize_for_inference
 from hrnet_kpt.inference.export import ExportError, export_model, exporting
 from hrnet_kpt.inference.export.comparison import LIMITS, Differences, Limits
 from hrnet_kpt.inference.export.detector import Heads
@@ -123,6 +123,8 @@ def test_parts_that_an_export_does_not_know(tiny_model):
     check_exportable(model)
     with pytest.raises(ValueError, match=r"model is a Linear: an export knows GeneralizedRCNN"):
         check_exportable(torch.nn.Linear(1, 1))
+    with pytest.raises(ValueError, match=r"inference\.dtype=bfloat16 cannot be exported"):
+        check_exportable(optimize_for_inference(model, torch.bfloat16))
     model.roi_heads.box_predictor = torch.nn.Linear(1, 1)
     with pytest.raises(ValueError, match=r"model\.roi_heads\.box_predictor is a Linear"):
         check_exportable(model)

@@ -63,6 +63,7 @@ VALUES: dict[str, tuple[Any, float]] = {
     "optimizer.lr": (float, 0),
     "lr_multiplier.warmup_iters": (int, 0),
     "inference.instance_score": (str, 0),
+    "inference.dtype": (str, 0),
 }
 # Shares, which are easily taken for percentages: from 0 to 1.
 SHARES = (
@@ -111,6 +112,7 @@ CHOICES = {
     ),
     "model.input_format": ("RGB", "BGR"),
     "inference.instance_score": ("box", "keypoints", "combined"),
+    "inference.dtype": ("float32", "bfloat16", "float16"),
 }
 # Keys beside those above that plain nodes may have; what has a `_target_` is checked against its signature.
 OTHERS = {
@@ -126,7 +128,7 @@ LIMITS = ("train.clip_grad_norm", "train.clip_grad_value")  # may be infinite
 OPTIONAL = (
     *("optimizer.lr", "lr_multiplier.warmup_iters", "train.checkpointer.max_to_keep"),
     # Configs that older runs have saved do without.
-    *("train.init_strict", "inference.instance_score"),
+    *("train.init_strict", "inference.instance_score", "inference.dtype"),
     *(key for key in VALUES if key.startswith("dataloader.")),
 )
 

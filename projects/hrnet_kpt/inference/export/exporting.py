@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import tempfile
 from collections.abc import Sequence
@@ -56,7 +57,8 @@ def export_model(
     _check_choices(output, format, part, preprocessing, postprocessing, dtype)
     check_exportable(predictor.model)
     info = description(predictor, part, preprocessing, postprocessing, dtype)
-    model = predictor.model.to("cpu").eval()
+    # Channels last, as the predictor has its weights, would become a condition on the sizes of inputs.
+    model = copy.deepcopy(predictor.model).to("cpu", memory_format=torch.contiguous_format).eval()
     module = module_of(model, part, DTYPES[dtype])
     program = trace(model, module, part, info["divisor"])
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:

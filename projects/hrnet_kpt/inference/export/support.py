@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import detectron2.data.transforms as T
+import torch
 from detectron2.layers import ROIAlign
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
@@ -28,6 +29,12 @@ def check_exportable(model: Any) -> None:
     Subclasses are refused, too: they may compute something else.
     """
     _check("model", model, GeneralizedRCNN)
+    lower = {p.dtype for p in model.parameters() if p.dtype is not torch.float32}
+    if lower:
+        name = str(lower.pop()).removeprefix("torch.")
+        raise UserError(
+            f"inference.dtype={name} cannot be exported: set inference.dtype=float32; --dtype float16 halves the file"
+        )
     rpn, heads = model.proposal_generator, model.roi_heads
     _check("model.proposal_generator", rpn, RPN)
     _check("model.proposal_generator.head", rpn.rpn_head, StandardRPNHead)
