@@ -1,30 +1,23 @@
 """Several processes: how they start, meet, fail and stop."""
 
-import itertools
 import json
 import multiprocessing
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
-from argparse import Namespace
 
 import pytest
 import torch
 import torch.distributed as dist
 from detectron2.utils import comm
-from torch import nn
 
 from hrnet_kpt.engine import launching, process_group
 from hrnet_kpt.engine.endings import Ending, raise_first
 from hrnet_kpt.engine.hooks import Stopped
 from hrnet_kpt.engine.launching import Processes, given_processes, launch
 from hrnet_kpt.engine.process_group import Place, choose_backend
-from hrnet_kpt.engine.torchrun import refuse_contradictions
-from hrnet_kpt.engine.trainer import Trainer
 from hrnet_kpt.errors import Diverged, UserError
 
 QUICKLY = 8.0  # seconds, far from the 30 minutes that a process group waits
@@ -272,113 +265,3 @@ def test_backend(device, gpus, processes, backend, monkeypatch):
     else:
         with pytest.raises(UserError, match=backend):
             choose_backend(device, processes, "--num-gpus")
-
-
-@pytest.mark.parametrize(
-    ("flags", "words"),
-    [
-        ({}, None),
-        ({"num_gpus": 4, "num_machines": 2, "machine_rank": 1}, None),
-        ({"num_gpus": 8}, "--num-gpus 8 contradicts torchrun, whose --nproc-per-node gives 4"),
-        ({"num_machines": 1}, "--num-machines 1 contradicts torchrun, whose --nnodes gives 2"),
-        ({"machine_rank": 0}, "--machine-rank 0 contradicts torchrun"),
-        ({"dist_url": "tcp://host:1"}, "--dist-url tcp://host:1: under torchrun leave it out"),
-    ],
-)
-def test_flags_that_contradict_torchrun(flags, words):
-    none = {"num_gpus": None, "num_machines": None, "machine_rank": None, "dist_url": "auto"}
-    check = (Namespace(**{**none, **flags}), {"GROUP_RANK": "1"}, Place(5, 8, 1, 4))
-    if words is None:
-        refuse_contradictions(*check)
-    else:
-        with pytest.raises(UserError, match=words):
-            refuse_contradictions(*check)
-
-
-class Net(nn.Module):
-    """Its loss is a mean over images: of each image, the square of what comes out."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        convolutions = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 3, stride=2)]
-        self.layers = nn.Sequential(*convolutions).double()
-
-    def forward(self, images):
-        return {
-            "loss": torch.stack([self.layers(image).square().mean() for image in images]).mean()
-        }
-
-
-def gradients(model, images, **options):
-    """Of the second of two steps, by the trainer; images: batches of this process."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    trainer = Trainer(model, itertools.cycle(images), optimizer, **options)
-    trainer.train(0, 2)
-    return [parameter.grad for parameter in model.parameters()]
-
-
-def batches():
-    """Two of eight images, which differ in size."""
-    random = torch.Generator().manual_seed(0)
-    sizes = [(12 + i % 3, 10 + i % 4) for i in range(16)]
-    images = [torch.randn(3, *size, generator=random, dtype=torch.float64) for size in sizes]
-    return [images[:8], images[8:]]
-
-
-SCRIPT = """
-import importlib.util, sys
-from argparse import Namespace
-import torch, torch.distributed as dist
-from detectron2.engine import create_ddp_model
-from hrnet_kpt.command_line import run_tool
-from hrnet_kpt.engine import torchrun
-from hrnet_kpt.errors import UserError
-
-tests, output = sys.argv[1:]
-spec = importlib.util.spec_from_file_location("these_tests", tests)
-here = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(here)
-
-def work():
-    args = Namespace(num_gpus=None, num_machines=None, machine_rank=None, dist_url="auto")
-    with torchrun.worker(args) as worker:
-        rank = worker.place.rank
-        if not worker.join("cpu"):
-            share = [batch[4 * rank:4 * rank + 4] for batch in here.batches()]
-            found = []
-            for steps in (1, 2):
-                model = create_ddp_model(here.Net(), device_ids=None)
-                found.append(here.gradients(model, share, accumulation_steps=steps))
-            if rank == 0:
-                torch.save(found, output)
-            dist.barrier()
-            raise UserError("met by both")
-        if rank == 1:
-            raise UserError("met by one")
-        dist.barrier()
-
-sys.exit(run_tool(work))
-"""
-
-
-def test_torchrun_gives_the_gradients_of_one_process_and_tells_errors_once(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    result = subprocess.run(
-        [*command, "--max-restarts=1", script, __file__, tmp_path / "gradients.pth"],
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 1, "torchrun's status for a failure"
-    lines = result.stderr.splitlines()
-    assert lines.count("error: met by both") == 1, result.stderr
-    assert lines.count("error: met by one") == 1, result.stderr
-    assert "lost the connection" not in result.stderr
-    assert "destroy_process_group" not in result.stderr
-    expected = gradients(Net(), batches())
-    for steps, found in zip((1, 2), torch.load(tmp_path / "gradients.pth"), strict=True):
-        for one, two in zip(expected, found, strict=True):
-            # Sums in another order, in float64.
-            torch.testing.assert_close(two, one, rtol=1e-12, atol=1e-14, msg=f"{steps} parts")
