@@ -57,6 +57,8 @@ def _lower_precision(model: GeneralizedRCNN, dtype: torch.dtype) -> None:
     rpn, heads = model.proposal_generator, model.roi_heads
     names = ("box_head", "keypoint_head", "box_predictor", "box_pooler", "keypoint_pooler")
     box_head, keypoint_head, *others = (getattr(heads, name, None) for name in names)
+    if not isinstance(keypoint_head, nn.Sequential):  # its layers cannot be told from the rest
+        keypoint_head = None
     for part in (model.backbone, getattr(rpn, "rpn_head", None), box_head, keypoint_head):
         if isinstance(part, nn.Module):
             for module in part.modules():
@@ -66,7 +68,7 @@ def _lower_precision(model: GeneralizedRCNN, dtype: torch.dtype) -> None:
     for part in (model.backbone, box_head):
         if isinstance(part, nn.Module):
             part.register_forward_pre_hook(partial(_cast_input, dtype))
-    if isinstance(keypoint_head, nn.Sequential):
+    if keypoint_head is not None:
         keypoint_head[0].register_forward_pre_hook(partial(_cast_input, dtype))
     if hasattr(rpn, "rpn_head"):
         rpn.rpn_head.register_forward_hook(_cast_output)

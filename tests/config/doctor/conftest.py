@@ -1,0 +1,19 @@
+"""What the tests of findings share."""
+
+import pytest
+
+from hrnet_kpt.config import check_config, load_config
+
+PAGE = "hrnet_w18_small_kpt_synthetic.py"
+
+
+@pytest.fixture
+def check(tmp_path):
+    """Function of overrides of the small page, and of arguments for check_config: its findings."""
+
+    def check(overrides=(), **arguments):
+        return check_config(
+            load_config(PAGE, [f"train.output_dir={tmp_path}/run", *overrides]), **arguments
+        )
+
+    return check
