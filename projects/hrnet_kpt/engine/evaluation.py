@@ -22,6 +22,7 @@ from ..config.differences import Difference, format_differences
 from ..config.doctor import settle_and_check
 from ..errors import UserError
 from ..inference.building import build_model, inference_model
+from ..memory import keep_freed_memory
 from ..weights.checkpoints import newest_checkpoint
 from .setup import check_data, generate_data, set_up_run
 from .skipped import report_skipped, skipped_file
@@ -57,6 +58,7 @@ def evaluate(
     skipped_file(cfg).unlink(missing_ok=True)
     model = build_model(cfg, checkpoint, whole=True)
     generate_data(cfg, "test")
+    keep_freed_memory()
     return run_evaluation(cfg, model)
 
 

@@ -22,6 +22,7 @@ from ..config.doctor import settle_and_check
 from ..data.calibration import Calibration, calibration_beside
 from ..data.labels import given_classes, given_schema
 from ..errors import UserError
+from ..memory import keep_freed_memory
 from .building import build_model, inference_model
 from .inputs import ImageInput, to_array
 from .prediction import Prediction
@@ -37,7 +38,8 @@ class Predictor:
         in its run folder, if there is one.
     device: "cuda", "cpu", ...; the config's train.device by default, or the CPU where there is no GPU.
 
-    It may be called from several threads at once. Raises UserError where the config is wrong, or the weights do not fit
+    It may be called from several threads at once. The process keeps the memory that an image needed, for the next one
+    (see `memory.keep_freed_memory`). Raises UserError where the config is wrong, or the weights do not fit
     its model.
     """
 
@@ -51,6 +53,7 @@ class Predictor:
         cfg, odd = settle_and_check(cfg, training=False)
         for warning in odd:
             logger.warning(warning)
+        keep_freed_memory()
         model = inference_model(cfg, build_model(cfg, str(weights), whole=True))
         if not isinstance(model, GeneralizedRCNN):
             raise UserError(

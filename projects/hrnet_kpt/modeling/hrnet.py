@@ -217,7 +217,7 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu_(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        return F.relu_(out + x)
+        return F.relu_(out.add_(x))
 
 
 class Bottleneck(nn.Module):
@@ -245,7 +245,7 @@ class Bottleneck(nn.Module):
         out = F.relu_(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
         shortcut = x if self.downsample is None else self.downsample(x)
-        return F.relu_(out + shortcut)
+        return F.relu_(out.add_(shortcut))
 
 
 def conv_norm(
