@@ -19,6 +19,7 @@ SGD = L(torch.optim.SGD)(
     lr=0.02,
     momentum=0.9,
     weight_decay=1e-4,
+    fused=True,  # all of an update in one go
 )
 
 AdamW = L(torch.optim.AdamW)(
@@ -26,4 +27,5 @@ AdamW = L(torch.optim.AdamW)(
     lr=1e-4,
     betas=[0.9, 0.999],
     weight_decay=0.1,
+    fused=True,
 )

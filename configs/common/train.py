@@ -7,6 +7,7 @@ train = dict(
     max_iter=90000,
     max_epochs=0.0,  # another number, 12 say: max_iter becomes that of so many passes over the training images
     amp=dict(enabled=False, dtype="float16"),  # mixed precision; "bfloat16" needs no loss scaling
+    channels_last=True,  # features lie in memory with their channels last, which most convolutions are quickest with
     accumulation_steps=1,  # a process's images of a batch go through the model in so many parts: less memory
     # Gradients longer than this L2 norm are scaled down to it; 0 switches it off. detectron2 does not clip;
     # HRNet's reference detectors (HRNet-Object-Detection) clip at 35, which never bites in a sane run.

@@ -47,6 +47,8 @@ REASONS = {
     "train.clip_grad_norm": "as HRNet's reference detectors",
     "train.reference_batch_size": "opt-in scaling of the learning rate, off",
     "train.amp.dtype": "a choice that the baseline does not have; mixed precision is off",
+    "optimizer.fused": "a quicker implementation of the same update",
+    "train.channels_last": "how features lie in memory",
     "optimizer.params.": "switches that the baseline does not have, off; the same groups",
     **dict.fromkeys(
         ("train.max_epochs", "train.accumulation_steps", "train.clip_grad_value", "train.ema"),

@@ -28,6 +28,7 @@ from ..files import remove_unfinished, replace_text
 from ..inference.building import build_model
 from ..weights.checkpoints import newest_checkpoint, not_written
 from .averaging import averaged_model
+from .channels_last import put_channels_last
 from .divergence import DivergencePolicy
 from .evaluation import run_evaluation
 from .evaluations import Evaluate
@@ -163,6 +164,8 @@ def build_trainer(
 ) -> Trainer:
     """The trainer, with what the switches in `cfg.train` ask for."""
     device = next(model.parameters()).device
+    if cfg.train.channels_last:
+        put_channels_last(model)
     average = averaged_model(model, cfg.train.ema.decay) if cfg.train.ema.enabled else None
     # detectron2 would name a GPU for a model on the CPU.
     options = {"device_ids": None} if device.type == "cpu" else {}

@@ -30,6 +30,7 @@ TRAINING_VALUES: dict[str, tuple[Any, float]] = {
     "train.best.patience": (int, 0),
     "train.divergence.policy": (str, 0),
     "train.divergence.max_skipped": (int, 1),
+    "train.channels_last": (bool, 0),
     "train.deterministic": (bool, 0),
     "train.fast_dev_run": (bool, 0),
 }
@@ -64,6 +65,7 @@ VALUES: dict[str, tuple[Any, float]] = {
     "lr_multiplier.warmup_iters": (int, 0),
     "inference.instance_score": (str, 0),
     "inference.dtype": (str, 0),
+    "inference.compile": (bool, 0),
 }
 # Shares, which are easily taken for percentages: from 0 to 1.
 SHARES = (
@@ -128,7 +130,7 @@ LIMITS = ("train.clip_grad_norm", "train.clip_grad_value")  # may be infinite
 OPTIONAL = (
     *("optimizer.lr", "lr_multiplier.warmup_iters", "train.checkpointer.max_to_keep"),
     # Configs that older runs have saved do without.
-    *("train.init_strict", "inference.instance_score", "inference.dtype"),
+    *("train.init_strict", "inference.instance_score", "inference.dtype", "inference.compile"),
     *(key for key in VALUES if key.startswith("dataloader.")),
 )
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ...config import load_config
 from ...errors import UserError, one_line
 from ...files import replacing
+from ..channels_last import put_channels_last
 from .diagnosis import Diagnosis, Step, diagnose
 
 KIND = "hrnet_kpt step that diverged"
@@ -60,6 +61,8 @@ def replay(path: str, device: str) -> tuple[str, Diagnosis]:
     model = instantiate(cfg.model)
     model.load_state_dict(content["model"])
     model.to(_device(device)).train()
+    if cfg.train.get("channels_last"):  # for the same rounding
+        put_channels_last(model)
     amp = content["amp_dtype"]
     step = Step(**content["step"], amp_dtype=getattr(torch, amp) if amp else None)
     batch = [_sample(sample) for sample in content["batch"]]
