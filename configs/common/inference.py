@@ -9,6 +9,7 @@ inference = dict(
     instance_score="box",
     # "bfloat16" computes backbone and heads in half of the precision: quicker where the processor has it.
     dtype="float32",
+    compile=False,  # True: torch.compile translates the backbone first, for half a minute or more
     # Test-time augmentation: what is seen at several scales and mirrored is merged.
     tta=L(KeypointTTA)(
         enabled=False,

@@ -147,3 +147,28 @@ def test_model_without_keypoints_is_optimized_too():
     with torch.no_grad():
         (output,) = optimized.inference([{"image": torch.zeros(3, 60, 60, dtype=torch.uint8)}])
     assert not output["instances"].has("pred_keypoints")
+
+
+@torch.no_grad()
+def test_compiled_model_gives_the_same_and_is_not_compiled_for_every_size():
+    few = "model.backbone.bottom_up.num_blocks=[1,1,1,1]"
+    model = build("BN", "model.roi_heads.box_predictor.test_topk_per_image=5", few)
+    lively(model)
+    optimized = optimize_for_inference(model, compile=True)
+    counts = []
+    sizes = ((200, 240), (100, 150), (260, 210), (180, 330), (210, 400), (120, 190), (330, 300))
+    for height, width in sizes:
+        sample = {"image": torch.randint(0, 255, (3, height, width), dtype=torch.uint8)}
+        images = model.preprocess_image([sample]).tensor
+        expected, found = model.backbone(images), optimized.backbone(images)
+        for name, feature in expected.items():
+            torch.testing.assert_close(
+                found[name], feature, rtol=0, atol=2e-5 * feature.abs().max().item()
+            )
+        (ours,), (theirs,) = optimized.inference([sample]), model.inference([sample])
+        torch.testing.assert_close(
+            ours["instances"].scores, theirs["instances"].scores, rtol=0, atol=1e-5
+        )
+        counts.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    # Again only where torch takes other convolutions, for small maps and for large ones.
+    assert 1 <= counts[0] <= counts[-1] <= 4 < len(sizes)

@@ -52,7 +52,8 @@ def inference_model(cfg: DictConfig, model: nn.Module) -> nn.Module:
     settings: Any = cfg.get("inference") or {}
     if not isinstance(model, GeneralizedRCNN):
         return model
-    optimized = optimize_for_inference(model, getattr(torch, settings.get("dtype", "float32")))
+    dtype = getattr(torch, settings.get("dtype", "float32"))
+    optimized = optimize_for_inference(model, dtype, settings.get("compile", False))
     head = getattr(optimized.roi_heads, "keypoint_head", None)
     if isinstance(head, DecodingKeypointHead):
         names = given_schema(instantiate(cfg.data.keypoints)).names

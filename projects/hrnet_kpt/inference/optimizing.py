@@ -22,7 +22,7 @@ NORMS = (FrozenBatchNorm2d, _BatchNorm)
 
 
 def optimize_for_inference(
-    model: GeneralizedRCNN, dtype: torch.dtype = torch.float32
+    model: GeneralizedRCNN, dtype: torch.dtype = torch.float32, compile: bool = False
 ) -> GeneralizedRCNN:
     """A copy of `model` for inference, in eval mode, that does not change it and shares what it need not change.
 
@@ -31,6 +31,8 @@ def optimize_for_inference(
     instances of a batch are decoded together. Outputs differ by rounding alone.
 
     dtype: of backbone, RPN's head, box head and keypoint head; what they put out, boxes, scores and maps, is float32.
+    compile: let torch.compile translate the backbone, weights included, when the first image comes, and again for the
+        first batch of several: half a minute each. Other sizes of images need no translation of their own.
     """
     shared = chain(model.parameters(), model.buffers())
     optimized: GeneralizedRCNN = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
@@ -49,6 +51,8 @@ def optimize_for_inference(
     head = getattr(optimized.roi_heads, "keypoint_head", None)
     if isinstance(head, BaseKeypointRCNNHead):
         optimized.roi_heads.keypoint_head = DecodingKeypointHead(head)
+    if compile:
+        optimized.backbone.compile(dynamic=True, options={"freezing": True})
     return optimized
 
 
