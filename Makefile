@@ -1,10 +1,11 @@
 # Every command makes .venv by itself the first time (requirements/setup.sh has the details: PYTHON, DETECTRON2).
 #   make setup   all that the other commands need
 #   make demo    train on the embedded data set, evaluate, draw: output/demo; OVERRIDES="key=value ..." for the config
+#   make bench   what HRNet-W18 costs here, beside others: output/benchmark; OVERRIDES as above, BENCH="--size ..." for flags
 #   make lint    format, ruff, mypy
 #   make test    lint and the default tests, in two processes (`.venv/bin/python -m pytest -m slow` runs the slow ones)
 
-.PHONY: setup demo lint test
+.PHONY: setup demo bench lint test
 
 setup:
 	@sh requirements/setup.sh
@@ -12,6 +13,9 @@ setup:
 demo: setup
 	.venv/bin/python tools/lazyconfig_train_net.py --config-file configs/hrnet_w18_small_kpt_synthetic.py \
 		--resume train.output_dir=output/demo $(OVERRIDES)
+
+bench: setup
+	.venv/bin/python tools/benchmark.py --config-file configs/hrnet_w18_kpt.py $(BENCH) $(OVERRIDES)
 
 lint: setup
 	.venv/bin/python -m ruff format --check .

@@ -56,7 +56,7 @@ def inspect_model(
     """
     if depth < 0:
         raise UserError(f"--depth {depth}: write 0 for the model in one line, or more")
-    height, width = _parse_size(size)
+    height, width = parse_size(size)
     model = _build(cfg, "cpu" if "outputs" in sections or weights else "meta")
     random = _load(model, weights, label_names(cfg))
     document: dict[str, Any] = {}
@@ -134,7 +134,8 @@ def inspection_text(document: Mapping[str, Any]) -> str:
     return "\n\n\n".join(texts)
 
 
-def _parse_size(size: str) -> tuple[int, int]:
+def parse_size(size: str) -> tuple[int, int]:
+    """Height and width in pixels of "HxW"; raises UserError where it is something else."""
     match = re.fullmatch(r"0*([1-9]\d*)x0*([1-9]\d*)", size)
     if not match:
         raise UserError(f"--size {size}: write height x width in pixels, such as 480x640")
