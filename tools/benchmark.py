@@ -6,7 +6,8 @@ import sys
 from hrnet_kpt.command_line import Parser, run_tool
 
 EXAMPLES = """
-Weights are random. Leave the machine alone while it measures. docs/performance.md tells what was found.
+Overrides come first. Weights are random. Leave the machine alone while it measures.
+docs/performance.md tells what was found.
 
 examples:
   tools/benchmark.py --config-file configs/hrnet_w18_kpt.py

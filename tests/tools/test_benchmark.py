@@ -54,14 +54,14 @@ def test_parts_add_up_to_the_whole(tiny):
     [
         (["--size", "800"], "--size 800"),
         (["--repeats", "0"], "--repeats: write 1 or more"),
-        (["--batch-size", "1", "0"], "--batch-sizes: write 1 or more"),
+        (["--batch-size", "1", "0"], "--batch-size: write 1 or more"),
         (["--device", "cuda"], "there is no GPU"),
         (["--models", "timm"], "timm has no trunk of this width"),
     ],
 )
 def test_wrong_options_in_one_line(main, tiny, capsys, monkeypatch, option, told):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert main([*SMALL, *option, *tiny]) == 2
+    assert main([*tiny, *SMALL, *option]) == 2
     errors = capsys.readouterr().err
     assert told in errors and errors.count("\n") == 1
 

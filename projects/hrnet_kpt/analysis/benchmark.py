@@ -56,10 +56,15 @@ def run_benchmark(cfg: DictConfig, options: Options) -> dict[str, Any]:
 
     Raises UserError where the config has no model that can be measured, or an option makes no sense.
     """
-    for name in ("batch_sizes", "detections", "repeats", "training_batch", "decoding"):
-        given = getattr(options, name)
-        if min(given if isinstance(given, Sequence) else [given]) < 1:
-            raise UserError(f"--{name.replace('_', '-')}: write 1 or more")
+    numbers = {
+        "batch-size": options.batch_sizes,
+        "detections": options.detections,
+        "repeats": [options.repeats],
+        "training-batch": [options.training_batch],
+    }
+    for name, given in numbers.items():
+        if min(given) < 1:
+            raise UserError(f"--{name}: write 1 or more")
     sizes = [parse_size(size) for size in options.sizes]
     training_size = parse_size(options.training) if options.training else None
     device = torch.device(options.device)

@@ -98,14 +98,17 @@ def limit_detections(model: GeneralizedRCNN, count: int) -> None:
 
 def _tame(model: GeneralizedRCNN) -> None:
     """Give random weights what a training does: features that do not grow from block to block, boxes on the image."""
-    heads, trunk = cast(Any, model.roi_heads), cast(nn.Module, model.backbone.bottom_up)
+    trunk, rpn, heads = (
+        cast(Any, part)
+        for part in (model.backbone.bottom_up, model.proposal_generator, model.roi_heads)
+    )
     for block in trunk.modules():
         if isinstance(block, BottleneckBlock):
             block.conv3.norm.weight.data.fill_(0.2)
-        elif isinstance(block, BasicBlock | Bottleneck):
-            last = block.bn2 if isinstance(block, BasicBlock) else block.bn3
-            last.weight.data.fill_(0.2)
-    rpn = cast(Any, model.proposal_generator)
+        elif isinstance(block, BasicBlock):
+            cast(Any, block.bn2).weight.data.fill_(0.2)
+        elif isinstance(block, Bottleneck):
+            cast(Any, block.bn3).weight.data.fill_(0.2)
     for layer in (rpn.rpn_head.anchor_deltas, heads.box_predictor.bbox_pred):
         nn.init.zeros_(layer.weight)
 
