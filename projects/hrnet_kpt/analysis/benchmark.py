@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
@@ -15,13 +16,14 @@ from ..errors import UserError
 from ..memory import keep_freed_memory
 from ..modeling.decoding import decode_heatmaps
 from .benchmark_training import time_training
-from .contenders import NAMES, Contender, build_contenders, limit_detections
+from .contenders import NAMES, Contender, build_contenders, limit_detections, short_name
 from .flops import count_macs
 from .inspection import parse_size
 from .parts import time_parts
 from .stopwatch import measure_limits, peak_memory, seconds, summary
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DECODED = 100  # detections
+SIDES = ((50, 150), (100, 300), (200, 600), (30, 800))  # of their boxes, in pixels
 
 
 @dataclass
@@ -30,7 +32,7 @@ class Options:
 
     models: of contenders.NAMES; "plain" is among them always. dtypes: of the optimised and the compiled ones.
     repeats: measurements of each, in turns, after one that does not count.
-    decoding: numbers of detections to decode. training: "HxW" of the images of a training step; "" for none.
+    training: "HxW" of the images of a training step; "" for none.
     """
 
     sizes: Sequence[str] = ("800x1216",)
@@ -40,7 +42,6 @@ class Options:
     dtypes: Sequence[str] = ("float32", "bfloat16")
     device: str = "cpu"
     repeats: int = 5
-    decoding: Sequence[int] = (100,)
     training: str = "512x512"
     training_batch: int = 2
 
@@ -70,27 +71,23 @@ def run_benchmark(cfg: DictConfig, options: Options) -> dict[str, Any]:
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device {options.device}: there is no GPU")
-    dtypes = [DTYPES[name] for name in options.dtypes]
+    dtypes = [getattr(torch, name) for name in options.dtypes]
     contenders = build_contenders(cfg, options.models, dtypes, device)
     machine = {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "limits": {name: measure_limits(DTYPES[name], device) for name in options.dtypes},
+        "limits": {
+            short_name(dtype): measure_limits(dtype, device)
+            for dtype in dict.fromkeys(one.dtype for one in contenders)
+        },
     }
-    inference = []
     with torch.inference_mode():
-        for size in sizes:
-            for batch in options.batch_sizes:
-                for count in options.detections:
-                    inference.append(
-                        _inference(contenders, size, batch, count, options.repeats, device)
-                    )
-        decoding = [
-            _decoding(count, sides, options.repeats, device)
-            for count in options.decoding
-            for sides in ((50, 150), (100, 300), (200, 600))
+        inference = [
+            _inference(contenders, *case, options.repeats, device)
+            for case in product(sizes, options.batch_sizes, options.detections)
         ]
+        decoding = [_decoding(sides, options.repeats, device) for sides in SIDES]
     training = None
     if training_size:
         del contenders
@@ -120,9 +117,16 @@ def _inference(
     assert plain is not None
     normalised = plain.preprocess_image(inputs).tensor
     expected = _outputs(contenders[0], normalised)
-    results = {one.name: _first(one, inputs, normalised, detections, device) for one in contenders}
+    results: dict[str, dict[str, Any]] = {
+        one.name: {
+            "kind": one.kind,
+            "dtype": short_name(one.dtype),
+            "memory": _first_call(one, inputs, normalised, detections, device),
+        }
+        for one in contenders
+    }
     for one in contenders:
-        if one.name.startswith(("optimized", "compiled")):
+        if one.optimized:
             found = _outputs(one, normalised)
             results[one.name]["difference"] = max(
                 (found[k] - expected[k]).abs().max().item() / expected[k].abs().max().item()
@@ -152,33 +156,33 @@ def _inference(
     }
 
 
-def _first(
+def _first_call(
     one: Contender,
     inputs: list[dict[str, Any]],
     normalised: torch.Tensor,
     detections: int,
     device: torch.device,
-) -> dict[str, Any]:
+) -> float | None:
     """The memory of a first call, which is not timed."""
-    keep_freed_memory(one.keeps_memory)
+    keep_freed_memory(one.optimized)
     if one.model is None:
-        return {"memory": peak_memory(lambda: one.trunk(normalised), device)}
+        return peak_memory(lambda: one.trunk(normalised), device)
     model = one.model
     limit_detections(model, detections)
-    return {"memory": peak_memory(lambda: model.inference(inputs), device)}
+    return peak_memory(lambda: model.inference(inputs), device)
 
 
 def _turn(
     one: Contender, inputs: list[dict[str, Any]], normalised: torch.Tensor, device: torch.device
 ) -> dict[str, Any]:
     """One measurement of a contender."""
-    keep_freed_memory(one.keeps_memory)
+    keep_freed_memory(one.optimized)
     images = normalised.to(one.dtype)
     turn: dict[str, Any] = {"trunk": seconds(lambda: one.trunk(images), device)}
     if one.model is not None:
         model = one.model
         turn["whole"] = seconds(lambda: model.inference(inputs), device)
-        if not one.compiled:
+        if one.kind != "compiled":  # whose parts are one
             turn["parts"] = time_parts(model, inputs, device)
     return turn
 
@@ -188,15 +192,13 @@ def _outputs(one: Contender, normalised: torch.Tensor) -> dict[str, torch.Tensor
     return {name: value.float() for name, value in outputs.items()}
 
 
-def _decoding(
-    count: int, sides: tuple[int, int], repeats: int, device: torch.device
-) -> dict[str, Any]:
-    """Decoding of maps of noise for boxes whose sides have `sides` pixels, at least and at most."""
+def _decoding(sides: tuple[int, int], repeats: int, device: torch.device) -> dict[str, Any]:
+    """Decoding of maps of noise for boxes whose sides have `sides` pixels, each scale as often."""
     generator = torch.Generator().manual_seed(0)
-    corners = 300 * torch.rand(count, 2, generator=generator)
-    shapes = sides[0] + (sides[1] - sides[0]) * torch.rand(count, 2, generator=generator)
+    corners = 300 * torch.rand(DECODED, 2, generator=generator)
+    shapes = sides[0] * (sides[1] / sides[0]) ** torch.rand(DECODED, 2, generator=generator)
     boxes = torch.cat([corners, corners + shapes], dim=1).to(device)
-    maps = torch.randn(count, 17, 56, 56, generator=generator).to(device)
+    maps = torch.randn(DECODED, 17, 56, 56, generator=generator).to(device)
     works = {"detectron2": heatmaps_to_keypoints, "ours": decode_heatmaps}
     times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(repeats + 1):
@@ -206,7 +208,7 @@ def _decoding(
             if turn:
                 times[name].append(time)
     return {
-        "detections": count,
+        "detections": DECODED,
         "sides": list(sides),
         **{name: summary(own) for name, own in times.items()},
     }

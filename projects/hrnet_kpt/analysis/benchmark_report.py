@@ -71,12 +71,12 @@ def _rows(case: Mapping[str, Any], machine: Mapping[str, Any]) -> Iterator[list[
         *("", "whole, ms", "times as fast", "images/s", "trunk, ms", "times as fast"),
         *("of the limit", "MiB", "difference"),
     ]
-    plain = case["results"]["plain"]
+    plain = next(iter(case["results"].values()))
     for name, result in case["results"].items():
         whole = result.get("whole")
         # A trunk of another kind computes something else.
-        same = not name.startswith("detectron2")
-        limits = machine["limits"].get(name.split()[-1], machine["limits"].get("float32"))
+        same = result["kind"] != "detectron2"
+        limit = machine["limits"][result["dtype"]]["convolution"]
         rate = case["trunk_macs"] / 1e9 / result["trunk"]["median"]
         yield [
             name,
@@ -85,7 +85,7 @@ def _rows(case: Mapping[str, Any], machine: Mapping[str, Any]) -> Iterator[list[
             f"{result['images_per_second']:.2f}" if whole else "-",
             _times(result["trunk"]),
             f"{plain['trunk']['median'] / result['trunk']['median']:.2f}" if same else "-",
-            f"{rate / limits['convolution']:.0%}" if same and limits else "-",
+            f"{rate / limit:.0%}" if same else "-",
             _number(result["memory"]),
             f"{result['difference']:.0e}" if "difference" in result else "-",
         ]

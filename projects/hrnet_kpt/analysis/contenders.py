@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from ..config.doctor.build import build_or_refuse
 from ..errors import UserError
 from ..inference import optimize_for_inference
+from ..inference.optimizing import compile_in_place
 from ..modeling import HRNet
 from ..modeling.hrnet import BasicBlock, Bottleneck
 
@@ -31,17 +32,25 @@ NAMES = ("plain", "optimized", "compiled", "detectron2", "timm")
 class Contender:
     """A model, or a trunk alone.
 
-    name: for the tables. dtype: of its layers. trunk: called with a normalised batch, N x 3 x H x W.
-    keeps_memory: whether the process keeps freed memory while it works.
-    compiled: its parts cannot be timed one by one.
+    kind: of NAMES. dtype: of its layers. trunk: called with a normalised batch, N x 3 x H x W.
     """
 
-    name: str
+    kind: str
     dtype: torch.dtype
     model: GeneralizedRCNN | None
     trunk: Callable[[Tensor], Any]
-    keeps_memory: bool = False
-    compiled: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {short_name(self.dtype)}"
+
+    @property
+    def optimized(self) -> bool:
+        return self.kind in ("optimized", "compiled")
+
+
+def short_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def build_contenders(
@@ -65,24 +74,19 @@ def build_contenders(
     _tame(plain)
     found = [Contender("plain", torch.float32, plain, plain.backbone.bottom_up)]
     for dtype in dtypes:
-        short = str(dtype).removeprefix("torch.")
         if "optimized" in names:
             model = optimize_for_inference(plain, dtype)
-            found.append(
-                Contender(f"optimized {short}", dtype, model, model.backbone.bottom_up, True)
-            )
+            found.append(Contender("optimized", dtype, model, model.backbone.bottom_up))
         if "compiled" in names:
             model = optimize_for_inference(plain, dtype, compile=True)
             trunk = copy.deepcopy(model.backbone.bottom_up)
-            trunk.compile(dynamic=True, options={"freezing": True})
-            found.append(Contender(f"compiled {short}", dtype, model, trunk, True, True))
+            compile_in_place(trunk)
+            found.append(Contender("compiled", dtype, model, trunk))
     if "detectron2" in names:
         baseline = LazyConfig.load(str(Path(detectron2.__file__).parent / BASELINE))
         model = instantiate(baseline.model).to(device).eval()
         _tame(model)
-        found.append(
-            Contender("detectron2 R50-FPN", torch.float32, model, model.backbone.bottom_up)
-        )
+        found.append(Contender("detectron2", torch.float32, model, model.backbone.bottom_up))
     if "timm" in names:
         trunk = _timms_trunk(plain.backbone.bottom_up).to(device).eval()
         found.append(Contender("timm", torch.float32, None, trunk))

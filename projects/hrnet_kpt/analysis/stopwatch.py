@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+
+from ..memory import give_back_freed_memory
 
 MEBI = 2**20
 
@@ -63,8 +63,7 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> float | None:
         work()
         return (torch.cuda.max_memory_allocated(device) - before) / MEBI
     try:
-        with suppress(AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
+        give_back_freed_memory()
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
         before = _status("VmRSS")
         work()

@@ -32,7 +32,8 @@ def optimize_for_inference(
 
     dtype: of backbone, RPN's head, box head and keypoint head; what they put out, boxes, scores and maps, is float32.
     compile: let torch.compile translate the backbone, weights included, when the first image comes, and again for the
-        first batch of several: half a minute each. Other sizes of images need no translation of their own.
+        first batch of several: half a minute each. Sizes of images are symbols; torch translates again only where it
+        takes other convolutions, for small maps.
     """
     shared = chain(model.parameters(), model.buffers())
     optimized: GeneralizedRCNN = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
@@ -52,8 +53,13 @@ def optimize_for_inference(
     if isinstance(head, BaseKeypointRCNNHead):
         optimized.roi_heads.keypoint_head = DecodingKeypointHead(head)
     if compile:
-        optimized.backbone.compile(dynamic=True, options={"freezing": True})
+        compile_in_place(optimized.backbone)
     return optimized
+
+
+def compile_in_place(module: nn.Module) -> None:
+    """Let torch.compile translate a module for inference, with sizes as symbols and weights as constants."""
+    module.compile(dynamic=True, options={"freezing": True})
 
 
 def _lower_precision(model: GeneralizedRCNN, dtype: torch.dtype) -> None:

@@ -89,7 +89,7 @@ class _Group:
             last = (starts[:, band + 1] - 1).clamp(min=0)
             chosen = (starts[:, band, None] + steps).minimum(last[:, None])
             rows = self.rows[..., band * BAND : (band + 1) * BAND + 4]
-            self.bands.append(rows.take_along_dim(chosen[..., None], dim=1))
+            self.bands.append(rows.gather(1, chosen[..., None].expand(-1, -1, rows.shape[2])))
         empty = starts.diff() == 0  # in regions of few rows
         self.empty = empty if bool(empty.any()) else None
 
@@ -117,7 +117,7 @@ class _Group:
             highest = highest.maximum(peaks)
         logit, x = highest.view(count, keypoints, width).max(dim=2)
         column = torch.arange(keypoints, device=maps.device) * width + x
-        peaks = wide[:, : rows.shape[2]].take_along_dim(column[:, None], dim=2)
+        peaks = wide[:, : rows.shape[2]].gather(2, column[:, None].expand(-1, rows.shape[2], -1))
         y = (rows @ peaks).argmax(dim=1)
         # Columns and rows beyond a region repeat its last one.
         return torch.stack([x, y], dim=-1).minimum(self.pixels[first:last, None] - 1), logit
