@@ -8,6 +8,7 @@ from detectron2.structures import Boxes, Instances
 
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.inference.keypoint_head import DecodingKeypointHead
+from hrnet_kpt.modeling.dark import dark_positions
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,21 @@ def test_keypoints_are_those_of_the_stock_head(stock_head):
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours.pred_keypoints, theirs.pred_keypoints, rtol=0, atol=1e-3)
         assert torch.equal(ours.scores, theirs.scores) and torch.equal(ours.scores, ours.box_scores)
+
+
+@torch.no_grad()
+def test_dark_moves_the_keypoints_and_leaves_their_scores(stock_head):
+    features = torch.randn(4, 8, 14, 14)
+    plain = DecodingKeypointHead(stock_head)(features, batch())
+    found = DecodingKeypointHead(stock_head, decoding="dark")(features, batch())
+    boxes = torch.cat([one.pred_boxes.tensor for one in found])
+    expected = dark_positions(stock_head.layers(features), boxes).split([len(one) for one in found])
+    for ours, before, positions in zip(found, plain, expected, strict=True):
+        torch.testing.assert_close(ours.pred_keypoints[..., :2], positions)
+        torch.testing.assert_close(ours.pred_keypoints[..., 2], before.pred_keypoints[..., 2])
+    assert not torch.equal(found[0].pred_keypoints, plain[0].pred_keypoints)
+    with pytest.raises(UserError, match="keypoint_decoding='drak': write one of highest, dark"):
+        DecodingKeypointHead(stock_head, decoding="drak")
 
 
 def scored(stock_head, instance_score, keypoints_of_classes=()):

@@ -61,7 +61,10 @@ def inference_model(cfg: DictConfig, model: nn.Module) -> nn.Module:
             [names.index(name) for name in own] for own in given_classes(cfg.data.classes).values()
         ]
         optimized.roi_heads.keypoint_head = DecodingKeypointHead(
-            head.head, settings.get("instance_score", "box"), places
+            head.head,
+            settings.get("instance_score", "box"),
+            places,
+            settings.get("keypoint_decoding", "highest"),
         )
     if "tta" in settings:
         optimized = instantiate(settings.tta).augmented(optimized)

@@ -10,9 +10,11 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..modeling.dark import dark_positions
 from ..modeling.decoding import decode_heatmaps
 
 INSTANCE_SCORES = ("box", "keypoints", "combined")
+DECODINGS = ("highest", "dark")
 
 
 class DecodingKeypointHead(nn.Module):
@@ -24,6 +26,8 @@ class DecodingKeypointHead(nn.Module):
         "keypoints": the mean of the scores of its keypoints, each cut off at 1;
         "combined": the product of both.
     keypoints_of_classes: for each class, the places of its keypoints; all of them by default.
+    decoding: "highest", the highest pixel of the stretched map, as detectron2's; or "dark", between the map's cells
+        (see dark_positions). Scores are the same.
 
     Called with pooled features (N x C x S x S) and the instances of the images that they come from, it returns these,
     best first, with `pred_keypoints` (x, y, score in turn: N x K x 3), `box_scores` and `keypoint_scores`.
@@ -34,14 +38,18 @@ class DecodingKeypointHead(nn.Module):
         head: BaseKeypointRCNNHead,
         instance_score: str = "box",
         keypoints_of_classes: Sequence[Sequence[int]] = (),
+        decoding: str = "highest",
     ) -> None:
         super().__init__()
-        if instance_score not in INSTANCE_SCORES:
-            raise UserError(
-                f"inference.instance_score={instance_score!r}: write one of {', '.join(INSTANCE_SCORES)}"
-            )
+        for key, value, known in (
+            ("instance_score", instance_score, INSTANCE_SCORES),
+            ("keypoint_decoding", decoding, DECODINGS),
+        ):
+            if value not in known:
+                raise UserError(f"inference.{key}={value!r}: write one of {', '.join(known)}")
         self.head = head
         self.instance_score = instance_score
+        self.decoding = decoding
         self.keypoints_of_classes = [list(places) for places in keypoints_of_classes]
 
     @property
@@ -60,6 +68,8 @@ class DecodingKeypointHead(nn.Module):
         """`forward` from maps that were computed before."""
         boxes = torch.cat([found.pred_boxes.tensor for found in instances])
         keypoints = decode_heatmaps(maps, boxes)[..., [0, 1, 3]]
+        if self.decoding == "dark":
+            keypoints[..., :2] = dark_positions(maps, boxes)
         parts = keypoints.split([len(found) for found in instances])
         return [self._scored(*pair) for pair in zip(instances, parts, strict=True)]
 

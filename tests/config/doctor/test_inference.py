@@ -4,7 +4,7 @@ import pytest
 
 from hrnet_kpt.config import check_config, load_config
 from hrnet_kpt.config.doctor.check_values import CHOICES
-from hrnet_kpt.inference.keypoint_head import INSTANCE_SCORES
+from hrnet_kpt.inference.keypoint_head import DECODINGS, INSTANCE_SCORES
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
 
@@ -17,6 +17,8 @@ def findings(cfg):
     "override",
     [
         "inference.instance_score=combined",
+        "inference.keypoint_decoding=dark",
+        "~inference.keypoint_decoding",
         "inference.tta.enabled=true",
         "inference.tta={enabled:true,scales:[0.5,1],flip:false,merge:nms,oks_nms_thresh:0.9}",
         "~inference.tta",
@@ -31,6 +33,7 @@ def test_right_settings_are_left_alone(override):
     ("override", "name", "key"),
     [
         ("inference.instance_score=best", "value-wrong", "inference.instance_score"),
+        ("inference.keypoint_decoding=darkk", "value-wrong", "inference.keypoint_decoding"),
         ("inference.tta.scales=[0]", "inference-wrong", "inference.tta"),
         ("inference.tta.merge=mean", "inference-wrong", "inference.tta"),
         ("inference.tta.merge_thresh=55.0", "inference-wrong", "inference.tta"),
@@ -56,3 +59,4 @@ def test_augmentation_of_other_classes_than_the_models_is_found():
 
 def test_choices_of_the_check_are_those_of_the_head():
     assert CHOICES["inference.instance_score"] == INSTANCE_SCORES
+    assert CHOICES["inference.keypoint_decoding"] == DECODINGS

@@ -125,6 +125,10 @@ def test_parts_that_an_export_does_not_know(tiny_model):
         check_exportable(torch.nn.Linear(1, 1))
     with pytest.raises(ValueError, match=r"inference\.dtype=bfloat16 cannot be exported"):
         check_exportable(optimize_for_inference(model, torch.bfloat16))
+    dark = optimize_for_inference(model)
+    dark.roi_heads.keypoint_head.decoding = "dark"
+    with pytest.raises(ValueError, match=r"inference\.keypoint_decoding=dark cannot be exported"):
+        check_exportable(dark)
     model.roi_heads.box_predictor = torch.nn.Linear(1, 1)
     with pytest.raises(ValueError, match=r"model\.roi_heads\.box_predictor is a Linear"):
         check_exportable(model)

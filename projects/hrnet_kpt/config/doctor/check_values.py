@@ -64,6 +64,7 @@ VALUES: dict[str, tuple[Any, float]] = {
     "optimizer.lr": (float, 0),
     "lr_multiplier.warmup_iters": (int, 0),
     "inference.instance_score": (str, 0),
+    "inference.keypoint_decoding": (str, 0),
     "inference.dtype": (str, 0),
     "inference.compile": (bool, 0),
 }
@@ -114,6 +115,7 @@ CHOICES = {
     ),
     "model.input_format": ("RGB", "BGR"),
     "inference.instance_score": ("box", "keypoints", "combined"),
+    "inference.keypoint_decoding": ("highest", "dark"),
     "inference.dtype": ("float32", "bfloat16", "float16"),
 }
 # Keys beside those above that plain nodes may have; what has a `_target_` is checked against its signature.
@@ -130,7 +132,8 @@ LIMITS = ("train.clip_grad_norm", "train.clip_grad_value")  # may be infinite
 OPTIONAL = (
     *("optimizer.lr", "lr_multiplier.warmup_iters", "train.checkpointer.max_to_keep"),
     # Configs that older runs have saved do without.
-    *("train.init_strict", "inference.instance_score", "inference.dtype", "inference.compile"),
+    *("train.init_strict", "inference.instance_score", "inference.keypoint_decoding"),
+    *("inference.dtype", "inference.compile"),
     *(key for key in VALUES if key.startswith("dataloader.")),
 )
 

@@ -55,6 +55,10 @@ def check_exportable(model: Any) -> None:
             raise UserError(
                 f"model.roi_heads.keypoint_head is a {type(head).__name__}: an export knows BaseKeypointRCNNHeads"
             )
+        if getattr(head, "decoding", "highest") != "highest":
+            raise UserError(
+                f"inference.keypoint_decoding={head.decoding} cannot be exported: set it to highest"
+            )
         _check_pooler("model.roi_heads.keypoint_pooler", heads.keypoint_pooler)
     if model.backbone.padding_constraints:
         raise UserError(
