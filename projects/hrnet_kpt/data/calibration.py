@@ -43,7 +43,8 @@ def fit_calibration(scores: np.ndarray, similarities: np.ndarray) -> Calibration
     """
     known = np.isfinite(similarities) & (scores > 0)
     x, right = np.log(scores[known]), similarities[known] >= RIGHT
-    if len(x) < FEWEST:
+    # Scores that are all alike leave the slope to rounding.
+    if len(x) < FEWEST or np.ptp(x) < 1e-6:
         return None
     # Platt's targets: as if there were one more of each kind, which keeps the slope finite.
     target = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
