@@ -105,20 +105,20 @@ class _Group:
         count, keypoints, side = maps.shape[:3]
         columns, rows = self.columns[first:last, :width], self.rows[first:last, :height]
         rows_of_band = math.ceil((BAND + 0.5) * height / side) + 1
-        # Row, keypoint, column; rows beyond the border repeat it, as many as the weights of the last band reach.
-        padded = F.pad(maps, self.padding, mode="replicate").transpose(1, 2)
-        wide = (padded.flatten(1, 2) @ columns.mT).view(count, -1, keypoints * width)
+        # Rows beyond the border repeat it, as many as the weights of the last band reach.
+        padded = F.pad(maps, self.padding, mode="replicate")
+        wide = (padded.flatten(1, 2) @ columns.mT).view(count, keypoints, -1, width)
         highest = wide.new_full((), -torch.inf)
         for band, weights in enumerate(self.bands):
             low, high = band * BAND, (band + 1) * BAND + 4
-            peaks = (weights[first:last, :rows_of_band] @ wide[:, low:high]).amax(dim=1)
+            peaks = (weights[first:last, None, :rows_of_band] @ wide[:, :, low:high]).amax(dim=2)
             if self.empty is not None:
-                peaks.masked_fill_(self.empty[first:last, band, None], -torch.inf)
+                peaks.masked_fill_(self.empty[first:last, band, None, None], -torch.inf)
             highest = highest.maximum(peaks)
-        logit, x = highest.view(count, keypoints, width).max(dim=2)
-        column = torch.arange(keypoints, device=maps.device) * width + x
-        peaks = wide[:, : rows.shape[2]].gather(2, column[:, None].expand(-1, rows.shape[2], -1))
-        y = (rows @ peaks).argmax(dim=1)
+        logit, x = highest.max(dim=2)
+        around = x[..., None, None].expand(-1, -1, rows.shape[2], -1)
+        peaks = wide[:, :, : rows.shape[2]].gather(3, around)[..., 0]
+        y = (peaks @ rows.mT).argmax(dim=2)
         # Columns and rows beyond a region repeat its last one.
         return torch.stack([x, y], dim=-1).minimum(self.pixels[first:last, None] - 1), logit
 
