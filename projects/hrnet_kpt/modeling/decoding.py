@@ -12,7 +12,7 @@ CUBIC = -0.75  # the coefficient of torch's bicubic interpolation
 # Rows of a map that are interpolated together: matrix products are small, and what they give stays in the cache.
 BAND = 14
 # Values of weights, and of interpolated maps on a CPU and on a GPU, that are computed together.
-LARGEST_GROUP, LARGEST_CHUNK, LARGEST_CHUNK_OF_GPU = 2**22, 2**21, 2**26
+LARGEST_GROUP, LARGEST_CHUNK, LARGEST_CHUNK_OF_GPU = 2**22, 2**19, 2**26
 
 
 def decode_heatmaps(maps: Tensor, boxes: Tensor) -> Tensor:
