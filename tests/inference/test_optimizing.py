@@ -3,11 +3,12 @@
 import pytest
 import torch
 from detectron2.config import instantiate
-from detectron2.layers import FrozenBatchNorm2d
+from detectron2.layers import FrozenBatchNorm2d, ROIAlign
 from detectron2.structures import Boxes
 
 from hrnet_kpt.config import load_config
 from hrnet_kpt.inference import optimize_for_inference
+from hrnet_kpt.modeling.region_align import RegionAlign
 
 
 def lively(module):
@@ -90,6 +91,14 @@ def test_weights_have_their_channels_last_and_the_models_own_do_not():
     for one, channels_last in ((model, False), (optimize_for_inference(model), True)):
         weight = one.proposal_generator.rpn_head.conv.weight
         assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+
+
+def test_regions_are_pooled_by_the_quicker_kernel_in_the_copy_alone():
+    model = build("BN")
+    for one, kernel in ((model, ROIAlign), (optimize_for_inference(model), RegionAlign)):
+        heads = one.roi_heads
+        for pooler in (heads.box_pooler, heads.keypoint_pooler):
+            assert {type(level) for level in pooler.level_poolers} == {kernel}
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

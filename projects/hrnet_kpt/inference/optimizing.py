@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from detectron2.layers import Conv2d, FrozenBatchNorm2d
+from detectron2.layers import Conv2d, FrozenBatchNorm2d, ROIAlign
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.roi_heads import BaseKeypointRCNNHead
 from torch import nn
@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fuse_conv_bn_weights
 
 from ..modeling import HRNet
+from ..modeling.region_align import RegionAlign
 from .keypoint_head import DecodingKeypointHead
 
 NORMS = (FrozenBatchNorm2d, _BatchNorm)
@@ -27,8 +28,8 @@ def optimize_for_inference(
     """A copy of `model` for inference, in eval mode, that does not change it and shares what it need not change.
 
     The batch norms of an HRNet, and of detectron2's convolutions, are folded into the convolutions before them;
-    weights of convolutions lie in memory with their channels last, and so do the features; the keypoints of all
-    instances of a batch are decoded together. Outputs differ by rounding alone.
+    weights of convolutions lie in memory with their channels last, and so do the features, which are pooled as they
+    lie; the keypoints of all instances of a batch are decoded together. Outputs differ by rounding alone.
 
     dtype: of backbone, RPN's head, box head and keypoint head; what they put out, boxes, scores and maps, is float32.
     compile: let torch.compile translate the backbone, weights included, when the first image comes, and again for the
@@ -44,6 +45,8 @@ def optimize_for_inference(
         elif isinstance(module, Conv2d) and isinstance(module.norm, NORMS):
             _fold(module, module.norm)
             module.norm = None
+        elif type(module) is ROIAlign:
+            module.__class__ = RegionAlign
     for module in optimized.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             _replace(module, "weight", memory_format=torch.channels_last)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torchvision
+from detectron2.layers import ROIAlign
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.poolers import ROIPooler
 from torch import Tensor, nn
@@ -165,5 +166,6 @@ def _pool(pooler: ROIPooler, features: list[Tensor], boxes: Tensor) -> Tensor:
     pooled = boxes.new_zeros(boxes.shape[0], features[0].shape[1], *pooler.output_size)
     for level, (feature, align) in enumerate(zip(features, pooler.level_poolers, strict=True)):
         (chosen,) = (levels == level).nonzero(as_tuple=True)
-        pooled = pooled.index_put((chosen,), align(feature, boxes[chosen]))
+        aligned = ROIAlign.forward(align, feature, boxes[chosen])
+        pooled = pooled.index_put((chosen,), aligned)
     return pooled
