@@ -158,6 +158,7 @@ class VideoWriter:
         self.stream = self.container.add_stream(
             name, rate=like.rate.limit_denominator(1001), options=CODECS[name]
         )
+        self.stream.codec_context.thread_count = 1  # so that a film comes out the same again
         self.stream.width, self.stream.height = (side + side % 2 for side in size)
         self.stream.pix_fmt = "yuv420p"
         context: Any = self.stream.codec_context
