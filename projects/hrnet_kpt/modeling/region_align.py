@@ -36,8 +36,7 @@ class RegionAlign(ROIAlign):
         # One bag of cells for each bin, N x rows x columns of them, each of as many cells as have a weight.
         x_count, y_count = _touched(of_x), _touched(of_y)
         counts = (y_count[:, :, None] * x_count[:, None, :]).flatten()
-        ends = counts.cumsum(0)
-        offsets = F.pad(ends, (1, 0))
+        offsets = F.pad(counts.cumsum(0), (1, 0))
         bags = torch.arange(len(counts)).repeat_interleave(counts)
         region = bags // (rows * columns)
         row, column = bags // columns, region * columns + bags % columns
@@ -74,13 +73,11 @@ def _weights(
     count = torch.full_like(length, samples) if samples > 0 else bin_length.ceil()
     count = count.clamp(min=1)[:, None, None]
     number = torch.arange(int(count.max()), dtype=start.dtype)
-    bin_start = (start[:, None] + torch.arange(bins, dtype=start.dtype) * bin_length[:, None])[
-        ..., None
-    ]
-    place = bin_start + (number + 0.5) * (bin_length[:, None, None] / count)
+    bin_start = start[:, None] + torch.arange(bins, dtype=start.dtype) * bin_length[:, None]
+    place = bin_start[..., None] + (number + 0.5) * (bin_length[:, None, None] / count)
     # Samples more than a cell beyond the border count nothing; those beyond it by less are on it.
     counted = (number < count) & (place >= -1) & (place <= size)
-    if samples == 0:
+    if samples == 0:  # a region without size has none
         counted = counted & (length > 0)[:, None, None]
     place = place.clamp(0, size - 1)
     low = place.floor()
