@@ -1,0 +1,19 @@
+"""R50-FPN on the embedded data set, with the neck's channels and the heads of the small HRNet, from scratch."""
+
+from .hrnet_w18_small_kpt_synthetic import (
+    data,
+    dataloader,
+    inference,
+    lr_multiplier,
+    model,
+    optimizer,
+    train,
+)
+from .r50_fpn_kpt import model as _page
+
+model.backbone = _page.backbone
+model.backbone.out_channels = 64
+model.backbone.bottom_up.freeze_at = 0
+model.backbone.bottom_up.stem.norm = "BN"
+model.backbone.bottom_up.stages.norm = "BN"
+model.proposal_generator.in_features = _page.proposal_generator.in_features
