@@ -1,8 +1,14 @@
 """HRNet-W18-small with detectron2's plain FPN as neck, on the embedded data set, from scratch."""
 
-from .hrnet_w18_small_kpt_synthetic import data, dataloader, inference, lr_multiplier, optimizer
+from .hrnet_w18_small_kpt_synthetic import (
+    data,
+    dataloader,
+    inference,
+    lr_multiplier,
+    optimizer,
+    train,
+)
 from .hrnet_w18_small_kpt_synthetic import model as _small
-from .hrnet_w18_small_kpt_synthetic import train
 from .r50_fpn_kpt_synthetic import model
 
 model.backbone.bottom_up = _small.backbone.bottom_up

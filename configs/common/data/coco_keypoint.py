@@ -20,6 +20,7 @@ data = dict(
     ),
     keypoints="auto",  # or an L(KeypointSchema)(names, flip_pairs, skeleton, sigmas)
     classes="auto",  # or a mapping: the names of the classes, each with a list of its keypoints' names
+    masks=False,  # True: outlines are read, for a mask head, and masks evaluated
     share_keypoints=True,  # a keypoint that two classes name alike is one; False: each class has its own
     on_bad_image="fail",  # or "skip": go on without images that cannot be used
     max_bad_images=100,  # how many files may be skipped before the run fails after all
@@ -33,6 +34,7 @@ dataloader = dict(
             keypoints="${data.keypoints}",
             classes="${data.classes}",
             filter_empty=True,
+            masks="${data.masks}",
         ),
         mapper=L(KeypointMapper)(
             is_train=True,
@@ -74,5 +76,6 @@ dataloader = dict(
         keypoints="${data.keypoints}",
         classes="${data.classes}",
         output_dir="${train.output_dir}/inference",
+        masks="${data.masks}",
     ),
 )

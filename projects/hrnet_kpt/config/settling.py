@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import LazyCall, instantiate
+from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -69,9 +70,10 @@ def _settle(cfg: DictConfig) -> None:
     except UserError as error:
         raise UserError(f"data.keypoints: {error}; data.keypoints=auto reads all of it") from error
     if cfg.data.classes == "auto":
-        classes: Classes = {"person": schema.names}
         if content:
             classes = name_classes(content, path, schema)
+        else:
+            classes = _classes_without_data(cfg, schema)
         cfg.data.classes = {name: list(names) for name, names in classes.items()}
     for name, names in cfg.data.classes.items():
         if not isinstance(names, ListConfig):
@@ -84,6 +86,18 @@ def _settle(cfg: DictConfig) -> None:
                 f"data.classes: {name} has the keypoints {', '.join(unknown)}, which are not in "
                 "data.keypoints.names"
             )
+
+
+def _classes_without_data(cfg: DictConfig, schema: KeypointSchema) -> Classes:
+    if schema.names:
+        return {"person": schema.names}
+    if not is_generated(cfg, cfg.data.test.annotations):
+        logger.warning(
+            "data.classes=auto: neither %s nor %s exists; COCO's 80 classes are taken",
+            *(cfg.data[split].annotations for split in ("test", "train")),
+        )
+        return {category["name"]: [] for category in COCO_CATEGORIES if category["isthing"]}
+    return {"person": []}
 
 
 def is_generated(cfg: DictConfig, annotations: str) -> bool:

@@ -16,6 +16,7 @@ from ..errors import UserError
 from .images import listed_size
 from .keypoints import KeypointSchema
 from .labels import Classes, given_classes, given_schema, keypoint_slots
+from .masks import read_segmentation
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def load_keypoint_dataset(
     keypoints: KeypointSchema | str = "auto",
     classes: Classes | str = "auto",
     filter_empty: bool = False,
+    masks: bool = False,
 ) -> list[dict[str, Any]]:
     """A COCO-format json as a list of detectron2's dataset dicts, one for each image, by ascending image id.
 
@@ -76,6 +78,7 @@ def load_keypoint_dataset(
 
     filter_empty: leave out images in which there is nothing to learn, as detectron2 does for its keypoint
         baseline: those where no instance has a labelled keypoint or is of a class without keypoints.
+    masks: keep the instances' outlines, for a mask head.
 
     Raises UserError where the json contradicts the schema or the classes.
     """
@@ -102,6 +105,8 @@ def load_keypoint_dataset(
             "iscrowd": annotation.get("iscrowd", 0),
             "keypoints": _in_schema(annotation, slots, len(schema.names), str(annotations)),
         }
+        if masks and not instance["iscrowd"]:
+            instance["segmentation"] = read_segmentation(annotation, str(annotations))
         by_image[annotation["image_id"]].append(instance)
         counts[index] += 1
     boxes_alone = {class_index[name] for name, names in classes.items() if not names}
@@ -137,7 +142,7 @@ def _in_schema(
     """An annotation's keypoints (x, y, v in turn) in the places where the schema has them."""
     listed = annotation.get("keypoints")
     placed = [0.0] * (3 * num_keypoints)
-    if not listed:
+    if not listed or not num_keypoints:
         return placed
     if len(listed) != 3 * len(slots):
         raise UserError(

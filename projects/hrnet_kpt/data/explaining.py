@@ -12,8 +12,8 @@ from pycocotools.cocoeval import COCOeval
 from .ground_truth import GroundTruth
 from .scoring import category_precision
 
-NAMES = {"bbox": "boxes", "keypoints": "keypoints"}
-MEASURES = {"bbox": "IoU", "keypoints": "OKS"}
+NAMES = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
+MEASURES = {"bbox": "IoU", "segm": "IoU", "keypoints": "OKS"}
 TINY_AREA = 0.05  # of the box
 
 

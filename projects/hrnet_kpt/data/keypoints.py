@@ -15,7 +15,7 @@ DEFAULT_SIGMA = 0.05
 class KeypointSchema:
     """The keypoints of a data set, in the order in which its annotations list them.
 
-    names: unique names.
+    names: unique names; none for boxes and masks alone.
     flip_pairs: pairs of names that trade places when the image is mirrored.
     skeleton: pairs of names that a picture joins by a line.
     sigmas: spread of the annotators per keypoint, as a share of the object's size: the constants
@@ -36,8 +36,8 @@ class KeypointSchema:
         set_(self, "flip_pairs", tuple(tuple(pair) for pair in self.flip_pairs))
         set_(self, "skeleton", tuple(tuple(pair) for pair in self.skeleton))
         set_(self, "sigmas", tuple(self.sigmas) or (DEFAULT_SIGMA,) * len(self.names))
-        if not self.names or len(set(self.names)) != len(self.names):
-            raise UserError(f"keypoint names must be unique and at least one: {list(self.names)}")
+        if len(set(self.names)) != len(self.names):
+            raise UserError(f"keypoint names must be unique: {list(self.names)}")
         if len(self.sigmas) != len(self.names) or not all(sigma > 0 for sigma in self.sigmas):
             raise UserError(
                 f"{len(self.names)} keypoints need as many positive sigmas, not {list(self.sigmas)}"

@@ -72,7 +72,7 @@ def name_classes(
     """The classes of a json by the names of a given schema, which may differ from the json's.
 
     A category has those keypoints of the schema that it lists; or all of them, in the schema's order, if it lists as
-    many by other names, or is the only category and lists none.
+    many by other names, or is the only category and lists none. By a schema without keypoints no category has any.
 
     Raises UserError where neither holds.
     """
@@ -80,7 +80,7 @@ def name_classes(
     categories = sorted(content["categories"], key=lambda category: category["id"])
     classes: dict[str, list[str]] = {}
     for category in categories:
-        own, name = listed_names(category), category["name"]
+        own, name = listed_names(category) if keypoints.names else [], category["name"]
         full = [
             keypoint if keypoint in keypoints.names else f"{name}/{keypoint}" for keypoint in own
         ]
@@ -101,7 +101,7 @@ def keypoint_slots(
     """Where the schema has each keypoint of a json's category: indices, in the order of its annotations.
 
     Keypoints are found by name. A category that has as many keypoints as the class, by other names or by none, is
-    taken to list them in the class's order.
+    taken to list them in the class's order. A schema without keypoints leaves those of the json out.
 
     Raises UserError where neither holds, or the class is unknown.
     """
@@ -111,7 +111,7 @@ def keypoint_slots(
             f"{where}: category {name!r} is none of the classes {', '.join(classes)}: "
             "set data.classes, or rename it"
         )
-    own, expected = listed_names(category), list(classes[name])
+    own, expected = listed_names(category) if keypoints.names else [], list(classes[name])
     known = {full: full for full in expected}
     known |= {full.removeprefix(f"{name}/"): full for full in expected}
     if all(keypoint in known for keypoint in own):
@@ -135,9 +135,9 @@ def num_keypoints(keypoints: KeypointSchema | str) -> int:
     return len(given_schema(keypoints).names)
 
 
-def num_classes(classes: Classes | str) -> int:
-    """How many classes there are, for a config node; `auto` that nobody resolved counts as COCO's person."""
-    return len(given_classes(classes))
+def num_classes(classes: Classes | str, unresolved: int = 1) -> int:
+    """How many classes there are, for a config node; `auto` that nobody resolved counts as `unresolved`."""
+    return unresolved if classes == "auto" else len(given_classes(classes))
 
 
 def flip_indices(keypoints: KeypointSchema | str) -> list[int]:

@@ -12,6 +12,7 @@ from detectron2.data.detection_utils import filter_empty_instances
 from detectron2.structures import Boxes, BoxMode, Instances, Keypoints
 
 from .images import listed_size, read_image
+from .masks import transformed_masks
 
 
 class KeypointInput(T.AugInput):
@@ -42,7 +43,7 @@ class KeypointMapper:
 
     Called with a dataset dict, it returns one with `image` (uint8, 3 x height x width), the `height` and `width` of
     the file, and `instances`: without crowds, boxes cut off at the image's border and those with nothing inside left
-    out, keypoints outside it set to 0.
+    out, keypoints outside it set to 0, masks if the dict has outlines.
 
     Raises BadImageError that names an image file which cannot be used.
     """
@@ -82,7 +83,11 @@ class KeypointMapper:
         transforms = self.augmentations(inputs)
         if self.is_train:
             classes = [annotation["category_id"] for annotation in annotations]
-            sample["instances"] = self._instances(inputs, classes, is_mirrored(transforms))
+            instances = self._instances(inputs, classes, is_mirrored(transforms))
+            if annotations and "segmentation" in annotations[0]:
+                outlines = [annotation["segmentation"] for annotation in annotations]
+                instances.gt_masks = transformed_masks(outlines, transforms, image.shape[:2])
+            sample["instances"] = filter_empty_instances(instances)
         pixels = np.ascontiguousarray(inputs.image.transpose(2, 0, 1))
         sample["image"] = torch.as_tensor(pixels)
         return sample
@@ -98,8 +103,9 @@ class KeypointMapper:
         instances = Instances((height, width))
         instances.gt_boxes = Boxes(boxes)
         instances.gt_classes = torch.tensor(classes, dtype=torch.int64)
-        instances.gt_keypoints = Keypoints(keypoints * labelled[..., None])
-        return filter_empty_instances(instances)
+        if keypoints.shape[1]:
+            instances.gt_keypoints = Keypoints(keypoints * labelled[..., None])
+        return instances
 
 
 def is_mirrored(transforms: T.Transform) -> bool:

@@ -15,6 +15,7 @@ from .ground_truth import GroundTruth, results_index
 # Positions in COCOeval.stats.
 METRICS = {
     "bbox": {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR": 8},
+    "segm": {"AP": 0, "AP50": 1, "AP75": 2, "APs": 3, "APm": 4, "APl": 5, "AR": 8},
     "keypoints": {"AP": 0, "AP50": 1, "AP75": 2, "APm": 3, "APl": 4, "AR": 5},
 }
 PCK_THRESHOLDS = (0.05, 0.1, 0.2)
@@ -25,6 +26,14 @@ Results = Sequence[Mapping[str, Any]]
 def evaluate_boxes(truth: GroundTruth, results: Results) -> COCOeval:
     """pycocotools' evaluation of the boxes of COCO-format results, accumulated and summarized."""
     evaluation = COCOeval(truth.coco, results_index(truth.coco, results), "bbox")
+    return _finish(evaluation, [_accumulate(evaluation)])
+
+
+def evaluate_masks(truth: GroundTruth, results: Results) -> COCOeval:
+    """The same of the masks."""
+    # loadRes takes the area of a result from its box if it has one, that of masks from the mask.
+    outlines = [{k: v for k, v in result.items() if k != "bbox"} for result in results]
+    evaluation = COCOeval(truth.coco, results_index(truth.coco, outlines), "segm")
     return _finish(evaluation, [_accumulate(evaluation)])
 
 

@@ -30,14 +30,15 @@ logger = logging.getLogger(__name__)
 
 
 class KeypointEvaluator(DatasetEvaluator):
-    """COCO's AP of boxes and keypoints for any keypoints and classes, with PCK, NME and figures for each keypoint.
+    """COCO's AP of boxes, masks and keypoints for any keypoints and classes, with PCK, NME, figures by keypoint.
 
     annotations: the COCO-format json of the images that are evaluated.
     keypoints, classes: what the model's outputs mean.
     output_dir: gets coco_instances_results.json, as detectron2 writes it, and evaluation.json. A result has
         the keypoints of its own category, in the order of the json.
+    masks: evaluate masks too.
 
-    `evaluate` returns {"bbox": {...}, "keypoints": {...}} in percent, {} in processes other than the first.
+    `evaluate` returns {"bbox": {...}, "segm": {...}, "keypoints": {...}} in percent, {} in processes other than the first.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class KeypointEvaluator(DatasetEvaluator):
         keypoints: KeypointSchema | str,
         classes: Classes | str,
         output_dir: str,
+        masks: bool = False,
     ) -> None:
+        self.masks = masks
         self.classes = list(given_classes(classes))
         self.truth = load_ground_truth(annotations, given_schema(keypoints), given_classes(classes))
         self.output_dir = Path(output_dir)
@@ -74,7 +77,7 @@ class KeypointEvaluator(DatasetEvaluator):
         if not self.truth.scored:
             logger.warning("There are no annotations to compare with")
             return {}
-        scores, rows, calibration = evaluate_results(self.truth, results)
+        scores, rows, calibration = evaluate_results(self.truth, results, self.masks)
         content = {**scores, "per_keypoint": rows}
         if calibration is not None:
             content["calibration"] = dataclasses.asdict(calibration)
@@ -111,7 +114,7 @@ def to_results(
 
 
 def evaluate_results(
-    truth: GroundTruth, results: Sequence[dict[str, Any]]
+    truth: GroundTruth, results: Sequence[dict[str, Any]], masks: bool = False
 ) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]], Calibration | None]:
     """Evaluate COCO-format results; log tables, and the reason where an AP is 0 or NaN.
 
@@ -122,6 +125,9 @@ def evaluate_results(
     rows: list[dict[str, Any]] = []
     calibration = None
     evaluations = {"bbox": boxes}
+    if masks:
+        evaluations["segm"] = scoring.evaluate_masks(truth, results)
+        scores["segm"] = scoring.metrics(truth, evaluations["segm"], "segm")
     keypoints = scoring.evaluate_keypoints(truth, results)
     if keypoints is not None:
         evaluations["keypoints"] = keypoints

@@ -53,10 +53,13 @@ def draw_curves(metrics: Path, output: Path) -> None:
         losses.plot(*_series(rows, name), label=name, linewidth=2 if name == "total_loss" else 1)
     losses.set(title="training losses", yscale="log")
     losses.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    for name in ("keypoints/AP", "bbox/AP"):
+    for name in ("keypoints/AP", "segm/AP", "bbox/AP"):
+        if not any(name in row for row in rows):
+            continue
         precision.plot(*_series(rows, name), marker="o", label=name)
     precision.set(title="AP on the test images, percent", ylim=(0, 100))
-    precision.legend(loc="upper left")
+    if precision.lines:
+        precision.legend(loc="upper left")
     rate.plot(*_series(rows, "lr"))
     rate.set(title="learning rate")
     for axes in (losses, precision, rate):

@@ -34,7 +34,7 @@ from .prediction_stream import Task, predict_samples, read_samples
 from .prediction_writing import JsonFile, write_entries
 from .prefetching import prefetched
 
-MODEL_THRESHOLD = "model.roi_heads.box_predictor.test_score_thresh"
+HEADS = "model.roi_heads"
 BATCH_SIZE = 4  # on a GPU; 1 on the CPU
 AHEAD = 4  # images that are read before they are needed
 SHOWN = 20  # skipped inputs in the summary; all are told as they occur
@@ -157,9 +157,12 @@ def _is_override(word: str) -> bool:
 
 def _load(options: Options) -> DictConfig:
     cfg = load_config(options.config_file, options.overrides)
-    least = OmegaConf.select(cfg, MODEL_THRESHOLD)
-    if options.threshold is not None and least is not None and least > options.threshold:
-        OmegaConf.update(cfg, MODEL_THRESHOLD, options.threshold)
+    stages = OmegaConf.select(cfg, f"{HEADS}.box_predictors") or ()  # of a cascade
+    predictors = ["box_predictor", *(f"box_predictors.{stage}" for stage in range(len(stages)))]
+    for key in (f"{HEADS}.{predictor}.test_score_thresh" for predictor in predictors):
+        least = OmegaConf.select(cfg, key)
+        if options.threshold is not None and least is not None and least > options.threshold:
+            OmegaConf.update(cfg, key, options.threshold)
     return cfg
 
 

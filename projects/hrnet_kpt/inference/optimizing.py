@@ -68,26 +68,31 @@ def compile_in_place(module: nn.Module) -> None:
 def _lower_precision(model: GeneralizedRCNN, dtype: torch.dtype) -> None:
     """Let the parts that compute most do so in `dtype`; what goes from one to another is cast on the way."""
     rpn, heads = model.proposal_generator, model.roi_heads
-    names = ("box_head", "keypoint_head", "box_predictor", "box_pooler", "keypoint_pooler")
-    box_head, keypoint_head, *others = (getattr(heads, name, None) for name in names)
-    if not isinstance(keypoint_head, nn.Sequential):  # its layers cannot be told from the rest
-        keypoint_head = None
-    for part in (model.backbone, getattr(rpn, "rpn_head", None), box_head, keypoint_head):
-        if isinstance(part, nn.Module):
-            for module in part.modules():
-                for name, parameter in module.named_parameters(recurse=False):
-                    if parameter.is_floating_point():
-                        _replace(module, name, dtype=dtype)
-    for part in (model.backbone, box_head):
-        if isinstance(part, nn.Module):
-            part.register_forward_pre_hook(partial(_cast_input, dtype))
-    if keypoint_head is not None:
-        keypoint_head[0].register_forward_pre_hook(partial(_cast_input, dtype))
-    if hasattr(rpn, "rpn_head"):
-        rpn.rpn_head.register_forward_hook(_cast_output)
-    for part in others:
-        if isinstance(part, nn.Module):
-            part.register_forward_pre_hook(partial(_cast_input, torch.float32))
+    rpn_head = getattr(rpn, "rpn_head", None)
+    box_heads = _stages(getattr(heads, "box_head", None))
+    # Heads of maps whose layers can be told from the rest.
+    maps = [getattr(heads, f"{kind}_head", None) for kind in ("mask", "keypoint")]
+    maps = [head for head in maps if isinstance(head, nn.Sequential)]
+    for part in (model.backbone, *_stages(rpn_head), *box_heads, *maps):
+        for module in part.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                if parameter.is_floating_point():
+                    _replace(module, name, dtype=dtype)
+    for part in (model.backbone, *box_heads, *(head[0] for head in maps)):
+        part.register_forward_pre_hook(partial(_cast_input, dtype))
+    for part in (*_stages(rpn_head), *(head[-1] for head in maps)):
+        part.register_forward_hook(_cast_output)
+    poolers = (getattr(heads, f"{kind}_pooler", None) for kind in ("box", "mask", "keypoint"))
+    predictors = _stages(getattr(heads, "box_predictor", None))
+    for part in (*predictors, *(pooler for pooler in poolers if isinstance(pooler, nn.Module))):
+        part.register_forward_pre_hook(partial(_cast_input, torch.float32))
+
+
+def _stages(part: Any) -> list[nn.Module]:
+    """A part of the model as a list: a cascade has one for each of its stages, other models have one or none."""
+    if isinstance(part, nn.ModuleList):
+        return [*part]
+    return [part] if isinstance(part, nn.Module) else []
 
 
 def _cast_input(dtype: torch.dtype, module: nn.Module, inputs: tuple[Any, ...]) -> Any:

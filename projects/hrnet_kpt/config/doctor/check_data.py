@@ -24,6 +24,7 @@ RGB_STD = (58.395, 57.12, 57.375)
 COUNTS = {
     "model.roi_heads.keypoint_head.num_keypoints": "data.keypoints",
     "model.roi_heads.num_classes": "data.classes",
+    "model.roi_heads.mask_head.num_classes": "data.classes",
     "model.num_classes": "data.classes",  # of one-stage detectors
     "model.head.num_classes": "data.classes",
     "dataloader.train.mapper.keypoint_hflip_indices": "data.keypoints",
@@ -86,7 +87,8 @@ def _check_counts(cfg: DictConfig, schema: KeypointSchema, num_classes: int) -> 
 
 
 def _check_schema(cfg: DictConfig, schema: KeypointSchema, classes: Classes) -> Iterator[Finding]:
-    if isinstance(cfg.data.keypoints, DictConfig) and not cfg.data.keypoints.get("sigmas"):
+    unknown = isinstance(cfg.data.keypoints, DictConfig) and not cfg.data.keypoints.get("sigmas")
+    if unknown and schema.names:
         key = "data.keypoints.sigmas"
         yield warning(
             "sigmas-missing", key, f"{key} is missing: every keypoint gets {DEFAULT_SIGMA}; set it"

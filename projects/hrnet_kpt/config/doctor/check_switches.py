@@ -13,6 +13,7 @@ from ..keys import value_at
 
 RESULTS = {
     "bbox": [*METRICS["bbox"]],
+    "segm": [*METRICS["segm"]],
     "keypoints": [*METRICS["keypoints"], *(f"PCK@{t:g}" for t in PCK_THRESHOLDS), "NME"],
 }
 EVALUATOR = "KeypointEvaluator"  # by name: it belongs to the engine, which is above

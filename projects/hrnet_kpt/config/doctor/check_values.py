@@ -56,6 +56,7 @@ VALUES: dict[str, tuple[Any, float]] = {
     "data.test.annotations": (str, 0),
     "data.test.images": (str, 0),
     "data.share_keypoints": (bool, 0),
+    "data.masks": (bool, 0),
     "data.on_bad_image": (str, 0),
     "data.max_bad_images": (int, 0),
     "dataloader.train.total_batch_size": (int, 1),
@@ -88,6 +89,7 @@ COUNTS = (
 # Numbers of samples in a bin; 0 lets the size of the region decide.
 SAMPLES = (
     "model.roi_heads.box_pooler.sampling_ratio",
+    "model.roi_heads.mask_pooler.sampling_ratio",
     "model.roi_heads.keypoint_pooler.sampling_ratio",
 )
 WEIGHTS = (
@@ -133,7 +135,7 @@ OPTIONAL = (
     *("optimizer.lr", "lr_multiplier.warmup_iters", "train.checkpointer.max_to_keep"),
     # Configs that older runs have saved do without.
     *("train.init_strict", "inference.instance_score", "inference.keypoint_decoding"),
-    *("inference.dtype", "inference.compile"),
+    *("inference.dtype", "inference.compile", "data.masks"),
     *(key for key in VALUES if key.startswith("dataloader.")),
 )
 

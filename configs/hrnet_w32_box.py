@@ -1,0 +1,6 @@
+"""HRNet-W32 Faster R-CNN on COCO's 80 classes, 1x schedule."""
+
+from .hrnet_w18_box import data, dataloader, model
+from .hrnet_w32_kpt import inference, lr_multiplier, optimizer, train
+
+model.backbone.bottom_up.width = 32

@@ -1,0 +1,6 @@
+"""HRNet-W48 Mask R-CNN on COCO's 80 classes, 1x schedule."""
+
+from .hrnet_w18_mask import data, dataloader, model
+from .hrnet_w48_kpt import inference, lr_multiplier, optimizer, train
+
+model.backbone.bottom_up.width = 48
