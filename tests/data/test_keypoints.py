@@ -36,7 +36,6 @@ def test_flipping_twice_is_the_identity(bases):
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ({"names": []}, "at least one"),
         ({"names": ["a", "a"]}, "unique"),
         ({"names": ["a"], "sigmas": [0.1, 0.1]}, "sigmas"),
         ({"names": ["a"], "sigmas": [0.0]}, "sigmas"),

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig
 
 from ..config import check_config, load_config
 from ..config.differences import differences, format_differences
 from ..config.doctor import settle_and_check
-from ..config.findings import refuse_errors
+from ..config.doctor.check_run import resumable
+from ..config.findings import Finding, refuse_errors
 from ..config.loading import load_with_changes
 from ..config.python_source import highlighted, python_source
 from ..errors import UserError
+from ..weights.fetching import local_weights
 from . import torchrun
 from .evaluation import evaluate
 from .launching import Processes, given_processes, launch
-from .setup import check_data_files, set_up_logging
+from .setup import check_data, check_data_files, set_up_logging
 from .skipped import skipped_file
 from .training import train
 
@@ -56,25 +62,47 @@ def _processes(args: Namespace) -> Processes:
 
 
 def check(args: Namespace) -> None:
-    """Print what is odd about a config, and the data files that are not there; raise UserError with what is wrong."""
+    """Print what is odd about a config and its data, and the files that are not there; raise UserError with errors.
+
+    Annotations are read, images are looked for and not opened. Where they are there, weights that the run would fetch
+    are fetched now.
+    """
     set_up_logging()
     cfg = load_config(args.config_file, args.overrides)
-    findings = check_config(
-        cfg,
-        training=not args.eval_only,
-        resume=args.resume,
-        processes=_processes(args).total,
-    )
+    run = {"training": not args.eval_only, "resume": args.resume}
+    findings = check_config(cfg, **run, processes=_processes(args).total)
     warnings = [str(finding) for finding in findings if finding.level == "warning"]
     if not any(finding.level == "error" for finding in findings):
+        splits = ("test",) if args.eval_only else ("train", "test")
         try:
-            check_data_files(cfg, *(("test",) if args.eval_only else ("train", "test")))
+            check_data_files(cfg, *splits)
         except UserError as missing:
             warnings += str(missing).splitlines()
+        else:
+            warnings += check_data(cfg, *splits)
+            findings, more = _check_fetched_weights(cfg, findings, run)
+            warnings += more
     for warning in warnings:
         print(f"warning: {warning}")
     refuse_errors(findings)
     print(f"{args.config_file}: no errors, {len(warnings) or 'no'} warnings")
+
+
+def _check_fetched_weights(
+    cfg: DictConfig, findings: list[Finding], run: dict[str, bool]
+) -> tuple[list[Finding], list[str]]:
+    """The findings and, as warnings, why weights could not be fetched; fetched ones are compared with the model."""
+    location = cfg.train.init_checkpoint
+    if not location or Path(location).is_file() or (run["resume"] and resumable(cfg)):
+        return findings, []
+    try:
+        path = local_weights(location)
+    except UserError as reason:
+        return findings, [str(reason)]
+    cfg = copy.deepcopy(cfg)
+    cfg.train.init_checkpoint = str(path)
+    unfit = [f for f in check_config(cfg, **run) if f.name == "weights-unfit"]
+    return [*findings, *unfit], []
 
 
 def print_config(name: str, overrides: Sequence[str]) -> None:

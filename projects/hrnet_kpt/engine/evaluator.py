@@ -38,7 +38,8 @@ class KeypointEvaluator(DatasetEvaluator):
         the keypoints of its own category, in the order of the json.
     masks: evaluate masks too.
 
-    `evaluate` returns {"bbox": {...}, "segm": {...}, "keypoints": {...}} in percent, {} in processes other than the first.
+    `evaluate` returns {"bbox": {...}, "segm": {...}, "keypoints": {...}} in percent, {} in processes other than the
+    first.
     """
 
     def __init__(

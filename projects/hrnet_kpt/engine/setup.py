@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from ..config.settling import is_generated
 from ..data.checks.check_annotations import read_json, refuse_bad_annotations
 from ..data.labels import given_classes, given_schema, keypoint_slots
+from ..data.masks import read_segmentation
 from ..errors import UserError
 from ..files import UNFINISHED
 from .log_files import LogFile
@@ -152,7 +153,15 @@ def check_data(cfg: DictConfig, *splits: str) -> list[str]:
             # The run may name keypoints where the json does not.
             if not category.get("keypoints") and classes.get(category.get("name")):
                 forgiven |= {"names-missing", "no-keypoints"}
-        odd += refuse_bad_annotations(content, path, images, forgiven)
+        if not schema.names:  # boxes and masks alone
+            for entry in (*content["categories"], *content["annotations"]):
+                entry.pop("keypoints", None)
+        ignored = () if schema.names else {"no-keypoints"}
+        odd += refuse_bad_annotations(content, path, images, forgiven, ignored)
+        if cfg.data.get("masks"):
+            for annotation in content["annotations"]:
+                if not annotation.get("iscrowd"):
+                    read_segmentation(annotation, path)
         for category in content["categories"]:
             keypoint_slots(category, schema, classes, path)
     return odd

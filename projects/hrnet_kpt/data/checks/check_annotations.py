@@ -72,14 +72,20 @@ def check_annotations(
 
 
 def refuse_bad_annotations(
-    content: Mapping[str, Any], where: str, images: str | None, forgiven: Collection[str] = ()
+    content: Mapping[str, Any],
+    where: str,
+    images: str | None,
+    forgiven: Collection[str] = (),
+    ignored: Collection[str] = (),
 ) -> list[str]:
     """Check a json before training: return the warnings, raise UserError with all errors, a line each.
 
-    forgiven: names of findings that are warnings this time.
+    forgiven: names of findings that are warnings this time. ignored: of those that are nothing.
     """
     errors, warnings = [], []
     for finding in check_annotations(content, where, images):
+        if finding.name in ignored:
+            continue
         if finding.level == "error" and finding.name not in forgiven:
             errors.append(str(finding))
         else:

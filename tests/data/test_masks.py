@@ -1,0 +1,128 @@
+"""Outlines: read, transformed and evaluated."""
+
+import copy
+import json
+
+import detectron2.data.transforms as T
+import numpy as np
+import pytest
+import torch
+from detectron2.structures import BitMasks, PolygonMasks
+from hypothesis import given
+from hypothesis import strategies as st
+from pycocotools import mask as rle
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from hrnet_kpt.data.coco import load_keypoint_dataset
+from hrnet_kpt.data.coco_person import COCO_PERSON
+from hrnet_kpt.data.ground_truth import load_ground_truth
+from hrnet_kpt.data.mapper import KeypointMapper
+from hrnet_kpt.data.masks import read_segmentation, to_bitmap, transformed_masks
+from hrnet_kpt.engine.evaluator import evaluate_results
+from hrnet_kpt.errors import UserError
+
+SQUARE = [10.0, 5.0, 30.0, 5.0, 30.0, 25.0, 10.0, 25.0]
+BITMAP = np.zeros((40, 50), dtype=np.uint8, order="F")
+BITMAP[5:25, 10:30] = 1
+RLE = {"size": [40, 50], "counts": rle.encode(BITMAP)["counts"].decode()}
+FLAT = BITMAP.ravel(order="F").astype(int)
+COUNTS = np.diff(np.flatnonzero(np.diff(FLAT, prepend=-1, append=-1))).tolist()
+UNCOMPRESSED = {"size": [40, 50], "counts": COUNTS}
+
+
+@pytest.mark.parametrize(
+    "outline", [[SQUARE], RLE, UNCOMPRESSED, [SQUARE[:4] + SQUARE[:2], SQUARE]]
+)
+def test_every_form_is_the_same_square(outline):
+    assert np.array_equal(
+        to_bitmap(read_segmentation({"segmentation": outline}, ""), (40, 50)), BITMAP
+    )
+
+
+@pytest.mark.parametrize(
+    "outline",
+    [None, [], {}, [[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6, 7]], "x", 3, {"size": [4], "counts": "a"}],
+)
+def test_other_things_are_refused(outline):
+    with pytest.raises(UserError, match=r"set.json: annotation 7 has (no|a wrong) `segmentation`"):
+        read_segmentation({"id": 7, "segmentation": outline}, "set.json")
+
+
+@given(
+    *(st.integers(2, 12), st.integers(2, 12), st.booleans()),
+    st.sampled_from([(40, 50), (80, 100), (20, 25)]),
+)
+def test_polygons_and_bitmaps_go_the_same_way(x, y, mirrored, size):
+    """Through flip and resize: equal but for pixels on the outline, of which a square has 4 sides."""
+    corner, side = np.array([2.0 * x, 2.0 * y]), 14.0
+    polygon = [*corner, corner[0] + side, corner[1], *(corner + side), corner[0], corner[1] + side]
+    steps = [T.HFlipTransform(50)] if mirrored else []
+    transforms = T.TransformList([*steps, T.ResizeTransform(40, 50, *size)])
+    one = transformed_masks([[polygon]], transforms, (40, 50))
+    other = transformed_masks([rle.frPyObjects([polygon], 40, 50)[0]], transforms, (40, 50))
+    assert isinstance(one, PolygonMasks)
+    assert isinstance(other, BitMasks)
+    drawn = to_bitmap([part.tolist() for part in one.polygons[0]], size).astype(bool)
+    assert np.sum(drawn != other.tensor[0].numpy()) <= 4 * side * size[0] / 40
+
+
+def mapped(root, mapper):
+    records = load_keypoint_dataset(
+        str(root / "train.json"), str(root / "train"), COCO_PERSON, masks=True
+    )
+    return [mapper(record) for record in records]
+
+
+def test_masks_are_inside_their_boxes(drawn_people):
+    """The drawn boxes are those of the masks."""
+    mapper = KeypointMapper(
+        is_train=True,
+        augmentations=[T.ResizeShortestEdge(192, 192), T.RandomFlip(prob=1.0)],
+        image_format="RGB",
+        keypoint_hflip_indices=COCO_PERSON.flip_indices,
+    )
+    for sample in mapped(drawn_people, mapper):
+        instances = sample["instances"]
+        boxes = instances.gt_masks.get_bounding_boxes().tensor
+        assert len(boxes)
+        torch.testing.assert_close(boxes, instances.gt_boxes.tensor.float(), atol=1.0, rtol=0)
+
+
+def test_without_outlines_there_is_one_clear_line(drawn_people, tmp_path):
+    content = json.loads((drawn_people / "train.json").read_text())
+    del content["annotations"][3]["segmentation"]
+    (tmp_path / "set.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"annotation 4 has no `segmentation`.*data.masks=false"):
+        load_keypoint_dataset(str(tmp_path / "set.json"), "", COCO_PERSON, masks=True)
+
+
+def test_ap_of_masks_is_pycocotools(drawn_people):
+    truth = load_ground_truth(
+        drawn_people / "test.json", COCO_PERSON, {"person": COCO_PERSON.names}
+    )
+    random = np.random.default_rng(0)
+    results = []
+    for annotation in truth.coco.dataset["annotations"]:
+        bitmap = np.roll(rle.decode(annotation["segmentation"]), random.integers(0, 6), axis=1)
+        encoded = rle.encode(np.asfortranarray(bitmap))
+        results.append(
+            {
+                **{
+                    key: annotation[key] for key in ("image_id", "category_id", "bbox", "keypoints")
+                },
+                "segmentation": {**encoded, "counts": encoded["counts"].decode()},
+                "score": float(random.random()),
+            }
+        )
+    scores, _, _ = evaluate_results(truth, results, masks=True)
+    coco = COCO(str(drawn_people / "test.json"))
+    plain = [{k: v for k, v in r.items() if k not in ("bbox", "keypoints")} for r in results]
+    evaluation = COCOeval(coco, coco.loadRes(copy.deepcopy(plain)), "segm")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert 1 < scores["segm"]["AP"] < 99
+    expected = dict(zip(("AP", "AP50", "AP75"), 100 * evaluation.stats[:3], strict=True))
+    assert {name: scores["segm"][name] for name in expected} == pytest.approx(expected)
+    assert "segm" not in evaluate_results(truth, results)[0]
