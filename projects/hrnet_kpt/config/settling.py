@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..data.coco import read_coco
 from ..data.coco_person import COCO_PERSON
 from ..data.keypoints import KeypointSchema
-from ..data.labels import Classes, name_classes, read_labels
+from ..data.labels import name_classes, read_labels
 from ..errors import UserError, one_line
 
 logger = logging.getLogger(__name__)
@@ -70,10 +70,9 @@ def _settle(cfg: DictConfig) -> None:
     except UserError as error:
         raise UserError(f"data.keypoints: {error}; data.keypoints=auto reads all of it") from error
     if cfg.data.classes == "auto":
-        if content:
-            classes = name_classes(content, path, schema)
-        else:
-            classes = _classes_without_data(cfg, schema)
+        classes = (
+            name_classes(content, path, schema) if content else _classes_without_data(cfg, schema)
+        )
         cfg.data.classes = {name: list(names) for name, names in classes.items()}
     for name, names in cfg.data.classes.items():
         if not isinstance(names, ListConfig):
@@ -88,9 +87,9 @@ def _settle(cfg: DictConfig) -> None:
             )
 
 
-def _classes_without_data(cfg: DictConfig, schema: KeypointSchema) -> Classes:
+def _classes_without_data(cfg: DictConfig, schema: KeypointSchema) -> dict[str, list[str]]:
     if schema.names:
-        return {"person": schema.names}
+        return {"person": list(schema.names)}
     if not is_generated(cfg, cfg.data.test.annotations):
         logger.warning(
             "data.classes=auto: neither %s nor %s exists; COCO's 80 classes are taken",

@@ -30,6 +30,7 @@ def parameter_groups(
     base_lr: float,
     weight_decay_norm: float | None = None,
     weight_decay_bias: float | None = None,
+    bias_lr_factor: float = 1.0,
     lr_factors: Mapping[str, Any] | None = None,
     layer_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
@@ -37,6 +38,7 @@ def parameter_groups(
 
     base_lr: the optimizer's rate.
     weight_decay_norm, weight_decay_bias: of normalisation layers and of biases, in place of the optimizer's.
+    bias_lr_factor: what the rate of biases is multiplied by.
     lr_factors: beginnings of parameters' names, whole modules, and what the rate of those parameters is multiplied
         by; of several that fit, the longest counts. {"a.b": 2} and {"a": {"b": 2}} are the same.
     layer_decay: the last stage of an HRNet gets its rate times this, the stage before times its square, and so on
@@ -77,6 +79,7 @@ def parameter_groups(
         base_lr=base_lr,
         weight_decay_norm=weight_decay_norm,
         weight_decay_bias=weight_decay_bias,
+        bias_lr_factor=bias_lr_factor,
         lr_factor_func=factor_of,
     )
     return groups

@@ -71,8 +71,8 @@ def _lower_precision(model: GeneralizedRCNN, dtype: torch.dtype) -> None:
     rpn_head = getattr(rpn, "rpn_head", None)
     box_heads = _stages(getattr(heads, "box_head", None))
     # Heads of maps whose layers can be told from the rest.
-    maps = [getattr(heads, f"{kind}_head", None) for kind in ("mask", "keypoint")]
-    maps = [head for head in maps if isinstance(head, nn.Sequential)]
+    both = (getattr(heads, f"{kind}_head", None) for kind in ("mask", "keypoint"))
+    maps = [head for head in both if isinstance(head, nn.Sequential)]
     for part in (model.backbone, *_stages(rpn_head), *box_heads, *maps):
         for module in part.modules():
             for name, parameter in module.named_parameters(recurse=False):
