@@ -1,13 +1,13 @@
 #!/usr/bin/env python
-"""Write a LazyConfig file that builds what a YAML of YACS does: of detectron2, maskrcnn-benchmark, or HRNet's copy of it."""
+"""Write a LazyConfig file that builds what a YAML of detectron2, maskrcnn-benchmark or its HRNet copy does."""
 
 import sys
 
 from hrnet_kpt.command_line import Parser, run_tool
 
 EXAMPLES = """
-Faster, Mask and Keypoint R-CNN with ResNet and FPN, or HRNet and HRFPN. The file builds on a page of configs/ and changes
-what differs; comments at its end tell what replaces keys that have no equivalent, and name keys that are not known.
+Faster, Mask and Keypoint R-CNN with ResNet and FPN, or HRNet and HRFPN. The file builds on a page of configs/ and
+changes what differs; comments at its end tell what replaces keys that have no equivalent, and name unknown keys.
 docs/migration.md has all keys.
 
 examples:

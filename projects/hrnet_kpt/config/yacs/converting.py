@@ -60,8 +60,8 @@ def _dialect(given: dict[str, Any], source: str) -> tuple[str, Any, dict[str, An
     best = counts.index(max(counts))
     if not given or 2 * counts[best] < len(given):
         raise UserError(
-            f"{source}: {counts[best]} of its {len(given)} keys are known to {' or '.join(DIALECTS)}: give a YAML of one "
-            "of them"
+            f"{source}: {counts[best]} of its {len(given)} keys are known to {' or '.join(DIALECTS)}: give a YAML of "
+            "one of them"
         )
     return DIALECTS[best], modules[best], tables[best]
 

@@ -103,6 +103,8 @@ NOTES = {
     "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST": "proposals are computed",
     "DATASETS.PROPOSAL_FILES_TRAIN": "proposals are computed",
     "DATASETS.PROPOSAL_FILES_TEST": "proposals are computed",
+    "INPUT.CROP.TYPE": "images are not cropped",
+    "INPUT.CROP.SIZE": "images are not cropped",
     "DATALOADER.ASPECT_RATIO_GROUPING": "batches are shuffled, whatever the shapes of their images",
     "DATALOADER.SAMPLER_TRAIN": "every image once in each pass, shuffled",
     "DATALOADER.REPEAT_THRESHOLD": "every image once in each pass",
@@ -113,8 +115,8 @@ NOTES = {
     "MODEL.RESNETS.DEFORM_NUM_GROUPS": "convolutions are not deformed",
     "MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER": "of the federated loss, which is off",
     "MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES": "of the federated loss, which is off",
-    "MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE": "dataloader.train.dataset.filter_empty leaves out images without "
-    "a labelled keypoint",
+    "MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE": "dataloader.train.dataset.filter_empty leaves out images "
+    "without a labelled keypoint",
     "SOLVER.NUM_DECAYS": "of another schedule",
     "SOLVER.RESCALE_INTERVAL": "of another schedule",
     "SOLVER.REFERENCE_WORLD_SIZE": "train.reference_batch_size scales the rate, and train.max_epochs the length",
@@ -274,7 +276,7 @@ def _trunk(values: Mapping[str, Any], result: Translation) -> None:
         num_groups={groups},
         stride_per_block=[1 if _stage == 0 else 2] + [1] * (_blocks - 1),
         stride_in_1x1={stride_in_1x1},
-        norm={norm!r},
+        norm="{norm}",
     )
     for _stage, _blocks in enumerate({BLOCKS[depth]})
 ]"""

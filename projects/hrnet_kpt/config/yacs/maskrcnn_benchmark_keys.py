@@ -1,4 +1,4 @@
-"""The YACS keys of maskrcnn-benchmark and HRNet-MaskRCNN-Benchmark (config/defaults.py), for R-CNNs with FPN or HRFPN."""
+"""The YACS keys of maskrcnn-benchmark and HRNet-MaskRCNN-Benchmark, for R-CNNs with FPN or HRFPN."""
 
 from __future__ import annotations
 
@@ -229,8 +229,8 @@ RESOLUTION = (
 )
 OWN_POOLER = "every head has a pooler of its own"
 NOTES = {
-    "DATALOADER.SIZE_DIVISIBILITY": "images are padded to model.backbone.size_divisibility, which the neck says: 64 for "
-    "HRFPN, whose p6 has that stride",
+    "DATALOADER.SIZE_DIVISIBILITY": "images are padded to model.backbone.size_divisibility, which the neck says: 64 "
+    "for HRFPN, whose p6 has that stride",
     "DATALOADER.ASPECT_RATIO_GROUPING": "batches are shuffled, whatever the shapes of their images",
     "MODEL.NECK.IN_CHANNELS": "follow from the trunk",
     "MODEL.NECK.ACTIVATION": "a key that its own code does not read",
@@ -448,8 +448,8 @@ def _data(values: Mapping[str, Any], result: Translation, keypoint: bool) -> Non
         year = "val2017" if split == "test" else "train2017"
         if names and names not in (["coco_2017_train"], ["coco_2017_val"]):
             result.notes[key] = (
-                f"{', '.join(map(str, names))}: the page reads COCO's {kind}_{year}.json; give data.{split}.annotations "
-                f"and data.{split}.images for another"
+                f"{', '.join(map(str, names))}: the page reads COCO's {kind}_{year}.json; give "
+                f"data.{split}.annotations and data.{split}.images for another"
             )
         result.set(f"dataloader.{split}.num_workers", values["DATALOADER.NUM_WORKERS"])
     sizes = values["INPUT.MIN_SIZE_TRAIN"]

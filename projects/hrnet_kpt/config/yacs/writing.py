@@ -36,7 +36,6 @@ def python_file(
     changed: the settings to write. source: the YAML. output: where the text will be; beside the pages it imports them.
     notes: comments for its end.
     """
-    nodes = [name for name in NODES if any(path.startswith(f"{name}.") for path in changed)]
     imports = {
         line for value in changed.values() if isinstance(value, Code) for line in value.imports
     }
@@ -56,10 +55,8 @@ def python_file(
         bindings = f'_page = LazyConfig.load(str(find_config("{page.name}")))\n'
         bindings += "\n".join(f"{name} = _page.{name}" for name in NODES)
     lines = _assignments(changed, translation.reasons)
-    del nodes
-    head = [f'"""What {source.name} sets, on {page.name}."""']
     body = [
-        "\n".join(head),
+        f'"""What {source.name} sets, on {page.name}."""',
         "\n".join(_sorted_imports(imports)),
         load,
         bindings,
@@ -89,7 +86,12 @@ def _target(path: str) -> str:
 
 
 def _literal(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    """A plain value with double quotes."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{_literal(k)}: {_literal(v)}' for k, v in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_literal, value))}]"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
 def _has(page: DictConfig, path: str, value: Any) -> bool:
@@ -136,8 +138,8 @@ ABSENT: dict[str, Any] = {
 
 def _raw(page: DictConfig, path: str) -> Any:
     parent, _, name = path.rpartition(".")
-    node = OmegaConf.select(page, parent)
-    return node._get_node(name)._value() if isinstance(node, DictConfig) and name in node else None
+    node = OmegaConf.to_container(OmegaConf.select(page, parent) or OmegaConf.create())
+    return node.get(name) if isinstance(node, dict) else None
 
 
 def _computed(path: str, node: DictConfig) -> Any:
