@@ -9,6 +9,7 @@ import numpy as np
 from detectron2.structures import BoxMode
 
 from .ground_truth import GroundTruth
+from .masks import to_run_lengths
 
 
 def drawable(truth: GroundTruth, instances: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -34,6 +35,8 @@ def drawable(truth: GroundTruth, instances: Iterable[Mapping[str, Any]]) -> list
             if "score" in instance and not points[:, 2].any():
                 points[:, 2] = 1  # results may come without scores of keypoints
             new.update(keypoints=points.ravel().tolist(), schema=schemas[category])
+        if "score" in instance and "segmentation" in instance:
+            new["mask"] = instance["segmentation"]
         if "bbox" not in instance:  # nor need they have boxes
             low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
             new["bbox"] = [*low, *(high - low)]
@@ -49,6 +52,8 @@ def drawable_record(record: dict[str, Any], classes: Sequence[str]) -> list[dict
         instance = _instance(
             box, annotation.get("keypoints", ()), annotation["category_id"], classes
         )
+        if "segmentation" in annotation:
+            instance["mask"] = annotation["segmentation"]
         if annotation.get("iscrowd"):
             instance["label"] = ", ".join(filter(None, (instance["label"], "crowd")))
         instances.append(instance)
@@ -64,10 +69,17 @@ def drawable_sample(sample: dict[str, Any], classes: Sequence[str]) -> list[dict
     keypoints: list[Any] = [()] * len(boxes)
     if found.has("gt_keypoints"):
         keypoints = list(found.gt_keypoints.tensor.numpy())
-    return [
+    instances = [
         _instance(*values, classes)
         for values in zip(boxes, keypoints, found.gt_classes.tolist(), strict=True)
     ]
+    if found.has("gt_masks"):
+        for instance, mask in zip(instances, found.gt_masks, strict=True):
+            polygons = isinstance(mask, list)
+            instance["mask"] = (
+                [p.tolist() for p in mask] if polygons else to_run_lengths(mask.numpy())
+            )
+    return instances
 
 
 def _instance(box: Any, keypoints: Any, index: int, classes: Sequence[str]) -> dict[str, Any]:

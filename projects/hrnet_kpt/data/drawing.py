@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .keypoints import KeypointSchema
+from .masks import to_bitmap
 from .sides import left_right_pairs
 
 Color = tuple[int, int, int]
@@ -24,6 +25,8 @@ OUTLINE = (0, 0, 0)
 KEYPOINT_THRESHOLD = 0.05
 VISIBLE = 2  # COCO's v of a keypoint that is labelled and not hidden
 
+TINTS = ((70, 110, 255), (255, 70, 160), (255, 215, 0), (0, 200, 190), (170, 90, 255))
+TINT_SHARE = np.uint8(110)  # of 255
 # Shares of the picture's longer side: pictures of all sizes look alike.
 LINE = 1 / 160
 TEXT = 1 / 36
@@ -46,12 +49,13 @@ def draw_image(
     instances: each has `bbox` (x, y, width, height), and may have
         `keypoints`: x, y, v in turn, or x, y, score if the instance has a score;
         `schema`: what these keypoints are, instead of the `schema` for all, as for a class with keypoints of its own;
+        `mask`: its outline as in COCO's `segmentation`, polygons or run lengths;
         `score`: of the whole, in [0, 1]; `label`: a text, such as its class.
         Coordinates are COCO's: pixels of `image`, keypoints half a pixel less than boxes.
 
     Keypoints on the left of the body are orange, on the right blue, others light. Those of v = 1 (hidden) or a score
-    below KEYPOINT_THRESHOLD are hollow, those of 0 left out. The best detections, or the smallest instances, are on
-    top.
+    below KEYPOINT_THRESHOLD are hollow, those of 0 left out. Masks are tinted. The best detections,
+    or the smallest instances, are on top.
     """
     scale, line = size / max(image.size), _line(size)
     enlarged = max(1, min(MOST_ENLARGED, ENLARGED_SIZE // size))
@@ -60,6 +64,13 @@ def draw_image(
         (enlarged * width, enlarged * height), Image.Resampling.BICUBIC
     )
     ordered = sorted(instances, key=_rank)
+    for number, instance in enumerate(ordered):
+        if instance.get("mask"):
+            bitmap = to_bitmap(instance["mask"], (image.height, image.width))
+            share = Image.fromarray(bitmap * TINT_SHARE).resize(
+                picture.size, Image.Resampling.BILINEAR
+            )
+            picture.paste(TINTS[number % len(TINTS)], mask=share)
     for instance in ordered:
         # On whole pixels of the final picture.
         box = [enlarged * round(value) for value in _corners(instance["bbox"], scale)]

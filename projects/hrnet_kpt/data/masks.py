@@ -56,6 +56,12 @@ def transformed_masks(
     return BitMasks(torch.as_tensor(np.stack(bitmaps).astype(bool)))
 
 
+def to_run_lengths(bitmap: np.ndarray) -> dict[str, Any]:
+    """A bitmap, height x width, as COCO's results have it: {size, counts}, with a text for counts."""
+    encoded = rle.encode(np.asfortranarray(bitmap, dtype=np.uint8))
+    return {"size": list(encoded["size"]), "counts": encoded["counts"].decode()}
+
+
 def to_bitmap(outline: Segmentation, size: tuple[int, int]) -> np.ndarray:
     """The outline as height x width of 0 and 1."""
     if isinstance(outline, list):

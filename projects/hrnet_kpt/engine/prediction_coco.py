@@ -181,6 +181,8 @@ def _results(record: Mapping[str, Any], image: Any, ids: CocoIds) -> Iterator[di
         if "keypoints" in found and len(ids.keypoints[name]):
             points = [found["keypoints"][keypoint] for keypoint in ids.keypoints[name]]
             result["keypoints"] = [v for x, y, score in points for v in (x - HALF, y - HALF, score)]
+        if "mask" in found:
+            result["segmentation"] = found["mask"]
         yield {**result, "file_name": record["image"], **end}
 
 
@@ -194,4 +196,6 @@ def _object(result: Mapping[str, Any], name: str, ids: CocoIds) -> dict[str, Any
             [px + HALF, py + HALF, score] for px, py, score in zip(*[values] * 3, strict=True)
         )
         found["keypoints"] = dict(zip(ids.keypoints[name], points, strict=True))
+    if "segmentation" in result:
+        found["mask"] = result["segmentation"]
     return found

@@ -124,6 +124,8 @@ class Pictures:
             # draw_image takes COCO's coordinates: pixel indices.
             drawn["keypoints"] = [v for x, y, score in points for v in (x - 0.5, y - 0.5, score)]
             drawn["schema"] = self.schemas[name]
+        if "mask" in found:
+            drawn["mask"] = found["mask"]
         return {**drawn, "label": name if self.many_classes else ""}
 
 

@@ -11,15 +11,16 @@ import numpy as np
 from detectron2.structures import Instances
 
 from ..data.calibration import Calibration
+from ..data.masks import to_run_lengths
 
 
 @dataclass(frozen=True)
 class Prediction:
     """The instances of one image, in pixels of the image as it was given; the best first.
 
-    instances: detectron2's, on the CPU: pred_boxes, scores, pred_classes and, if the model has keypoints,
-        pred_keypoints (N x K x 3: x, y, detectron2's score) in the places of the schema, box_scores and
-        keypoint_scores.
+    instances: detectron2's, on the CPU: pred_boxes, scores, pred_classes, pred_masks (N x height x width, bool) if the
+        model has masks and, if it has keypoints, pred_keypoints (N x K x 3: x, y, detectron2's score) in the places of
+        the schema, box_scores and keypoint_scores.
     classes: names of the classes, with the names of the keypoints that each has.
     keypoint_names: names of the K places.
     calibration: what makes confidences of the scores of keypoints.
@@ -49,7 +50,8 @@ class Prediction:
         """The instances as plain data, for a json.
 
         Each has `class`, `score`, `box` (x1, y1, x2, y2) and, if its class has keypoints, `keypoints`, x, y and
-        detectron2's score by name, and `confidences` of the keypoints by name. x runs from 0, the left edge of the
+        detectron2's score by name, and `confidences` of the keypoints by name; with masks, `mask`, COCO's run lengths
+        {size, counts}. x runs from 0, the left edge of the
         image, to its width; y from 0, its upper edge.
         """
         names = list(self.classes)
@@ -66,5 +68,7 @@ class Prediction:
                 for key, values in (("keypoints", points[i]), ("confidences", self.confidences[i])):
                     by_name = dict(zip(self.keypoint_names, values.tolist(), strict=True))
                     new[key] = {own: by_name[own] for own in self.classes[name]}
+            if self.instances.has("pred_masks"):
+                new["mask"] = to_run_lengths(self.instances.pred_masks[i].numpy())
             found.append(new)
         return found
