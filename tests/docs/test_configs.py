@@ -4,6 +4,7 @@ import re
 import shlex
 
 import pytest
+from detectron2.config import LazyConfig, instantiate
 
 from hrnet_kpt.config import check_config, load_config
 from hrnet_kpt.config.differences import format_differences
@@ -78,13 +79,38 @@ def test_commands_are_ones_that_the_tools_take(blocks, load_tool):
         load_tool(name).parser().parse_intermixed_args(arguments)
 
 
-def test_file_of_your_own_is_healthy(blocks, repository, tmp_path):
-    [example] = blocks("python")
+def code_lines(example):
+    """Lines of a file that are neither imports nor documentation."""
+    text = re.sub(r'""".*?"""', "", example, flags=re.DOTALL)
+    return [x for x in text.splitlines() if x.strip() and not x.startswith(("from ", "import "))]
+
+
+def test_files_of_your_own_are_healthy(blocks, repository, tmp_path, monkeypatch):
+    configs = [example for example in blocks("python") if "class " not in example]
+    [module] = [example for example in blocks("python") if "class " in example]
     copy = tmp_path / "mine"
     copy.mkdir()
     for part in (repository / "configs").iterdir():
         (copy / part.name).symlink_to(part)
-    (copy / "w32_light.py").write_text(example)
-    cfg = load_config(copy / "w32_light.py")
-    assert check_config(cfg) == []
-    assert cfg.model.roi_heads.keypoint_head.conv_dims == [256] * 4
+    (tmp_path / "my_backbones.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert len(configs) == 5
+    for number, example in enumerate(configs):
+        assert len(code_lines(example)) <= 10
+        (copy / f"mine_{number}.py").write_text(example)
+        cfg = load_config(copy / f"mine_{number}.py")
+        # Heads that share their regions with others, and a trunk whose layers are not known, are odd at the most.
+        assert not [str(f) for f in check_config(cfg) if f.level == "error"]
+    assert load_config(copy / "mine_0.py").model.roi_heads.keypoint_head.conv_dims == [256] * 4
+    assert len(code_lines(module)) <= 10
+
+
+def test_schedules_are_overrides(blocks):
+    twice, thrice = (shlex.split(line) for line in blocks("sh")[0].splitlines())
+    for overrides, name in ((twice, "lr_multiplier_2x"), (thrice, "lr_multiplier_3x")):
+        cfg = load_config("hrnet_w18_kpt.py", overrides)
+        schedule = LazyConfig.load("configs/common/schedule.py")[name]
+        expected = instantiate(schedule.scheduler)
+        scheduler = instantiate(cfg.lr_multiplier.scheduler)
+        places = [i / 1000 for i in range(1000)]
+        assert [scheduler(p) for p in places] == [expected(p) for p in places]
