@@ -71,7 +71,7 @@ def build_contenders(
     if not isinstance(model, GeneralizedRCNN) or not hasattr(model.backbone, "bottom_up"):
         raise UserError("model: a benchmark needs a GeneralizedRCNN whose backbone has a bottom_up")
     plain = instantiate(cfg.model).to(device).eval()
-    _tame(plain)
+    tame(plain)
     found = [Contender("plain", torch.float32, plain, plain.backbone.bottom_up)]
     for dtype in dtypes:
         if "optimized" in names:
@@ -85,7 +85,7 @@ def build_contenders(
     if "detectron2" in names:
         baseline = LazyConfig.load(str(Path(detectron2.__file__).parent / BASELINE))
         model = instantiate(baseline.model).to(device).eval()
-        _tame(model)
+        tame(model)
         found.append(Contender("detectron2", torch.float32, model, model.backbone.bottom_up))
     if "timm" in names:
         trunk = _timms_trunk(plain.backbone.bottom_up).to(device).eval()
@@ -95,17 +95,20 @@ def build_contenders(
 
 def limit_detections(model: GeneralizedRCNN, count: int) -> None:
     """Let a model find `count` things in each image, whatever their scores."""
-    predictor: Any = model.roi_heads.box_predictor
-    predictor.test_score_thresh = 0.0
-    predictor.test_topk_per_image = count
+    for predictor in _predictors(model):
+        predictor.test_score_thresh = 0.0
+        predictor.test_topk_per_image = count
 
 
-def _tame(model: GeneralizedRCNN) -> None:
+def _predictors(model: GeneralizedRCNN) -> list[Any]:
+    """The box predictor; of a cascade, that of each stage."""
+    part = model.roi_heads.box_predictor
+    return [*part] if isinstance(part, nn.ModuleList) else [part]
+
+
+def tame(model: GeneralizedRCNN) -> None:
     """Give random weights what a training does: features that do not grow from block to block, boxes on the image."""
-    trunk, rpn, heads = (
-        cast(Any, part)
-        for part in (model.backbone.bottom_up, model.proposal_generator, model.roi_heads)
-    )
+    trunk, rpn = (cast(Any, x) for x in (model.backbone.bottom_up, model.proposal_generator))
     for block in trunk.modules():
         if isinstance(block, BottleneckBlock):
             block.conv3.norm.weight.data.fill_(0.2)
@@ -113,7 +116,7 @@ def _tame(model: GeneralizedRCNN) -> None:
             cast(Any, block.bn2).weight.data.fill_(0.2)
         elif isinstance(block, Bottleneck):
             cast(Any, block.bn3).weight.data.fill_(0.2)
-    for layer in (rpn.rpn_head.anchor_deltas, heads.box_predictor.bbox_pred):
+    for layer in (rpn.rpn_head.anchor_deltas, *(p.bbox_pred for p in _predictors(model))):
         nn.init.zeros_(layer.weight)
 
 

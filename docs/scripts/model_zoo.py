@@ -1,0 +1,66 @@
+"""Measure every config for MODEL_ZOO.md, and print a row of its table for each.
+
+python docs/scripts/model_zoo.py [NAME...]
+
+Parameters with batch norms; multiply-accumulates of an image of 800 x 1333 with 1000 proposals and 100 detections; time
+of an image of 800 x 1216 with 1000 proposals and 10 detections, as built and optimised, the median of three; peak memory
+of the optimised one beside its weights. Leave the machine alone meanwhile.
+"""
+
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+from detectron2.config import instantiate
+
+from hrnet_kpt.analysis.contenders import limit_detections, tame
+from hrnet_kpt.analysis.flops import count_flops
+from hrnet_kpt.analysis.stopwatch import peak_memory, seconds
+from hrnet_kpt.config import load_config
+from hrnet_kpt.inference import optimize_for_inference
+from hrnet_kpt.memory import keep_freed_memory
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CPU = torch.device("cpu")
+
+
+def row(name):
+    cfg = load_config(name)
+    with torch.device("meta"):
+        model = instantiate(cfg.model)
+        image = torch.zeros(1, 3, 832, 1344)
+    affine = [b for n, b in model.named_buffers() if n.endswith((".weight", ".bias"))]
+    parameters = sum(t.numel() for t in [*model.parameters(), *affine]) / 1e6
+    flops = []
+    count_flops(model, image, flops)
+    macs = sum(part["macs"] for part in flops) / 1e9
+
+    torch.manual_seed(0)
+    model = instantiate(cfg.model).eval()
+    tame(model)
+    limit_detections(model, 10)
+    pixels = torch.randint(0, 256, (3, 800, 1216), dtype=torch.uint8)
+    inputs = [{"image": pixels, "height": 800, "width": 1216}]
+    times = []
+    for contender in (model, optimize_for_inference(model)):
+        keep_freed_memory(contender is not model)
+
+        def work(contender=contender):
+            with torch.inference_mode():
+                contender(inputs)
+
+        work()
+        times.append(statistics.median(seconds(work, CPU) for _ in range(3)))
+    keep_freed_memory(False)
+    memory = peak_memory(work, CPU)
+    return f"| `{name}` | {parameters:.1f} | {macs:.0f} | {times[0]:.2f} | {times[1]:.2f} | {memory:.0f} |"
+
+
+def main(names):
+    for name in names or sorted(path.name for path in CONFIGS.glob("*.py")):
+        print(row(name), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
