@@ -1,0 +1,73 @@
+"""--check against a folder that is laid out as COCO is."""
+
+import json
+import shutil
+
+import pytest
+
+SCRATCH = ["model.backbone.bottom_up.norm=BN", "train.init_checkpoint="]
+PAGES = {"hrnet_w18_kpt.py": "person_keypoints", "hrnet_w18_mask.py": "instances"}
+
+
+@pytest.fixture
+def check(load_tool, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
+    tool = load_tool("tools/lazyconfig_train_net.py")
+
+    def check(name, *overrides):
+        capsys.readouterr()
+        status = tool.main(["--config-file", name, "--check", *overrides])
+        output = capsys.readouterr()
+        return status, output.out, output.err
+
+    return check
+
+
+@pytest.fixture
+def coco(drawn_people, tmp_path):
+    root = tmp_path / "datasets" / "coco"
+    (root / "annotations").mkdir(parents=True)
+    for split, year in (("train", "train2017"), ("test", "val2017")):
+        shutil.copytree(drawn_people / split, root / year)
+        content = json.loads((drawn_people / f"{split}.json").read_text())
+        (root / f"annotations/person_keypoints_{year}.json").write_text(json.dumps(content))
+        for key in ("keypoints", "skeleton"):
+            del content["categories"][0][key]
+        (root / f"annotations/instances_{year}.json").write_text(json.dumps(content))
+    return root
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_whole_folder_is_healthy(name, coco, check):
+    status, out, err = check(name, *SCRATCH)
+    assert (status, err) == (0, "")
+    assert "does not exist" not in out and "no errors" in out
+
+
+def mend(coco, name, change):
+    path = coco / "annotations" / f"{PAGES[name]}_train2017.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("hrnet_w18_kpt.py", lambda c: c["images"][0].update(file_name="gone.jpg"), "gone.jpg"),
+        ("hrnet_w18_kpt.py", lambda c: c["annotations"][0]["keypoints"].pop(), "keypoints"),
+        ("hrnet_w18_kpt.py", lambda c: c["annotations"][0].update(bbox=[1, 2]), "box"),
+        ("hrnet_w18_mask.py", lambda c: c["annotations"][0].pop("segmentation"), "segmentation"),
+    ],
+)
+def test_what_is_wrong_with_the_data_is_one_line(name, change, words, coco, check):
+    mend(coco, name, change)
+    status, _, err = check(name, *SCRATCH)
+    assert status == 2
+    assert err.startswith("error: ") and words in err.splitlines()[0]
+
+
+def test_weights_are_fetched_and_compared(coco, check, tmp_path):
+    status, out, _ = check("hrnet_w18_kpt.py", "train.init_checkpoint=http://127.0.0.1:9/w18.pth")
+    assert status == 0
+    assert "warning: train.init_checkpoint=http://127.0.0.1:9/w18.pth cannot be fetched" in out
