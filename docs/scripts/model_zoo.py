@@ -2,9 +2,9 @@
 
 python docs/scripts/model_zoo.py [NAME...]
 
-Parameters with batch norms; multiply-accumulates of an image of 800 x 1333 with 1000 proposals and 100 detections; time
-of an image of 800 x 1216 with 1000 proposals and 10 detections, as built and optimised, the median of three; peak memory
-of the optimised one beside its weights. Leave the machine alone meanwhile.
+Parameters with batch norms; multiply-accumulates of an image of 800 x 1333 with 1000 proposals and 100 detections;
+time of an image of 800 x 1216 with 1000 proposals and 10 detections, as built and optimised, the median of three; peak
+memory of the optimised one beside its weights. Leave the machine alone meanwhile.
 """
 
 import statistics
