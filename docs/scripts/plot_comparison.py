@@ -2,7 +2,7 @@
 
 python docs/scripts/plot_comparison.py OUTPUT.png "NAME=RUN_FOLDER=SECONDS" ...
 
-SECONDS: of an iteration, measured on a machine that does nothing else. In place of a run folder it takes the results.csv of
+SECONDS: of an iteration, on a machine that does nothing else. In place of a run folder it takes the results.csv of
 a YOLO trainer, whose time column includes its evaluations; SECONDS is then left empty.
 """
 
