@@ -4,10 +4,7 @@ import re
 
 import pytest
 
-from hrnet_kpt.config import load_config
-from hrnet_kpt.config.keys import value_at
 from hrnet_kpt.config.yacs import detectron2_keys, maskrcnn_benchmark_keys
-from hrnet_kpt.config.yacs_keys import YACS_KEYS
 
 
 @pytest.mark.parametrize(
@@ -27,12 +24,3 @@ def test_tables_are_those_of_the_code(keys, title, repository):
     for key, text in keys.NOTES.items():
         assert named[key] == text
     assert not set(keys.COMBINED) - set(named)
-
-
-def test_names_told_on_the_command_line_are_the_same():
-    """Of the two tables that know YACS keys, neither contradicts the other."""
-    cfg = load_config("hrnet_w18_kpt.py")
-    for key, path in YACS_KEYS.items():
-        assert value_at(cfg, path) is not None
-        for copied in (detectron2_keys.COPIED, maskrcnn_benchmark_keys.COPIED):
-            assert copied.get(key, path) == path

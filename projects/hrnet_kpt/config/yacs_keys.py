@@ -1,28 +1,16 @@
 """What the keys that people know from YACS configs are called here."""
 
+from .yacs import detectron2_keys, maskrcnn_benchmark_keys
+
 YACS_KEYS = {
+    **maskrcnn_benchmark_keys.COPIED,
+    **detectron2_keys.COPIED,
+    # Those that a file is not told by one value.
     "DATALOADER.NUM_WORKERS": "dataloader.train.num_workers",
     "DATASETS.TEST": "data.test.annotations",
     "DATASETS.TRAIN": "data.train.annotations",
-    "INPUT.FORMAT": "model.input_format",
-    "INPUT.MIN_SIZE_TRAIN": "dataloader.train.mapper.augmentations.0.short_edge_length",
-    "INPUT.MAX_SIZE_TRAIN": "dataloader.train.mapper.augmentations.0.max_size",
-    "MODEL.DEVICE": "train.device",
-    "MODEL.PIXEL_MEAN": "model.pixel_mean",
-    "MODEL.PIXEL_STD": "model.pixel_std",
     "MODEL.ROI_HEADS.NUM_CLASSES": "model.roi_heads.num_classes",
-    "MODEL.ROI_HEADS.SCORE_THRESH_TEST": "model.roi_heads.box_predictor.test_score_thresh",
     "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": "model.roi_heads.keypoint_head.num_keypoints",
     "MODEL.WEIGHT": "train.init_checkpoint",
     "MODEL.WEIGHTS": "train.init_checkpoint",
-    "OUTPUT_DIR": "train.output_dir",
-    "SEED": "train.seed",
-    "SOLVER.AMP.ENABLED": "train.amp.enabled",
-    "SOLVER.BASE_LR": "optimizer.lr",
-    "SOLVER.CHECKPOINT_PERIOD": "train.checkpointer.period",
-    "SOLVER.IMS_PER_BATCH": "dataloader.train.total_batch_size",
-    "SOLVER.MAX_ITER": "train.max_iter",
-    "SOLVER.WARMUP_ITERS": "lr_multiplier.warmup_iters",
-    "SOLVER.WEIGHT_DECAY": "optimizer.weight_decay",
-    "TEST.EVAL_PERIOD": "train.eval_period",
 }

@@ -13,7 +13,8 @@ from detectron2.modeling import build_model
 from omegaconf import OmegaConf
 
 from hrnet_kpt.config import check_config, load_config
-from hrnet_kpt.config.yacs import convert_yaml, detectron2_keys, maskrcnn_benchmark_keys
+from hrnet_kpt.config.yacs import detectron2_keys, maskrcnn_benchmark_keys
+from hrnet_kpt.config.yacs.converting import convert_yaml
 from hrnet_kpt.errors import UserError
 
 ZOO = Path(str(files("detectron2"))) / "model_zoo" / "configs"
@@ -108,7 +109,7 @@ def test_detectron2_settings(path, tmp_path):
 
 @pytest.mark.parametrize("keys", [detectron2_keys, maskrcnn_benchmark_keys])
 def test_every_key_has_its_place(keys):
-    defaults = keys.DEFAULTS if keys is maskrcnn_benchmark_keys else keys.defaults()
+    defaults = keys.defaults()
     places = [*keys.COPIED, *keys.NOTES, *keys.FIXED, *keys.COMBINED]
     missing = [k for k in defaults if k not in places and not keys.is_of_another_model(k)]
     assert not missing

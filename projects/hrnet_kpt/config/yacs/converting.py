@@ -7,7 +7,12 @@ from typing import Any
 
 from ...errors import UserError
 from ...files import replace_text
-from . import detectron2_keys, maskrcnn_benchmark_keys
+from . import (
+    detectron2_keys,
+    detectron2_rules,
+    maskrcnn_benchmark_keys,
+    maskrcnn_benchmark_rules,
+)
 from .reading import closest, read_flat
 from .translation import Translation
 from .writing import changes, python_file
@@ -24,11 +29,11 @@ def convert_yaml(source: str, output: str) -> list[str]:
     if target.suffix != ".py":
         raise UserError(f"--output {output}: a LazyConfig file is called NAME.py")
     given = read_flat(Path(source))
-    dialect, keys, known = _dialect(given, source)
+    dialect, keys, rules, known = _dialect(given, source)
     unknown = {key: value for key, value in given.items() if key not in known}
     elsewhere = [key for key in unknown if keys.is_of_another_model(key)]
     unknown = {key: value for key, value in unknown.items() if key not in elsewhere}
-    result: Translation = keys.translate({**known, **{k: given[k] for k in given if k in known}})
+    result: Translation = rules.translate({**known, **{k: given[k] for k in given if k in known}})
     notes = _notes(given, result, keys)
     for key in elsewhere:
         notes[key] = "of another model"
@@ -52,10 +57,11 @@ def convert_yaml(source: str, output: str) -> list[str]:
     return lines
 
 
-def _dialect(given: dict[str, Any], source: str) -> tuple[str, Any, dict[str, Any]]:
-    """The codebase that knows most of the keys, its rules, and its keys with their defaults."""
-    modules: tuple[Any, ...] = (detectron2_keys, maskrcnn_benchmark_keys)
-    tables = (detectron2_keys.defaults(), maskrcnn_benchmark_keys.DEFAULTS)
+def _dialect(given: dict[str, Any], source: str) -> tuple[str, Any, Any, dict[str, Any]]:
+    """The codebase that knows most of the keys, its tables, its rules, and its keys with their defaults."""
+    keys: tuple[Any, ...] = (detectron2_keys, maskrcnn_benchmark_keys)
+    rules: tuple[Any, ...] = (detectron2_rules, maskrcnn_benchmark_rules)
+    tables = [module.defaults() for module in keys]
     counts = [sum(key in table for key in given) for table in tables]
     best = counts.index(max(counts))
     if not given or 2 * counts[best] < len(given):
@@ -63,7 +69,7 @@ def _dialect(given: dict[str, Any], source: str) -> tuple[str, Any, dict[str, An
             f"{source}: {counts[best]} of its {len(given)} keys are known to {' or '.join(DIALECTS)}: give a YAML of "
             "one of them"
         )
-    return DIALECTS[best], modules[best], tables[best]
+    return DIALECTS[best], keys[best], rules[best], tables[best]
 
 
 def _notes(given: dict[str, Any], result: Translation, keys: Any) -> dict[str, str]:

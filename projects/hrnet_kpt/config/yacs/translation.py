@@ -8,6 +8,8 @@ from typing import Any
 
 from ...errors import UserError
 
+SCHEDULER = "lr_multiplier.scheduler"
+
 
 @dataclass(frozen=True)
 class Code:
@@ -51,3 +53,11 @@ def refuse_other(values: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]
     ]
     if problems:
         raise UserError("\n".join(problems))
+
+
+def set_steps(values: Mapping[str, Any], result: Translation) -> None:
+    """SOLVER.STEPS and GAMMA as the values and milestones of a schedule, for both codebases."""
+    steps = [step for step in values["SOLVER.STEPS"] if step < values["SOLVER.MAX_ITER"]]
+    rates = [round(values["SOLVER.GAMMA"] ** n, 12) for n in range(len(steps) + 1)]
+    result.set(f"{SCHEDULER}.values", rates)
+    result.set(f"{SCHEDULER}.milestones", [*steps, values["SOLVER.MAX_ITER"]])

@@ -1,0 +1,176 @@
+"""What the values of a detectron2 YAML come to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import UserError
+from .detectron2_keys import COPIED, FIXED, HEADS, ONLY_IF, RPN, TRUNK
+from .translation import SCHEDULER, Code, Translation, refuse_other, set_steps
+
+PUBLIC = "https://dl.fbaipublicfiles.com/detectron2/"
+SETS = {
+    "coco_2017_train": "instances_train2017",
+    "coco_2017_val": "instances_val2017",
+    "keypoints_coco_2017_train": "person_keypoints_train2017",
+    "keypoints_coco_2017_val": "person_keypoints_val2017",
+}
+BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+
+def translate(values: Mapping[str, Any]) -> Translation:
+    """What the values, complete with defaults, come to.
+
+    Raises UserError, a line each, for those that have no equivalent.
+    """
+    result = Translation()
+    off = tuple(prefix for prefix, switch in ONLY_IF.items() if not values[switch])
+    fixed = {key: right for key, right in FIXED.items() if not key.startswith(off)}
+    refuse_other(values, fixed)
+    mask, keypoint = values["MODEL.MASK_ON"], values["MODEL.KEYPOINT_ON"]
+    if mask and keypoint:
+        raise UserError(
+            "MODEL.MASK_ON and MODEL.KEYPOINT_ON are both on: see configs/hrnet_w18_mask_kpt.py, and convert the YAML "
+            "with one of them"
+        )
+    result.page = f"r50_fpn_{'mask' if mask else 'kpt' if keypoint else 'box'}.py"
+    for key, path in COPIED.items():
+        if not key.startswith(off):
+            result.set(path, values[key])
+    _weights_and_data(values, result)
+    _trunk(values, result)
+    _proposals(values, result)
+    _heads(values, result, mask, keypoint)
+    _solver(values, result)
+    return result
+
+
+def _weights_and_data(values: Mapping[str, Any], result: Translation) -> None:
+    weights = str(values["MODEL.WEIGHTS"])
+    result.set("train.init_checkpoint", weights.replace("detectron2://", PUBLIC))
+    for key, split in (("DATASETS.TRAIN", "train"), ("DATASETS.TEST", "test")):
+        names = values[key]
+        if len(names) == 1 and names[0] in SETS:
+            path = f"${{data.root}}/annotations/{SETS[names[0]]}.json"
+            result.set(f"data.{split}.annotations", path)
+        elif names:
+            sets = ", ".join(map(str, names))
+            result.notes[key] = (
+                f"{sets}: give data.{split}.annotations and data.{split}.images; one json each"
+            )
+    for split in ("train", "test"):
+        result.set(f"dataloader.{split}.num_workers", values["DATALOADER.NUM_WORKERS"])
+    flip = "dataloader.train.mapper.augmentations.1"
+    if values["INPUT.RANDOM_FLIP"] == "vertical":
+        result.set(f"{flip}.horizontal", False)
+        result.set(f"{flip}.vertical", True)
+    elif values["INPUT.RANDOM_FLIP"] == "none":
+        result.set(f"{flip}.prob", 0.0)
+
+
+def _trunk(values: Mapping[str, Any], result: Translation) -> None:
+    norm, depth = values["MODEL.RESNETS.NORM"], values["MODEL.RESNETS.DEPTH"]
+    groups, width = values["MODEL.RESNETS.NUM_GROUPS"], values["MODEL.RESNETS.WIDTH_PER_GROUP"]
+    stride_in_1x1 = values["MODEL.RESNETS.STRIDE_IN_1X1"]
+    result.set(f"{TRUNK}.stem.norm", norm)
+    if (groups, width) == (1, 64):
+        result.set(f"{TRUNK}.stages.depth", depth)
+        result.set(f"{TRUNK}.stages.norm", norm)
+        result.set(f"{TRUNK}.stages.stride_in_1x1", stride_in_1x1)
+        return
+    text = f"""[
+    L(ResNet.make_stage)(
+        block_class=BottleneckBlock,
+        num_blocks=_blocks,
+        in_channels=64 if _stage == 0 else 128 * 2**_stage,
+        out_channels=256 * 2**_stage,
+        bottleneck_channels={groups * width} * 2**_stage,
+        num_groups={groups},
+        stride_per_block=[1 if _stage == 0 else 2] + [1] * (_blocks - 1),
+        stride_in_1x1={stride_in_1x1},
+        norm="{norm}",
+    )
+    for _stage, _blocks in enumerate({BLOCKS[depth]})
+]"""
+    imports = (
+        "from detectron2.config import LazyCall as L",
+        "from detectron2.modeling.backbone import ResNet",
+        "from detectron2.modeling.backbone.resnet import BottleneckBlock",
+    )
+    result.set(f"{TRUNK}.stages", Code(text, imports))
+
+
+def _proposals(values: Mapping[str, Any], result: Translation) -> None:
+    ratios, sizes = (values[f"MODEL.ANCHOR_GENERATOR.{n}"] for n in ("ASPECT_RATIOS", "SIZES"))
+    result.set(f"{RPN}.anchor_generator.aspect_ratios", ratios[0] if len(ratios) == 1 else ratios)
+    result.set(f"{RPN}.head.num_anchors", len(ratios[0]) * len(sizes[0]))
+    for kind in ("PRE", "POST"):
+        both = [values[f"MODEL.RPN.{kind}_NMS_TOPK_{run}"] for run in ("TRAIN", "TEST")]
+        result.set(f"{RPN}.{kind.lower()}_nms_topk", both)
+    weight = values["MODEL.RPN.LOSS_WEIGHT"]
+    box_weight = weight * values["MODEL.RPN.BBOX_REG_LOSS_WEIGHT"]
+    losses = {"loss_rpn_cls": float(weight), "loss_rpn_loc": float(box_weight)}
+    result.set(f"{RPN}.loss_weight", losses if losses != dict.fromkeys(losses, 1.0) else 1.0)
+
+
+def _heads(values: Mapping[str, Any], result: Translation, mask: bool, keypoint: bool) -> None:
+    result.set(f"{HEADS}.num_classes", values["MODEL.ROI_HEADS.NUM_CLASSES"])
+    box = {
+        name: values[f"MODEL.ROI_BOX_HEAD.{name}"]
+        for name in ("NUM_FC", "FC_DIM", "NUM_CONV", "CONV_DIM", "POOLER_RESOLUTION")
+    }
+    result.set(f"{HEADS}.box_head.conv_dims", [box["CONV_DIM"]] * box["NUM_CONV"])
+    result.set(f"{HEADS}.box_head.fc_dims", [box["FC_DIM"]] * box["NUM_FC"])
+    if box["NUM_FC"] == 0:
+        raise UserError(
+            "MODEL.ROI_BOX_HEAD.NUM_FC=0 has no equivalent here: give the box head an FC"
+        )
+    if box["NUM_FC"] == 1:
+        channels = f"{HEADS}.box_predictor.input_shape.channels"
+        result.set(channels, "${model.roi_heads.box_head.fc_dims[0]}")
+    weight = values["MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_WEIGHT"]
+    result.set(
+        f"{HEADS}.box_predictor.loss_weight",
+        {"loss_box_reg": float(weight)} if weight != 1 else 1.0,
+    )
+    if mask:
+        convs = values["MODEL.ROI_MASK_HEAD.NUM_CONV"] + 1
+        dims = [values["MODEL.ROI_MASK_HEAD.CONV_DIM"]] * convs
+        result.set(f"{HEADS}.mask_head.conv_dims", dims)
+        if values["MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK"]:
+            result.set(f"{HEADS}.mask_head.num_classes", 1)
+    if keypoint:
+        count = values["MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS"]
+        result.set(f"{HEADS}.keypoint_head.num_keypoints", count)
+        if not values["MODEL.ROI_KEYPOINT_HEAD.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS"]:
+            regions = values["MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE"]
+            normalizer = count * regions * values["MODEL.ROI_HEADS.POSITIVE_FRACTION"]
+            result.set(f"{HEADS}.keypoint_head.loss_normalizer", normalizer)
+
+
+def _solver(values: Mapping[str, Any], result: Translation) -> None:
+    if values["SOLVER.LR_SCHEDULER_NAME"] == "WarmupCosineLR":
+        end = values["SOLVER.BASE_LR_END"] / values["SOLVER.BASE_LR"]
+        imports = (
+            "from detectron2.config import LazyCall as L",
+            "from fvcore.common.param_scheduler import CosineParamScheduler",
+        )
+        text = f"L(CosineParamScheduler)(start_value=1.0, end_value={end!r})"
+        result.set(SCHEDULER, Code(text, imports))
+    else:
+        set_steps(values, result)
+    clip = {name: values[f"SOLVER.CLIP_GRADIENTS.{name}"] for name in ("CLIP_TYPE", "CLIP_VALUE")}
+    length, limit = 0.0, 0.0
+    if values["SOLVER.CLIP_GRADIENTS.ENABLED"]:
+        if clip["CLIP_TYPE"] == "value":
+            limit = float(clip["CLIP_VALUE"])
+        elif clip["CLIP_TYPE"] == "full_model" and values["SOLVER.CLIP_GRADIENTS.NORM_TYPE"] == 2:
+            length = float(clip["CLIP_VALUE"])
+        else:
+            result.notes["SOLVER.CLIP_GRADIENTS.CLIP_TYPE"] = (
+                "gradients are clipped by their length all together: train.clip_grad_norm"
+            )
+            length = 35.0
+    result.set("train.clip_grad_norm", length, "" if length else "it clips no gradients by length")
+    result.set("train.clip_grad_value", limit)
