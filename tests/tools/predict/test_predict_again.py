@@ -11,9 +11,22 @@ import pytest
 import torch
 from PIL import Image
 
-from hrnet_kpt.data.video import VideoWriter
+from hrnet_kpt.data.video import VideoWriter, read_frames
 from hrnet_kpt.engine.prediction_pictures import Pictures
 from hrnet_kpt.engine.prediction_records import Records
+
+
+def assert_same_picture(path, expected):
+    """Pictures byte by byte; films by what one sees, since x264 now and then decides otherwise under load."""
+    if path.suffix == ".jpg":
+        assert path.read_bytes() == expected.read_bytes()
+        return
+    pairs = zip(read_frames(path), read_frames(expected), strict=True)
+    for one, other in pairs:
+        assert (one.number, one.time) == (other.number, other.time)
+        difference = np.asarray(one.image).astype(int) - np.asarray(other.image)
+        assert np.abs(difference).mean() < 0.5  # of 255: encoded anew, not drawn otherwise
+
 
 ALL = ["--input", "photos", "--output", "out", "--score-thresh", "0", "--json"]
 
@@ -46,7 +59,7 @@ def test_stopped_run_goes_on_and_gives_the_same(
     predict, photos, clip, monkeypatch, capsys, file, number, status, place, files_in, seen
 ):
     """Stopped at the second record, picture or frame, or at the end of the video; what was recorded needs no model."""
-    clip(photos / "00.mp4", size=(96, 80))  # x264 gives the same bytes again for whole blocks alone
+    clip(photos / "00.mp4", size=(96, 80))
     assert predict(*ALL, f"whole_{file}") == 0
     Path("out").rename("expected")
     owner = {"append": Records, "save": Pictures}.get(place, VideoWriter)
@@ -77,7 +90,7 @@ def test_stopped_run_goes_on_and_gives_the_same(
     assert Path(file).read_bytes() == Path(f"whole_{file}").read_bytes()
     assert files_in("out") == files_in("expected")
     for name in files_in("out"):
-        assert (Path("out") / name).read_bytes() == (Path("expected") / name).read_bytes()
+        assert_same_picture(Path("out") / name, Path("expected") / name)
     assert not list(Path(".").glob("*unfinished"))
 
 
