@@ -14,15 +14,6 @@ lr_multiplier_1x = L(WarmupMultiplier)(
     max_iter="${train.max_iter}",
 )
 
-lr_multiplier_2x = L(WarmupMultiplier)(
-    scheduler=L(MultiStepParamScheduler)(
-        values=[1.0, 0.1, 0.01], milestones=[120000, 160000, 180000]
-    ),
-    warmup_iters=1000,
-    warmup_factor=0.001,
-    max_iter="${train.max_iter}",
-)
-
 lr_multiplier_3x = L(WarmupMultiplier)(
     scheduler=L(MultiStepParamScheduler)(
         values=[1.0, 0.1, 0.01], milestones=[210000, 250000, 270000]

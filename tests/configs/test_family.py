@@ -71,6 +71,15 @@ def test_no_two_share_more_than_five_lines(repository):
         assert len(lines & others) <= 5, f"{name} and {other}: {sorted(lines & others)}"
 
 
+@pytest.mark.parametrize(
+    ("name", "override"),
+    [("hrnet_w18_mask.py", "data.masks=false"), ("hrnet_w18_kpt.py", "data.masks=true")],
+)
+def test_outlines_and_mask_heads_belong_together(name, override):
+    found = [f for f in check_config(load_config(name, [override])) if f.level == "error"]
+    assert [finding.name for finding in found] == ["masks-differ"]
+
+
 # What makes a page small and quick: of the page, the R50 and a cascade.
 SMALL = {
     "model.backbone.out_channels": 16,

@@ -2,8 +2,14 @@
 
 import json
 import shutil
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import pytest
+import torch
+
+from hrnet_kpt.modeling import HRNet
 
 SCRATCH = ["model.backbone.bottom_up.norm=BN", "train.init_checkpoint="]
 PAGES = {"hrnet_w18_kpt.py": "person_keypoints", "hrnet_w18_mask.py": "instances"}
@@ -67,7 +73,21 @@ def test_what_is_wrong_with_the_data_is_one_line(name, change, words, coco, chec
     assert err.startswith("error: ") and words in err.splitlines()[0]
 
 
-def test_weights_are_fetched_and_compared(coco, check, tmp_path):
+def test_weights_that_cannot_be_fetched_are_a_warning(coco, check):
     status, out, _ = check("hrnet_w18_kpt.py", "train.init_checkpoint=http://127.0.0.1:9/w18.pth")
     assert status == 0
     assert "warning: train.init_checkpoint=http://127.0.0.1:9/w18.pth cannot be fetched" in out
+
+
+def test_weights_are_fetched_and_compared(coco, check, tmp_path):
+    """Those of an HRNet of another width."""
+    other = HRNet(width=8, num_modules=(1, 1, 1, 1), num_blocks=(1, 1, 1, 1))
+    torch.save(other.state_dict(), tmp_path / "other.pth")
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/other.pth"
+        status, _, err = check("hrnet_w18_kpt.py", f"train.init_checkpoint={url}")
+        server.shutdown()
+    assert status == 2
+    assert "\nerror: weights-unfit: " in err  # after the progress of the download

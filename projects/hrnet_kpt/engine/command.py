@@ -15,6 +15,8 @@ from omegaconf import DictConfig
 from ..config import check_config, load_config
 from ..config.differences import differences, format_differences
 from ..config.doctor import settle_and_check
+from ..config.doctor.build import build_on_meta
+from ..config.doctor.check_fit import check_fit
 from ..config.doctor.check_run import resumable
 from ..config.findings import Finding, refuse_errors
 from ..config.loading import load_with_changes
@@ -69,8 +71,12 @@ def check(args: Namespace) -> None:
     """
     set_up_logging()
     cfg = load_config(args.config_file, args.overrides)
-    run = {"training": not args.eval_only, "resume": args.resume}
-    findings = check_config(cfg, **run, processes=_processes(args).total)
+    findings = check_config(
+        cfg,
+        training=not args.eval_only,
+        resume=args.resume,
+        processes=_processes(args).total,
+    )
     warnings = [str(finding) for finding in findings if finding.level == "warning"]
     if not any(finding.level == "error" for finding in findings):
         splits = ("test",) if args.eval_only else ("train", "test")
@@ -80,29 +86,26 @@ def check(args: Namespace) -> None:
             warnings += str(missing).splitlines()
         else:
             warnings += check_data(cfg, *splits)
-            findings, more = _check_fetched_weights(cfg, findings, run)
-            warnings += more
+            try:
+                findings += _check_fetched_weights(cfg, args)
+            except UserError as unreachable:
+                warnings.append(str(unreachable))
     for warning in warnings:
         print(f"warning: {warning}")
     refuse_errors(findings)
     print(f"{args.config_file}: no errors, {len(warnings) or 'no'} warnings")
 
 
-def _check_fetched_weights(
-    cfg: DictConfig, findings: list[Finding], run: dict[str, bool]
-) -> tuple[list[Finding], list[str]]:
-    """The findings and, as warnings, why weights could not be fetched; fetched ones are compared with the model."""
+def _check_fetched_weights(cfg: DictConfig, args: Namespace) -> list[Finding]:
+    """Fetch weights that the run would fetch, and compare them with the model; raise UserError where that fails."""
     location = cfg.train.init_checkpoint
-    if not location or Path(location).is_file() or (run["resume"] and resumable(cfg)):
-        return findings, []
-    try:
-        path = local_weights(location)
-    except UserError as reason:
-        return findings, [str(reason)]
-    cfg = copy.deepcopy(cfg)
-    cfg.train.init_checkpoint = str(path)
-    unfit = [f for f in check_config(cfg, **run) if f.name == "weights-unfit"]
-    return [*findings, *unfit], []
+    if not location or Path(location).is_file() or (args.resume and resumable(cfg)):
+        return []
+    fetched = copy.deepcopy(cfg)
+    fetched.train.init_checkpoint = str(local_weights(location))
+    model, _ = build_on_meta(cfg)
+    assert model is not None  # else there were errors before
+    return [*check_fit(fetched, model, training=not args.eval_only)]
 
 
 def print_config(name: str, overrides: Sequence[str]) -> None:

@@ -51,6 +51,7 @@ def check_data_settings(cfg: DictConfig) -> list[Finding]:
     return [
         *_check_counts(cfg, schema, len(classes)),
         *_check_schema(cfg, schema, classes),
+        *_check_masks(cfg),
         *_check_copies(cfg),
         *_check_mappers(cfg),
         *_check_colours(cfg),
@@ -119,6 +120,17 @@ def _check_schema(cfg: DictConfig, schema: KeypointSchema, classes: Classes) -> 
             f"data.keypoints.sigmas of {', '.join(large[:5])} are above 0.5 (COCO's are 0.025 to 0.107): with such any "
             "point counts as found and keypoint AP means little; set data.keypoints.sigmas",
         )
+
+
+def _check_masks(cfg: DictConfig) -> Iterator[Finding]:
+    """Outlines that a mask head needs, or that no head learns."""
+    if "masks" not in cfg.data or "roi_heads" not in cfg.model:
+        return
+    key, head = "data.masks", "model.roi_heads.mask_head"
+    there = value_at(cfg, head) is not None
+    if there != cfg.data.masks:
+        sentence = f"{key}={cfg.data.masks}, but {head} is {'there' if there else 'missing'}: set {key}={there}"
+        yield error("masks-differ", (key, head), sentence)
 
 
 def _check_copies(cfg: DictConfig) -> Iterator[Finding]:

@@ -30,9 +30,8 @@ def convert_yaml(source: str, output: str) -> list[str]:
         raise UserError(f"--output {output}: a LazyConfig file is called NAME.py")
     given = read_flat(Path(source))
     dialect, keys, rules, known = _dialect(given, source)
-    unknown = {key: value for key, value in given.items() if key not in known}
-    elsewhere = [key for key in unknown if keys.is_of_another_model(key)]
-    unknown = {key: value for key, value in unknown.items() if key not in elsewhere}
+    elsewhere = [key for key in given if keys.is_of_another_model(key)]
+    unknown = {k: value for k, value in given.items() if k not in known and k not in elsewhere}
     result: Translation = rules.translate({**known, **{k: given[k] for k in given if k in known}})
     notes = _notes(given, result, keys)
     for key in elsewhere:
