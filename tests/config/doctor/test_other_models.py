@@ -35,6 +35,7 @@ def graft(name, cfg):
 def test_models_of_detectron2_are_left_alone(name, warnings, monkeypatch):
     cfg = graft(name, load_config("hrnet_w18_small_kpt.py"))
     cfg.train.init_checkpoint = "https://example.org/R-50.pkl"
+    cfg.data.masks = "mask_head" in cfg.model.roi_heads  # the data that the model needs
     if "num_classes" in cfg.model.roi_heads:
         cfg.model.roi_heads.num_classes = 1
     findings = check_config(cfg)

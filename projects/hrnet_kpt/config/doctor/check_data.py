@@ -124,12 +124,14 @@ def _check_schema(cfg: DictConfig, schema: KeypointSchema, classes: Classes) -> 
 
 def _check_masks(cfg: DictConfig) -> Iterator[Finding]:
     """Outlines that a mask head needs, or that no head learns."""
-    if "masks" not in cfg.data or "roi_heads" not in cfg.model:
-        return
+    if value_at(cfg, "dataloader.train.dataset.masks") is None or "roi_heads" not in cfg.model:
+        return  # data or a model of another kind
     key, head = "data.masks", "model.roi_heads.mask_head"
     there = value_at(cfg, head) is not None
-    if there != cfg.data.masks:
-        sentence = f"{key}={cfg.data.masks}, but {head} is {'there' if there else 'missing'}: set {key}={there}"
+    if there != cfg.data.get("masks", False):
+        sentence = (
+            f"{key}={not there}, but {head} is {'there' if there else 'missing'}: set {key}={there}"
+        )
         yield error("masks-differ", (key, head), sentence)
 
 
