@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import logging
@@ -11,13 +12,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from PIL import Image, ImageDraw
 
 # The models are tiny: a second thread costs more than it gives, above all on a busy machine.
 torch.set_num_threads(1)
 
+# Configs and models are many small objects: Python would look through all of them again and again.
+gc.set_threshold(100_000, 20, 20)
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = Path(os.environ.get("HRNET_KPT_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+
+
+def pytest_collection_finish():
+    gc.collect()
+    gc.freeze()  # the modules and the tests themselves stay
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +48,19 @@ def load_tool():
         return module
 
     return load_tool
+
+
+@pytest.fixture(scope="session")
+def shallow():
+    """Function of a shipped config: one with the least HRNet of its width, wired as it is and built much sooner."""
+
+    def shallow(cfg):
+        trunk = cfg.model.backbone.bottom_up
+        if "width" in trunk:
+            trunk.update(num_modules=[1, 1, 1, 1], num_blocks=[1, 1, 1, 1])
+        return cfg
+
+    return shallow
 
 
 @pytest.fixture(scope="session")
@@ -61,6 +85,74 @@ def no_logs_left():
     for name in ("fvcore", "detectron2", "hrnet_kpt"):
         for handler in logging.getLogger(name).handlers[:]:
             logging.getLogger(name).removeHandler(handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shipped_files_are_read_once():
+    """Executing a config file takes half of the time of loading it; the overrides are applied to a copy."""
+    from hrnet_kpt.config import loading
+
+    read, kept = loading._read_python, {}
+
+    def read_once(path):
+        key = path.resolve()
+        if key.parent != REPOSITORY / "configs":
+            return read(path)
+        if key not in kept:
+            kept[key] = read(path)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "_read_python", read_once)
+        yield
+
+
+def frozen(node):
+    """Nested content as a key; 1 is neither True nor 1.0."""
+    if isinstance(node, dict):
+        return tuple((name, frozen(child)) for name, child in node.items())
+    if isinstance(node, list):
+        return tuple(map(frozen, node))
+    return type(node), node
+
+
+@pytest.fixture(scope="session", autouse=True)
+def checked_models_are_built_once():
+    """Most checks of configs are of the same few models, whose building and features are half of their time."""
+    module = importlib.import_module("hrnet_kpt.config.doctor.check_config")
+    build, features, kept = module.build_on_meta, module.compute_features, {}
+
+    def build_once(cfg):
+        try:
+            key = frozen(OmegaConf.to_container(cfg.model, resolve=True))
+            if key not in kept:
+                kept[key] = build(cfg)
+            return kept[key]
+        except (OmegaConfBaseException, TypeError):  # an interpolation that leads nowhere, no hash
+            return build(cfg)
+
+    def compute_once(model):
+        if model not in kept:
+            kept[model] = features(model)
+        return kept[model]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "build_on_meta", build_once)
+        patch.setattr(module, "compute_features", compute_once)
+        yield
+
+
+@pytest.fixture(scope="session")
+def whole_runs():
+    """For tests that look at the pictures of a run, or at a formatted config.py; `run_folder` has both."""
+
+
+@pytest.fixture(autouse=True)
+def plain_runs(request, monkeypatch):
+    """A run draws no pictures and does not format its config.py, a third of the time of a tiny one."""
+    if "whole_runs" not in request.fixturenames:
+        monkeypatch.setattr("hrnet_kpt.engine.training.write_pictures", lambda cfg: None)
+        monkeypatch.setattr("black.format_str", lambda source, mode: source)
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ from hrnet_kpt.config.plain import plain_config
 from hrnet_kpt.config.python_source import highlighted, python_source
 from hrnet_kpt.modeling import HRNet
 
+pytestmark = pytest.mark.usefixtures("whole_runs")
+
 
 def config(**nodes):
     return DictConfig(nodes, flags={"allow_objects": True})

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,7 +55,14 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("saved")
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+# Those of other widths differ in two numbers.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if re.search("w(32|40|48)", name) else ())
+        for name in SHIPPED
+    ],
+)
 def test_shipped_config_is_read_back_as_it_was(name, tmp_path):
     cfg = load_config(name)
     for suffix in SUFFIXES:
@@ -66,7 +74,8 @@ def test_shipped_config_is_read_back_as_it_was(name, tmp_path):
     assert again == cfg
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.usefixtures("whole_runs")
+@settings(max_examples=60, deadline=None)
 @given(TREES, TREES)
 def test_any_tree_is_read_back_as_it_was(folder, tree, other):
     cfg = config(node={"tree": tree}, call=L(SimpleNamespace)(a=other), items=[tree, other])
@@ -98,6 +107,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.usefixtures("whole_runs")
 def test_saved_configs_mean_the_same_in_a_fresh_process(tmp_path, monkeypatch):
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir(), there.mkdir()

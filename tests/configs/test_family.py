@@ -1,5 +1,6 @@
 """Every config that is shipped: built, trained for two iterations, evaluated, saved and printed."""
 
+import functools
 import itertools
 import json
 import re
@@ -43,16 +44,30 @@ HEADS = {
 FASTER_RCNN = (27.5, 47.3, 63.5, 83.4)  # hrnet-facts, 80 classes
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("width", WIDTHS)
-def test_parameters(width, task):
-    cfg = LazyConfig.load(f"configs/hrnet_w{width}_{task}.py")  # as plain detectron2 does
+@functools.cache
+def trunk(width):
+    """The node of the width's keypoint page and its millions, built once."""
+    node = LazyConfig.load(f"configs/hrnet_w{width}_kpt.py").model.backbone.bottom_up
     with torch.device("meta"):
-        model = instantiate(cfg.model)
-    place = WIDTHS.index(width)
+        return node, millions(instantiate(node))
+
+
+def millions(model):
     # FrozenBN keeps its weight and bias as buffers.
     affine = [b for n, b in model.named_buffers() if n.endswith((".weight", ".bias"))]
-    count = sum(t.numel() for t in [*model.parameters(), *affine]) / 1e6
+    return sum(t.numel() for t in [*model.parameters(), *affine]) / 1e6
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_parameters(width, task, shallow):
+    cfg = LazyConfig.load(f"configs/hrnet_w{width}_{task}.py")  # as plain detectron2 does
+    node, trunk_count = trunk(width)
+    assert cfg.model.backbone.bottom_up == node
+    with torch.device("meta"):
+        model = instantiate(shallow(cfg).model)
+    place = WIDTHS.index(width)
+    count = millions(model) - millions(model.backbone.bottom_up) + trunk_count
     # Each of the four parts is rounded to a thousand.
     assert count == pytest.approx(TRUNKS[place] + NECKS[place] + RPN + HEADS[task], abs=0.003)
     if task == "box":

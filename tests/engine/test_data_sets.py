@@ -9,6 +9,7 @@ from PIL import Image
 from hrnet_kpt.config import load_config
 from hrnet_kpt.engine import evaluate, train
 
+pytestmark = pytest.mark.usefixtures("whole_runs")
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
 
 

@@ -79,7 +79,7 @@ def test_a_metric_that_there_is_not_is_named_with_those_there_are(tiny):
     assert "\n" not in str(raised.value)
 
 
-def test_fast_dev_run_does_all_of_it_in_a_folder_of_its_own(tiny, tmp_path):
+def test_fast_dev_run_does_all_of_it_in_a_folder_of_its_own(tiny, tmp_path, whole_runs):
     folder = tmp_path / "run" / "fast_dev_run"
     for _ in range(2):
         results = train(

@@ -19,7 +19,7 @@ def main(load_tool):
     return load_tool("tools/lazyconfig_train_net.py").main
 
 
-def test_trains_and_says_where_the_pictures_are(main, tiny, tmp_path, capsys):
+def test_trains_and_says_where_the_pictures_are(main, tiny, tmp_path, capsys, whole_runs):
     assert main(["--config-file", SYNTHETIC, *tiny, "train.max_iter=1"]) == 0
     output = capsys.readouterr().out
     assert "copypaste: AP,AP50" in output
