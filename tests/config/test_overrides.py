@@ -171,7 +171,7 @@ def small_config():
     return OmegaConf.create({"a": KINDS, "b": {"rate": "${a.rate}"}}, flags={"allow_objects": True})
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(any_override)
 def test_any_text_is_refused_in_one_line_or_means_what_was_typed(text):
     cfg = small_config()
@@ -232,7 +232,7 @@ typed_values = st.one_of(
 )
 
 
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(typed_values)
 def test_any_value_of_the_right_type_is_taken(typed):
     kind, (value, text) = typed

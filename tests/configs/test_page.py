@@ -1,6 +1,7 @@
 """The page against detectron2's own keypoint baseline, and the pages that are made from it."""
 
 import logging
+import re
 from pathlib import Path
 
 import detectron2
@@ -144,7 +145,14 @@ def test_page_has_the_derived_parameter_count(page, millions, digits):
     assert round(sum(p.numel() for p in model.parameters()) / 1e6, digits) == millions
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page",
+    # Those of other widths are built by test_family.py.
+    [
+        pytest.param(page, marks=pytest.mark.slow if re.search("w(32|40|48)", page) else ())
+        for page in PAGES
+    ],
+)
 def test_every_page_builds_with_plain_detectron2_and_its_levels_agree(page, repository, shallow):
     """Of what plain detectron2 loads; test_family.py has the depths."""
     cfg = shallow(LazyConfig.load(str(repository / "configs" / page)))

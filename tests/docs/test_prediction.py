@@ -60,7 +60,9 @@ def test_settings_of_augmentation_are_the_configs(repository):
     assert told == known
 
 
+@pytest.mark.slow
 def test_exported_example_runs(repository, run_of_a_model, load_tool, monkeypatch, capsys):
+    """Of an HRNet; tests/inference/export/test_onnx_runner.py runs it with less."""
     [example] = blocks(repository, "deployment.md", "python")
     run = "output/demo"
     arguments = ["--config-file", f"{run}/config.yaml", "--weights", f"{run}/model_final.pth"]

@@ -13,12 +13,18 @@ from hrnet_kpt.config import load_config
 from hrnet_kpt.engine.channels_last import put_channels_last
 
 SIZE = 128
+FEW = (
+    "model.backbone.bottom_up.num_blocks=[1,1,1,1]",
+    "model.backbone.out_channels=32",
+    "model.roi_heads.box_head.fc_dims=[64,64]",
+    "model.roi_heads.keypoint_head.conv_dims=[32,32]",
+)
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    model = instantiate(load_config("hrnet_w18_small_kpt_synthetic.py").model).train()
+    model = instantiate(load_config("hrnet_w18_small_kpt_synthetic.py", FEW).model).train()
     # Rounding would decide between proposals of like score, and so what is sampled.
     model.proposal_generator.predict_proposals = fixed_proposals
     return model

@@ -58,7 +58,15 @@ def test_real_sets_train_with_the_four_paths_changed(name, tiny, photographs, pa
     run(load_config(PAGE, [*tiny, *paths_of(photographs / name), "train.max_iter=2"]), tmp_path)
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=pytest.mark.slow if name in ("5 keypoints", "68 keypoints") else ()
+        )
+        for name in SETS
+    ],
+)
 def test_generated_sets_train_with_the_four_paths_changed(name, tiny, write_set, tmp_path):
     classes = SETS[name]
     cfg = load_config(PAGE, [*tiny, *write_set(classes), "train.max_iter=2"])

@@ -1,5 +1,6 @@
 """A run that was stopped and resumed is the run that was not."""
 
+import functools
 import json
 import os
 import signal
@@ -32,15 +33,20 @@ def not_deterministic_for_others():
     torch.use_deterministic_algorithms(False)
 
 
-@pytest.fixture(
-    scope="module", params=[(), ("train.amp.enabled=true", "dataloader.train.num_workers=2")]
-)
-def undisturbed(request, tiny_overrides, tmp_path_factory):
-    """Overrides without the folder, and the folder of a run that was never stopped."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    overrides = [*EVERYTHING, *request.param]
-    train(load_config(PAGE, [*tiny_overrides(folder), *overrides]))
-    return overrides, folder
+HALF = ("train.amp.enabled=true", "dataloader.train.num_workers=2")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_overrides, tmp_path_factory):
+    """Function of further overrides: the folder of a run with them that was never stopped."""
+
+    @functools.cache
+    def undisturbed(further):
+        folder = tmp_path_factory.mktemp("undisturbed")
+        train(load_config(PAGE, [*tiny_overrides(folder), *EVERYTHING, *further]))
+        return folder
+
+    return undisturbed
 
 
 def stop_in(monkeypatch, where, condition, signum=signal.SIGTERM):
@@ -55,12 +61,19 @@ def stop_in(monkeypatch, where, condition, signum=signal.SIGTERM):
     monkeypatch.setattr(Trainer, where, patched)
 
 
-@pytest.mark.parametrize("stops", [(0,), (2,), (1, 3), (4,)])
+@pytest.mark.parametrize(
+    ("further", "stops"),
+    [
+        *(((), stops) for stops in ((0,), (2,), (1, 3), (4,))),
+        (HALF, (1, 3)),
+        *(pytest.param(HALF, stops, marks=pytest.mark.slow) for stops in ((0,), (2,), (4,))),
+    ],
+)
 def test_stopped_at_any_iteration(
-    stops, undisturbed, tiny_overrides, tmp_path, assert_same_run, assert_files_load
+    further, stops, undisturbed, tiny_overrides, tmp_path, assert_same_run, assert_files_load
 ):
-    overrides, expected = undisturbed
-    cfg = load_config(PAGE, [*tiny_overrides(tmp_path), *overrides])
+    expected = undisturbed(further)
+    cfg = load_config(PAGE, [*tiny_overrides(tmp_path), *EVERYTHING, *further])
     for stop in stops:
         with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
             stop_in(patch, "run_step", lambda trainer, stop=stop: trainer.iter == stop)

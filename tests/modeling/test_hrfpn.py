@@ -164,7 +164,7 @@ def test_hrfpn_layers_start_with_variance_one_over_inputs():
         assert conv.weight.std().item() == pytest.approx((9 * 256) ** -0.5, rel=0.05)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("norm", ["BN", "GN"])
 @pytest.mark.parametrize(
     "width, depth", [(18, {}), (32, {}), (48, {}), (16, SMALL)], ids=["18", "32", "48", "small"]

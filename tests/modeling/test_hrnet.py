@@ -19,6 +19,10 @@ ARCHITECTURES = {
     "hrnet_w18_small": (16, 32, (1, 1, 1, 1), (1, 2, 2, 2)),
     "hrnet_w18_small_v2": (18, 64, (1, 1, 3, 2), (2, 2, 2, 2)),
 }
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow if name in ("hrnet_w32", "hrnet_w40") else ())
+    for name in ARCHITECTURES
+]
 # One module of one block everywhere: every kind of layer, a fraction of the time.
 SHALLOW = {"num_modules": (1, 1, 1, 1), "num_blocks": (1, 1, 1, 1)}
 # What freeze_at=N freezes beyond freeze_at=N-1.
@@ -69,7 +73,7 @@ def assert_same(actual, expected, tolerance):
         assert (actual[name] - expected[name]).abs().max() <= tolerance * scale, name
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", NAMES)
 def test_hrnet_equals_timm(name):
     model = randomise(HRNet(*ARCHITECTURES[name]))
     oracle = timm.create_model(name, pretrained=False, features_only=True, feature_location="")
@@ -208,9 +212,9 @@ def test_hrnet_frozen_computes_what_it_computed():
     assert_same(forward(frozen.train(), images), forward(model, images), 1e-5)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("norm", ["BN", "GN"])
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", NAMES)
 def test_hrnet_starts_with_features_of_scale_one(name, norm, seed):
     torch.manual_seed(seed)
     outputs = forward(HRNet(*ARCHITECTURES[name], norm=norm), torch.randn(2, 3, 64, 64))

@@ -34,8 +34,13 @@ def trained(model, dtype=None):
 
 
 @pytest.mark.parametrize("norm", ["FrozenBN", "BN", "GN"])
-@pytest.mark.parametrize("freeze_at", [0, 2, 4])
-@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("freeze_at", "dtype"),
+    [
+        *((0, None), (2, None), (4, None), (2, torch.bfloat16)),
+        *(pytest.param(n, torch.bfloat16, marks=pytest.mark.slow) for n in (0, 4)),
+    ],
+)
 def test_training_is_the_same_bit_by_bit(norm, freeze_at, dtype):
     expected = trained(build(norm, False, freeze_at), dtype)
     found = trained(build(norm, True, freeze_at), dtype)

@@ -13,9 +13,17 @@ def main(load_tool):
     return load_tool("tools/benchmark.py").main
 
 
-def test_tables_json_and_picture(main, tiny, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["plain", "optimized"],
+        pytest.param(["plain", "optimized", "detectron2"], marks=pytest.mark.slow),
+    ],
+)
+def test_tables_json_and_picture(names, main, tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("hrnet_kpt.analysis.benchmark.SIDES", ((20, 60),))
-    models = ["--models", "plain", "optimized", "detectron2", "--dtype", "float32"]
+    monkeypatch.setattr("hrnet_kpt.analysis.benchmark.DECODED", 10)
+    models = ["--models", *names, "--dtype", "float32"]
     options = ["--training", "64x96", "--detections", "3", "--output", str(tmp_path)]
     assert main([*SMALL, *models, *options, *tiny]) == 0
     output = capsys.readouterr().out
@@ -23,7 +31,7 @@ def test_tables_json_and_picture(main, tiny, tmp_path, capsys, monkeypatch):
         assert text in output
     found = json.loads((tmp_path / "benchmark.json").read_text())
     (case,) = found["inference"]
-    assert [*case["results"]] == ["plain float32", "optimized float32", "detectron2 float32"]
+    assert [*case["results"]] == [f"{name} float32" for name in names]
     # Rounding of float32 through some 40 layers.
     assert case["results"]["optimized float32"]["difference"] < 2e-5
     for result in case["results"].values():
@@ -67,7 +75,7 @@ def test_wrong_options_in_one_line(main, tiny, capsys, monkeypatch, option, told
     assert told in errors and errors.count("\n") == 1
 
 
-@pytest.mark.parametrize("size", [(256, 320)])
+@pytest.mark.parametrize("size", [(64, 96)])
 def test_trunks_of_timm_and_of_the_page_cost_the_same(size):
     import torch
 

@@ -179,7 +179,7 @@ def test_wrong_config_file(main, line, words, repository, tmp_path, capsys):
     [
         pytest.param(typed, words, id=" ".join(typed), marks=() if fast else pytest.mark.slow)
         for fast, typed, *words in (
-            (True, ["train.max_iters=5"], "train.max_iters", "did you mean train.max_iter"),
+            (False, ["train.max_iters=5"], "train.max_iters", "did you mean train.max_iter"),
             (
                 True,
                 ["model.roi_heads.box_in_features=[res4]"],

@@ -96,7 +96,7 @@ def test_harm_to_any_tensor_is_refused_by_its_name(layout, harm, files, detector
         name for name in files[layout] if not (name.endswith(COUNTER) or name.startswith(HEADS))
     ]
 
-    @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def refused(data):
         name = data.draw(st.sampled_from(needed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import typing
 from collections.abc import Mapping, Sequence
@@ -43,6 +44,7 @@ def wrong_type(target: Any, argument: str, node: Any) -> str:
     return f"is {told}, where {wanted} is wanted: {remedy}"
 
 
+@functools.cache  # a check asks three times, and reading the hints of a signature takes long
 def _annotation(target: Any, argument: str) -> tuple[Any, Any]:
     """Annotation and default of the first constructor that has the argument."""
     functions = [target]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Iterator
@@ -77,6 +78,7 @@ def call_parameters(target: Any) -> Parameters:
     return Parameters(tuple(names), required, bool(rest))
 
 
+@functools.cache
 def _handed_on(constructor: Any, rest: str) -> str | None:
     """What `super().__init__` gets, if the rest of the arguments is among it."""
     try:

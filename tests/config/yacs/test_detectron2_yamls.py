@@ -7,7 +7,6 @@ import pytest
 import torch
 from detectron2.config import instantiate
 from detectron2.modeling import build_model
-from omegaconf import OmegaConf
 
 ZOO = Path(str(files("detectron2"))) / "model_zoo" / "configs"
 YAMLS = [
@@ -23,13 +22,15 @@ def test_there_are_yamls():
 
 
 @pytest.mark.parametrize("path", YAMLS, ids=NAMES)
-def test_detectron2_model_has_the_same_weights(path, convert, detectron2_config):
+def test_detectron2_model_has_the_same_weights_and_settings(path, convert, detectron2_config):
     cfg, lines = convert(path)
     assert not [line for line in lines if line.startswith("unknown")]
     theirs = build_model(detectron2_config(path, "meta")).state_dict()
     with torch.device("meta"):
-        ours = instantiate(cfg.model).state_dict()
+        model = instantiate(cfg.model)
+    ours = model.state_dict()
     assert {n: t.shape for n, t in ours.items()} == {n: t.shape for n, t in theirs.items()}
+    same_settings(cfg, model, detectron2_config(path, "cpu"))
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,11 @@ def test_detectron2_model_has_the_same_outputs(path, convert, detectron2_config)
     for model in (theirs, ours):
         model.load_state_dict(weights)
         model.roi_heads.box_predictor.test_score_thresh = 0.0
+        # Fewer than the pages' 1000 and 100, which both have.
+        assert model.proposal_generator.post_nms_topk[False] == 1000
+        assert model.roi_heads.box_predictor.test_topk_per_image == 100
+        model.proposal_generator.post_nms_topk = {False: 100}
+        model.roi_heads.box_predictor.test_topk_per_image = 10
     pixels = torch.randint(0, 256, (3, 96, 128), dtype=torch.uint8)
     inputs = [{"image": pixels, "height": 96, "width": 128}]
     with torch.no_grad():
@@ -60,11 +66,8 @@ def test_detectron2_model_has_the_same_outputs(path, convert, detectron2_config)
         torch.testing.assert_close(other, one, rtol=0, atol=0)  # the same operations
 
 
-@pytest.mark.parametrize("path", YAMLS, ids=NAMES)
-def test_detectron2_settings(path, convert, detectron2_config):
+def same_settings(cfg, model, theirs):
     """What the training and the data take from a YAML, by detectron2's own reading of it."""
-    cfg = convert(path)[0]
-    theirs = detectron2_config(path, "cpu")
     assert cfg.train.max_iter == theirs.SOLVER.MAX_ITER
     assert cfg.optimizer.lr == theirs.SOLVER.BASE_LR
     milestones = [*theirs.SOLVER.STEPS, theirs.SOLVER.MAX_ITER]
@@ -77,7 +80,6 @@ def test_detectron2_settings(path, convert, detectron2_config):
     assert cfg.data.masks == theirs.MODEL.MASK_ON
     kind = "person_keypoints" if theirs.MODEL.KEYPOINT_ON else "instances"
     assert cfg.data.train.annotations.endswith(f"{kind}_train2017.json")
-    model = instantiate(OmegaConf.create({"model": cfg.model, "data": cfg.data}).model)
     assert model.proposal_generator.loss_weight["loss_rpn_loc"] == (
         theirs.MODEL.RPN.LOSS_WEIGHT * theirs.MODEL.RPN.BBOX_REG_LOSS_WEIGHT
     )

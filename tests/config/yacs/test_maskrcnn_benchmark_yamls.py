@@ -73,6 +73,9 @@ def hrnet_yaml(width, mask=False, twice=False):
     }
 
 
+DEPTH = {"num_modules": [1, 1, 4, 3], "num_blocks": [4, 4, 4, 4]}  # HRNet's own
+
+
 @pytest.mark.parametrize(
     ("width", "mask", "twice"),
     [
@@ -81,18 +84,22 @@ def hrnet_yaml(width, mask=False, twice=False):
         *((width, True, twice) for width in (18, 32) for twice in (False, True)),
     ],
 )
-def test_hrnet_yamls(width, mask, twice, convert, tmp_path):
+def test_hrnet_yamls(width, mask, twice, convert, shallow, tmp_path):
     """The eleven of configs/hrnet, whose settings they are."""
     path = tmp_path / "hrnet.yaml"
     path.write_text(yaml.safe_dump(hrnet_yaml(width, mask, twice)))
     cfg, lines = convert(path)
     assert not [line for line in lines if line.startswith("unknown")]
+    page = LazyConfig.load(f"configs/hrnet_w{width}_{'mask' if mask else 'box'}.py")
+    for name in ("num_modules", "num_blocks"):  # of the others, one alone is built in its depth
+        trunks = [c.model.backbone.bottom_up for c in (cfg, page)]
+        assert trunks[0].get(name, DEPTH[name]) == trunks[1].get(name, DEPTH[name])
     with torch.device("meta"):
-        model = instantiate(cfg.model)
-        page = instantiate(
-            LazyConfig.load(f"configs/hrnet_w{width}_{'mask' if mask else 'box'}.py").model
-        )
-    shapes = [{n: t.shape for n, t in m.state_dict().items()} for m in (model, page)]
+        models = [
+            instantiate((c if (width, twice) == (18, False) else shallow(c)).model)
+            for c in (cfg, page)
+        ]
+    shapes = [{n: t.shape for n, t in m.state_dict().items()} for m in models]
     assert shapes[0] == shapes[1]
     assert list(cfg.model.pixel_mean) == pytest.approx([123.675, 116.28, 103.53])
     assert cfg.model.input_format == "RGB"
@@ -107,7 +114,7 @@ def test_hrnet_yamls(width, mask, twice, convert, tmp_path):
     steps = [150000, 170000, 180000] if twice else [60000, 80000, 90000]
     assert list(cfg.lr_multiplier.scheduler.milestones) == steps
     assert cfg.train.max_iter == steps[-1]
-    settled = load_config(tmp_path / "converted.py")
+    settled = shallow(load_config(tmp_path / "converted.py"))
     assert not [str(f) for f in check_config(settled) if f.level == "error"]
 
 

@@ -1,6 +1,8 @@
 """Files of a detector in onnxruntime: the predictor's own answers, without this package."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 
@@ -169,3 +171,24 @@ def test_example_prints_and_draws(repository, runner, exported, image, tmp_path)
     drawn = Image.open(tmp_path / "drawn.png")
     assert drawn.size == image.size and drawn.tobytes() != image.tobytes()
     assert len(script.read_text().splitlines()) <= 60
+
+
+def test_example_of_the_page_runs(
+    repository, predictor, exported, image, tmp_path, monkeypatch, capsys
+):
+    page = (repository / "docs" / "deployment.md").read_text()
+    [example] = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    image.save("photo.jpg")
+    shutil.copy(exported(), "people.onnx")
+    monkeypatch.syspath_prepend(repository / "projects" / "hrnet_kpt" / "inference")
+    monkeypatch.delitem(sys.modules, "onnx_runner", raising=False)
+    example = example.replace("score_threshold=0.5", "score_threshold=0.0")
+    exec(compile(example, "deployment.md", "exec"), {})
+    del sys.modules["onnx_runner"]
+    lines = capsys.readouterr().out.splitlines()
+    expected = predictor("photo.jpg").objects
+    assert len(lines) == len(expected) == 3
+    for line, found in zip(lines, expected, strict=True):
+        word, score = line.split()[:2]
+        assert word == found["class"] and float(score) == pytest.approx(found["score"], abs=1e-3)
