@@ -271,6 +271,26 @@ def tiny_overrides(drawn_people):
     return overrides
 
 
+@pytest.fixture(scope="session")
+def caffe2_names():
+    """Function of a ResNet's tensors by detectron2's names: by Caffe2's, with what its ImageNet files hold beside."""
+
+    def caffe2(name):
+        name = name.removeprefix("stem.").replace("shortcut", "branch1")
+        for conv, branch in (("conv1", "branch2a"), ("conv2", "branch2b"), ("conv3", "branch2c")):
+            name = name.replace(f".{conv}", f".{branch}")
+        name = name.replace("norm.weight", "bn.gamma").replace("norm.bias", "bn.beta")
+        name = name.replace("norm.running", "bn.running").replace("weight", "w").replace(".", "_")
+        return name.replace("conv1_bn", "res_conv1_bn") if name.startswith("conv1") else name
+
+    def names(tensors):
+        beside = {"conv1_b": (64,), "fc1000_w": (1000, 2048), "fc1000_b": (1000,)}
+        classifier = {name: np.zeros(shape, np.float32) for name, shape in beside.items()}
+        return {caffe2(name): value for name, value in tensors.items()} | classifier
+
+    return names
+
+
 @pytest.fixture
 def tiny(tiny_overrides, tmp_path):
     return tiny_overrides(tmp_path / "run")

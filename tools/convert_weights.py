@@ -8,12 +8,12 @@ from hrnet_kpt.command_line import Parser, run_tool
 EXAMPLES = """
 Layouts: torchvision, detectron2, hrnet_kpt, maskrcnn-benchmark, hrnet-object-detection, mmdet, mmpose, pose, timm
 (HRNet-Image-Classification's files too). docs/weights.md tells where to get them. Training converts by itself; this is
-for looking at a file, for joining files, and for detectron2's pickles.
+for looking at a file and for joining files.
 
 examples:
   tools/convert_weights.py --input hrnetv2_w18.pth --output w18.safetensors
   tools/convert_weights.py --input mask_rcnn_hrnetv2p_w18.pth --output w18.pth --config-file configs/hrnet_w18_kpt.py
-  tools/convert_weights.py --input hrnetv2_w18.pth model_final_a6e10b.pkl --allow-pickle --output start.safetensors
+  tools/convert_weights.py --input hrnetv2_w18.pth model_final_a6e10b.pkl --output start.safetensors
 """
 
 
@@ -25,7 +25,7 @@ def parser() -> Parser:
     add("--layout", default="auto", metavar="NAME", help="of the input (default: recognised)")
     add("--config-file", default="", metavar="FILE", help="fit the classes and parts of its model")
     add("--to", default="hrnet_kpt", metavar="NAME", help="timm: the trunk alone, as timm names it")
-    add("--allow-pickle", action="store_true", help="read pickles, too; nothing in them is run")
+    add("--allow-pickle", action="store_true", help="accepted as before: arrays need no word")
     add("--add-hash", action="store_true", help="NAME-0123abcd.pth, verified when it is loaded")
     add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     return parser
@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         from hrnet_kpt.engine.conversion import convert_files
 
         logging.basicConfig(format="warning: %(message)s")
-        options = {"target": args.to, "allow_pickle": args.allow_pickle, "add_hash": args.add_hash}
+        options = {"target": args.to, "add_hash": args.add_hash}
         config = {"config_file": args.config_file, "overrides": args.overrides}
         lines = convert_files(args.input, args.output, layout=args.layout, **config, **options)
         print(*lines, sep="\n")

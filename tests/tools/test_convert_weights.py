@@ -1,5 +1,6 @@
 """The command that converts weights: what it writes, what it says, and one line for what is wrong."""
 
+import os
 import pickle
 import re
 
@@ -14,6 +15,11 @@ from hrnet_kpt.weights import load_weights
 
 SMALL = (16, 32, (1, 1, 1, 1), (1, 2, 2, 2))
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
+
+
+class Trap:
+    def __reduce__(self):
+        return os.system, ("exit 1",)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +38,8 @@ def folder(tmp_path_factory):
     heads["backbone.fpn_lateral2.weight"] = torch.zeros(4, 4, 1, 1).numpy()
     with (folder / "zoo.pkl").open("wb") as file:
         pickle.dump({"model": heads, "__author__": "somebody"}, file)
+    with (folder / "trap.pkl").open("wb") as file:
+        pickle.dump({"model": heads, "x": Trap()}, file)
     (folder / "text.pth").write_text("no weights")
     return folder
 
@@ -55,7 +63,7 @@ def test_two_files_are_joined_and_fit_the_config(main, folder, tmp_path, capsys)
     output = tmp_path / "joined.safetensors"
     inputs = [str(folder / "imagenet.pth"), str(folder / "zoo.pkl")]
     config = ["--config-file", PAGE, "model.backbone.bottom_up.norm=FrozenBN"]
-    arguments = ["--input", *inputs, "--allow-pickle", "--output", str(output), *config]
+    arguments = ["--input", *inputs, "--output", str(output), *config]
     assert main(arguments) == 0
     lines = capsys.readouterr().out
     assert "RPN, box head, keypoint head from detectron2 layout" in lines
@@ -124,7 +132,7 @@ def test_output_may_be_the_input(main, tmp_path):
     [
         (["nowhere.pth"], ["nowhere.pth", "no such file"]),
         (["text.pth"], ["text.pth is no file of weights"]),
-        (["zoo.pkl"], ["zoo.pkl is a pickle", "--allow-pickle"]),
+        (["trap.pkl"], ["trap.pkl is refused: it holds", "system"]),
         (["imagenet.pth", "v2.pth"], ["v2.pth holds HRNet-W18-small-v2", "HRNet-W18-small-v1"]),
         (["imagenet.pth", "--layout", "tim"], ["layout tim is unknown", "timm"]),
         (["imagenet.pth", "--layout", "mmdet"], ["imagenet.pth"]),

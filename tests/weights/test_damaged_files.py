@@ -41,7 +41,7 @@ def refusal(content, path):
     """The message that refuses a file of this content; it is one line and names the file."""
     path.write_bytes(content)
     with pytest.raises(UserError) as raised:
-        read_weights(path, allow_pickle=True)
+        read_weights(path)
     message = str(raised.value)
     assert len(message.splitlines()) == 1
     assert str(path) in message
@@ -75,7 +75,7 @@ def test_damaged_file_is_read_or_refused_and_nothing_else(kind, data, tmp_path):
     path = tmp_path / "weights.pth"
     path.write_bytes(content)
     try:
-        read_weights(path, allow_pickle=True)
+        read_weights(path)
     except UserError as error:
         assert len(str(error).splitlines()) == 1
         assert str(path) in str(error)

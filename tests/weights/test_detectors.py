@@ -196,9 +196,7 @@ def test_detectron2_heads_give_what_its_own_classes_give(
     arrays |= {name: torch.ones(shape).numpy() for name, shape in shapes.items()}
     path = tmp_path / "model_final.pkl"
     path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
-    with pytest.raises(ValueError, match="--allow-pickle"):
-        convert_files([str(path)], str(tmp_path / "refused.pth"))
-    joined(model, trunk, str(path), write, tmp_path, allow_pickle=True)
+    joined(model, trunk, str(path), write, tmp_path)
     for ours, expected in zip(
         proposals_of(model, feature_map), proposals_of(theirs, feature_map), strict=True
     ):

@@ -191,11 +191,6 @@ FILES = {
         "",
         "this looks like a ResNet of detectron2",
     ),
-    "other HRNet": (
-        lambda: shapes_of(timm.create_model, "hrnet_w18_small", pretrained=False),
-        "encoder.",
-        "this looks like an HRNet under names of no layout",
-    ),
 }  # fmt: skip
 
 

@@ -26,13 +26,12 @@ def save_pickle(tensors, path, protocol=pickle.DEFAULT_PROTOCOL):
     path.write_bytes(pickle.dumps({n: v.numpy() for n, v in tensors.items()}, protocol))
 
 
-# How a file is written, and whether it is a bare pickle.
 FORMATS = {
-    "safetensors": (safetensors.torch.save_file, False),
-    "zip": (save_zip, False),
-    "legacy": (save_legacy, False),
-    "pickle": (save_pickle, True),
-    "pickle2": (lambda tensors, path: save_pickle(tensors, path, 2), True),
+    "safetensors": safetensors.torch.save_file,
+    "zip": save_zip,
+    "legacy": save_legacy,
+    "pickle": save_pickle,
+    "pickle2": lambda tensors, path: save_pickle(tensors, path, 2),
 }
 every_format = pytest.mark.parametrize("kind", FORMATS)
 
@@ -59,25 +58,11 @@ def assert_equal(found, expected):
 @every_format
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w.bin", "w.pkl", "w"])
 def test_content_decides_not_the_name(kind, name, tensors, tmp_path):
-    write, is_pickle = FORMATS[kind]
-    write(tensors, tmp_path / name)
-    found = read_weights(tmp_path / name, allow_pickle=is_pickle)
+    FORMATS[kind](tensors, tmp_path / name)
+    found = read_weights(tmp_path / name)
     if kind == "safetensors":  # keeps no order
         found = {key: found[key] for key in tensors}
     assert_equal(found, tensors)
-
-
-@every_format
-def test_pickles_alone_need_to_be_allowed(kind, tensors, tmp_path):
-    write, is_pickle = FORMATS[kind]
-    path = tmp_path / "weights.pkl"
-    write(tensors, path)
-    if not is_pickle:
-        assert set(read_weights(path)) == set(tensors)
-        return
-    with pytest.raises(UserError, match=r"--allow-pickle --input \S*weights.pkl") as raised:
-        read_weights(path)
-    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
@@ -87,9 +72,9 @@ def test_zoo_pickle_gives_its_arrays_and_leaves_the_author(protocol, tmp_path):
     (tmp_path / "R-50.pkl").write_bytes(pickle.dumps(content, protocol))
     if protocol < 2:  # written in letters, as nobody has for twenty years
         with pytest.raises(UserError, match=r"none of \.safetensors, torch\.save and pickle"):
-            read_weights(tmp_path / "R-50.pkl", allow_pickle=True)
+            read_weights(tmp_path / "R-50.pkl")
         return
-    found = read_weights(tmp_path / "R-50.pkl", allow_pickle=True)
+    found = read_weights(tmp_path / "R-50.pkl")
     assert_equal(found, {name: torch.from_numpy(value.copy()) for name, value in arrays.items()})
 
 
@@ -101,9 +86,7 @@ def test_pickle_of_python_2_is_read(tmp_path):
         b"\x89U\x08\x00\x00\x80?\x00\x00\x00@tbs."
     )
     (tmp_path / "old.pkl").write_bytes(letters)
-    assert_equal(
-        read_weights(tmp_path / "old.pkl", allow_pickle=True), {"w": torch.tensor([1.0, 2.0])}
-    )
+    assert_equal(read_weights(tmp_path / "old.pkl"), {"w": torch.tensor([1.0, 2.0])})
 
 
 WEIGHT, AVERAGE = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])
@@ -189,7 +172,7 @@ def test_pickle_that_would_run_code_is_refused_and_does_not(save, place, functio
     path = tmp_path / "trap.pth"
     save(content, path)
     with pytest.raises(UserError, match=rf"trap\.pth is refused: it holds {named}") as raised:
-        read_weights(path, allow_pickle=True)
+        read_weights(path)
     assert "\n" not in str(raised.value)
     assert not made.exists()
     function(command)  # the trap is one
@@ -205,9 +188,7 @@ def test_array_with_wrong_arguments_does_not_kill_the_process(save, state, tmp_p
     # With the first state, numpy 2.2's own dtype reads memory that is not there.
     save({"x": Runs(np.dtype, ("f4", False, True), state), "w": np.ones(2)}, tmp_path / "w.pth")
     try:
-        assert_equal(
-            read_weights(tmp_path / "w.pth", allow_pickle=True), {"w": torch.ones(2).double()}
-        )
+        assert_equal(read_weights(tmp_path / "w.pth"), {"w": torch.ones(2).double()})
     except UserError as error:
         assert "w.pth is no file of weights, or it is cut short or damaged" in str(error)
 
@@ -220,7 +201,7 @@ def test_pickled_array_is_the_one_that_numpy_reads(dtype, protocol, order, tmp_p
     content = pickle.dumps({"w": array, "scalar": array[0, 0], "words": np.array(["a"])}, protocol)
     (tmp_path / "w.pkl").write_bytes(content)
     expected = pickle.loads(content)["w"]
-    found = read_weights(tmp_path / "w.pkl", allow_pickle=True)
+    found = read_weights(tmp_path / "w.pkl")
     assert list(found) == ["w"]
     assert found["w"].numpy().dtype == expected.dtype.newbyteorder("=")
     np.testing.assert_array_equal(found["w"].numpy(), expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,11 @@ def child_of(node: DictConfig | ListConfig, part: str) -> Any:
     if isinstance(node, ListConfig):
         return node._get_node(int(part)) if part.isdecimal() and int(part) < len(node) else None
     return node._get_node(part)
+
+
+def escape(text: str) -> str:
+    """A string as a config holds it, where `${` begins an interpolation and `\\${` is `${`."""
+    return re.sub(r"(\\*)\$\{", lambda found: f"{2 * found[1]}\\${{", text)
 
 
 def value_at(cfg: DictConfig, key: str) -> Any:

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
 from ..files import replace_text
+from .keys import escape
 from .plain import plain_config
 from .python_source import python_source, refuse_lost_names
 
@@ -106,7 +107,7 @@ def _resolve_environment(parent: Any, key: Any, text: str) -> None:
     def value_of(interpolation: str) -> Any:
         parent[key] = interpolation
         value = parent[key]
-        return value.replace("${", "\\${") if isinstance(value, str) else value
+        return escape(value) if isinstance(value, str) else value
 
     def text_of(match: re.Match[str]) -> str:
         part = match.group()
@@ -127,4 +128,9 @@ def _make_absolute(parent: Any, key: str, path: str) -> None:
         text = str(parent._get_node(key)._value())
         with read_write(parent):
             # An interpolation may have dots between slashes, which are none of the path's.
-            parent[key] = os.path.join(os.getcwd(), text) if "${" in text else os.path.abspath(text)
+            here = escape(os.getcwd())
+            parent[key] = (
+                os.path.join(here, text)
+                if "${" in text
+                else os.path.normpath(os.path.join(here, text))
+            )

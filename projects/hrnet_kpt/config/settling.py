@@ -17,6 +17,7 @@ from ..data.coco_person import COCO_PERSON
 from ..data.keypoints import KeypointSchema
 from ..data.labels import name_classes, read_labels
 from ..errors import UserError, one_line
+from .keys import escape
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +58,12 @@ def _settle(cfg: DictConfig) -> None:
     if not settled:
         fields: Any = {}
         if cfg.data.keypoints != "auto":
-            fields = OmegaConf.to_container(cfg.data.keypoints)
+            fields = OmegaConf.to_container(cfg.data.keypoints, resolve=True)
         schema = _complete(cfg, fields, content)
         cfg.data.keypoints = LazyCall(KeypointSchema)(
-            names=list(schema.names),
-            flip_pairs=[list(pair) for pair in schema.flip_pairs],
-            skeleton=[list(pair) for pair in schema.skeleton],
+            names=[escape(name) for name in schema.names],
+            flip_pairs=[[escape(name) for name in pair] for pair in schema.flip_pairs],
+            skeleton=[[escape(name) for name in pair] for pair in schema.skeleton],
             sigmas=list(schema.sigmas),
         )
     try:
@@ -73,7 +74,9 @@ def _settle(cfg: DictConfig) -> None:
         classes = (
             name_classes(content, path, schema) if content else _classes_without_data(cfg, schema)
         )
-        cfg.data.classes = {name: list(names) for name, names in classes.items()}
+        cfg.data.classes = {
+            name: [escape(keypoint) for keypoint in names] for name, names in classes.items()
+        }
     for name, names in cfg.data.classes.items():
         if not isinstance(names, ListConfig):
             raise UserError(

@@ -8,17 +8,25 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig
 
+from ..weights.labels import Labels
 from .keys import value_at
 
 
-def label_names(cfg: DictConfig) -> dict[str, list[str]]:
-    """The config's classes and keypoints by name, as `load_weights` takes them; none where they are not settled."""
-    classes = value_at(cfg, "data.classes")
-    keypoints = value_at(cfg, "data.keypoints.names")
-    return {
-        "classes": list(classes) if isinstance(classes, DictConfig) else [],
-        "keypoints": list(keypoints) if isinstance(keypoints, ListConfig | tuple) else [],
-    }
+def labels_of_config(cfg: DictConfig) -> Labels:
+    """The config's keypoints and classes, as its checkpoints hold them; empty where they are not resolved."""
+    classes, keypoints = value_at(cfg, "data.classes"), value_at(cfg, "data.keypoints.names")
+    return Labels(
+        list(keypoints) if isinstance(keypoints, ListConfig | tuple) else [],
+        {str(name): list(names) for name, names in classes.items()}
+        if isinstance(classes, DictConfig)
+        else {},
+    )
+
+
+def label_names(cfg: DictConfig) -> dict[str, Any]:
+    """The config's classes and keypoints by name, as `load_weights` takes them; none where they are not resolved."""
+    labels = labels_of_config(cfg)
+    return {"classes": list(labels.classes), "keypoints": list(labels.keypoints)}
 
 
 def differing_settings(cfg: DictConfig, settings: Mapping[str, Any]) -> list[str]:

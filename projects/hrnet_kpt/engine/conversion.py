@@ -12,17 +12,19 @@ from torch import Tensor
 
 from ..config import load_config
 from ..config.doctor.build import build_or_refuse
-from ..config.sources import differing_settings, label_names, override
+from ..config.sources import differing_settings, label_names, labels_of_config, override
 from ..errors import UserError
 from ..modeling import HRNet
 from ..weights.converting import convert_state_dict
 from ..weights.fetching import local_weights
 from ..weights.gate import PARTS, judge, part_of
 from ..weights.geometry import UNLISTED
+from ..weights.labels import Labels, labels_beside
 from ..weights.layouts import TRUNK, find_layout
-from ..weights.loading import fit, refuse_non_finite, settings_of
-from ..weights.reading import read_weights
+from ..weights.loading import fit, known_labels, refuse_non_finite, settings_of
+from ..weights.reading import read_checkpoint
 from ..weights.report import misfit, report
+from ..weights.rows import count_classes, count_keypoints
 from ..weights.trunk import trunk_arguments, trunk_name
 from ..weights.writing import check_output, write_weights
 
@@ -35,7 +37,6 @@ def convert_files(
     config_file: str = "",
     overrides: Sequence[str] = (),
     target: str = "hrnet_kpt",
-    allow_pickle: bool = False,
     add_hash: bool = False,
 ) -> list[str]:
     """Write the weights of `inputs` to `output`, and return what is to be said of them, a line each.
@@ -44,9 +45,8 @@ def convert_files(
     output: a .safetensors or .pth file.
     layout: of the inputs, see `layouts.LAYOUTS`; `auto` recognises it file by file.
     config_file, overrides: a config. What is written fits its model, with its classes and keypoints, and has nothing
-        more. Without one an HRNet must be whole, and heads are taken as they are.
+        more. Without one an HRNet must be whole, and heads are taken as they are. Weights of other backbones need it.
     target: `timm` writes the trunk alone, under timm's names.
-    allow_pickle: read pickles too; of them, nothing but arrays of numbers.
     add_hash: put the beginning of the file's SHA-256 into its name.
 
     Raises UserError where something cannot be read, does not fit, or cannot be written.
@@ -58,13 +58,17 @@ def convert_files(
     model = build_or_refuse(cfg).state_dict() if cfg is not None else {}
     lines: list[str] = []
     merged: dict[str, Tensor] = {}
+    keypoints: Sequence[str] = []
+    classes: Mapping[str, Sequence[str]] = {}
     settings: dict[str, Any] = {}
     remarks: list[str] = []
     for location in inputs:
-        tensors = read_weights(local_weights(location), allow_pickle)
+        path = local_weights(location)
+        tensors, labels = read_checkpoint(path)
         refuse_non_finite(tensors, location)
-        labels = label_names(cfg) if cfg is not None else {}
-        conversion, taken = fit(tensors, model, location, layout, **labels)
+        names = label_names(cfg) if cfg is not None else {}
+        labels = labels or labels_beside(path)
+        conversion, taken = fit(tensors, model, location, layout, labels=labels, **names)
         expected = model or _tensors_of_architecture(conversion.tensors, location)
         verdict = judge(conversion, expected)
         if verdict.problems or not verdict.fitting:
@@ -72,6 +76,8 @@ def convert_files(
         _refuse_other_trunk(merged, verdict.fitting, location)
         new = {name: value for name, value in verdict.fitting.items() if name not in merged}
         merged |= new
+        known = known_labels(conversion, labels_of_config(cfg) if cfg is not None else labels)
+        keypoints, classes = keypoints or known.keypoints, classes or known.classes
         parts = [part for part in verdict.parts if part in map(part_of, new)]
         settings = {**settings_of(conversion.layout.settings, parts), **settings}
         if set(parts) - {"trunk"} and conversion.layout.remark:
@@ -81,7 +87,12 @@ def convert_files(
         lines.append(line + (f"; taken from a file before: {', '.join(others)}" if others else ""))
     if target != "hrnet_kpt":
         merged = convert_state_dict(merged, "hrnet_kpt", target)
-    path = write_weights(merged, Path(output), add_hash)
+    known = Labels(
+        keypoints if len(keypoints) == count_keypoints(merged) else [],
+        classes if len(classes) == count_classes(merged) else {},
+    )
+    labels = known if known.keypoints or known.classes else None
+    path = write_weights(merged, Path(output), add_hash, labels)
     megabytes = path.stat().st_size / 1e6
     return [
         *lines,

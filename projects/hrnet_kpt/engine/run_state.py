@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from ..errors import UserError
 from ..files import replace_text
 from ..weights.checkpoints import FINAL, LAST, link_checkpoint, save_checkpoint
+from ..weights.labels import LABELS, Labels, labels_of
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -22,15 +23,17 @@ class RunState:
 
     A checkpoint is a dict of `model` (what is evaluated: the average, if there is one), `training_model` (if that is
     another), `trainer` (iteration, optimizer, schedule, loss scaler, the last metrics), `loaders` (where each process
-    is in the stream of images), `seed` and `iteration`. Random states are not in it: each step draws its own from the
-    seed.
+    is in the stream of images), `labels` (names of keypoints and classes), `seed` and `iteration`. Random states are
+    not in it: each step draws its own from the seed.
 
     `save` must be called by all processes; the first one writes.
     """
 
-    def __init__(self, folder: Path, trainer: Trainer, seed: int, max_to_keep: int) -> None:
+    def __init__(
+        self, folder: Path, trainer: Trainer, seed: int, max_to_keep: int, labels: Labels
+    ) -> None:
         self.folder, self.trainer, self.seed = folder, trainer, seed
-        self.max_to_keep = max_to_keep
+        self.max_to_keep, self.labels = max_to_keep, labels
         self.saved = -1  # the iteration of `path`
         self.path = Path()
 
@@ -60,6 +63,7 @@ class RunState:
             "model": trainer.module.state_dict(),
             "trainer": trainer.state_dict(),
             "loaders": comm.gather(state),
+            LABELS: self.labels.to_dict(),
             "seed": self.seed,
             "iteration": trainer.iter,
         }
@@ -72,9 +76,16 @@ class RunState:
     def restore(self, path: Path, content: Mapping[str, Any]) -> int:
         """Take over what the checkpoint at `path` has beside the model; return the iteration to go on with.
 
-        Raises UserError where the optimizer is another.
+        Raises UserError where the optimizer is another, or what the rows of the model stand for.
         """
-        trainer = self.trainer
+        trainer, saved = self.trainer, labels_of(content)
+        for what in ("keypoints", "classes"):
+            names, now = list(getattr(saved, what, [])), list(getattr(self.labels, what))
+            if names and now and names != now:
+                raise UserError(
+                    f"{path} has the {what} {', '.join(names)}, and the data now {', '.join(now)}: resume with the "
+                    "data that the run had, or start another run from it by train.init_checkpoint"
+                )
         # All of it: weights alone are without the batch norms' counts.
         trainer.module.load_state_dict(content.get("training_model", content["model"]))
         if trainer.average:

@@ -23,6 +23,7 @@ from ..config import save_config
 from ..config.differences import Difference, format_differences
 from ..config.doctor import settle_and_check
 from ..config.saving import absolute_paths
+from ..config.sources import labels_of_config
 from ..errors import UserError
 from ..files import remove_unfinished, replace_text
 from ..inference.building import build_model
@@ -93,7 +94,8 @@ def train(
     settle_length(cfg, loader)
 
     trainer = build_trainer(cfg, model, loader, optimizer)
-    state = RunState(folder, trainer, seed, cfg.train.checkpointer.max_to_keep)
+    max_to_keep = cfg.train.checkpointer.max_to_keep
+    state = RunState(folder, trainer, seed, max_to_keep, labels_of_config(cfg))
     stop = StopOnSignal(state)
     evaluation = build_evaluation(cfg, trainer, state, stop)
     trainer.register_hooks(

@@ -10,12 +10,10 @@ from typing import Any, overload
 import detectron2.data.transforms as T
 import numpy as np
 import torch
-from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import instantiate
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Instances
 from omegaconf import DictConfig
-from torch import nn
 
 from ..config import load_config
 from ..config.doctor import settle_and_check
@@ -23,6 +21,7 @@ from ..data.calibration import Calibration, calibration_beside
 from ..data.labels import given_classes, given_schema
 from ..errors import UserError
 from ..memory import keep_freed_memory
+from ..weights.checkpoints import newest_file
 from .building import build_model, inference_model
 from .inputs import ImageInput, to_array
 from .prediction import Prediction
@@ -71,7 +70,7 @@ class Predictor:
 
     @classmethod
     def from_run(cls, folder: str | Path, device: str = "") -> Predictor:
-        """A predictor of a run folder: of its config.yaml and its model_final.pth, else its last checkpoint.
+        """A predictor of a run folder: of its config.yaml and its newest checkpoint, the one that --resume takes.
 
         Raises UserError where these are missing.
         """
@@ -131,17 +130,14 @@ class Predictor:
 
 
 def files_of_run(folder: str | Path) -> tuple[str, str]:
-    """Config and weights of a run folder: its config.yaml, and its model_final.pth, else its last checkpoint.
+    """Config and weights of a run folder: its config.yaml, and the checkpoint that --resume would go on from.
 
-    Raises UserError where these are missing.
+    Raises UserError where these are missing, or no checkpoint can be read.
     """
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is no run folder: there is no config.yaml in it")
-    weights = folder / "model_final.pth"
-    if not weights.is_file():
-        run = DetectionCheckpointer(nn.Module(), str(folder))
-        if not run.has_checkpoint():
-            raise UserError(f"{folder} has no checkpoint yet: train, or go on with --resume")
-        weights = Path(run.get_checkpoint_file())
+    weights = newest_file(folder)
+    if weights is None:
+        raise UserError(f"{folder} has no checkpoint yet: train, or go on with --resume")
     return str(folder / "config.yaml"), str(weights)

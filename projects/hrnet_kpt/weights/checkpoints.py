@@ -82,13 +82,23 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
 
     Raises UserError if there are checkpoints, but none can be read.
     """
+    return _newest(folder, mapped=False)
+
+
+def newest_file(folder: Path) -> Path | None:
+    """The path of the same checkpoint, whose tensors are not read."""
+    newest = _newest(folder, mapped=True)
+    return newest[0] if newest else None
+
+
+def _newest(folder: Path, mapped: bool) -> tuple[Path, dict[str, Any]] | None:
     candidates = _candidates(folder)
     if candidates and not (folder / LAST).is_file():
         logger.warning("%s is missing: looking for the newest checkpoint", folder / LAST)
     reasons = []
     for path in candidates:
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
             if not isinstance(content, dict) or any(key not in content for key in CONTENT):
                 raise ValueError("it is no checkpoint of a run")
         except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:

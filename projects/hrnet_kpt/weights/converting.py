@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +39,15 @@ def convert(tensors: Mapping[str, Tensor], layout: str = "auto") -> Conversion:
     Raises UserError where the layout is not recognised, or unknown, or two tensors get one name.
     """
     found = recognise(tensors) if layout == "auto" else find_layout(layout)
+    prefix = ""
+    if found is None:
+        prefix = _wrapping_prefix(tensors)
+        found = recognise(_without(prefix, tensors))
     if found is None:
         raise UserError(f"it has no layout of HRNet weights: {looks_like(tensors)}")
     conversion = Conversion(found, {}, {}, [])
+    conversion.dropped = [name for name in tensors if not name.startswith(prefix)]
+    tensors = _without(prefix, tensors)
     # A ResNet's stages are called layer1 to layer4; names with "transition" and "stage" are HRNet's alone.
     words = (f"{found.trunk}transition", f"{found.trunk}stage")
     is_hrnet = found.name == "hrnet_kpt" or any(name.startswith(words) for name in tensors)
@@ -58,6 +64,35 @@ def convert(tensors: Mapping[str, Tensor], layout: str = "auto") -> Conversion:
     if found.background_first:
         background_last(conversion.tensors)
     return conversion
+
+
+def _wrapping_prefix(names: Iterable[str]) -> str:
+    """What a training script puts in front of the network's names, as `model.` of Lightning modules; else "".
+
+    Raises UserError where two networks are wrapped alike, as a student and its teacher.
+    """
+    for depth in (1, 2, 3):
+        beginnings: dict[str, list[str]] = {}
+        for name in names:
+            parts = name.split(".", depth)
+            if len(parts) > depth:
+                beginnings.setdefault(".".join(parts[:-1]) + ".", []).append(parts[-1])
+        found = [beginning for beginning, rest in beginnings.items() if recognise(rest)]
+        if len(found) > 1:
+            raise UserError(
+                f"it holds several networks, whose names begin with {', '.join(found)}: save the state_dict() of one"
+            )
+        if found:
+            return found[0]
+    return ""
+
+
+def _without(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def convert_state_dict(

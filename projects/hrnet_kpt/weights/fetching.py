@@ -9,24 +9,52 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
+from detectron2.checkpoint.catalog import ModelCatalog
 from detectron2.utils import comm
 
 from ..errors import UserError
 from .writing import sha256_of
 
 TIMEOUT = 30  # seconds without an answer
+# What detectron2:// stands for: https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md
+DETECTRON2_ZOO = "https://dl.fbaipublicfiles.com/detectron2/"
+
+
+def resolve_location(location: str) -> str:
+    """The http(s) address that a detectron2:// or catalog:// address stands for; any other location as it is.
+
+    Raises UserError for a name that detectron2's catalog does not have.
+    """
+    scheme, _, name = location.partition("://")
+    if scheme == "detectron2":
+        return DETECTRON2_ZOO + name
+    if scheme == "catalog":
+        try:
+            return str(ModelCatalog.get(name))
+        except (KeyError, RuntimeError) as error:
+            raise UserError(
+                f"train.init_checkpoint={location}: detectron2's catalog has no {name}; give a path or an address"
+            ) from error
+    return location
+
+
+def is_address(location: str) -> bool:
+    """Whether `local_weights` would download it."""
+    return urlparse(location).scheme in ("http", "https", "detectron2", "catalog")
 
 
 def local_weights(location: str) -> Path:
-    """The local file of a path or http(s) URL; a URL is downloaded once, into torch's hub folder.
+    """The local file of a path or address; what is at an address is downloaded once, into torch's hub folder.
+
+    location: a path, an http(s) URL, or a detectron2:// or catalog:// address.
 
     A file name that ends in -HASH.pth, as those of published weights do, is verified each time: HASH is the
     beginning of the file's SHA-256.
 
     Raises UserError where there is no such file, it cannot be fetched, or it is not the one that its name promises.
     """
-    url = urlparse(location)
-    if url.scheme not in ("http", "https"):
+    location = resolve_location(location)
+    if not is_address(location):
         path = Path(location)
         if not path.is_file():
             raise UserError(
@@ -41,7 +69,7 @@ def local_weights(location: str) -> Path:
             ) from error
         _verify(path, location)
         return path
-    name = Path(url.path).name
+    name = Path(urlparse(location).path).name
     if not hash_in(name):  # many a file is called model.safetensors
         name = f"{hashlib.sha256(location.encode()).hexdigest()[:8]}_{name}"
     path = Path(torch.hub.get_dir()) / "checkpoints" / name

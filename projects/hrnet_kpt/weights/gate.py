@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ from .converting import COUNTER, Conversion
 from .layouts import TRUNK, their_name
 from .trunk import last_fusion
 
+# The modules of an HRNet. What else is under the names of its authors' code are heads.
+HRNET_MODULES = re.compile(r"(conv|bn|layer|stage|transition)\d")
 # The parts of a detector, by the beginnings of their tensors' names.
 PARTS = {
     "trunk": (TRUNK,),
@@ -91,18 +94,29 @@ def judge(conversion: Conversion, expected: Mapping[str, Tensor], whole: bool = 
             ]
     filled = {part_of(name) for name in verdict.fitting}
     verdict.parts = [part for part in verdict.parts if part in filled]
+    trunk_is_whole = "trunk" in filled and (not missing["trunk"] or bool(verdict.lacking))
     for name in conversion.tensors:
         if name in expected or (
             name.endswith(COUNTER) and name.removesuffix(COUNTER) + "weight" in expected
         ):
             continue
-        if part_of(name) in PARTS and part_of(name) not in missing and not whole:
+        absent_here = part_of(name) in PARTS and part_of(name) not in missing
+        other_task = trunk_is_whole and _is_head_of_other_task(name, conversion)
+        if (absent_here or other_task) and not whole:
             verdict.ignored.append(conversion.names[name])
         else:
             verdict.problems.append(f"{conversion.names[name]} fits nothing")
     if whole and verdict.absent:
         verdict.problems.append(f"the file has no {', '.join(verdict.absent)}")
     return verdict
+
+
+def _is_head_of_other_task(ours: str, conversion: Conversion) -> bool:
+    """Whether a tensor belongs to no part of a detector: to the head of a network for faces, say."""
+    if part_of(ours) not in PARTS:
+        return True
+    inside = ours.removeprefix(TRUNK)
+    return inside != ours and conversion.layout.trunk != TRUNK and not HRNET_MODULES.match(inside)
 
 
 def named(ours: str, theirs: str) -> str:

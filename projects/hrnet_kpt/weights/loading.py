@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +18,29 @@ from .converting import Conversion, convert
 from .fetching import local_weights
 from .gate import Verdict, judge
 from .geometry import Settings
-from .layouts import TRUNK, recognise
-from .reading import read_weights
+from .labels import Labels, labels_beside, match_rows
+from .layouts import TRUNK, find_layout, recognise
+from .matching import match_names
+from .reading import read_checkpoint
 from .report import misfit, report
-from .rows import take_classes, take_keypoints
+from .rows import (
+    COCO_CLASSES,
+    COCO_KEYPOINTS,
+    count_classes,
+    count_keypoints,
+    select_classes,
+    select_keypoints,
+    take_coco_classes,
+    take_coco_keypoints,
+)
+from .trunk import trunk_name
 
 logger = logging.getLogger(__name__)
 
 # What helps where weights do not fit.
 NOT_STRICT = "train.init_strict=False loads what fits"
 WHOLE = "evaluation and --resume need a run's checkpoint, and the config.yaml of that run"
+OTHER_LABELS = "rename them in the data, or take weights of these names"
 SHOWN = 20  # names listed of a partial load
 
 
@@ -61,7 +75,9 @@ def load_weights(
     location: path or http(s) URL.
     strict: refuse a part of which only some tensors fit, and a file without a trunk; else load and list what fits.
     whole: refuse a file that does not fill the whole model, as for evaluation, or to go on with a run.
-    classes, keypoints: the model's names of them, for files that have COCO's 80 and 17: they tell which to take.
+    classes, keypoints: the model's names of them, in order. A file that has its own, or a run's config.yaml beside it,
+        is compared by name: rows are put into the model's order, and other names are refused or, without `strict`, left
+        out. Of files that have COCO's 80 and 17 they tell which to take.
 
     The model is changed only if nothing is wrong. Raises UserError, with the first names and the likely reason,
     where the file is not there or not readable, fits in part only, holds an Inf or NaN, or leaves frozen batch norms
@@ -109,10 +125,44 @@ def examine(
     The arguments are those of `load_weights`. Returns what fits, the file's tensors under the model's names, and which
     classes and keypoints were taken. Raises UserError as `load_weights` does.
     """
-    tensors = read_weights(local_weights(location))
-    expected = model.state_dict()
-    conversion, taken = fit(tensors, expected, location, classes=classes, keypoints=keypoints)
+    path = local_weights(location)
+    tensors, labels = read_checkpoint(path)
     refuse_non_finite(tensors, location)
+    return compare(
+        model,
+        tensors,
+        location,
+        labels=labels or labels_beside(path),
+        strict=strict,
+        whole=whole,
+        classes=classes,
+        keypoints=keypoints,
+    )
+
+
+def compare(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    location: str,
+    *,
+    labels: Labels | None = None,
+    strict: bool = True,
+    whole: bool = False,
+    classes: Sequence[str] = (),
+    keypoints: Sequence[str] = (),
+) -> tuple[Verdict, Conversion, list[str]]:
+    """`examine` for what `read_checkpoint` has returned."""
+    expected = model.state_dict()
+    conversion, taken = fit(
+        tensors,
+        expected,
+        location,
+        labels=labels,
+        strict=strict,
+        whole=whole,
+        classes=classes,
+        keypoints=keypoints,
+    )
     verdict = judge(conversion, expected, whole)
     partial = bool(verdict.problems) or "trunk" in verdict.absent
     if not verdict.fitting or (partial and (strict or whole)):
@@ -127,20 +177,96 @@ def fit(
     expected: Mapping[str, Tensor],
     location: str,
     layout: str = "auto",
+    *,
+    labels: Labels | None = None,
+    strict: bool = True,
+    whole: bool = False,
     classes: Sequence[str] = (),
     keypoints: Sequence[str] = (),
 ) -> tuple[Conversion, list[str]]:
-    """The tensors under the model's names, of the model's classes and keypoints; and which of these were taken."""
-    if layout == "auto" and expected and recognise(tensors) == recognise(expected):
-        layout = "hrnet_kpt"  # its own checkpoint, maybe of a model without HRNet
+    """The tensors under the model's names, of the model's classes and keypoints; and which of these were taken.
+
+    labels: the file's; the other arguments are those of `load_weights`.
+    """
     try:
-        conversion = convert(tensors, layout)
+        conversion = _to_model_names(tensors, expected, layout)
     except UserError as error:
         raise UserError(f"{location} does not fit the model: {error}") from None
-    taken = [take_classes(conversion.tensors, expected, classes)]
-    if conversion.layout.name != "hrnet_kpt":
-        taken.append(take_keypoints(conversion.tensors, keypoints))
-    return conversion, [text for text in taken if text]
+    try:
+        taken = _select_rows(conversion, expected, labels, classes, keypoints, strict, whole)
+    except UserError as error:
+        remedy = OTHER_LABELS if whole else f"{NOT_STRICT}, by name"
+        raise UserError(f"{location} does not fit the model: {error}; {remedy}") from None
+    return conversion, taken
+
+
+def _to_model_names(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], layout: str
+) -> Conversion:
+    trunk = [name for name in expected if name.startswith(TRUNK)]
+    if layout == "auto" and expected and recognise(tensors) == recognise(expected):
+        # Its own checkpoint; but files of detectron2's zoo have names that no checkpoint of ours has.
+        dropped = re.compile(find_layout("detectron2").dropped)
+        if not trunk or trunk_name(expected, TRUNK) or not any(map(dropped.match, tensors)):
+            return convert(tensors, "hrnet_kpt")
+    if not trunk or trunk_name(expected, TRUNK) or layout == "hrnet_kpt":
+        return convert(tensors, layout)
+    conversion = match_names(tensors, expected, None if layout == "auto" else find_layout(layout))
+    if any(name not in conversion.tensors for name in trunk) and recognise(tensors):
+        hrnet = convert(tensors, layout)  # to say what it is
+        return hrnet if trunk_name(hrnet.tensors, TRUNK) else conversion
+    return conversion
+
+
+def _select_rows(
+    conversion: Conversion,
+    expected: Mapping[str, Tensor],
+    labels: Labels | None,
+    classes: Sequence[str],
+    keypoints: Sequence[str],
+    strict: bool,
+    whole: bool,
+) -> list[str]:
+    """Put the rows of classes and keypoints, in place, into the model's order; say so.
+
+    Raises UserError where the names differ.
+    """
+    tensors, taken = conversion.tensors, []
+    own = conversion.layout.name == "hrnet_kpt"
+    count, wanted = count_classes(tensors), count_classes(expected)
+    if labels and len(labels.classes) == count > 0 and len(classes) == wanted > 0:
+        names = list(labels.classes)
+        rows, text = match_rows("classes", names, classes, strict=strict, whole=whole)
+        if rows:
+            select_classes(tensors, rows, expected, count)
+        taken.append(text)
+    elif not own or count != wanted:
+        taken.append(take_coco_classes(tensors, expected, classes))
+    count, wanted = count_keypoints(tensors), count_keypoints(expected)
+    if labels and len(labels.keypoints) == count > 0 and len(keypoints) == wanted > 0:
+        names = list(labels.keypoints)
+        rows, text = match_rows("keypoints", names, keypoints, strict=strict, whole=whole)
+        if rows:
+            select_keypoints(tensors, rows, expected)
+        taken.append(text)
+    elif not own:
+        taken.append(take_coco_keypoints(tensors, keypoints))
+    return [text for text in taken if text]
+
+
+def known_labels(conversion: Conversion, labels: Labels | None) -> Labels:
+    """What the rows of a file's last layers stand for: its own names, or COCO's where other codebases trained on it.
+
+    labels: those of the file, or of the model that it was fitted to.
+    """
+    tensors, own = conversion.tensors, conversion.layout.name == "hrnet_kpt"
+    keypoints: Sequence[str] = labels.keypoints if labels else []
+    classes: Mapping[str, Sequence[str]] = labels.classes if labels else {}
+    if not own and not keypoints and count_keypoints(tensors) == len(COCO_KEYPOINTS):
+        keypoints = COCO_KEYPOINTS
+    if not own and not classes and count_classes(tensors) == len(COCO_CLASSES):
+        classes = {name: [] for name in COCO_CLASSES}
+    return Labels(keypoints, classes)
 
 
 def settings_of(settings: Settings, parts: Sequence[str]) -> dict[str, Any]:
@@ -179,8 +305,8 @@ def refuse_identity_norms(model: nn.Module) -> None:
         prefix = TRUNK if all(name.startswith(TRUNK) for name in identity) else identity[0]
         raise UserError(
             f"{len(identity)} FrozenBN layers have no statistics: no weights were loaded for {prefix}* (first: "
-            f"{identity[0]}); set train.init_checkpoint to HRNet weights, or train from scratch with "
-            "model.backbone.bottom_up.norm=BN and freeze_at=0"
+            f"{identity[0]}); set train.init_checkpoint to weights that have them, or train from scratch "
+            "with BN in place of FrozenBN (of an HRNet: model.backbone.bottom_up.norm=BN) and freeze_at=0"
         )
 
 

@@ -12,22 +12,35 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from ..errors import UserError, one_line
 from .arrays import ARRAYS, Array
+from .labels import LABELS, Labels, labels_of, labels_of_text
 
 logger = logging.getLogger(__name__)
 
 # Where training scripts keep the weights in their checkpoints. Averaged (EMA) weights come first where a file has both;
 # mmengine alone keeps the averaged ones under state_dict, and the others under ema_state_dict.
-WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "ema_state_dict")
+# `blobs` is Caffe2's, `model_state` pycls', `module` DeepSpeed's.
+WRAPPERS = (
+    "state_dict_ema",
+    "model_ema",
+    "state_dict",
+    "model",
+    "model_state_dict",
+    "model_state",
+    "blobs",
+    "module",
+    "ema_state_dict",
+)
 # What DistributedDataParallel, AveragedModel and torch.compile put in front of every name.
 PREFIXES = ("module.", "_orig_mod.")
-# Counters of averaging, and mmcv's copies of the weights before it.
-AVERAGING = re.compile(r"n_averaged|steps|ema_[^.]+")
+# Counters of averaging, mmcv's copies of the weights before it, and Caffe2's momenta.
+BESIDE = re.compile(r"n_averaged|steps|ema_[^.]+|[^.]+_momentum")
 # The pickle that torch's files begin with before torch 1.6: a number.
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 # What is no file of weights, by its first bytes.
@@ -37,11 +50,18 @@ IMPOSTORS = {
 }
 
 
-def read_weights(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
-    """The tensors in a file by name, on the CPU, without the wrappers that training scripts put around them.
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of `read_checkpoint` alone."""
+    return read_checkpoint(path)[0]
 
-    path: a .safetensors file, a file of torch.save or, with `allow_pickle`, a pickle of arrays as in detectron2's
-        model zoo. The content decides, not the name. torch's files are mapped into memory, not copied.
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Labels | None]:
+    """The tensors in a file by name, without the wrappers that training scripts put around them, and its labels.
+
+    path: a .safetensors file, a file of torch.save, or a pickle of arrays as in detectron2's model zoo. The content
+        decides, not the name. torch's files are mapped into memory, not copied; tensors are on the CPU.
+
+    Labels are those that the checkpoints of this project hold; None where there are none.
 
     Raises UserError for anything else: other formats, damaged files, pickles that would run code, no tensors.
     """
@@ -55,14 +75,19 @@ def read_weights(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
     try:
         if head[8:9] == b"{":
             content: Any = safetensors.torch.load_file(path)
-        elif head.startswith((b"PK", LEGACY)):
-            content = _torch_load(path)
-        elif head.startswith(b"\x80"):
-            content = _unpickle(path, allow_pickle)
+            with safetensors.safe_open(path, "pt") as file:
+                labels = labels_of_text((file.metadata() or {}).get(LABELS, ""))
         else:
-            raise UserError(
-                f"{path} is no file of weights: it is none of .safetensors, torch.save and pickle"
-            )
+            if head.startswith((b"PK", LEGACY)):
+                content = _torch_load(path)
+            elif head.startswith(b"\x80"):
+                content = _unpickle(path)
+            else:
+                raise UserError(
+                    f"{path} is no file of weights: it is none of .safetensors, torch.save and pickle"
+                )
+            labels = labels_of(content)
+        content = _single_state_dict(content, path)
         tensors = unwrap(content)
     except UserError:
         raise
@@ -77,7 +102,32 @@ def read_weights(path: Path, allow_pickle: bool = False) -> dict[str, Tensor]:
         kind = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content)
         listed = " ".join(str(kind).split())[:100]
         raise UserError(f"{path} is no file of weights: it holds no tensors ({listed})")
-    return tensors
+    return tensors, labels
+
+
+def _single_state_dict(content: Any, path: Path) -> Any:
+    """Of a list or tuple the one state dict in it, or the dict that its (name, tensor) pairs make; else `content`.
+
+    Raises UserError for tensors without names, and for several state dicts.
+    """
+    if not isinstance(content, list | tuple):
+        return content
+    dicts = [entry for entry in content if isinstance(entry, Mapping) and unwrap(entry)]
+    if len(dicts) == 1:
+        return dicts[0]
+    if len(dicts) > 1:
+        raise UserError(
+            f"{path} holds a list of {len(dicts)} state dicts: save the one that is meant, by "
+            'torch.save({"model": state_dict}, FILE)'
+        )
+    pairs = [entry for entry in content if isinstance(entry, list | tuple) and len(entry) == 2]
+    if pairs and len(pairs) == len(content) and all(isinstance(name, str) for name, _ in pairs):
+        return {name: value for name, value in pairs}
+    if any(isinstance(entry, Tensor | Array) for entry in content):
+        raise UserError(
+            f"{path} holds a list of {len(content)} tensors without names: save the network's state_dict() instead"
+        )
+    return content
 
 
 def unwrap(content: Any) -> dict[str, Tensor]:
@@ -99,7 +149,7 @@ def unwrap(content: Any) -> dict[str, Tensor]:
             value = value.numbers
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
             value = torch.as_tensor(value)
-        if isinstance(value, Tensor) and not AVERAGING.fullmatch(name):
+        if isinstance(value, Tensor) and not BESIDE.fullmatch(name):
             tensors[name] = value.detach()
     return tensors
 
@@ -138,12 +188,7 @@ class _ArrayUnpickler(pickle._Unpickler):
         return ARRAYS[f"{module}.{name}"]
 
 
-def _unpickle(path: Path, allow_pickle: bool) -> Any:
-    if not allow_pickle:
-        raise UserError(
-            f"{path} is a pickle, as in detectron2's model zoo: convert it once with tools/convert_weights.py "
-            f"--allow-pickle --input {path} --output weights.safetensors, and load that"
-        )
+def _unpickle(path: Path) -> Any:
     with path.open("rb") as file:
         return _ArrayUnpickler(file, encoding="latin1").load()
 

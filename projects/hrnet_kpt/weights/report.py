@@ -26,7 +26,9 @@ def misfit(
     if not verdict.fitting:
         # The trunk of a ResNet's detector, which tells what it is, is among what was dropped.
         names = [*conversion.names.values(), *conversion.dropped]
-        reason = _reason(conversion.tensors, expected) or f": {looks_like(names)}"
+        theirs = trunk_name(conversion.tensors, TRUNK)
+        kind = f"this looks like {theirs}" if theirs else looks_like(names)
+        reason = _reason(conversion.tensors, expected) or f": {kind}"
         return UserError(f"{location} has nothing that fits the model{reason}")
     layout = f"{conversion.layout.name} layout"
     ending = f"; {remedy}" if remedy else ""
@@ -44,6 +46,8 @@ def misfit(
             f"{ours}, or a config of {theirs}"
         )
     reason = _reason(conversion.tensors, expected)
+    if theirs and not ours:
+        reason = f", whose backbone is no HRNet: this looks like {theirs}"
     return UserError(f"{location} ({layout}) does not fit the model{reason}: {first}{ending}")
 
 
@@ -80,13 +84,13 @@ def report(
     filled = [name for name in verdict.fitting if part_of(name) == "trunk"]
     trunk = trunk_name(expected, TRUNK)
     others = [part for part in verdict.parts if part != "trunk"]
-    start = f"{len(verdict.fitting)} tensors of"
-    if trunk and filled:
-        start = f"{trunk}: {len(filled)} of {len(wanted)} backbone tensors{',' if others else ''}"
-    clauses = [
-        f"{' '.join([start, ', '.join(others)]).strip()} from {conversion.layout.name} layout",
-        *taken,
-    ]
+    if filled:
+        beginning = f"{trunk}: " if trunk else ""
+        what = ", ".join([f"{len(filled)} of {len(wanted)} backbone tensors", *others])
+        start = f"{beginning}{what}"
+    else:
+        start = f"{len(verdict.fitting)} tensors{' of ' if others else ''}{', '.join(others)}"
+    clauses = [f"{start} from {conversion.layout.name} layout", *taken]
     ignored = [name for name in verdict.ignored if not name.endswith(COUNTER)]
     if ignored:
         groups = Counter(_group(name) for name in ignored)

@@ -14,6 +14,10 @@ DELTAS = re.compile(r"roi_heads\.box_predictor\.(\d\.)?bbox_pred\.")
 MASKS = re.compile(r"roi_heads\.mask_head\.predictor\.")
 KEYPOINTS = "roi_heads.keypoint_head.score_lowres."
 COCO_CLASSES = [category["name"] for category in COCO_CATEGORIES if category["isthing"]]
+COCO_KEYPOINTS = list(COCO_PERSON_KEYPOINT_NAMES)
+
+# For each row of the model, the row of the file; None: the model's own stays.
+Rows = Sequence[int | None]
 
 
 def background_last(tensors: dict[str, Tensor]) -> None:
@@ -33,7 +37,66 @@ def background_last(tensors: dict[str, Tensor]) -> None:
             tensors[name] = value[1:]
 
 
-def take_classes(
+def count_classes(tensors: Mapping[str, Tensor]) -> int:
+    """How many classes the box head scores, without the background; 0 where there is no box head."""
+    found = (value for name, value in tensors.items() if SCORES.match(name))
+    scores = next(found, None)
+    return len(scores) - 1 if scores is not None and scores.dim() else 0
+
+
+def count_keypoints(tensors: Mapping[str, Tensor]) -> int:
+    """How many keypoints the keypoint head has maps of; 0 where there is none, or its layers differ in that."""
+    weight, bias = tensors.get(KEYPOINTS + "weight"), tensors.get(KEYPOINTS + "bias")
+    if weight is None or bias is None or weight.dim() != 4 or bias.dim() != 1:
+        return 0
+    return len(bias) if weight.shape[1] == len(bias) else 0
+
+
+def select_classes(
+    tensors: dict[str, Tensor], rows: Rows, expected: Mapping[str, Tensor], count: int
+) -> None:
+    """Put, in place, the rows of classes into another order; the background stays the last.
+
+    rows: see `Rows`. expected: the model's tensors. count: how many classes the tensors have.
+    """
+    corners = [None if row is None else 4 * row + i for row in rows for i in range(4)]
+    for name, value in tensors.items():
+        if not value.dim():
+            continue
+        own = expected.get(name)
+        if SCORES.match(name) and len(value) == count + 1:
+            tensors[name] = _select(value, [*rows, count], own)
+        # The deltas and masks that all classes of a model share are those of one class.
+        elif DELTAS.match(name) and len(value) == 4 * count and _fits(own, len(corners)):
+            tensors[name] = _select(value, corners, own)
+        elif MASKS.match(name) and len(value) == count and _fits(own, len(rows)):
+            tensors[name] = _select(value, rows, own)
+
+
+def select_keypoints(
+    tensors: dict[str, Tensor], rows: Rows, expected: Mapping[str, Tensor]
+) -> None:
+    """Put, in place, the maps of keypoints into another order: weights are (channels, keypoints, 4, 4)."""
+    for name, dim in (("weight", 1), ("bias", 0)):
+        key = KEYPOINTS + name
+        tensors[key] = _select(tensors[key], rows, expected.get(key), dim)
+
+
+def _fits(own: Tensor | None, count: int) -> bool:
+    return own is None or len(own) == count
+
+
+def _select(value: Tensor, rows: Rows, own: Tensor | None, dim: int = 0) -> Tensor:
+    selected = value.index_select(dim, torch.tensor([row or 0 for row in rows]))
+    kept = [i for i, row in enumerate(rows) if row is None]
+    if kept and own is not None and not own.is_meta:
+        at = torch.tensor(kept)
+        begun = own.detach().cpu().to(value.dtype).index_select(dim, at)
+        selected = selected.index_copy(dim, at, begun)
+    return selected
+
+
+def take_coco_classes(
     tensors: dict[str, Tensor], expected: Mapping[str, Tensor], classes: Sequence[str] = ()
 ) -> str:
     """Leave, in place, those of COCO's 80 classes that the model has; say so.
@@ -42,44 +105,24 @@ def take_classes(
 
     Other numbers of classes, and names that COCO does not have, are left as they are.
     """
-    scores = [name for name in tensors if SCORES.match(name) and name in expected]
-    if not scores or not tensors[scores[0]].dim():
-        return ""
-    rows, wanted = (len(source[scores[0]]) - 1 for source in (tensors, expected))
+    count, wanted = count_classes(tensors), count_classes(expected)
     classes = classes or (["person"] if wanted == 1 else [])
-    if (
-        rows != len(COCO_CLASSES)
-        or wanted == rows
-        or wanted != len(classes)
-        or not set(classes) <= set(COCO_CLASSES)
-    ):
+    if count != len(COCO_CLASSES) or not wanted or wanted != len(classes):
         return ""
-    kept = [COCO_CLASSES.index(name) for name in classes]
-    for name, value in tensors.items():
-        if not value.dim():
-            continue
-        if SCORES.match(name):
-            tensors[name] = value[[*kept, -1]]
-        elif DELTAS.match(name) and len(value) == 4 * rows:
-            tensors[name] = value.unflatten(0, (rows, 4))[kept].flatten(0, 1)
-        elif MASKS.match(name) and len(value) == rows:
-            tensors[name] = value[kept]
-    return f"{wanted} of {rows} classes ({', '.join(classes)})"
+    if list(classes) == COCO_CLASSES or not set(classes) <= set(COCO_CLASSES):
+        return ""
+    select_classes(tensors, [COCO_CLASSES.index(name) for name in classes], expected, count)
+    return f"{wanted} of {count} classes ({', '.join(classes)})"
 
 
-def take_keypoints(tensors: dict[str, Tensor], keypoints: Sequence[str]) -> str:
+def take_coco_keypoints(tensors: dict[str, Tensor], keypoints: Sequence[str]) -> str:
     """Leave, in place, those of COCO's 17 keypoints that the model has, in its order; say so.
 
     keypoints: names of the model's keypoints. Where COCO does not have all of them, nothing changes.
     """
-    coco = list(COCO_PERSON_KEYPOINT_NAMES)
-    weight, bias = tensors.get(KEYPOINTS + "weight"), tensors.get(KEYPOINTS + "bias")
-    if weight is None or bias is None or weight.dim() != 4 or bias.dim() != 1:
+    if count_keypoints(tensors) != len(COCO_KEYPOINTS) or list(keypoints) == COCO_KEYPOINTS:
         return ""
-    if {weight.shape[1], len(bias)} != {len(coco)} or list(keypoints) == coco:
+    if not keypoints or not set(keypoints) <= set(COCO_KEYPOINTS):
         return ""
-    if not keypoints or not set(keypoints) <= set(coco):
-        return ""
-    kept = [coco.index(name) for name in keypoints]
-    tensors[KEYPOINTS + "weight"], tensors[KEYPOINTS + "bias"] = weight[:, kept], bias[kept]
-    return f"{len(kept)} of {len(coco)} keypoints ({', '.join(keypoints)})"
+    select_keypoints(tensors, [COCO_KEYPOINTS.index(name) for name in keypoints], {})
+    return f"{len(keypoints)} of {len(COCO_KEYPOINTS)} keypoints ({', '.join(keypoints)})"

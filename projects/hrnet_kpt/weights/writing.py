@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from .labels import LABELS, Labels
 
 SUFFIXES = (".safetensors", ".pth")
 
@@ -25,9 +27,15 @@ def check_output(path: Path) -> None:
         raise UserError(f"{path} cannot be written: it {what}")
 
 
-def write_weights(tensors: Mapping[str, Tensor], path: Path, add_hash: bool = False) -> Path:
+def write_weights(
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    add_hash: bool = False,
+    labels: Labels | None = None,
+) -> Path:
     """Write tensors to a .safetensors file or, as {"model": ...}, to a .pth file; return where they are.
 
+    labels: the names of keypoints and classes, kept beside the tensors as a run's checkpoints have them.
     add_hash: put the beginning of the file's SHA-256 into its name, NAME-0123abcd.pth, for `local_weights` to verify.
 
     Raises UserError where the file cannot be written; what stood there before is then still there.
@@ -38,9 +46,11 @@ def write_weights(tensors: Mapping[str, Tensor], path: Path, add_hash: bool = Fa
         # Rows taken out of other tensors would be written with all of them.
         tensors = {name: value.contiguous().clone() for name, value in tensors.items()}
         if path.suffix == ".pth":
-            torch.save({"model": tensors}, unfinished)
+            content = {"model": tensors} | ({LABELS: labels.to_dict()} if labels else {})
+            torch.save(content, unfinished)
         else:
-            safetensors.torch.save_file(tensors, unfinished, metadata={"format": "pt"})
+            metadata = {"format": "pt"} | ({LABELS: json.dumps(labels.to_dict())} if labels else {})
+            safetensors.torch.save_file(tensors, unfinished, metadata=metadata)
         # safetensors makes files that nobody else may read.
         umask = os.umask(0)
         os.umask(umask)

@@ -10,9 +10,10 @@ from torch import nn
 
 from ...errors import UserError
 from ..differences import ABSENT, Difference, differences, format_differences
-from ..findings import Finding, error, warning
+from ..findings import Finding, error, listed, warning
 from ..loading import load_config
 from ..saving import absolute_paths
+from ..sources import label_names
 from .build import build_on_meta
 
 SHOWN = 5
@@ -22,6 +23,7 @@ FREE = [
     "train.output_dir",
     "train.init_checkpoint",
     "train.init_strict",
+    "train.imagenet",
     "train.device",
     "train.deterministic",
     "train.ddp",
@@ -63,6 +65,7 @@ def check_resume(cfg: DictConfig, model: nn.Module | None) -> Iterator[Finding]:
         sentence = f"{saved} cannot be read ({reason}): what has changed since is not known"
         yield warning("resume-differs", "train.output_dir", sentence)
         return
+    yield from _check_labels(old, cfg)
     found = [
         d
         for d in differences(old, absolute_paths(cfg))
@@ -88,12 +91,29 @@ def check_resume(cfg: DictConfig, model: nn.Module | None) -> Iterator[Finding]:
         )
         yield warning("resume-differs", schedule_changes[0].key, sentence)
     said = (*optimizer_changes, *schedule_changes)
-    others = model_changes + [d for d in found if not _under(d.key, ("model",)) and d not in said]
+    labels = ("data.keypoints.names", "data.classes")
+    others = model_changes + [
+        d for d in found if not _under(d.key, ("model", *labels)) and d not in said
+    ]
     if others:
         sentence = (
             f"the run so far had other settings: {_said(others)}; it goes on with the new ones"
         )
         yield warning("resume-differs", others[0].key, sentence)
+
+
+def _check_labels(old: DictConfig, cfg: DictConfig) -> Iterator[Finding]:
+    """Rows of the checkpoint, and of the optimizer's momenta, that would stand for something else."""
+    before, now = label_names(old), label_names(cfg)
+    for what in ("keypoints", "classes"):
+        if before[what] and now[what] and before[what] != now[what]:
+            same = set(before[what]) == set(now[what])
+            sentence = (
+                f"the run's checkpoints have the {what} {listed(before[what])}, and the data now "
+                f"{'the same in another order' if same else listed(now[what])}: {REMEDY}, with the run's weights as "
+                "train.init_checkpoint"
+            )
+            yield error("resume-differs", f"data.{what}", sentence)
 
 
 def _under(key: str, prefixes: Sequence[str]) -> bool:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import UserError
+from ...weights.fetching import resolve_location
 from .detectron2_keys import COPIED, FIXED, HEADS, ONLY_IF, RPN, TRUNK
 from .translation import SCHEDULER, Code, Translation, refuse_other, set_steps
 
-PUBLIC = "https://dl.fbaipublicfiles.com/detectron2/"
 SETS = {
     "coco_2017_train": "instances_train2017",
     "coco_2017_val": "instances_val2017",
@@ -47,8 +47,7 @@ def translate(values: Mapping[str, Any]) -> Translation:
 
 
 def _weights_and_data(values: Mapping[str, Any], result: Translation) -> None:
-    weights = str(values["MODEL.WEIGHTS"])
-    result.set("train.init_checkpoint", weights.replace("detectron2://", PUBLIC))
+    result.set("train.init_checkpoint", resolve_location(str(values["MODEL.WEIGHTS"])))
     for key, split in (("DATASETS.TRAIN", "train"), ("DATASETS.TEST", "test")):
         names = values[key]
         if len(names) == 1 and names[0] in SETS:

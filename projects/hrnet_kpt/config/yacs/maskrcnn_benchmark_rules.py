@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ...errors import UserError
+from ...weights.fetching import resolve_location
 from ...weights.geometry import WHOLE_PIXELS
 from .detectron2_keys import HEADS, RPN, TRAIN_RESIZE, TRUNK
-from .detectron2_rules import PUBLIC
 from .maskrcnn_benchmark_keys import COPIED, FIXED, ONLY_IF
 from .translation import Translation, refuse_other, set_steps
 
@@ -92,8 +92,8 @@ def _resnet(values: Mapping[str, Any], result: Translation, task: str) -> None:
     result.set("model.backbone.out_channels", values["MODEL.RESNETS.BACKBONE_OUT_CHANNELS"])
     weight = str(values["MODEL.WEIGHT"])
     found = re.fullmatch(r"catalog://ImageNetPretrained/(\w+/[\w-]+)", weight)
-    public = f"{PUBLIC}ImageNetPretrained/{found[1]}.pkl" if found else weight
-    result.set("train.init_checkpoint", public)
+    public = f"detectron2://ImageNetPretrained/{found[1]}.pkl" if found else weight
+    result.set("train.init_checkpoint", resolve_location(public) if found else weight)
 
 
 def _pixels(values: Mapping[str, Any], result: Translation) -> None:
