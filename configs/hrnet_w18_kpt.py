@@ -24,6 +24,7 @@ from hrnet_kpt.modeling import HRFPN, HRNet
 from hrnet_kpt.modeling.poolers import pooler_scales
 
 from .common.data.coco_keypoint import data, dataloader
+from .common.imagenet import imagenet as _imagenet
 from .common.inference import inference
 from .common.optim import SGD as optimizer
 from .common.schedule import lr_multiplier_1x as lr_multiplier
@@ -129,6 +130,8 @@ model = L(
     input_format="RGB",
 )
 
-train.init_checkpoint = (
-    "https://download.openmmlab.com/pretrain/third_party/hrnetv2_w18-00eb2006.pth"
+# The weights follow the width; "" where there are none of it.
+train.update(
+    imagenet=_imagenet,
+    init_checkpoint="${oc.select:train.imagenet.w${model.backbone.bottom_up.width},''}",
 )

@@ -10,3 +10,4 @@ model.backbone.bottom_up.update(
     norm="BN",  # frozen statistics need weights, and this page starts without
 )
 train.init_checkpoint = ""
+del train.imagenet  # of other widths

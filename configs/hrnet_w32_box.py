@@ -1,6 +1,5 @@
 """HRNet-W32 Faster R-CNN on COCO's 80 classes, 1x schedule."""
 
-from .hrnet_w18_box import data, dataloader, model
-from .hrnet_w32_kpt import inference, lr_multiplier, optimizer, train
+from .hrnet_w18_box import data, dataloader, inference, lr_multiplier, model, optimizer, train
 
 model.backbone.bottom_up.width = 32

@@ -3,6 +3,3 @@
 from .hrnet_w18_kpt import data, dataloader, inference, lr_multiplier, model, optimizer, train
 
 model.backbone.bottom_up.width = 40
-train.init_checkpoint = (
-    "https://download.openmmlab.com/pretrain/third_party/hrnetv2_w40-ed0b031c.pth"
-)

@@ -23,4 +23,5 @@ model.backbone = L(FPN)(
 model.proposal_generator.in_features = ["p2", "p3", "p4", "p5", "p6"]
 # These weights were trained on BGR, with a standard deviation of 1.
 model.update(pixel_mean=[103.53, 116.28, 123.675], pixel_std=[1.0, 1.0, 1.0], input_format="BGR")
+del train.imagenet  # of HRNets
 train.init_checkpoint = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-50.pkl"

@@ -44,6 +44,7 @@ REASONS = {
     "lr_multiplier.warmup_iters": "warm-up in iterations",
     "lr_multiplier.max_iter": "warm-up in iterations",
     "train.init_checkpoint": "ImageNet weights of HRNet",
+    "train.imagenet": "ImageNet weights of HRNets, by width",
     "train.init_strict": "weights that fit in part are refused",
     "train.clip_grad_norm": "as HRNet's reference detectors",
     "train.reference_batch_size": "opt-in scaling of the learning rate, off",

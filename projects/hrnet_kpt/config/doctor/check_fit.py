@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
 from ...errors import UserError
-from ...weights.loading import examine
+from ...modeling import HRNet
+from ...weights.loading import compare, examine
 from ..findings import Finding, error
+from ..keys import value_at
 from ..sources import label_names
 
 
 def check_fit(cfg: DictConfig, model: nn.Module, training: bool) -> Iterator[Finding]:
-    """Weights that do not fit, as far as they are on this machine: a URL is not fetched."""
+    """Weights that do not fit, as far as they are on this machine, or known: an address is not fetched."""
     location, key = cfg.train.init_checkpoint, "train.init_checkpoint"
-    if not location or not Path(location).is_file():
-        return
-    whole, strict = not training, cfg.train.get("init_strict", True)
+    options = {"strict": cfg.train.get("init_strict", True), "whole": not training}
+    width = _public_width(cfg, location)
     try:
-        examine(model, location, strict=strict, whole=whole, **label_names(cfg))
+        if location and Path(location).is_file():
+            examine(model, location, **options, **label_names(cfg))
+        elif width and training:
+            compare(model, _public_tensors(width), location, **options)
     except UserError as reason:
-        yield error("weights-unfit", key, str(reason))
+        scratch = f"; or train from scratch with {key}= and model.backbone.bottom_up.norm=BN"
+        yield error("weights-unfit", key, f"{reason}{scratch if width else ''}")
+
+
+def _public_width(cfg: DictConfig, location: str) -> int:
+    """The width of the HRNet whose public ImageNet weights are at this address of train.imagenet; 0 for others."""
+    for name, address in (value_at(cfg, "train.imagenet") or {}).items():
+        if address == location and str(name)[1:].isdecimal():
+            return int(str(name)[1:])
+    return 0
+
+
+@functools.cache
+def _public_tensors(width: int) -> Mapping[str, Tensor]:
+    """What such a file holds, without its numbers."""
+    with torch.device("meta"):
+        return HRNet(width, norm="BN").state_dict()

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..findings import Finding, error
+from .check_run import lacks_public_weights
 
 NORM = "model.backbone.bottom_up.norm"
 
@@ -21,7 +22,8 @@ def check_norms(
     frozen = [
         name for name, module in model.named_modules() if isinstance(module, FrozenBatchNorm2d)
     ]
-    if frozen and not cfg.train.init_checkpoint and not resume:
+    starts_without = not (cfg.train.init_checkpoint or resume or lacks_public_weights(cfg))
+    if frozen and starts_without:
         sentence = (
             f"{len(frozen)} norms of the model are FrozenBN (first: {frozen[0]}), but train.init_checkpoint is empty: "
             "without statistics features grow by orders of magnitude and training diverges to Inf/NaN; set "
@@ -29,7 +31,7 @@ def check_norms(
         )
         yield error("norms-without-weights", (NORM, "train.init_checkpoint"), sentence)
     fixed = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    if fixed and not frozen and not cfg.train.init_checkpoint and not resume:
+    if fixed and not frozen and starts_without:
         keys = ("model.backbone.bottom_up.freeze_at", "train.init_checkpoint")
         sentence = (
             f"{len(fixed)} parameters of the model are frozen (first: {fixed[0]}), but train.init_checkpoint is empty: "

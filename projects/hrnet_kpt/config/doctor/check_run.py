@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlparse
 
 import torch
 from omegaconf import DictConfig
 
 from ...weights.checkpoints import has_checkpoints
+from ...weights.fetching import is_address
 from ..findings import Finding, error, warning
-from ..keys import value_at
+from ..keys import child_of, value_at
 
+WIDTH = "model.backbone.bottom_up.width"
 # What a run leaves behind beside its checkpoints.
 TRACES = ("metrics.json", "config.yaml")
 
@@ -26,13 +27,19 @@ def resumable(cfg: DictConfig) -> bool:
 def check_weights(cfg: DictConfig, resumes: bool) -> Iterator[Finding]:
     """Weights that are not there, unless the run has its own, and a device that cannot be."""
     location, key = cfg.train.init_checkpoint, "train.init_checkpoint"
-    is_url = urlparse(location).scheme in ("http", "https")
-    if location and not (resumes or is_url or Path(location).is_file()):
+    if location and not (resumes or is_address(location) or Path(location).is_file()):
         sentence = (
-            f"{key}={location}: there is no such file (looked for {Path(location).resolve()}): give a path, an "
-            "http(s) URL, or nothing to train from scratch; `make demo` trains without weights"
+            f"{key}={location}: there is no such file (looked for {Path(location).resolve()}): give a path, an http(s) "
+            "or detectron2:// address, or nothing to train from scratch; `make demo` trains without weights"
         )
         yield error("weights-missing", key, sentence)
+    if not resumes and lacks_public_weights(cfg):
+        widths = ", ".join(str(name).removeprefix("w") for name in cfg.train.imagenet)
+        sentence = (
+            f"{WIDTH}={value_at(cfg, WIDTH)}: public ImageNet weights are known for the widths {widths}: take one of "
+            f"these, set {key}=PATH, or train from scratch with {key}= model.backbone.bottom_up.norm=BN"
+        )
+        yield error("weights-missing", (WIDTH, key), sentence)
     try:
         known = torch.device(cfg.train.device).type in ("cuda", "cpu")
     except RuntimeError:
@@ -40,6 +47,12 @@ def check_weights(cfg: DictConfig, resumes: bool) -> Iterator[Finding]:
     if not known:
         sentence = f"train.device={cfg.train.device} is no device: use cuda or cpu"
         yield error("device-unknown", "train.device", sentence)
+
+
+def lacks_public_weights(cfg: DictConfig) -> bool:
+    """Whether the run is to start from the public weights of its HRNet's width, and there are none."""
+    written = child_of(cfg.train, "init_checkpoint")
+    return "train.imagenet." in str(written._value()) and not cfg.train.init_checkpoint
 
 
 def check_run(cfg: DictConfig, resume: bool, processes: int) -> list[Finding]:

@@ -124,7 +124,7 @@ CHOICES = {
 OTHERS = {
     "": (*NODES, "inference"),
     "inference": ("tta",),
-    "train": ("ddp", "hooks", "writers"),
+    "train": ("ddp", "hooks", "imagenet", "writers"),
     "train.ddp": ("fp16_compression", *call_parameters(DistributedDataParallel).names),
     "data": ("root", "keypoints", "classes", "generate"),
     "dataloader": ("train", "test", "evaluator"),
