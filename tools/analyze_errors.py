@@ -31,6 +31,12 @@ def parser() -> Parser:
         metavar="FOLDER",
         help="gets errors.json and pictures (default: errors in the run)",
     )
+    add(
+        "--max-detections",
+        type=int,
+        metavar="N",
+        help="so many detections of an image and a class count, with --annotations (default: 20, as COCO has it)",
+    )
     return parser
 
 
@@ -43,7 +49,12 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> int:
         set_up_logging()
         skipped = write_error_report(
-            args.run, args.annotations, args.results, args.images, args.output
+            args.run,
+            args.annotations,
+            args.results,
+            args.images,
+            args.output,
+            args.max_detections,
         )
         return SKIPPED_SOME if skipped else 0
 

@@ -69,7 +69,15 @@ def test_sigmas_are_the_files_else_cocos_else_a_default_that_is_said(caplog):
     assert read({"keypoints": ["a", "nose"], "sigmas": [0.1, 0.2]})[0].sigmas == (0.1, 0.2)
     assert not caplog.records
     assert read({"keypoints": ["a", "left_hip"]})[0].sigmas == (DEFAULT_SIGMA, 0.107)
-    assert "no sigma is known for a of x" in caplog.text
+    assert "no sigma is known for a;" in caplog.text
+
+
+def test_sigmas_that_a_category_gives_go_before_a_default(caplog):
+    schema, _ = read(
+        {"keypoints": ["a", "nose"]}, {**BOX, "keypoints": ["a", "nose"], "sigmas": [0.1, 0.2]}
+    )
+    assert schema.sigmas == (0.1, 0.2)
+    assert not caplog.records
 
 
 def test_categories_share_keypoints_of_one_name():
@@ -109,7 +117,7 @@ def test_categories_can_have_keypoints_of_their_own():
         ([{"keypoints": ["a", "b"], "skeleton": ["ab"]}], "no pair of numbers"),
         ([{"name": ["x"], "keypoints": ["a"]}], "needs an `id` and a `name`"),
         ([{"id": [1], "keypoints": ["a"]}], "needs an `id` and a `name`"),
-        ([{"id": 1, "keypoints": ["a"]}, {**BOX, "id": "2"}], "ids of categories"),
+        ([{"id": 2, "keypoints": ["a"]}, {**BOX, "id": "2"}], "ids of categories"),
     ],
 )
 def test_categories_that_make_no_schema_are_refused(categories, word):

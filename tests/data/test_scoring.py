@@ -10,9 +10,11 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hrnet_kpt.data import COCO_PERSON, scoring
+from hrnet_kpt.analysis.errors import match
+from hrnet_kpt.data import COCO_PERSON, KeypointSchema, scoring
 from hrnet_kpt.data.explaining import explain
 from hrnet_kpt.data.ground_truth import AREA_SHARE
+from hrnet_kpt.data.labels import read_labels
 
 NAMES = ["a", "left_b", "right_b", "c"]
 SIGMAS = [0.1, 0.05, 0.2, 0.3]
@@ -204,3 +206,32 @@ def test_each_class_is_explained_by_its_own_detections(load):
     assert len(sentences) == 2, "the third class has an AP"
     assert "keypoints of class0 is 0" in sentences[0] and "has OKS 0.00" in sentences[0]
     assert "keypoints of class1 is 0" in sentences[1] and "finds none at all" in sentences[1]
+
+
+@pytest.mark.parametrize("set_in_config", [False, True])
+def test_classes_of_one_schema_have_each_its_own_sigmas_unless_the_config_sets_them(
+    set_in_config, load
+):
+    content, results = truth_and_results(6, categories=3)
+    own = {1: [0.1, 0.05, 0.2, 0.3], 11: [0.4, 0.02, 0.1, 0.5], 21: [0.01, 0.02, 0.3, 0.4]}
+    for category in content["categories"][:2]:
+        category["sigmas"] = own[category["id"]]
+    own[21] = own[1]  # which gives none, and has the schema's
+    schema = read_labels(content, "x")[0]
+    if set_in_config:
+        schema = KeypointSchema(NAMES, sigmas=[0.15, 0.06, 0.25, 0.35])
+        own = dict.fromkeys(own, schema.sigmas)
+    truth = load(content, schema)
+    found = scoring.metrics(truth, scoring.evaluate_keypoints(truth, results), "keypoints")
+    for category in content["categories"]:
+        id_ = category["id"]
+        alone = pycocotools_stats(content, results, "keypoints", own[id_], [id_]).stats[0]
+        assert found[f"AP-{category['name']}"] == pytest.approx(100 * alone)
+    pairs = match(truth, results).pairs
+    expected = scoring.evaluate_keypoints(truth, results).ious
+    for pair in pairs:
+        entry = pair.annotation
+        assert any(
+            abs(pair.oks - value) < 1e-9
+            for value in np.ravel(expected[entry["image_id"], entry["category_id"]])
+        )

@@ -68,5 +68,6 @@ def test_every_key_that_the_page_names_exists(repository):
         )
     )
     named -= {"data.png", "data.augmentation", "data.transforms"}  # a file, and modules
-    missing = {key for key in named if OmegaConf.select(cfg, key) is None}
+    nodes = {key: OmegaConf.select(cfg, key.rpartition(".")[0]) for key in named}
+    missing = {key for key, node in nodes.items() if key.rpartition(".")[2] not in (node or ())}
     assert not missing

@@ -64,7 +64,7 @@ def test_bad_annotations_are_refused_before_anything_is_made(tiny, write_set, tm
     path = tmp_path / "set" / "annotations.json"
     content = json.loads(path.read_text())
     content["annotations"][3]["keypoints"] = [1, 2, 2]
-    content["annotations"][5]["id"] = 1
+    content["annotations"][5]["bbox"] = [1, 2, 3]
     path.write_text(json.dumps(content))
     with pytest.raises(ValueError) as raised:
         train(load_config(PAGE, [*tiny, *paths]))

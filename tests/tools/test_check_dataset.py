@@ -78,7 +78,7 @@ def test_warnings_are_status_0(main, people, capsys):
 
 def break_two_things(content):
     content["annotations"][0]["keypoints"] = [1]
-    content["annotations"][1]["id"] = content["annotations"][2]["id"]
+    content["annotations"][1]["bbox"] = [1, 2]
     drop_areas(content)
 
 
@@ -88,7 +88,7 @@ def test_errors_are_status_2_and_lines_on_standard_error(main, people, capsys, t
     first, second = errors.splitlines()
     assert first.startswith("error: ")
     assert second.startswith("  also: ")
-    assert "annotation-id-repeated" in first
+    assert "box-not-numbers" in first
     assert "keypoints-length" in second
     assert all(line.endswith("; training cannot go on") for line in (first, second))
     assert "warning: " in output
@@ -112,7 +112,8 @@ def test_debug_shows_the_traceback(main, tmp_path):
 def test_fixed_json_has_none_of_the_repaired_findings(main, people, capsys, tmp_path):
     def spoil(content):
         drop_areas(content)
-        content["annotations"][1]["id"] = content["annotations"][2]["id"]  # an error
+        content["annotations"][1]["id"] = content["annotations"][2]["id"]
+        content["categories"][0]["skeleton"].append("no bone")  # an error
         content["categories"][0]["skeleton"].append([17, 18])
 
     fixed = tmp_path / "new" / "fixed.json"
@@ -120,9 +121,9 @@ def test_fixed_json_has_none_of_the_repaired_findings(main, people, capsys, tmp_
     assert main(arguments) == 2
     assert main([*arguments, "--fix", str(fixed)]) == 0
     output = capsys.readouterr().out
-    for name in ("area-missing", "annotation-id-repeated", "skeleton-joint-unknown"):
+    for name in ("area-missing", "annotation-id-repeated", "skeleton-malformed"):
         assert f"repaired: {tmp_path / 'people.json'}: {name}: " in output
-    assert f"{fixed}: bones of keypoints that do not exist: dropped (1)" in output
+    assert f"{fixed}: bones of keypoints that do not exist: dropped (2)" in output
     assert main(["--annotations", str(fixed), *arguments[2:]]) == 0
     assert not any(name in capsys.readouterr().out for name in REPAIRED)
 
@@ -140,9 +141,9 @@ def test_samples_are_drawn_of_the_fixed_json(main, people, tmp_path):
 def test_fix_leaves_what_it_cannot_repair_and_status_2(main, people, capsys, tmp_path):
     fixed = tmp_path / "fixed.json"
     assert main([*people(break_two_things), "--fix", str(fixed)]) == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert "keypoints-length" in line
-    assert str(fixed) in line
+    lines = capsys.readouterr().err.splitlines()
+    assert "box-not-numbers" in lines[0] and "keypoints-length" in lines[1]
+    assert all(str(fixed) in line for line in lines)
 
 
 def test_fix_does_not_overwrite_the_input(main, people, capsys, tmp_path):

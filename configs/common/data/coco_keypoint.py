@@ -77,5 +77,6 @@ dataloader = dict(
         classes="${data.classes}",
         output_dir="${train.output_dir}/inference",
         masks="${data.masks}",
+        max_detections=None,  # COCO's: 20 an image and class for keypoints, 100 for boxes and masks
     ),
 )

@@ -21,11 +21,14 @@ def write_error_report(
     results: str | None = None,
     images: str | None = None,
     output: str | None = None,
+    max_detections: int | None = None,
 ) -> list[str]:
     """Analyze the results of a run, or those in a file; print tables, write errors.json and pictures.
 
     run: a run folder; else `annotations` and `results` are needed, both COCO-format json.
     images: the folder of the images, default the run's; without it there are no worst.png and best.png.
+    max_detections: with `annotations`, how many detections of an image and a class count; default COCO's 20. A run has
+        its own.
     output: the folder for what is written, default `errors` in the run folder or in the working directory.
 
     Returns a message for each image that was left out because it cannot be read.
@@ -39,7 +42,13 @@ def write_error_report(
         truth, results_file, run_images = load_run(run)
         images = images or str(run_images)
     else:
-        truth, results_file = load_truth(str(annotations)), Path(str(results))
+        truth = load_truth(str(annotations), max_detections)
+        results_file = Path(str(results))
+    if max_detections is not None and (run or max_detections < 1):
+        raise UserError(
+            f"--max-detections {max_detections}: give 1 at least, together with --annotations; a run has its own, "
+            "dataloader.evaluator.max_detections"
+        )
     found = read_results(results_file, truth)
     analysis, matches = analyze_errors(truth, found)
     folder = Path(output or Path(run or ".") / "errors")

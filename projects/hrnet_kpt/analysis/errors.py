@@ -2,7 +2,8 @@
 
 After M. R. Ronchi and P. Perona, "Benchmarking and Error Diagnosis in Multi-Instance Pose Estimation", ICCV 2017.
 
-Every detection that AP sees, the first 20 of an image and a category by score, is one of four:
+Every detection that AP sees, the first 20 of an image and a category by score (or as many as `truth.max_detections`
+says), is one of four:
 
 * paired: it stands for an instance that counts, which stands for no other detection. Pairs are made as pycocotools
   makes them at OKS 0.5; then, by descending score, each detection whose OKS with every instance is below 0.5 gets the
@@ -96,7 +97,8 @@ class Labels(NamedTuple):
 def match(truth: GroundTruth, results: Sequence[Mapping[str, Any]]) -> Matches:
     """Match COCO-format results with the truth, and tell what is wrong with the keypoints of each pair.
 
-    Results of categories without keypoints, and those beyond the first 20 of an image, are in no list.
+    Results of categories without keypoints, and those of an image and a category that are too many to count for AP, are
+    in no list.
     """
     matches = Matches()
     for category in truth.coco.getCatIds():
@@ -150,6 +152,7 @@ def _evaluate(truth: GroundTruth, results: Sequence[Mapping[str, Any]], category
     parameters = evaluation.params
     parameters.catIds = [category]
     parameters.kpt_oks_sigmas = truth.sigmas(category)
+    parameters.maxDets = [truth.detections("keypoints")]
     parameters.iouThrs = np.array([COUNTED_OKS])
     parameters.areaRng, parameters.areaRngLbl = parameters.areaRng[:1], parameters.areaRngLbl[:1]
     with contextlib.redirect_stdout(io.StringIO()):
@@ -183,13 +186,16 @@ def _labels(truth: GroundTruth, image: Any) -> Labels:
     placed = np.zeros((len(annotations), len(truth.schema.names), 3))
     for row, annotation in zip(placed, annotations, strict=True):
         row[truth.slots[annotation["category_id"]]] = _points(annotation)
+    sigmas = np.tile(np.array(truth.schema.sigmas), (len(annotations), 1))
+    for row, annotation in zip(sigmas, annotations, strict=True):
+        row[truth.slots[annotation["category_id"]]] = truth.sigmas(annotation["category_id"])
     # pycocotools adds the least number to the area, too.
     areas = np.array([annotation["area"] for annotation in annotations]) + np.spacing(1)
     return Labels(
         ids=[annotation["id"] for annotation in annotations],
         points=placed[..., :2],
         labelled=placed[..., 2] > 0,
-        width=2 * areas[:, None] * (2 * np.array(truth.schema.sigmas)) ** 2,
+        width=2 * areas[:, None] * (2 * sigmas) ** 2,
     )
 
 

@@ -55,7 +55,9 @@ Results = Sequence[Mapping[str, Any]]
 def break_down_ap(
     truth: GroundTruth, results: Results, matches: Matches
 ) -> dict[str, dict[str, Any]]:
-    """AP of keypoints (all 10 thresholds, 20 detections an image), and what each stage adds to it; from 0 to 1.
+    """AP of keypoints, and what each stage adds to it; from 0 to 1.
+
+    Of all 10 thresholds, and of as many detections of an image as `truth.detections` says.
 
     Returns {"AP": ..., "after": {stage: AP}, "contributions": {stage: difference}} for each of AREAS that has
     instances.
@@ -167,6 +169,5 @@ def _without(truth: GroundTruth, annotations: Sequence[Mapping[str, Any]]) -> Gr
     """The truth without some of its annotations."""
     left_out = {annotation["id"] for annotation in annotations}
     kept = [a for a in truth.coco.dataset["annotations"] if a["id"] not in left_out]
-    # Counted from 1: pycocotools takes an id of 0 for none.
-    content = {**truth.coco.dataset, "annotations": [{**a, "id": i} for i, a in enumerate(kept, 1)]}
+    content = {**truth.coco.dataset, "annotations": [dict(annotation) for annotation in kept]}
     return dataclasses.replace(truth, coco=index(content))

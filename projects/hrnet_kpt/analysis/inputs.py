@@ -13,13 +13,15 @@ from ..data.labels import given_classes, read_labels
 from ..errors import UserError
 
 
-def load_truth(annotations: str | Path) -> GroundTruth:
+def load_truth(annotations: str | Path, max_detections: int | None = None) -> GroundTruth:
     """The truth of a COCO-format json, with the keypoints and classes of its categories.
+
+    max_detections: how many detections of an image and a class count; None for COCO's.
 
     Raises UserError where it cannot be read or has no keypoints or no annotations.
     """
     schema, classes = read_labels(read_coco(annotations), str(annotations))
-    return _checked(load_ground_truth(annotations, schema, classes), annotations)
+    return _checked(load_ground_truth(annotations, schema, classes, max_detections), annotations)
 
 
 def load_run(run: str | Path) -> tuple[GroundTruth, Path, Path]:
@@ -30,7 +32,10 @@ def load_run(run: str | Path) -> tuple[GroundTruth, Path, Path]:
     cfg = load_config(Path(run) / "config.yaml")
     data = cfg.data
     truth = load_ground_truth(
-        data.test.annotations, instantiate(data.keypoints), given_classes(data.classes)
+        data.test.annotations,
+        instantiate(data.keypoints),
+        given_classes(data.classes),
+        cfg.dataloader.evaluator.get("max_detections"),
     )
     results = Path(run) / "inference" / "coco_instances_results.json"
     if not results.is_file():

@@ -17,12 +17,13 @@ from .images import listed_size
 from .keypoints import KeypointSchema
 from .labels import Classes, given_classes, given_schema, keypoint_slots
 from .masks import read_segmentation
+from .references import normalise
 
 logger = logging.getLogger(__name__)
 
 
 def read_coco(annotations: str | Path) -> dict[str, Any]:
-    """Read a COCO-format json; a file to predict for may lack `annotations`.
+    """Read a COCO-format json, normalised (see `references`); a file to predict for may lack `annotations`.
 
     Raises UserError where it cannot be read, or lacks a list of images or of categories with what each needs.
     """
@@ -31,32 +32,42 @@ def read_coco(annotations: str | Path) -> dict[str, Any]:
         for name, keys in (("images", ("id", "file_name")), ("categories", ("id", "name"))):
             for entry in content[name]:
                 for key in keys:
-                    entry[key]
+                    if not isinstance(entry[key], (str, int, float)):
+                        raise TypeError(f"{key} of an entry of {name} is {entry[key]!r}")
+        if not all(isinstance(entry, dict) for entry in content.get("annotations") or ()):
+            raise TypeError("an entry of `annotations` is no object")
+        references = normalise(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{annotations}: not a readable COCO-format json with images and categories ({error!r})"
         ) from error
-    return content
+    for what, ids in references.ambiguous.items():
+        if ids:
+            raise UserError(
+                f"{annotations}: ids of {what} are partly strings, partly numbers, and some mean the same "
+                f"({', '.join(map(repr, ids[:4]))}): give each its own"
+            )
+    for line in references.describe():
+        logger.info("%s: %s", annotations, line)
+    return references.content
 
 
 def annotations_of(content: dict[str, Any], where: str) -> list[dict[str, Any]]:
     """The annotations of a json, none if it lacks them.
 
-    Raises UserError for one without what each needs, or of a category that is not there.
+    They need no `id`. Raises UserError for one without what each needs, or of a category that is not there.
     """
     known = {category["id"] for category in content["categories"]}
-    annotations = content.setdefault("annotations", [])
+    annotations: list[dict[str, Any]] = content.setdefault("annotations", [])
     for annotation in annotations:
-        missing = [
-            key for key in ("id", "image_id", "category_id", "bbox") if key not in annotation
-        ]
+        missing = [key for key in ("image_id", "category_id", "bbox") if key not in annotation]
         if missing:
             raise UserError(
                 f"{where}: annotation {annotation.get('id')} has no {', '.join(missing)}"
             )
         if annotation["category_id"] not in known:
             raise UserError(
-                f"{where}: annotation {annotation['id']} has category_id {annotation['category_id']}, "
+                f"{where}: annotation {annotation.get('id')} has category_id {annotation['category_id']!r}, "
                 "which is not one of its categories"
             )
     return annotations
@@ -146,7 +157,7 @@ def _in_schema(
         return placed
     if len(listed) != 3 * len(slots):
         raise UserError(
-            f"{where}: annotation {annotation['id']} has {len(listed)} numbers in `keypoints`, but "
+            f"{where}: annotation {annotation.get('id')} has {len(listed)} numbers in `keypoints`, but "
             f"its category has {len(slots)} keypoints of 3 numbers"
         )
     for slot, x, y, v in zip(slots, listed[::3], listed[1::3], listed[2::3], strict=True):

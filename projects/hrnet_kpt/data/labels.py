@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import UserError
 from .checks.annotation_table import listed_names
-from .checks.check_categories import joins_keypoints, refuse_bad_categories
+from .checks.check_categories import checked_categories, joins_keypoints
 from .coco_person import COCO_PERSON
 from .keypoints import DEFAULT_SIGMA, KeypointSchema
 from .sides import left_right_pairs
@@ -33,17 +33,18 @@ def read_labels(
         has its own, named "category/keypoint", if more than one category has keypoints.
 
     Returns the schema of all keypoints together, and the keypoints of each category by their names in it. Flip pairs
-    follow from names that differ in left/right alone. Sigmas are the category's `sigmas`, else COCO's where a name is
-    one of COCO's, else DEFAULT_SIGMA, with a warning. Bones of a skeleton that name joints which do not
-    exist are left out with a warning.
+    follow from names that differ in left/right alone. Sigmas are those of the first category that gives `sigmas` for a
+    keypoint (evaluation takes each category's own, see GroundTruth.sigmas), else COCO's where a name is one of COCO's,
+    else DEFAULT_SIGMA, with a warning. Bones of a skeleton that name joints which do not exist are left out with a
+    warning.
 
     Raises UserError where no category has keypoints, or one is not as COCO has it.
     """
-    refuse_bad_categories(content, where)
-    categories = sorted(content["categories"], key=lambda category: category["id"])
+    categories = checked_categories(content, where)
     prefix = not share_keypoints and sum(bool(listed_names(c)) for c in categories) > 1
     classes: dict[str, list[str]] = {}
-    sigmas: dict[str, float] = {}
+    sigmas: dict[str, float | None] = {}
+    plain: dict[str, str] = {}  # names without their category
     flip_pairs: dict[str, str] = {}
     skeleton: dict[tuple[str, str], None] = {}
     for category in categories:
@@ -53,15 +54,17 @@ def read_labels(
         full = dict(zip(own, names, strict=True))
         flip_pairs.update((full[left], full[right]) for left, right in left_right_pairs(own))
         skeleton.update(((names[a], names[b]), None) for a, b in _bones(category, own, where))
-        for name, sigma in _sigmas(category, own, where).items():
-            sigmas.setdefault(full[name], sigma)
+        plain.update(zip(names, own, strict=True))
+        for name, sigma in zip(names, category.get("sigmas") or [None] * len(own), strict=True):
+            if sigmas.get(name) is None:
+                sigmas[name] = sigma
     if not sigmas:
         raise UserError(f"{where}: no category has a list of `keypoints`: add their names")
     schema = KeypointSchema(
         names=list(sigmas),
         flip_pairs=list(flip_pairs.items()),
         skeleton=list(skeleton),
-        sigmas=list(sigmas.values()),
+        sigmas=_complete_sigmas(sigmas, plain, where),
     )
     return schema, classes
 
@@ -76,8 +79,7 @@ def name_classes(
 
     Raises UserError where neither holds.
     """
-    refuse_bad_categories(content, where)
-    categories = sorted(content["categories"], key=lambda category: category["id"])
+    categories = checked_categories(content, where)
     classes: dict[str, list[str]] = {}
     for category in categories:
         own, name = listed_names(category) if keypoints.names else [], category["name"]
@@ -179,17 +181,17 @@ def _bones(category: Mapping[str, Any], own: list[str], where: str) -> list[tupl
     return inside
 
 
-def _sigmas(category: Mapping[str, Any], own: list[str], where: str) -> dict[str, float]:
-    listed = category.get("sigmas")
-    if listed:
-        return dict(zip(own, listed, strict=True))
-    known = dict(zip(COCO_PERSON.names, COCO_PERSON.sigmas, strict=True))
-    unknown = [name for name in own if name not in known]
+def _complete_sigmas(
+    given: Mapping[str, float | None], plain: Mapping[str, str], where: str
+) -> list[float]:
+    """The sigma of each keypoint, COCO's for its plain name where the json gives none; a warning names the others."""
+    cocos = dict(zip(COCO_PERSON.names, COCO_PERSON.sigmas, strict=True))
+    known = {n: cocos.get(plain[n]) if sigma is None else sigma for n, sigma in given.items()}
+    unknown = [name for name, sigma in known.items() if sigma is None]
     if unknown:
         names = ", ".join(unknown) if len(unknown) <= 10 else f"{len(unknown)} keypoints"
         logger.warning(
-            "%s: no sigma is known for %s of %s; %g is used; give the category `sigmas`, or set "
-            "data.keypoints.sigmas",
-            *(where, names, category["name"], DEFAULT_SIGMA),
+            "%s: no sigma is known for %s; %g is used; give the category `sigmas`, or set data.keypoints.sigmas",
+            *(where, names, DEFAULT_SIGMA),
         )
-    return {name: known.get(name, DEFAULT_SIGMA) for name in own}
+    return [DEFAULT_SIGMA if sigma is None else sigma for sigma in known.values()]

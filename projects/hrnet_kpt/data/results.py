@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
 from .ground_truth import GroundTruth
+from .references import match_ids
+
+logger = logging.getLogger(__name__)
 
 
 def read_results(path: str | Path, truth: GroundTruth) -> list[dict[str, Any]]:
@@ -22,6 +26,7 @@ def read_results(path: str | Path, truth: GroundTruth) -> list[dict[str, Any]]:
         raise UserError(f"{path}: not a readable json of results ({error})") from error
     if not isinstance(content, list):
         raise UserError(f"{path}: not COCO-format results, which are a list of detections")
+    content = _matched(content, truth, str(path))
     for number, result in enumerate(content):
         _check(result, truth, f"{path}: result {number}")
     if len({"bbox" in result for result in content}) > 1:
@@ -29,6 +34,24 @@ def read_results(path: str | Path, truth: GroundTruth) -> list[dict[str, Any]]:
             f"{path}: some results have a `bbox`, others have none: give all of them one"
         )
     return content
+
+
+def _matched(results: list[Any], truth: GroundTruth, where: str) -> list[Any]:
+    """Results with the ids of the truth, which are matched by value: "7" for 7, or the reverse."""
+    count = 0
+    for key, known in (("image_id", truth.coco.imgs), ("category_id", truth.slots)):
+        ids = list(known)
+        given = [result.get(key) if isinstance(result, dict) else None for result in results]
+        for row, position in enumerate(match_ids(given, ids)):
+            if position >= 0 and given[row] != ids[position]:
+                results[row] = {**results[row], key: ids[position]}
+                count += 1
+    if count:
+        logger.info(
+            "%s: %d ids that are strings where the annotations have numbers, or the reverse: matched by value",
+            *(where, count),
+        )
+    return results
 
 
 def _check(result: Any, truth: GroundTruth, where: str) -> None:
@@ -41,10 +64,12 @@ def _check(result: Any, truth: GroundTruth, where: str) -> None:
             f"{where} is not in COCO's format: it needs image_id, category_id, score and a bbox or keypoints"
         ) from error
     if not known[0]:
-        raise UserError(f"{where} is of image {image}, which the annotations do not list: {remedy}")
+        raise UserError(
+            f"{where} is of image {image!r}, which the annotations do not list: {remedy}"
+        )
     if not known[1]:
         raise UserError(
-            f"{where} has category_id {category}, which the annotations do not have: {remedy}"
+            f"{where} has category_id {category!r}, which the annotations do not have: {remedy}"
         )
     slots, name = truth.slots[category], truth.coco.cats[category]["name"]
     keypoints = result.get("keypoints", [])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
+from pycocotools.cocoeval import COCOeval, Params
 
-from .ground_truth import GroundTruth, results_index
+from .ground_truth import COCO_DETECTIONS, GroundTruth, results_index
 
 # Positions in COCOeval.stats.
 METRICS = {
@@ -24,9 +25,12 @@ Results = Sequence[Mapping[str, Any]]
 
 
 def evaluate_boxes(truth: GroundTruth, results: Results) -> COCOeval:
-    """pycocotools' evaluation of the boxes of COCO-format results, accumulated and summarized."""
+    """pycocotools' evaluation of the boxes of COCO-format results, accumulated and summarized.
+
+    Of each image and category, `truth.detections` results are counted, those of the highest scores.
+    """
     evaluation = COCOeval(truth.coco, results_index(truth.coco, results), "bbox")
-    return _finish(evaluation, [_accumulate(evaluation)])
+    return _finish(evaluation, [_accumulate(evaluation, truth)])
 
 
 def evaluate_masks(truth: GroundTruth, results: Results) -> COCOeval:
@@ -34,7 +38,7 @@ def evaluate_masks(truth: GroundTruth, results: Results) -> COCOeval:
     # loadRes takes the area of a result from its box if it has one, that of masks from the mask.
     outlines = [{k: v for k, v in result.items() if k != "bbox"} for result in results]
     evaluation = COCOeval(truth.coco, results_index(truth.coco, outlines), "segm")
-    return _finish(evaluation, [_accumulate(evaluation)])
+    return _finish(evaluation, [_accumulate(evaluation, truth)])
 
 
 def evaluate_keypoints(truth: GroundTruth, results: Results) -> COCOeval | None:
@@ -44,17 +48,18 @@ def evaluate_keypoints(truth: GroundTruth, results: Results) -> COCOeval | None:
     what was accumulated is put together: with equal sigmas that is what pycocotools gives for all at once.
     """
     categories = [category for category in truth.coco.getCatIds() if len(truth.slots[category])]
-    parts, ious = [], {}
+    parts, ious, images = [], {}, []
     for category in categories:
         own = [result for result in results if result["category_id"] == category]
         evaluation = COCOeval(truth.coco, results_index(truth.coco, own), "keypoints")
         evaluation.params.catIds = [category]
         evaluation.params.kpt_oks_sigmas = truth.sigmas(category)
-        parts.append(_accumulate(evaluation))
+        parts.append(_accumulate(evaluation, truth))
         ious.update(evaluation.ious)
+        images += evaluation.evalImgs
     if not parts:
         return None
-    evaluation.params.catIds, evaluation.ious = categories, ious
+    evaluation.params.catIds, evaluation.ious, evaluation.evalImgs = categories, ious, images
     return _finish(evaluation, parts)
 
 
@@ -75,6 +80,53 @@ def category_precision(evaluation: COCOeval) -> dict[Any, float]:
         precision = precision[precision > -1]
         found[category] = float(np.mean(precision)) if precision.size else -1.0
     return found
+
+
+def best_possible_ap(counts: np.ndarray, detections: int) -> float:
+    """The AP of perfect results, from 0 to 1, where so many detections of an image count.
+
+    counts: (images,) how many instances of a category each image has.
+
+    Perfect results have precision 1 up to the recall that they reach, sum(min(counts, detections)) / sum(counts), and
+    0 beyond it; AP is the mean over pycocotools' 101 recall thresholds.
+    """
+    recall = np.minimum(counts, detections).sum() / max(counts.sum(), 1)
+    return float(np.mean(Params("bbox").recThrs <= recall))
+
+
+def limits_exceeded(truth: GroundTruth, task: str) -> str:
+    """A sentence about images with more instances than detections that count, "" if there are none."""
+    counts: dict[Any, Counter[Any]] = {}
+    for annotation in truth.coco.dataset["annotations"]:
+        category, image = annotation["category_id"], annotation["image_id"]
+        ignored = annotation["iscrowd"] or (
+            task == "keypoints" and not annotation.get("num_keypoints")
+        )
+        if not ignored and image in truth.coco.imgs:
+            counts.setdefault(category, Counter())[image] += 1
+    return describe_limits(
+        [np.array(list(own.values())) for own in counts.values()], task, truth.max_detections
+    )
+
+
+def describe_limits(
+    counts: Sequence[np.ndarray], task: str, max_detections: int | None = None
+) -> str:
+    """What the limit on detections costs, "" if it costs nothing.
+
+    counts: for each category that has instances, their number in each image. max_detections: as GroundTruth's.
+    """
+    most = max_detections or COCO_DETECTIONS[task]
+    largest = max((int(own.max()) for own in counts), default=0)
+    if largest <= most:
+        return ""
+    precision = float(np.mean([best_possible_ap(own, most) for own in counts]))
+    images = sum(int((own > most).sum()) for own in counts)
+    return (
+        f"up to {largest} objects of a class in an image, and more than {most} in {images}, but evaluation counts "
+        f"{most} detections of an image for {task}{'' if max_detections else ', as COCO does'}: AP of perfect results "
+        f"is {100 * precision:.1f}; set dataloader.evaluator.max_detections={largest}"
+    )
 
 
 def matched_by_box(boxes: COCOeval) -> list[tuple[dict[str, Any], int | None]]:
@@ -165,7 +217,11 @@ def per_keypoint(truth: GroundTruth, distances: Mapping[str, np.ndarray]) -> lis
     return rows
 
 
-def _accumulate(evaluation: COCOeval) -> dict[str, Any]:
+def _accumulate(evaluation: COCOeval, truth: GroundTruth) -> dict[str, Any]:
+    most = truth.detections(evaluation.params.iouType)
+    evaluation.params.maxDets = [min(count, most) for count in evaluation.params.maxDets[:-1]] + [
+        most
+    ]
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.evaluate()
         evaluation.accumulate()
@@ -177,6 +233,10 @@ def _finish(evaluation: COCOeval, parts: Sequence[Mapping[str, Any]]) -> COCOeva
     # precision: IoU x recall x category x area x detections; recall: IoU x category x area x detections.
     for name, axis in (("precision", 2), ("scores", 2), ("recall", 1)):
         evaluation.eval[name] = np.concatenate([part[name] for part in parts], axis=axis)
+    # summarize looks for COCO's own limits by their number.
+    counted = evaluation.params.maxDets
+    evaluation.params.maxDets = Params(evaluation.params.iouType).maxDets
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.summarize()
+    evaluation.params.maxDets = counted
     return evaluation

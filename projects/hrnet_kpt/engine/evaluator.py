@@ -37,6 +37,8 @@ class KeypointEvaluator(DatasetEvaluator):
     output_dir: gets coco_instances_results.json, as detectron2 writes it, and evaluation.json. A result has
         the keypoints of its own category, in the order of the json.
     masks: evaluate masks too.
+    max_detections: how many detections of an image and a class count, those of the highest scores; None for COCO's
+        20 for keypoints, 100 for boxes and masks.
 
     `evaluate` returns {"bbox": {...}, "segm": {...}, "keypoints": {...}} in percent, {} in processes other than the
     first.
@@ -49,10 +51,13 @@ class KeypointEvaluator(DatasetEvaluator):
         classes: Classes | str,
         output_dir: str,
         masks: bool = False,
+        max_detections: int | None = None,
     ) -> None:
         self.masks = masks
         self.classes = list(given_classes(classes))
-        self.truth = load_ground_truth(annotations, given_schema(keypoints), given_classes(classes))
+        self.truth = load_ground_truth(
+            annotations, given_schema(keypoints), given_classes(classes), max_detections
+        )
         self.output_dir = Path(output_dir)
         self.results: list[dict[str, Any]] = []
 
@@ -79,7 +84,11 @@ class KeypointEvaluator(DatasetEvaluator):
             logger.warning("There are no annotations to compare with")
             return {}
         scores, rows, calibration = evaluate_results(self.truth, results, self.masks)
-        content = {**scores, "per_keypoint": rows}
+        content = {
+            **scores,
+            "per_keypoint": rows,
+            "max_detections": {task: self.truth.detections(task) for task in scores},
+        }
         if calibration is not None:
             content["calibration"] = dataclasses.asdict(calibration)
         # Plain json has no NaN.
@@ -143,7 +152,12 @@ def evaluate_results(
         logger.info("Keypoints of the instances that were found:\n%s", table)
     for task, found in scores.items():
         figures = ", ".join(f"{name} {value:.1f}" for name, value in found.items())
-        logger.info("%s, percent: %s", NAMES[task], figures)
+        limit = (
+            f", up to {truth.max_detections} detections an image" if truth.max_detections else ""
+        )
+        logger.info("%s, percent%s: %s", NAMES[task], limit, figures)
+        if reason := scoring.limits_exceeded(truth, task):
+            logger.warning(reason)
         for reason in explain(truth, results, evaluations[task], task):
             logger.warning(reason)
     return scores, rows, calibration

@@ -16,9 +16,11 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
+from ..config.keys import value_at
 from ..config.settling import is_generated
-from ..data.checks.check_annotations import read_json, refuse_bad_annotations
-from ..data.labels import given_classes, given_schema, keypoint_slots
+from ..data.checks.check_annotations import read_json, refuse_errors
+from ..data.checks.check_set import check_set
+from ..data.labels import given_classes, given_schema
 from ..data.masks import read_segmentation
 from ..errors import UserError
 from ..files import UNFINISHED
@@ -146,25 +148,38 @@ def check_data(cfg: DictConfig, *splits: str) -> list[str]:
             continue
         trained_on = "train" in splits and path == cfg.data.train.annotations
         content = read_json(path, labelled=trained_on)
-        forgiven = set() if trained_on else {"nothing-to-learn"}
+        forgiven = set()
         if cfg.data.on_bad_image == "skip":
             forgiven.add("image-missing")
-        for category in content["categories"]:
-            # The run may name keypoints where the json does not.
-            if not category.get("keypoints") and classes.get(category.get("name")):
-                forgiven |= {"names-missing", "no-keypoints"}
         if not schema.names:  # boxes and masks alone
-            for entry in (*content["categories"], *content["annotations"]):
+            for entry in (*content["categories"], *content.get("annotations", ())):
                 entry.pop("keypoints", None)
         ignored = () if schema.names else {"no-keypoints"}
-        odd += refuse_bad_annotations(content, path, images, forgiven, ignored)
+        # Of no matter for a set that is only trained on.
+        evaluated = "test" in splits and path == cfg.data.test.annotations
+        found = check_set(
+            content,
+            path,
+            images,
+            trained_on,
+            (schema, classes),
+            forgiven,
+            ignored if evaluated else {*ignored, "limits-exceeded"},
+            max_detections=value_at(cfg, "dataloader.evaluator.max_detections"),
+            reported=_reported(cfg),
+        )
+        odd += refuse_errors(found)
         if cfg.data.get("masks"):
-            for annotation in content["annotations"]:
+            for annotation in content.get("annotations", ()):
                 if not annotation.get("iscrowd"):
                     read_segmentation(annotation, path)
-        for category in content["categories"]:
-            keypoint_slots(category, schema, classes, path)
     return odd
+
+
+def _reported(cfg: DictConfig) -> int | None:
+    """How many detections of an image the model reports; None where that is not known."""
+    predictor = value_at(cfg, "model.roi_heads.box_predictor")
+    return predictor.get("test_topk_per_image", 100) if predictor else None  # detectron2's default
 
 
 def generate_data(cfg: DictConfig, *splits: str) -> None:

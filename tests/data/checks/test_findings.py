@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hrnet_kpt.data.checks.check_annotations import (
     check_annotations,
     read_json,
-    refuse_bad_annotations,
+    refuse_errors,
 )
+from hrnet_kpt.data.checks.check_set import check_set
 from hrnet_kpt.data.checks.findings import Finding
 from hrnet_kpt.errors import UserError
 
@@ -94,12 +95,12 @@ def test_refusal_names_every_error_and_warnings_come_back(clean, owl_images):
     clean["annotations"][1]["keypoints"] = [1]
     clean["images"][1]["file_name"] = "none.png"
     with pytest.raises(UserError) as error:
-        refuse_bad_annotations(clean, "owls.json", str(owl_images))
+        refuse_errors(check_annotations(clean, "owls.json", str(owl_images)))
     lines = str(error.value).splitlines()
     assert [line.split(": ")[1] for line in lines] == ["image-missing", "keypoints-length"]
     clean["annotations"][1]["keypoints"] = []
     clean["images"][1]["file_name"] = "a.png"
-    warnings = refuse_bad_annotations(clean, "owls.json", str(owl_images))
+    warnings = refuse_errors(check_annotations(clean, "owls.json", str(owl_images)))
     assert "area-missing" in [line.split(": ")[1] for line in warnings]
 
 
@@ -113,9 +114,9 @@ def test_refusal_names_every_error_and_warnings_come_back(clean, owl_images):
 def test_what_a_run_allows_is_a_warning(clean, owl_images, forgiven, defect):
     defect(clean)
     with pytest.raises(UserError):
-        refuse_bad_annotations(clean, "owls.json", str(owl_images))
-    warnings = refuse_bad_annotations(
-        clean, "owls.json", str(owl_images), {forgiven, "no-keypoints"}
+        refuse_errors(check_set(clean, "owls.json", str(owl_images), True, None))
+    warnings = refuse_errors(
+        check_set(clean, "owls.json", str(owl_images), True, None, {forgiven, "no-keypoints"})
     )
     assert any(forgiven in line for line in warnings)
     assert all(line.endswith("training goes on") for line in warnings)

@@ -84,7 +84,7 @@ SHARES = (
 COUNTS = (
     *("model.proposal_generator.pre_nms_topk", "model.proposal_generator.post_nms_topk"),
     *("model.proposal_generator.batch_size_per_image", "model.roi_heads.batch_size_per_image"),
-    "model.roi_heads.box_predictor.test_topk_per_image",
+    *("model.roi_heads.box_predictor.test_topk_per_image", "dataloader.evaluator.max_detections"),
 )
 # Numbers of samples in a bin; 0 lets the size of the region decide.
 SAMPLES = (

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..references import Normalised, normalise
 from .findings import Finding, counted, unique
 
 # So many rows are flattened at a time: what python makes of them is several times as large as the array.
@@ -22,7 +23,9 @@ class AnnotationTable:
     """N annotations of M images and C categories.
 
     where: the path of the json, for messages.
-    annotations, images, categories: the entries of the json.
+    annotations, images, categories: the entries of the json, normalised: without nulls, references matched by value.
+    labelled: whether the json has a list of annotations.
+    references: what was normalised.
     image, category: (N,) positions in images and categories, -1 where the id is not listed.
     crowd: (N,) whether `iscrowd` is set.
     boxes: (N, 4) x, y, width, height; NaN where there is no box of four numbers.
@@ -33,6 +36,8 @@ class AnnotationTable:
     annotations: Sequence[dict[str, Any]]
     images: Sequence[dict[str, Any]]
     categories: Sequence[dict[str, Any]]
+    labelled: bool
+    references: Normalised
     image: np.ndarray
     category: np.ndarray
     crowd: np.ndarray
@@ -111,6 +116,12 @@ class AnnotationTable:
 
 def annotation_table(content: Mapping[str, Any], where: str) -> AnnotationTable:
     """The table of a json whose `images`, `categories` and, if there are any, `annotations` are lists of objects."""
+    return table_of(normalise(content), where)
+
+
+def table_of(references: Normalised, where: str) -> AnnotationTable:
+    """The same of a json that is normalised already."""
+    content = references.content
     images, categories = content["images"], content["categories"]
     annotations = content.get("annotations", [])
     sizes = number_rows([[image.get("width"), image.get("height")] for image in images], 2)
@@ -120,6 +131,8 @@ def annotation_table(content: Mapping[str, Any], where: str) -> AnnotationTable:
         annotations=annotations,
         images=images,
         categories=categories,
+        labelled="annotations" in content,
+        references=references,
         image=_positions([a.get("image_id") for a in annotations], images),
         category=_positions([a.get("category_id") for a in annotations], categories),
         crowd=np.array([bool(a.get("iscrowd")) for a in annotations], dtype=bool),

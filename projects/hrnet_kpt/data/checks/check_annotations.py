@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ from ...errors import UserError
 from ..images import listed_size
 from .annotation_table import AnnotationTable, annotation_table, image_paths
 from .check_boxes import check_boxes
-from .check_categories import check_categories
+from .check_categories import check_categories, mixed_ids
 from .check_keypoints import check_keypoints
+from .check_limits import check_limits
 from .findings import Finding
 
 LISTS = ("images", "annotations", "categories")
@@ -26,7 +26,7 @@ LISTS = ("images", "annotations", "categories")
 def read_json(annotations: str | Path, labelled: bool = True) -> dict[str, Any]:
     """A json as it is, if it has the form of COCO's: `images`, `annotations` and `categories` are lists of objects.
 
-    labelled: the list of annotations must be there; else a missing one is empty.
+    labelled: the list of annotations must be there; else it may be missing.
 
     Raises UserError where it has not, or cannot be read.
     """
@@ -34,10 +34,10 @@ def read_json(annotations: str | Path, labelled: bool = True) -> dict[str, Any]:
         content = json.loads(Path(annotations).read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{annotations}: not a readable json ({error})") from error
-    if isinstance(content, dict) and not labelled:
-        content.setdefault("annotations", [])
     for name in LISTS:
         entries = content.get(name) if isinstance(content, dict) else None
+        if name == "annotations" and not labelled and entries is None:
+            continue
         if not isinstance(entries, list):
             raise UserError(
                 f"{annotations}: not a COCO-format json: it must be an object with the lists {', '.join(LISTS)}; "
@@ -52,12 +52,17 @@ def read_json(annotations: str | Path, labelled: bool = True) -> dict[str, Any]:
 
 
 def check_annotations(
-    content: Mapping[str, Any], where: str, images: str | None = None
+    content: Mapping[str, Any],
+    where: str,
+    images: str | None = None,
+    max_detections: int | None = None,
+    reported: int | None = None,
 ) -> list[Finding]:
     """Everything that is wrong with a COCO-format json, errors first; empty if nothing is.
 
     content, where: the json, as of read_json or read_coco, and its path.
     images: the folder of the images; their files are looked for there, not opened.
+    max_detections, reported: as for check_limits.
     """
     table = annotation_table(content, where)
     found = [
@@ -67,32 +72,18 @@ def check_annotations(
         *_ids(table),
         *check_boxes(table),
         *check_keypoints(table),
+        *check_limits(table, max_detections, reported),
     ]
     return sorted(found, key=lambda finding: finding.level != "error")
 
 
-def refuse_bad_annotations(
-    content: Mapping[str, Any],
-    where: str,
-    images: str | None,
-    forgiven: Collection[str] = (),
-    ignored: Collection[str] = (),
-) -> list[str]:
-    """Check a json before training: return the warnings, raise UserError with all errors, a line each.
-
-    forgiven: names of findings that are warnings this time. ignored: of those that are nothing.
-    """
-    errors, warnings = [], []
-    for finding in check_annotations(content, where, images):
-        if finding.name in ignored:
-            continue
-        if finding.level == "error" and finding.name not in forgiven:
-            errors.append(str(finding))
-        else:
-            warnings.append(str(replace(finding, level="warning")))
+def refuse_errors(findings: Iterable[Finding]) -> list[str]:
+    """Return the warnings among findings, raise UserError with all errors, a line each."""
+    found = list(findings)
+    errors = [str(finding) for finding in found if finding.level == "error"]
     if errors:
         raise UserError("\n".join(errors))
-    return warnings
+    return [str(finding) for finding in found]
 
 
 def _images(table: AnnotationTable) -> Iterator[Finding]:
@@ -112,11 +103,7 @@ def _images(table: AnnotationTable) -> Iterator[Finding]:
         "{} with an `id` that another image has too: both would get the annotations of either; give each its own",
         [row for row, image in enumerate(entries) if times[_key(image.get("id"))] > 1],
     )
-    if len({isinstance(image.get("id"), str) for image in entries if "id" in image}) > 1:
-        sentence = (
-            "the ids of images are partly texts, partly numbers: make them all one or the other"
-        )
-        yield Finding("error", table.where, "image-ids-mixed", sentence)
+    yield from mixed_ids(table, "images", "image-ids-mixed")
     unsized = [listed_size(image) is None for image in entries]
     yield from table.image_finding(
         *("warning", "image-size-missing"),
@@ -173,20 +160,38 @@ def _files_of(folder: str) -> set[str]:
 
 
 def _ids(table: AnnotationTable) -> Iterator[Finding]:
+    """Training reads no ids of annotations, and evaluation numbers them itself; other tools need them."""
     annotations = table.annotations
     ids = [annotation.get("id") for annotation in annotations]
-    for key in ("id", "image_id", "category_id"):
+    for key in ("image_id", "category_id"):
         without = [row for row, annotation in enumerate(annotations) if key not in annotation]
         place = f"entry {without[0]} of `annotations`, from 0" if without else ""
         yield from table.finding(
-            *("error", f"annotation-without-{key.replace('_', '-')}"),
+            "error",
+            f"annotation-without-{key.replace('_', '-')}",
             f"{{}} without `{key}`, the first one {place}: add it, or remove them",
             without,
         )
+        yield from table.finding(
+            "warning",
+            f"{key.replace('_', '-')}-of-another-type",
+            f"{{}} whose `{key}` is a string where the id is a number, or the reverse: matched by value",
+            table.references.by_value[key],
+        )
+    without = [row for row, annotation in enumerate(annotations) if "id" not in annotation]
+    place = f"entry {without[0]} of `annotations`, from 0" if without else ""
+    yield from table.finding(
+        "warning",
+        "annotation-without-id",
+        f"{{}} without `id`, the first one {place}: pycocotools and other tools need it",
+        without,
+    )
     times = Counter(map(_key, ids))
     yield from table.finding(
-        *("error", "annotation-id-repeated"),
-        "{} with an `id` that another annotation has too: evaluation would take one for the other; give each its own",
+        "warning",
+        "annotation-id-repeated",
+        "{} with an `id` that another annotation has too: pycocotools would take one for the other; numbered anew "
+        "here; were files merged?",
         [
             row
             for row, value in enumerate(ids)
@@ -194,8 +199,9 @@ def _ids(table: AnnotationTable) -> Iterator[Finding]:
         ],
     )
     yield from table.finding(
-        *("error", "annotation-id-no-number"),
-        "{} with an `id` that is not a whole number, which evaluation needs: number them",
+        "warning",
+        "annotation-id-no-number",
+        "{} with an `id` that is not a whole number, which pycocotools needs: numbered anew here",
         [
             row
             for row, value in enumerate(ids)
@@ -204,19 +210,22 @@ def _ids(table: AnnotationTable) -> Iterator[Finding]:
         ],
     )
     yield from table.finding(
-        *("warning", "annotation-id-zero"),
-        "{} with the `id` 0: evaluation takes it for none and counts the instance as missed; number them from 1",
+        "warning",
+        "annotation-id-zero",
+        "{} with the `id` 0, which pycocotools takes for none and counts as missed: numbered anew here",
         [row for row, value in enumerate(ids) if type(value) in (int, float) and value == 0],
     )
     listed = np.array(["image_id" in annotation for annotation in annotations], dtype=bool)
     yield from table.finding(
-        *("warning", "image-unknown"),
+        "warning",
+        "image-unknown",
         "{} of an image that is not listed: left out",
         listed & (table.image < 0),
     )
     listed = np.array(["category_id" in annotation for annotation in annotations], dtype=bool)
     yield from table.finding(
-        *("error", "category-unknown"),
+        "error",
+        "category-unknown",
         "{} of a category that is not listed: add the category, or remove them",
         listed & (table.category < 0),
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ...errors import UserError
-from .annotation_table import AnnotationTable, annotation_table, listed_names
-from .findings import Finding, counted
+from ..references import normalise
+from .annotation_table import AnnotationTable, listed_names, table_of
+from .findings import Finding, counted, unique
 
 # Above it, OKS calls anything near the object right: COCO's largest is 0.107.
 LARGEST_SIGMA = 0.5
@@ -30,11 +32,15 @@ def check_categories(table: AnnotationTable) -> Iterator[Finding]:
         if repeated:
             sentence = f"several categories have the {key} {', '.join(repeated)}: give each its own"
             yield Finding("error", table.where, f"category-{key}-repeated", sentence)
-    if len({isinstance(category.get("id"), str) for category in table.categories}) > 1:
+    yield from mixed_ids(table, "categories", "category-ids-mixed")
+    root = table.references.root
+    if root is not None:
         sentence = (
-            "the ids of categories are partly texts, partly numbers: make them all one or the other"
+            f"category {root!r} only groups the others (it is their `supercategory`) and has no annotations: left out, "
+            "it is no class"
         )
-        yield Finding("error", table.where, "category-ids-mixed", sentence)
+        yield Finding("warning", table.where, "root-category", sentence)
+    yield from _without_annotations(table)
     for index in range(len(table.categories)):
         yield from _names(table, index)
         yield from _skeleton(table, index)
@@ -44,9 +50,16 @@ def check_categories(table: AnnotationTable) -> Iterator[Finding]:
         yield Finding("error", table.where, "no-keypoints", sentence)
 
 
-def refuse_bad_categories(content: Mapping[str, Any], where: str) -> None:
-    """Raise UserError with all errors of the categories of a json, a line each; they need not have keypoints."""
-    table = annotation_table({"images": [], "categories": content["categories"]}, where)
+def checked_categories(content: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    """The categories of a json by ascending id, normalised; they need not have keypoints.
+
+    Raises UserError with all of their errors, a line each.
+    """
+    used = unique(a.get("category_id") for a in content.get("annotations") or ())
+    entries = [{"category_id": id_} for id_ in used]  # enough to tell the root category
+    references = normalise({**content, "images": [], "annotations": entries})
+    categories: list[dict[str, Any]] = references.content["categories"]
+    table = table_of(replace(references, content={"images": [], "categories": categories}), where)
     errors = [
         str(finding)
         for finding in check_categories(table)
@@ -54,6 +67,23 @@ def refuse_bad_categories(content: Mapping[str, Any], where: str) -> None:
     ]
     if errors:
         raise UserError("\n".join(errors))
+    return sorted(categories, key=lambda category: category["id"])
+
+
+def mixed_ids(table: AnnotationTable, what: str, name: str) -> Iterator[Finding]:
+    """The finding about ids of `images` or `categories` that are partly strings, partly numbers."""
+    same = table.references.ambiguous[what]
+    if same:
+        sentence = (
+            f"ids of {what} are partly strings, partly numbers, and some mean the same: "
+            f"{', '.join(map(repr, same[:10]))}; give each its own"
+        )
+        yield Finding("error", table.where, name, sentence)
+    elif table.references.mixed[what]:
+        sentence = (
+            f"ids of {what} are partly strings, partly numbers: taken as one kind; write all as one"
+        )
+        yield Finding("warning", table.where, name, sentence)
 
 
 def is_bone(bone: Any) -> bool:
@@ -91,6 +121,20 @@ def _finding(
     called = f"category {category.get('name', category.get('id'))!r} {sentence}"
     ids = tuple(table.annotations[row].get("id") for row in rows)
     return Finding(level, table.where, name, called, ids)
+
+
+def _without_annotations(table: AnnotationTable) -> Iterator[Finding]:
+    if not table.annotations:
+        return
+    used = set(table.category.tolist())
+    idle = [str(c.get("name")) for i, c in enumerate(table.categories) if i not in used]
+    if idle:
+        more = f" and {len(idle) - 10} more" if len(idle) > 10 else ""
+        sentence = (
+            f"{len(idle)} of {len(table.categories)} categories without annotations: {', '.join(idle[:10])}{more}; "
+            "here nothing can be learned or measured of them: check `category_id`, or remove them"
+        )
+        yield Finding("warning", table.where, "category-unused", sentence)
 
 
 def _names(table: AnnotationTable, index: int) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import UserError
 from .check_annotations import check_annotations, read_json
 from .check_images import check_images, check_leaks
+from .check_set import Labels, check_set, labels_of
 from .findings import Finding, counted
 from .label_statistics import describe
 from .repair import REPAIRED, repair, write_json
@@ -33,7 +34,8 @@ def check_dataset(
 
     Raises UserError with all errors, a line each; of a json that was repaired, those that are left.
     """
-    contents = [read_json(where) for where, _ in sets]
+    contents = [read_json(where, labelled=n == 0) for n, (where, _) in enumerate(sets)]
+    labels = labels_of(contents[-1], sets[-1][0])  # a model has the classes of the test set
     for where, _ in sets:
         if fix is not None and os.path.realpath(fix) == os.path.realpath(where):
             raise UserError(f"--fix {fix} would overwrite annotations: give another file")
@@ -42,9 +44,9 @@ def check_dataset(
     for number, (content, (where, images)) in enumerate(zip(contents, sets, strict=True)):
         print(f"{describe(content, where)}\n")
         if fix is not None and number == 0:
-            found += _repair(content, where, images, fix)
+            found += _repair(content, where, images, fix, labels)
         else:
-            found += check_annotations(content, where, images)
+            found += check_set(content, where, images, number == 0, labels)
         found += check_sides(content, where)
         if open_images:
             findings, readable = check_images(content, where, images)
@@ -71,12 +73,14 @@ def check_dataset(
     print(f"{counted(len(warnings), 'warning')}, no errors: training can go on")
 
 
-def _repair(content: dict[str, Any], where: str, images: str, fix: str) -> list[Finding]:
+def _repair(
+    content: dict[str, Any], where: str, images: str, fix: str, labels: Labels | None
+) -> list[Finding]:
     """Write the repaired json and say what was done; return what is wrong with it still."""
     before = check_annotations(content, where, images)
     repaired, done = repair(content, images)
     write_json(repaired, fix)
-    left = check_annotations(repaired, fix, images)
+    left = check_set(repaired, fix, images, True, labels)
     for finding in before:
         if finding.name not in {other.name for other in left}:
             print(f"repaired: {finding}")

@@ -135,8 +135,7 @@ def _num_keypoints(table: AnnotationTable, labelled_counts: np.ndarray) -> Itera
     ]
     yield from table.finding(
         *("warning", "num-keypoints-wrong"),
-        "{} with a `num_keypoints` that is not the number of keypoints with v > 0: where it is 0, evaluation leaves "
-        "the instance out",
+        "{} with a `num_keypoints` that is not the number of keypoints with v > 0: counted for the evaluation",
         np.array(wrong, dtype=bool),
     )
 
@@ -157,6 +156,22 @@ def _unlabelled(
                 unlabelled,
             )
     teaches = instances & ((labelled_counts != 0) | (own == 0))
-    if table.annotations and not teaches.any():
+    crowds = iscrowd_everywhere(table, labelled_counts)
+    yield from table.finding(
+        "error",
+        "iscrowd-everywhere",
+        "{} with labelled keypoints, all that there are, with `iscrowd` 1: neither learned nor evaluated; set it to 0",
+        crowds,
+    )
+    if table.labelled and not teaches.any() and not crowds.any():
         sentence = "no annotation of a listed image has a labelled keypoint (v > 0): there is nothing to learn"
         yield Finding("error", table.where, "nothing-to-learn", sentence)
+
+
+def iscrowd_everywhere(table: AnnotationTable, labelled_counts: np.ndarray) -> np.ndarray:
+    """The annotations with labelled keypoints if all of them are crowds, else none; (N,).
+
+    A crowd of COCO's has a bitmap in place of a polygon, and no labelled keypoint.
+    """
+    labelled = labelled_counts > 0
+    return labelled & table.crowd & bool((table.crowd | ~labelled).all())

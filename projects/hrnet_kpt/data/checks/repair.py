@@ -13,15 +13,23 @@ import numpy as np
 
 from ..ground_truth import AREA_SHARE
 from ..images import BadImageError, listed_size, open_image
+from ..references import normalise
 from .annotation_table import AnnotationTable, annotation_table, image_paths
 from .check_boxes import beyond_border, is_positive
 from .check_categories import counts_from_zero, highest_joint, joins_keypoints
+from .check_keypoints import iscrowd_everywhere
 
 # The names of the findings that go away, wherever there is what the repair needs: a box for an area, a file for a size.
 REPAIRED = (
     *("skeleton-joint-unknown", "skeleton-from-zero", "skeleton-malformed"),
     *("annotation-without-id", "annotation-id-repeated", "annotation-id-no-number"),
     *("annotation-id-zero", "image-unknown", "image-size-missing", "box-over-border"),
+    *(
+        "image-id-of-another-type",
+        "category-id-of-another-type",
+        "root-category",
+        "iscrowd-everywhere",
+    ),
     *("area-missing", "area-not-positive", "iscrowd-missing"),
     *("unlabelled-with-place", "num-keypoints-missing", "num-keypoints-wrong"),
 )
@@ -41,8 +49,12 @@ def repair(content: Mapping[str, Any], images: str | None = None) -> tuple[Entry
     wrong number or visibility, missing or empty boxes, exchanged sides.
     """
     done: Counter[str] = Counter()
-    result = dict(content)
-    result["images"] = _without_copies([dict(i) for i in content["images"]], "images", done)
+    references = normalise(content)
+    result = dict(references.content)
+    done.update(dict.fromkeys(references.describe(), 1))
+    if references.nulls:
+        done["entries with values that are null, which means missing: left out"] = references.nulls
+    result["images"] = _without_copies([dict(i) for i in result["images"]], "images", done)
     paths = image_paths(result["images"], images) if images is not None else []
     for image, path in zip(result["images"], paths, strict=False):
         _size(image, path, done)
@@ -53,6 +65,7 @@ def repair(content: Mapping[str, Any], images: str | None = None) -> tuple[Entry
     over &= (table.image >= 0) & ~table.crowd
     if images is not None:
         over[over] = _of_its_size(table, np.array(paths, dtype=object), table.image[over])
+    crowds = table.crowd & _wrong_crowds(table)
     # If most annotations are of unknown images, the ids are what is wrong.
     droppable = 2 * (table.image < 0).sum() < len(table.image)
     annotations = []
@@ -64,6 +77,9 @@ def repair(content: Mapping[str, Any], images: str | None = None) -> tuple[Entry
         if over[row]:
             _box(annotation, table.boxes[row], table.sizes[table.image[row]], done)
         _area(annotation, table.boxes[row], done)
+        if crowds[row]:
+            annotation["iscrowd"] = 0
+            done["`iscrowd` 1 on all annotations with labelled keypoints: 0 written"] += 1
         if "iscrowd" not in annotation:
             annotation["iscrowd"] = 0
             done["`iscrowd` missing: 0 written"] += 1
@@ -175,6 +191,16 @@ def _keypoints(annotation: Entry, count: int, done: Counter[str]) -> None:
         if annotation.get("num_keypoints") != labelled:
             annotation["num_keypoints"] = labelled
             done["`num_keypoints` missing or wrong: counted"] += 1
+
+
+def _wrong_crowds(table: AnnotationTable) -> np.ndarray:
+    """Of crowds, where all annotations with labelled keypoints are such: those without a bitmap; (N,)."""
+    labelled = np.zeros(len(table.annotations), dtype=int)
+    for category in range(len(table.categories)):
+        rows, points = table.keypoints(category)
+        labelled[rows] = (points[..., 2] > 0).sum(axis=1)
+    bitmap = [isinstance(a.get("segmentation"), dict) for a in table.annotations]
+    return iscrowd_everywhere(table, labelled) & ~np.array(bitmap, dtype=bool)
 
 
 def _number(annotations: list[Entry], done: Counter[str]) -> None:
