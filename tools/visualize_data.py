@@ -22,7 +22,13 @@ def parser() -> Parser:
     add("--num", type=int, default=6, metavar="N", help="images (default: 6)")
     add("--seed", type=int, default=0, metavar="S", help="another one: other images (default: 0)")
     add("--results", type=Path, metavar="FILE", help="COCO-format results of test images")
-    add("--output", type=Path, default="output/pictures", help="(default: %(default)s)")
+    add(
+        "--output",
+        type=Path,
+        default="output/pictures",
+        metavar="FOLDER",
+        help="(default: %(default)s)",
+    )
     add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     return parser
 

@@ -20,6 +20,7 @@ from PIL import Image
 from hrnet_kpt.config import load_config
 from hrnet_kpt.data.ground_truth import load_ground_truth
 from hrnet_kpt.data.scoring import evaluate_boxes, evaluate_keypoints, metrics
+from hrnet_kpt.engine.pictures import paths_by_id
 from hrnet_kpt.inference import Predictor
 from hrnet_kpt.inference.onnx_runner import OnnxPredictor
 
@@ -47,9 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     start = time.perf_counter()
     onnx = OnnxPredictor(args.model, providers=["CPUExecutionProvider"], threads=args.threads)
     onnx_loading = time.perf_counter() - start
-    folder = Path(cfg.data.test.images)
     truth = load_ground_truth(cfg.data.test.annotations, plain.schema, plain.classes)
-    paths = {id_: folder / image["file_name"] for id_, image in truth.coco.imgs.items()}
+    paths = paths_by_id(truth, cfg.data.test.images)
 
     print(f"{'':24}{'PyTorch':>10}{'ONNX':>10}")
     size = Path(args.model).stat().st_size / 2**20

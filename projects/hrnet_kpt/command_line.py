@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import logging
+import os
+import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -24,7 +26,7 @@ SKIPPED_SOME = 3
 
 
 class Parser(argparse.ArgumentParser):
-    """A tool's parser: the epilog keeps its lines, and an error is one line, with the closest flag."""
+    """A tool's parser: the epilog keeps its lines, `~` in paths is the home folder, an error is one line."""
 
     def __init__(self, description: str | None, epilog: str) -> None:
         super().__init__(
@@ -35,6 +37,10 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--debug", action="store_true", help="show the traceback of an error in the input"
         )
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([expand_home(word) for word in words], namespace)
 
     def error(self, message: str) -> NoReturn:
         message = " ".join(message.split())
@@ -47,6 +53,15 @@ class Parser(argparse.ArgumentParser):
             close = difflib.get_close_matches(name, known, n=1)
             message += f": did you mean {close[0]}?" if close else ""
         self.exit(2, f"error: {message}; --help tells what there is\n")
+
+
+def expand_home(word: str) -> str:
+    """A word of a command line with `~/` as the home folder where a shell leaves it: --output=~/run, '~/run', @~/list.
+
+    `~key` stays, which deletes a key of the config.
+    """
+    head, path = re.fullmatch(r"(--[\w-]+=@?|@?)(.*)", word, re.DOTALL).groups()  # type: ignore[union-attr]
+    return head + os.path.expanduser(path) if path.startswith("~/") or path == "~" else word
 
 
 def run_tool(work: Callable[[], int | None], debug: bool = False) -> int:

@@ -21,7 +21,7 @@ from ..data.loaders import seeded
 from ..engine.pictures import (
     SCORE_THRESHOLD,
     draw_usable,
-    open_entry,
+    paths_by_id,
     read_detections,
     read_test_truth,
 )
@@ -85,10 +85,11 @@ def draw_comparison(cfg: DictConfig, results: Path, num: int, seed: int, output:
     truth = read_test_truth(cfg)
     detections = read_detections(results, truth)
     entries = sorted(truth.coco.imgs.values(), key=lambda entry: entry["id"])
+    paths = paths_by_id(truth, cfg.data.test.images)
     full = [e for e in entries if e["id"] in detections or truth.coco.imgToAnns.get(e["id"])]
 
     def draw(entry: dict[str, Any]) -> list[Image.Image]:
-        image = open_entry(cfg, entry)
+        image = open_image(paths[entry["id"]], listed_size(entry))
         annotations = truth.coco.imgToAnns.get(entry["id"], [])
         found = detections.get(entry["id"], [])
         captions = (

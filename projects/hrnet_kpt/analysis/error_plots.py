@@ -14,7 +14,7 @@ from ..data.drawable import drawable
 from ..data.drawing import captioned, contact_sheet, draw_image
 from ..data.ground_truth import GroundTruth
 from ..data.images import listed_size, open_image
-from ..engine.pictures import SCORE_THRESHOLD, draw_usable
+from ..engine.pictures import SCORE_THRESHOLD, draw_usable, paths_by_id
 from .error_tables import MOST_ROWS, NAMES, worst_keypoints
 from .errors import KINDS, Matches
 from .errors_by_stage import AREAS, STAGES
@@ -137,11 +137,12 @@ def draw_sheets(
         (row for row in scores if row["oks"] is not None),
         key=lambda row: (row["oks"], -row["false_positives"]),
     )
+    paths = paths_by_id(truth, images)
     count = min(NUM_IMAGES, -(-len(ranked) // 2))
     failures = []
     for rows, output in zip((ranked[:count], ranked[::-1][:count]), outputs, strict=True):
         pictures, failed = draw_usable(
-            rows, lambda row: _side_by_side(truth, results, matches, row, images)
+            rows, lambda row: _side_by_side(truth, results, matches, row, paths)
         )
         failures += failed
         if pictures:
@@ -154,11 +155,11 @@ def _side_by_side(
     results: Sequence[Mapping[str, Any]],
     matches: Matches,
     row: Mapping[str, Any],
-    folder: Path,
+    paths: Mapping[Any, str],
 ) -> list[Image.Image]:
     """Prediction and truth of an image, each under a line of text."""
     entry = truth.coco.imgs[row["image_id"]]
-    image = open_image(folder / entry["file_name"], listed_size(entry))
+    image = open_image(paths[entry["id"]], listed_size(entry))
     others = [
         i
         for i in [*matches.doubles, *matches.background]

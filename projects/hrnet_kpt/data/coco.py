@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import Counter
@@ -13,7 +12,9 @@ import numpy as np
 from detectron2.structures import BoxMode
 
 from ..errors import UserError
+from .image_files import find_images
 from .images import listed_size
+from .json_files import read_json_file
 from .keypoints import KeypointSchema
 from .labels import Classes, given_classes, given_schema, keypoint_slots
 from .masks import read_segmentation
@@ -27,8 +28,8 @@ def read_coco(annotations: str | Path) -> dict[str, Any]:
 
     Raises UserError where it cannot be read, or lacks a list of images or of categories with what each needs.
     """
+    content = read_json_file(annotations)
     try:
-        content = json.loads(Path(annotations).read_bytes())
         for name, keys in (("images", ("id", "file_name")), ("categories", ("id", "name"))):
             for entry in content[name]:
                 for key in keys:
@@ -37,7 +38,7 @@ def read_coco(annotations: str | Path) -> dict[str, Any]:
         if not all(isinstance(entry, dict) for entry in content.get("annotations") or ()):
             raise TypeError("an entry of `annotations` is no object")
         references = normalise(content)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{annotations}: not a readable COCO-format json with images and categories ({error!r})"
         ) from error
@@ -122,12 +123,19 @@ def load_keypoint_dataset(
         counts[index] += 1
     boxes_alone = {class_index[name] for name, names in classes.items() if not names}
     records = []
-    for image in sorted(content["images"], key=lambda image: image["id"]):
+    found = find_images([image["file_name"] for image in content["images"]], images)
+    if found.respelled:
+        logger.info(
+            "%s: `file_name` spelt in another way than the file: %s", annotations, found.describe()
+        )
+    for image, path in sorted(
+        zip(content["images"], found.paths, strict=True), key=lambda pair: pair[0]["id"]
+    ):
         instances = by_image[image["id"]]
         if filter_empty and not any(_teaches(instance, boxes_alone) for instance in instances):
             continue
         record = {
-            "file_name": os.path.join(images, image["file_name"]),
+            "file_name": path or os.path.join(images, str(image["file_name"])),
             "image_id": image["id"],
             "annotations": instances,
         }

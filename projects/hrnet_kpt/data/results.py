@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from ..errors import UserError
 from .ground_truth import GroundTruth
+from .json_files import read_json_file
 from .references import match_ids
 
 logger = logging.getLogger(__name__)
@@ -20,10 +20,7 @@ def read_results(path: str | Path, truth: GroundTruth) -> list[dict[str, Any]]:
 
     Raises UserError where it is something else, or does not go with the truth.
     """
-    try:
-        content = json.loads(Path(path).read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable json of results ({error})") from error
+    content = read_json_file(path)
     if not isinstance(content, list):
         raise UserError(f"{path}: not COCO-format results, which are a list of detections")
     content = _matched(content, truth, str(path))

@@ -27,10 +27,15 @@ BT709 = 1  # FFmpeg's number of the standard, as matrix, primaries and transfer 
 USUAL_RATE = Fraction(25)  # where a header does not say
 # A video that ends so much earlier than its header says was cut off; the sound may be a little longer.
 SHORTER, SHORTER_SECONDS = 0.1, 1.0
-TURNS = {
-    90: Image.Transpose.ROTATE_90,
-    180: Image.Transpose.ROTATE_180,
-    270: Image.Transpose.ROTATE_270,
+# By whether a display matrix exchanges x and y, and then mirrors x, and y.
+ORIENTATIONS = {
+    (False, True, False): Image.Transpose.FLIP_LEFT_RIGHT,
+    (False, False, True): Image.Transpose.FLIP_TOP_BOTTOM,
+    (False, True, True): Image.Transpose.ROTATE_180,
+    (True, False, False): Image.Transpose.TRANSPOSE,
+    (True, True, False): Image.Transpose.ROTATE_270,  # counterclockwise
+    (True, False, True): Image.Transpose.ROTATE_90,
+    (True, True, True): Image.Transpose.TRANSVERSE,
 }
 
 
@@ -85,7 +90,7 @@ def read_info(path: Path) -> VideoInfo:
 
 
 def read_frames(path: Path, first: int = 0) -> Iterator[Frame]:
-    """Decode a video from the frame number `first` on, turned as its metadata say.
+    """Decode a video from the frame number `first` on, turned and mirrored as its metadata say.
 
     What cannot be decoded is left out. Raises BadVideoError, after the last frame, where there was such, where the
     video ends early, and where it is none.
@@ -238,6 +243,16 @@ def _seconds(container: Any, stream: Any) -> Fraction:
 
 
 def _upright(frame: Any) -> Image.Image:
+    """The image of a frame as players show it: by its display matrix, to the nearest of 8 orientations.
+
+    The matrix maps the row vector x, y, 1 (ISO/IEC 14496-12, track header): x' = ax + cy, y' = bx + dy.
+    """
     image = frame.to_image()
-    turn = TURNS.get(round(frame.rotation) % 360)
-    return image if turn is None else image.transpose(turn)
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
+            swapped = abs(a) + abs(d) < abs(b) + abs(c)
+            x, y = (c, b) if swapped else (a, d)
+            orientation = ORIENTATIONS.get((swapped, x < 0, y < 0))
+            return image if orientation is None else image.transpose(orientation)
+    return image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from PIL import Image
 from ..data.drawable import drawable
 from ..data.drawing import captioned, contact_sheet, draw_image
 from ..data.ground_truth import GroundTruth, load_ground_truth
+from ..data.image_files import image_paths
 from ..data.images import BadImageError, listed_size, open_image
 from ..data.labels import given_classes, given_schema
 from ..data.results import read_results
@@ -78,10 +79,12 @@ def draw_predictions(cfg: DictConfig, results: Path, output: Path) -> bool:
     truth = read_test_truth(cfg)
     detections = read_detections(results, truth)
     entries = sorted(truth.coco.imgs.values(), key=lambda entry: entry["id"])[:NUM_IMAGES]
+    paths = paths_by_id(truth, cfg.data.test.images)
 
     def draw(entry: dict[str, Any]) -> list[Image.Image]:
         instances = drawable(truth, detections.get(entry["id"], ()))
-        picture = draw_image(open_entry(cfg, entry), instances, truth.schema, CELL)
+        image = open_image(paths[entry["id"]], listed_size(entry))
+        picture = draw_image(image, instances, truth.schema, CELL)
         return [captioned(picture, entry["file_name"])]
 
     pictures, _ = draw_usable(entries, draw)
@@ -100,9 +103,11 @@ def read_test_truth(cfg: DictConfig) -> GroundTruth:
     )
 
 
-def open_entry(cfg: DictConfig, entry: Mapping[str, Any]) -> Image.Image:
-    """The image of an entry of the test set's `images`; raises BadImageError."""
-    return open_image(Path(cfg.data.test.images) / entry["file_name"], listed_size(entry))
+def paths_by_id(truth: GroundTruth, folder: str | Path) -> dict[Any, str]:
+    """The file of each image of a truth in the folder of its images, or where it should be."""
+    entries = list(truth.coco.imgs.values())
+    paths = image_paths(entries, str(folder))
+    return {entry["id"]: path or "" for entry, path in zip(entries, paths, strict=True)}
 
 
 def read_detections(results: Path, truth: GroundTruth) -> dict[Any, list[dict[str, Any]]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.ground_truth import load_ground_truth
+from ..data.image_files import match_names
 from ..data.keypoints import KeypointSchema
 from ..data.labels import Classes
 from ..errors import UserError
@@ -56,12 +57,14 @@ def coco_ids(
             name: [schema.names[slot] for slot in truth.slots[category]]
             for name, category in truth.class_categories.items()
         }
-        images = {item.name: _listed_id(item, listed, annotations) for item in inputs}
+        images, respelled = _listed_ids(inputs, listed, annotations)
         counts = Counter(images.values())
         repeated = [name for name, image in images.items() if counts[image] > 1][:2]
         if repeated:
             raise UserError(f"{annotations} has one image for the inputs {' and '.join(repeated)}")
         origin = f"those of {annotations}"
+        if respelled:
+            origin += f", {respelled} of {len(images)} by another spelling of the file's name"
         return CocoIds(images, frozenset(), truth.class_categories, keypoints, origin)
     names = [item.name for item in inputs if not item.is_video]
     stems = [Path(name).stem for name in names]
@@ -154,15 +157,46 @@ def _written(path: Path, fingerprint: str) -> Iterator[dict[str, Any]]:
             yield result
 
 
-def _listed_id(item: Input, listed: Mapping[str, Any], annotations: str) -> Any:
-    """The id of the entry whose `file_name` is the end of the image's path."""
+def _listed_ids(
+    inputs: Sequence[Input], listed: Mapping[str, Any], annotations: str
+) -> tuple[dict[str, Any], int]:
+    """The id of each input by its name, and how many inputs have another spelling of an entry's `file_name`.
+
+    An entry is meant whose `file_name` is the end of the image's path, else one that match_names finds.
+    """
+    ids = {item.name: _listed_id(item, listed) for item in inputs}
+    left = [item for item in inputs if ids[item.name] is None]
+    taken = set(ids.values())
+    names = [name for name, image in listed.items() if image not in taken]
+    matches = match_names(names, [item.path.absolute().as_posix() for item in left])
+    fitting: dict[str, list[Any]] = {item.name: [] for item in left if not item.is_video}
+    for name, match in zip(names, matches, strict=True):
+        if match is not None:
+            for file in match.files:
+                if left[file].name in fitting:
+                    # An entry that fits several inputs is no one's.
+                    fitting[left[file].name] += [listed[name]] * len(match.files)
+    for item in left:
+        images = fitting.get(item.name, [])
+        if len(images) != 1:
+            what = (
+                "a video has no image id"
+                if item.is_video
+                else f"{'several images' if images else 'no image'} can be meant by {item.path.name}"
+            )
+            raise UserError(f"--annotations {annotations}: {what} in it (--input {item.path})")
+        ids[item.name] = images[0]
+    return ids, len(left)
+
+
+def _listed_id(item: Input, listed: Mapping[str, Any]) -> Any:
+    """The id of the entry whose `file_name` is the end of the image's path; None if there is none."""
     parts = item.path.absolute().parts
     for start in range(len(parts)):
         image = listed.get("/".join(parts[start:]))
         if image is not None:
             return image
-    what = "a video has no image id" if item.is_video else f"no image is called {item.path.name}"
-    raise UserError(f"--annotations {annotations}: {what} in it (--input {item.path})")
+    return None
 
 
 def _results(record: Mapping[str, Any], image: Any, ids: CocoIds) -> Iterator[dict[str, Any]]:

@@ -12,15 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import video
+from ..data.image_files import IMAGE_EXTENSIONS
 from ..errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# Pillow opens more, but not as what one would call a photograph: PDF, EPS, weather data.
-IMAGE_EXTENSIONS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pnm", ".jp2", ".avif"),
-)
 JPEG, PNG, MP4 = (".jpg", ".jpeg"), (".png",), (".mp4",)
 
 
@@ -89,12 +85,12 @@ def _listed(words: Iterable[str]) -> Iterator[str]:
             yield word
             continue
         try:
-            lines = Path(word[1:]).read_text(encoding="utf-8").splitlines()
+            lines = Path(word[1:]).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"--input {word}: the list cannot be read ({error})") from error
         if not any(line.strip() for line in lines):
             raise UserError(f"--input {word}: the list is empty")
-        yield from (line.strip() for line in lines if line.strip())
+        yield from (os.path.expanduser(line.strip()) for line in lines if line.strip())
 
 
 def _expanded(word: str) -> list[tuple[str, str]]:

@@ -12,12 +12,13 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ..data.drawing import draw_image
+from ..data.image_files import IMAGE_EXTENSIONS
 from ..data.images import UNREADABLE
 from ..data.keypoints import KeypointSchema
 from ..data.labels import Classes
 from ..data.video import BadVideoError, VideoInfo, VideoWriter, read_info
 from ..errors import UserError
-from .prediction_inputs import IMAGE_EXTENSIONS, PNG, Input, is_video
+from .prediction_inputs import PNG, Input, is_video
 from .prediction_records import RESTART
 
 LARGEST_SIDE = 4096  # pixels: larger images have smaller pictures

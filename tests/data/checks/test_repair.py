@@ -34,6 +34,7 @@ def spoil(content):
         {key: value for key, value in third.items() if key != "id"},
     ]
     del content["images"][1]["width"]
+    content["images"][1]["file_name"] = "C:\\owls\\more\\B.png"
     return content
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -156,12 +155,6 @@ def number_rows(rows: Sequence[Any], length: int) -> np.ndarray:
                 if set(map(type, rows[i])) <= {int, float, bool}:
                     result[i] = _array(rows[i])
     return result
-
-
-def image_paths(images: Sequence[Mapping[str, Any]], folder: str) -> list[str | None]:
-    """The path of each image as training reads it; None where there is no name of a file."""
-    names = [image.get("file_name") for image in images]
-    return [os.path.join(folder, name) if isinstance(name, str) else None for name in names]
 
 
 def listed_names(category: Mapping[str, Any]) -> list[str]:

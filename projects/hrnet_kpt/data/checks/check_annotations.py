@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import UserError
+from ..image_files import find_images
 from ..images import listed_size
-from .annotation_table import AnnotationTable, annotation_table, image_paths
+from ..json_files import read_json_file
+from .annotation_table import AnnotationTable, annotation_table
 from .check_boxes import check_boxes
 from .check_categories import check_categories, mixed_ids
 from .check_keypoints import check_keypoints
@@ -30,10 +31,7 @@ def read_json(annotations: str | Path, labelled: bool = True) -> dict[str, Any]:
 
     Raises UserError where it has not, or cannot be read.
     """
-    try:
-        content = json.loads(Path(annotations).read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{annotations}: not a readable json ({error})") from error
+    content = read_json_file(annotations)
     for name in LISTS:
         entries = content.get(name) if isinstance(content, dict) else None
         if name == "annotations" and not labelled and entries is None:
@@ -118,45 +116,54 @@ def _images(table: AnnotationTable) -> Iterator[Finding]:
 
 
 def _files(table: AnnotationTable, folder: str) -> Iterator[Finding]:
-    paths = image_paths(table.images, folder)
-    folders: dict[str, set[str]] = {}
-    missing, again, seen = [], [], set()
-    for row, path in enumerate(paths):
+    names = [image.get("file_name") for image in table.images]
+    found = find_images(names, folder)
+    missing, again, seen = [], [], set[str]()
+    for row, (name, path) in enumerate(zip(names, found.paths, strict=True)):
         if path is None:
+            if isinstance(name, str):
+                missing.append(row)
             continue
-        parent, name = os.path.split(os.path.normpath(path))
-        if parent not in folders:
-            folders[parent] = _files_of(parent)
-        if name not in folders[parent]:
-            missing.append(row)
-        elif (parent, name) in seen:
+        path = os.path.normpath(path)
+        if path in seen:
             again.append(row)
-        seen.add((parent, name))
+        seen.add(path)
     if missing:
-        first = paths[missing[0]]
-        every = len(missing) == len(paths)
+        first = os.path.join(folder, str(names[missing[0]]))
+        every = len(missing) == len(names)
         sentence = "{}, all that there are, that" if every else "{} that"
         remedy = (
             "name their folder" if every else "correct `file_name`, or set data.on_bad_image=skip"
         )
+        looked = (
+            f" (nor, by another spelling of its name or path, among the {found.searched} files in {folder})"
+            if found.searched
+            else ""
+        )
+        if found.several:
+            looked += (
+                f"; {len(found.several)} of the names fit several files, or share one, such as "
+            )
+            looked += repr(names[found.several[0]])
         yield from table.image_finding(
-            *("error", "image-missing"),
-            f"{sentence} cannot be found, the first one at {first}: {remedy}",
+            "error",
+            "image-missing",
+            f"{sentence} cannot be found, the first one at {first}{looked}: {remedy}",
             missing,
         )
     yield from table.image_finding(
-        *("warning", "file-listed-again"),
+        "warning",
+        "file-name-respelled",
+        f"{{}} whose `file_name` is spelt in another way than the only file that fits ({found.describe()}): that is "
+        "read",
+        found.respelled,
+    )
+    yield from table.image_finding(
+        "warning",
+        "file-listed-again",
         "{} of a file that an earlier image has too: it counts several times",
         again,
     )
-
-
-def _files_of(folder: str) -> set[str]:
-    try:
-        with os.scandir(folder or ".") as entries:
-            return {entry.name for entry in entries if entry.is_file()}
-    except OSError:
-        return set()
 
 
 def _ids(table: AnnotationTable) -> Iterator[Finding]:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from ..image_files import image_paths
 from ..images import ORIENTATION, UPRIGHT, BadImageError, listed_size, open_image
-from .annotation_table import image_paths
 from .findings import Finding, counted, unique
 from .same_pictures import Fingerprint, equal_files, equal_pictures, fingerprint
 

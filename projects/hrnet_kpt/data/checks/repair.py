@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..ground_truth import AREA_SHARE
+from ..image_files import image_paths, respell
 from ..images import BadImageError, listed_size, open_image
 from ..references import normalise
-from .annotation_table import AnnotationTable, annotation_table, image_paths
+from .annotation_table import AnnotationTable, annotation_table
 from .check_boxes import beyond_border, is_positive
 from .check_categories import counts_from_zero, highest_joint, joins_keypoints
 from .check_keypoints import iscrowd_everywhere
@@ -30,6 +31,7 @@ REPAIRED = (
         "root-category",
         "iscrowd-everywhere",
     ),
+    "file-name-respelled",
     *("area-missing", "area-not-positive", "iscrowd-missing"),
     *("unlabelled-with-place", "num-keypoints-missing", "num-keypoints-wrong"),
 )
@@ -55,7 +57,12 @@ def repair(content: Mapping[str, Any], images: str | None = None) -> tuple[Entry
     if references.nulls:
         done["entries with values that are null, which means missing: left out"] = references.nulls
     result["images"] = _without_copies([dict(i) for i in result["images"]], "images", done)
-    paths = image_paths(result["images"], images) if images is not None else []
+    paths = []
+    if images is not None:
+        done["`file_name` spelt in another way than its file: as the file"] += respell(
+            result["images"], images
+        )
+        paths = image_paths(result["images"], images)
     for image, path in zip(result["images"], paths, strict=False):
         _size(image, path, done)
     table = annotation_table(result, "")
@@ -88,7 +95,7 @@ def repair(content: Mapping[str, Any], images: str | None = None) -> tuple[Entry
         annotations.append(annotation)
     result["annotations"] = _without_copies(annotations, "annotations", done)
     _number(result["annotations"], done)
-    return result, [f"{what} ({count})" for what, count in done.items()]
+    return result, [f"{what} ({count})" for what, count in done.items() if count]
 
 
 def write_json(content: Mapping[str, Any], path: str | Path) -> None:

@@ -1,0 +1,47 @@
+"""`~` in paths, in every tool."""
+
+from pathlib import Path
+
+import pytest
+
+TOOLS = sorted(path.name for path in (Path(__file__).parents[2] / "tools").glob("*.py"))
+# Values of flags that are no paths.
+OTHERS = {"N", "S", "URL", "NAME", "HxW", "key=value"}
+
+
+@pytest.fixture
+def home(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/somebody")
+
+
+def is_path(action):
+    return action.option_strings and action.nargs != 0 and action.metavar not in (None, *OTHERS)
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_home_folder_in_every_path(tool, load_tool, home):
+    parser = load_tool(f"tools/{tool}").parser()
+    flags = [action for action in parser._actions if is_path(action)]
+    assert flags
+    for separator in (" ", "="):
+        words = [
+            word
+            for name in (flag.option_strings[-1] for flag in flags)
+            for word in f"{name}{separator}~/{name}".split(" ")
+        ]
+        args = vars(parser.parse_intermixed_args(words))
+        for flag in flags:
+            value = args[flag.dest]
+            value = value[0] if isinstance(value, list) else str(value)
+            assert value == f"/home/somebody/{flag.option_strings[-1]}"
+
+
+def test_what_is_no_path_stays(load_tool, home):
+    parser = load_tool("tools/lazyconfig_train_net.py").parser()
+    words = ["~train.ema", "~/x", "a.b=~/x", "+a.b=~x"]
+    args = parser.parse_intermixed_args(["--config-file", "~x", *words])
+    assert args.config_file == "~x"
+    assert args.overrides == ["~train.ema", "/home/somebody/x", "a.b=~/x", "+a.b=~x"]
+    parser = load_tool("tools/predict.py").parser()
+    args = parser.parse_intermixed_args(["--input", "@~/list.txt", "~", "a~/b"])
+    assert args.inputs == ["@/home/somebody/list.txt", "/home/somebody", "a~/b"]
