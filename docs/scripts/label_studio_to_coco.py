@@ -1,65 +1,261 @@
 #!/usr/bin/env python
-"""Make a COCO-format json out of a Label Studio export in its own format ("JSON").
+"""Make a COCO-format json out of a Label Studio export in its own format, "JSON" or "JSON-MIN".
 
 An object is a rectangle (RectangleLabels) with keypoints (KeyPointLabels) that were moved into it in the list of
-regions. In an image with a single rectangle they need not be moved. Label Studio's own COCO export puts all
-keypoints of an image into one object, whatever rectangles there are.
+regions; others belong to the rectangle around them. Polygons and ellipses stand for the rectangle around them. Label
+Studio's own COCO export puts all keypoints of an image into one object, whatever rectangles there are.
 """
 
-import argparse
-import json
+import math
+import sys
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+from hrnet_kpt.command_line import Parser, run_tool
+from hrnet_kpt.data.image_files import IMAGE_EXTENSIONS
+from hrnet_kpt.data.json_files import read_json_file
+from hrnet_kpt.data.label_exports import Box, Conversion, Point
+from hrnet_kpt.errors import UserError, one_line
+
+EXAMPLES = """
+examples:
+  docs/scripts/label_studio_to_coco.py export.json cats/all.json --keypoints nose left_ear right_ear
+"""
+GEOMETRY = ("x", "y", "width", "height", "rotation", "radiusX", "radiusY", "points", "rle")
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__, EXAMPLES)
     parser.add_argument("export", type=Path, help="json file that Label Studio exported")
     parser.add_argument("output", type=Path, help="COCO-format json to write")
     parser.add_argument("--keypoints", nargs="+", required=True, metavar="NAME", help="in order")
+    ignored = "labels of points to leave out"
+    parser.add_argument("--ignore", nargs="+", default=[], metavar="NAME", help=ignored)
     args = parser.parse_args(argv)
-    categories: dict[str, int] = {}
-    images, annotations = [], []
-    for task in json.loads(args.export.read_text()):
-        regions = [r for a in task["annotations"][:1] for r in a["result"] if "value" in r]
-        if not regions:
+
+    def work() -> None:
+        conversion = Conversion(args.keypoints, args.ignore)
+        for task in read_tasks(args.export):
+            where = f"{args.export}: task {task.get('id')}"
+            try:
+                add_task(task, where, conversion)
+            except (KeyError, TypeError, AttributeError, IndexError) as error:
+                said = f"not as Label Studio writes it ({one_line(error)})"
+                raise UserError(f"{where}: {said}") from error
+        conversion.write(args.output)
+
+    return run_tool(work, args.debug)
+
+
+def read_tasks(path: Path) -> list[dict[str, Any]]:
+    """The tasks of an export, those of JSON-MIN in the form of JSON.
+
+    Raises UserError where it is something else.
+    """
+    content = read_json_file(path, lines=True)
+    content = [content] if isinstance(content, dict) else content
+    if not isinstance(content, list) or not all(isinstance(task, dict) for task in content):
+        raise UserError(f"{path}: not a Label Studio export, which is a list of tasks")
+    if any("annotations" in task and "images" in task for task in content):
+        raise UserError(
+            f"{path}: a COCO-format json: export as JSON, whose tasks have their regions"
+        )
+    tasks = [task for task in content if "data" in task]
+    if tasks and len(tasks) < len(content):
+        raise UserError(f"{path}: some of the tasks have no `data`: export as JSON")
+    if tasks:
+        return tasks
+    by_id: dict[Any, dict[str, Any]] = {}
+    for number, row in enumerate(content):
+        # One row for each annotation: columns of the data as texts, regions as lists by the name of their tag.
+        regions = [
+            {"from_name": name, "value": value}
+            for name, values in row.items()
+            if isinstance(values, list)
+            for value in values
+            if isinstance(value, dict)
+        ]
+        data = {name: value for name, value in row.items() if isinstance(value, str)}
+        task = by_id.setdefault(row.get("id", f"row {number}"), {"id": row.get("id"), "data": data})
+        times = {key: row[key] for key in ("updated_at", "created_at") if key in row}
+        task.setdefault("annotations", []).append({"result": regions, **times})
+    return list(by_id.values())
+
+
+def add_task(task: dict[str, Any], where: str, conversion: Conversion) -> None:
+    """Add the image of a task and its objects, if it is labelled."""
+    annotation = choose_annotation(task, conversion)
+    if annotation is None:
+        return
+    regions = merge_regions(annotation.get("result") or [], where, conversion)
+    sized = [region for region in regions if region["size"]]
+    if len(sized) < len(regions):
+        conversion.left_out["regions without the size of their image"] += len(regions) - len(sized)
+    if not sized:
+        conversion.assumed["images labelled as empty: written without width and height"] += 1
+    size = sized[0]["size"] if sized else None
+    conversion.add_image(image_name(task, where), size, *read_regions(sized, conversion))
+
+
+def choose_annotation(task: dict[str, Any], conversion: Conversion) -> dict[str, Any] | None:
+    """What one annotator has labelled; None if nobody has.
+
+    Of several, those that are marked as ground truth come first, then those with regions, then the newest.
+    """
+    written = task.get("annotations") or task.get("completions") or []  # the name before 1.0
+    kept = [a for a in written if not (a.get("was_cancelled") or a.get("skipped"))]
+    if not kept:
+        why = "tasks that were skipped" if written else "tasks that are not labelled yet"
+        conversion.left_out[why] += 1
+        return None
+    if len(kept) < len(written):
+        conversion.left_out["annotations that were skipped, of tasks with others"] += 1
+    if len(kept) > 1:
+        conversion.left_out[
+            "annotations of tasks with several: ground truth, what is not empty, and the newest come first"
+        ] += len(kept) - 1
+
+    def rank(annotation: dict[str, Any]) -> tuple[bool, bool, str]:
+        time = annotation.get("updated_at") or annotation.get("created_at") or ""
+        return bool(annotation.get("ground_truth")), bool(annotation.get("result")), str(time)
+
+    return max(reversed(kept), key=rank)  # the last of equal ones
+
+
+def merge_regions(
+    results: list[dict[str, Any]], where: str, conversion: Conversion
+) -> list[dict[str, Any]]:
+    """The regions of an annotation: id, parent, type, size of the image, geometry, labels.
+
+    A region has a result for each tag: the rectangle, its label, a text about it.
+    """
+    regions: dict[Any, dict[str, Any]] = {}
+    parents: dict[Any, Any] = {}
+    for number, result in enumerate(results):
+        value = result.get("value")
+        if result.get("type") == "relation":
+            parents[result.get("from_id")] = result.get("to_id")
+            parents.setdefault(result.get("to_id"), result.get("from_id"))
             continue
-        width, height = regions[0]["original_width"], regions[0]["original_height"]
-        # Uploaded files have a prefix and a folder of Label Studio's: /data/upload/3/1a2b3c4d-photo.jpg
-        name = Path(task.get("file_upload") or next(iter(task["data"].values()))).name
-        images.append({"id": len(images) + 1, "file_name": name, "width": width, "height": height})
-        boxes = [r for r in regions if r["type"] == "rectanglelabels"]
-        for box in boxes:
-            value = box["value"]
-            keypoints = [0.0] * (3 * len(args.keypoints))
-            for region in regions:
-                if region["type"] != "keypointlabels":
-                    continue
-                if len(boxes) > 1 and region.get("parentID") != box["id"]:
-                    continue
-                (label,) = region["value"]["keypointlabels"]
-                place = 3 * args.keypoints.index(label)
-                # Per cent of the image; COCO's keypoints count from the centre of the first pixel.
-                x, y = (region["value"][k] / 100 * s for k, s in (("x", width), ("y", height)))
-                keypoints[place : place + 3] = [x - 0.5, y - 0.5, 2]
-            sides = (("x", width), ("y", height), ("width", width), ("height", height))
-            (label,) = value["rectanglelabels"]
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": len(images),
-                    "category_id": categories.setdefault(label, len(categories) + 1),
-                    "iscrowd": 0,
-                    "bbox": [value[key] / 100 * side for key, side in sides],
-                    "keypoints": keypoints,
-                    "num_keypoints": sum(v > 0 for v in keypoints[2::3]),
-                }
+        if not isinstance(value, dict) or not any(key in value for key in GEOMETRY):
+            conversion.left_out["answers about whole images"] += 1
+            continue
+        turned = result.get("image_rotation") or value.get("image_rotation")
+        if turned:
+            raise UserError(
+                f"{where}: the image was turned by {turned} degrees in Label Studio, and its regions with it: turn it "
+                "back there, or turn the file and label it anew"
             )
-    listed = [{"id": i, "name": n, "keypoints": args.keypoints} for n, i in categories.items()]
-    result = {"images": images, "annotations": annotations, "categories": listed}
-    args.output.write_text(json.dumps(result))
-    print(f"{len(images)} images, {len(annotations)} objects in {args.output}")
-    return 0
+        region = regions.setdefault(
+            result.get("id") or value.get("id") or f"region {number}",
+            {"labels": [], "parent": None, "size": None, "kind": "region"},
+        )
+        region["parent"] = region["parent"] or result.get("parentID")
+        sides = [{**value, **result}.get(f"original_{side}") for side in ("width", "height")]
+        region["size"] = tuple(sides) if all(sides) else region["size"]
+        region["kind"] = result.get("type") or region["kind"]
+        for key, content in value.items():
+            if key in GEOMETRY:
+                region.setdefault(key, content)
+            elif key.endswith("labels") and isinstance(content, list):
+                region["labels"] += [label for label in content if label not in region["labels"]]
+    for id_, region in regions.items():
+        region["id"] = id_
+        region["parent"] = region["parent"] or parents.get(id_)
+    return list(regions.values())
+
+
+def read_regions(
+    regions: list[dict[str, Any]], conversion: Conversion
+) -> tuple[list[Box], list[Point]]:
+    """The boxes and points of an image, in pixels."""
+    boxes, points = [], []
+    for region in regions:
+        corners = outline(region, conversion)
+        if not corners:
+            conversion.left_out[f"regions of type {region['kind']}"] += 1
+            continue
+        if not region["labels"]:
+            conversion.left_out["regions without a label"] += 1
+            continue
+        if len(region["labels"]) > 1:
+            conversion.assumed["regions with several labels: the first one"] += 1
+        label, group = region["labels"][0], region["parent"]
+        if len(corners) == 1:
+            points.append(Point(label, *corners[0], group))
+        else:
+            xs, ys = zip(*corners, strict=True)
+            boxes.append(Box(label, min(xs), min(ys), max(xs), max(ys), region["id"]))
+    return boxes, points
+
+
+def outline(region: dict[str, Any], conversion: Conversion) -> list[tuple[float, float]]:
+    """The corners of a region around its shape, or the one point that it is, in pixels; none of what is neither.
+
+    Regions are in per cent of the image. A rectangle is turned about its upper left corner, in pixels, clockwise.
+    """
+    width, height = (side / 100 for side in region["size"])
+    if "rle" in region:
+        return []
+    if "points" in region:
+        conversion.assumed["polygons: the rectangle around them"] += 1
+        return [(x * width, y * height) for x, y in region["points"]]
+    if "x" not in region or "y" not in region:
+        return []
+    x, y, angle = region["x"] * width, region["y"] * height, math.radians(region.get("rotation", 0))
+    cosine, sine = math.cos(angle), math.sin(angle)
+    if "radiusX" in region:
+        conversion.assumed["ellipses: the rectangle around them"] += 1
+        a, b = region["radiusX"] * width, region["radiusY"] * height
+        # Half the sides of the rectangle around a turned ellipse.
+        p, q = math.hypot(a * cosine, b * sine), math.hypot(a * sine, b * cosine)
+        return [(x - p, y - q), (x + p, y + q)]
+    if "height" not in region:
+        return [(x, y)]
+    if angle:
+        conversion.assumed["turned rectangles: the upright one around them"] += 1
+    w, h = region["width"] * width, region["height"] * height
+    return [
+        (x + u * w * cosine - v * h * sine, y + u * w * sine + v * h * cosine)
+        for u in (0, 1)
+        for v in (0, 1)
+    ]
+
+
+def image_name(task: dict[str, Any], where: str) -> str:
+    """The path of a task's image below the place where Label Studio has its images.
+
+    Raises UserError where no field of the task's data is one.
+    """
+    data = task["data"]
+    texts = [v for v in [data.get("image"), *data.values()] if isinstance(v, str)]
+    names = [clean(text) for text in texts]
+    if task.get("file_upload"):  # of tasks in a json, that json
+        names.append(task["file_upload"])
+    images = [name for name in names if name.lower().endswith(IMAGE_EXTENSIONS)]
+    if images:
+        return images[0]
+    addresses = [name for name, text in zip(names, texts, strict=False) if "/" in text]
+    if addresses:
+        return addresses[0]
+    if any(isinstance(value, list) for value in data.values()):
+        raise UserError(f"{where} has several images: label one image in a task")
+    raise UserError(
+        f"{where}: no field of its data is an image: {', '.join(data) or 'it is empty'}"
+    )
+
+
+def clean(address: str) -> str:
+    """The path in an address: of local files what follows ?d=, without scheme, host and bucket else."""
+    if "?d=" in address:
+        return unquote(address.partition("?d=")[2]).replace("\\", "/").lstrip("/")
+    if "://" in address:
+        return unquote(address.partition("://")[2].partition("?")[0].partition("/")[2])
+    if address.startswith("/data/upload/"):
+        return unquote(address.rpartition("/")[2])
+    return address
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -2,68 +2,108 @@
 """Make a COCO-format json out of labelme's files, one beside each image.
 
 An object is a rectangle and points of the same group id; points are keypoints, named by their label. The label of the
-rectangle is the category. A point with the flag "hidden" is labelled as not visible. In an image with a single
-rectangle, group ids can be left out.
+rectangle is the category. A point with the flag "hidden" is labelled as not visible. Points without a group id belong
+to the rectangle around them. Polygons, circles and masks stand for the rectangle around them.
 """
 
-import argparse
-import json
+import math
+import os
+import sys
 from pathlib import Path
+from typing import Any
+
+from hrnet_kpt.command_line import Parser, run_tool
+from hrnet_kpt.data.json_files import read_json_file
+from hrnet_kpt.data.label_exports import Box, Conversion, Point
+from hrnet_kpt.errors import UserError, one_line
+
+EXAMPLES = """
+examples:
+  docs/scripts/labelme_to_coco.py cats/photographs cats/all.json --keypoints nose left_ear right_ear
+"""
+BOXES = ("rectangle", "polygon", "circle", "mask", "oriented_rectangle")
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="of labelme's json files")
+    parser = Parser(__doc__, EXAMPLES)
+    parser.add_argument("folder", type=Path, help="of labelme's json files; its subfolders, too")
     parser.add_argument("output", type=Path, help="COCO-format json to write")
     parser.add_argument("--keypoints", nargs="+", required=True, metavar="NAME", help="in order")
+    ignored = "labels of points to leave out"
+    parser.add_argument("--ignore", nargs="+", default=[], metavar="NAME", help=ignored)
     args = parser.parse_args(argv)
-    categories: dict[str, int] = {}
-    images, annotations = [], []
-    for path in sorted(args.folder.glob("*.json")):
-        content = json.loads(path.read_text())
-        if "shapes" not in content:
-            continue
-        size = {"width": content["imageWidth"], "height": content["imageHeight"]}
-        image = {"id": len(images) + 1, "file_name": content["imagePath"], **size}
-        images.append(image)
-        boxes = [shape for shape in content["shapes"] if shape["shape_type"] == "rectangle"]
-        points = [shape for shape in content["shapes"] if shape["shape_type"] == "point"]
-        for box in boxes:
-            own = [p for p in points if len(boxes) == 1 or p["group_id"] == box["group_id"]]
-            annotation = {
-                "id": len(annotations) + 1,
-                "image_id": image["id"],
-                "category_id": categories.setdefault(box["label"], len(categories) + 1),
-                "iscrowd": 0,
-                "bbox": corners_to_box(box["points"]),
-                "keypoints": to_keypoints(own, args.keypoints, path),
-            }
-            annotation["num_keypoints"] = sum(v > 0 for v in annotation["keypoints"][2::3])
-            annotations.append(annotation)
-    listed = [{"id": i, "name": n, "keypoints": args.keypoints} for n, i in categories.items()]
-    result = {"images": images, "annotations": annotations, "categories": listed}
-    args.output.write_text(json.dumps(result))
-    print(f"{len(images)} images, {len(annotations)} objects in {args.output}")
-    return 0
+
+    def work() -> None:
+        conversion = Conversion(args.keypoints, args.ignore)
+        for path in sorted(args.folder.rglob("*.json")):
+            if path.resolve() != args.output.resolve():
+                add_file(path, args.folder, conversion)
+        conversion.write(args.output)
+
+    return run_tool(work, args.debug)
 
 
-def corners_to_box(corners: list[list[float]]) -> list[float]:
-    """Two opposite corners, in any order, as x, y, width, height."""
-    (x0, x1), (y0, y1) = (sorted(values) for values in zip(*corners, strict=True))
-    return [x0, y0, x1 - x0, y1 - y0]
+def add_file(path: Path, folder: Path, conversion: Conversion) -> None:
+    """Add what labelme's file of an image says; other files are counted.
+
+    Raises UserError where one cannot be read.
+    """
+    content = read_json_file(path)
+    if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+        conversion.left_out["json files that are not labelme's"] += 1
+        return
+    try:
+        boxes, points = read_shapes(content["shapes"], conversion)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(f"{path}: not as labelme writes it ({one_line(error)})") from error
+    size = (content.get("imageWidth"), content.get("imageHeight"))
+    known = all(isinstance(side, int) and side > 0 for side in size)
+    conversion.add_image(image_name(content, path, folder), size if known else None, boxes, points)
 
 
-def to_keypoints(points: list[dict], names: list[str], path: Path) -> list[float]:
-    keypoints = [0.0] * (3 * len(names))
-    for point in points:
-        if point["label"] not in names:
-            raise SystemExit(f"{path}: {point['label']!r} is not one of --keypoints")
-        place = 3 * names.index(point["label"])
-        (x, y), hidden = point["points"][0], (point.get("flags") or {}).get("hidden")
-        # labelme counts from the image's corner, COCO's keypoints from the centre of its first pixel.
-        keypoints[place : place + 3] = [x - 0.5, y - 0.5, 1 if hidden else 2]
-    return keypoints
+def image_name(content: dict[str, Any], path: Path, folder: Path) -> str:
+    """The image's path from `folder`, from where labelme has it: from its file."""
+    name = str(content.get("imagePath") or path.stem).replace("\\", "/")
+    if name.startswith("/") or name[1:3] == ":/":
+        return name
+    return Path(os.path.relpath(path.parent / name, folder)).as_posix()
+
+
+def read_shapes(
+    shapes: list[dict[str, Any]], conversion: Conversion
+) -> tuple[list[Box], list[Point]]:
+    """The boxes and points of an image."""
+    groups = {s.get("group_id") for s in shapes if s.get("shape_type") == "rectangle"} - {None}
+    boxes, points = [], []
+    for shape in shapes:
+        corners, group = shape.get("points") or [], shape.get("group_id")
+        # Files of old versions have no types: of polygons alone, which could be points.
+        kind = shape.get("shape_type") or ("point" if len(corners) == 1 else "polygon")
+        if kind == "point" and corners:
+            (x, y), hidden = corners[0], (shape.get("flags") or {}).get("hidden")
+            points.append(Point(shape["label"], x, y, group, bool(hidden)))
+        elif kind not in BOXES or len(corners) < 2:
+            conversion.left_out[f"shapes of type {kind}"] += 1
+        elif shape["label"] in conversion.keypoints:
+            conversion.left_out[f"shapes of type {kind} that are called as a keypoint"] += 1
+        elif kind != "rectangle" and group in groups:
+            conversion.left_out[f"shapes of type {kind} of an object with a rectangle"] += 1
+        else:
+            if kind != "rectangle":
+                conversion.assumed[f"shapes of type {kind}: the rectangle around them"] += 1
+            boxes.append(Box(shape["label"], *extent(kind, corners), group))
+    return boxes, points
+
+
+def extent(kind: str, corners: list[list[float]]) -> tuple[float, float, float, float]:
+    """The rectangle around a shape: x0, y0, x1, y1."""
+    if kind == "circle":  # its centre, and a point of its edge
+        (x, y), edge = corners[0], corners[1]
+        radius = math.dist((x, y), edge)
+        return x - radius, y - radius, x + radius, y + radius
+    xs, ys = zip(*corners, strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

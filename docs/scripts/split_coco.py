@@ -6,34 +6,70 @@ there when the data set grows. Photographs of one series belong together: --seri
 the first such character as its series.
 """
 
-import argparse
 import hashlib
 import json
+import sys
 from pathlib import Path
+
+from hrnet_kpt.command_line import Parser, run_tool
+from hrnet_kpt.data.json_files import read_json_file
+from hrnet_kpt.errors import UserError
+
+EXAMPLES = """
+examples:
+  docs/scripts/split_coco.py cats/all.json --test-share 0.2 --series _
+"""
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__, EXAMPLES)
     parser.add_argument("annotations", type=Path)
     parser.add_argument("--test-share", type=float, default=0.2, help="of the images (0.2)")
     parser.add_argument("--series", default="", metavar="CHARACTER", help="such as _ or -")
     args = parser.parse_args(argv)
-    content = json.loads(args.annotations.read_text())
+    return run_tool(lambda: split(args.annotations, args.test_share, args.series), args.debug)
+
+
+def split(annotations: Path, test_share: float, series: str) -> None:
+    """Write both files. Raises UserError where one of them would have no image."""
+    content = read_json_file(annotations)
+    lists = content if isinstance(content, dict) else {}
+    if not all(isinstance(lists.get(name), list) for name in ("images", "annotations")):
+        raise UserError(
+            f"{annotations}: no COCO-format json: it needs the lists images, annotations"
+        )
+    unnamed = [image for image in content["images"] if not isinstance(image.get("file_name"), str)]
+    if unnamed:
+        raise UserError(
+            f"{annotations}: {len(unnamed)} images have no `file_name`, the first one with the id "
+            f"{unnamed[0].get('id')}: by it they are split"
+        )
 
     def is_test(image: dict) -> bool:
         name = image["file_name"]
-        series = name.split(args.series)[0] if args.series else name
-        return int(hashlib.sha256(series.encode()).hexdigest()[:8], 16) / 2**32 < args.test_share
+        name = name.split(series)[0] if series else name
+        return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32 < test_share
 
-    for split, wanted in (("train", False), ("test", True)):
+    parts, left = {}, len(content["annotations"])
+    for part, wanted in (("train", False), ("test", True)):
         images = [image for image in content["images"] if is_test(image) == wanted]
-        ids = {image["id"] for image in images}
-        kept = [a for a in content["annotations"] if a["image_id"] in ids]
-        path = args.annotations.with_name(f"{args.annotations.stem}_{split}.json")
-        path.write_text(json.dumps({**content, "images": images, "annotations": kept}))
-        print(f"{path}: {len(images)} images, {len(kept)} objects")
-    return 0
+        ids = {str(image.get("id")) for image in images}
+        kept = [a for a in content["annotations"] if str(a.get("image_id")) in ids]
+        left -= len(kept)
+        parts[part] = {**content, "images": images, "annotations": kept}
+    empty = [part for part in parts if not parts[part]["images"]]
+    if empty:
+        raise UserError(
+            f"{annotations}: no image of {len(content['images'])} would be for {empty[0]}ing: change --test-share"
+            + (" or --series, by which they may all be one" if series else "")
+        )
+    for part, kept in parts.items():
+        path = annotations.with_name(f"{annotations.stem}_{part}.json")
+        path.write_text(json.dumps(kept))
+        print(f"{path}: {len(kept['images'])} images, {len(kept['annotations'])} objects")
+    if left:
+        print(f"left out ({left}): objects of images that are not listed")
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -158,7 +158,7 @@ DISTORTIONS = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(FILES, st.data())
 def test_distorted_names_find_their_own_file(files, data):
     names = [data.draw(st.sampled_from(list(DISTORTIONS.values())))(file) for file in files]
@@ -178,11 +178,11 @@ def test_distorted_names_find_their_own_file(files, data):
 
 
 def test_exact_names_cost_next_to_nothing(folder, tmp_path):
-    images = folder(*(f"{i % 10}/{i}.jpg" for i in range(2_000)))
-    names = [f"{i % 10}/{i}.jpg" for i in range(2_000)] * 50
+    images = folder(*(f"{i % 10}/{i}.jpg" for i in range(500)))
+    names = [f"{i % 10}/{i}.jpg" for i in range(500)] * 200
     start = time.process_time()
     assert None not in find_images(names, images).paths
     exact = time.process_time() - start
-    names = [name.upper() for name in names[:2_000]]
-    assert len(find_images(names, images).respelled) == 2_000
+    names = [name.upper() for name in names[:500]]
+    assert len(find_images(names, images).respelled) == 500
     assert exact < 1

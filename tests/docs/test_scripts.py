@@ -27,7 +27,7 @@ def loaded(path):
     ]
 
 
-def test_labelme_files_become_what_was_marked(script, tmp_path):
+def test_labelme_files_become_what_was_marked(script, tmp_path, capsys):
     def shape(kind, label, points, group=None, **flags):
         return {
             "label": label,
@@ -63,8 +63,11 @@ def test_labelme_files_become_what_was_marked(script, tmp_path):
         ("cat", [0, 0, 9, 9], [0, 0, 0, 3, 4, 2, 0, 0, 0]),
         ("dog", [10, 10, 20, 10], [0, 0, 0, 0, 0, 0, 12.5, 13, 1]),
     ]
-    with pytest.raises(SystemExit, match=r"b\.json: 'right_ear' is not one of"):
-        script("labelme_to_coco")([str(tmp_path), str(output), "--keypoints", *NAMES[:2]])
+    arguments = [str(tmp_path), str(output), "--keypoints", *NAMES[:2]]
+    assert script("labelme_to_coco")(arguments) == 2
+    assert "'right_ear' (1)" in capsys.readouterr().err
+    assert script("labelme_to_coco")([*arguments, "--ignore", "right_ear"]) == 0
+    assert "left out (1): points called 'right_ear'" in capsys.readouterr().out
 
 
 def test_label_studio_export_becomes_what_was_marked(script, tmp_path):
@@ -107,6 +110,35 @@ def test_label_studio_export_becomes_what_was_marked(script, tmp_path):
             ("cat", [120, 20, 60, 40], [140, 50, 2, 0, 0, 0, 0, 0, 0]),
         ]
     ]
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        ([], ["no image of 0"]),
+        ([{"id": 1, "file_name": "a.jpg"}], ["no image of 1"]),
+        ([{"id": 1}], ["file_name", "id 1"]),
+    ],
+)
+def test_split_that_cannot_be_is_refused(images, words, script, tmp_path, capsys):
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps({"images": images, "annotations": []}), encoding="utf-16")
+    assert script("split_coco")([str(path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert all(word in line for word in words)
+    assert [file.name for file in tmp_path.iterdir()] == ["all.json"]
+
+
+def test_split_matches_ids_by_value_and_counts_what_has_no_image(script, tmp_path, capsys):
+    content = {
+        "images": [{"id": str(i), "file_name": f"{i}.jpg"} for i in range(20)],
+        "annotations": [{"id": i, "image_id": i} for i in range(25)],
+    }
+    (tmp_path / "all.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())
+    assert script("split_coco")([str(tmp_path / "all.json")]) == 0
+    parts = [json.loads((tmp_path / f"all_{s}.json").read_text()) for s in ("train", "test")]
+    assert sorted(a["id"] for part in parts for a in part["annotations"]) == list(range(20))
+    assert "left out (5)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("series", [[], ["--series", "_"]])

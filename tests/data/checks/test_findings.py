@@ -40,6 +40,17 @@ def test_json_without_annotations_or_images_folder(clean):
     assert check_annotations(clean, "owls.json") == []
 
 
+def test_keypoints_that_are_categories_are_told_what_to_export(clean, found):
+    """CVAT's labels of single points: each is a category, and there is no annotation."""
+    names = clean["categories"][0]["keypoints"]
+    clean["categories"] = [{"id": i, "name": n, "keypoints": []} for i, n in enumerate(names, 1)]
+    clean["annotations"] = []
+    assert "5 categories" in str(found(clean)["no-keypoints"])
+    assert "skeleton" in str(found(clean)["no-keypoints"])
+    del clean["categories"][1:]
+    assert "skeleton" not in str(found(clean)["no-keypoints"])
+
+
 def test_clean_json_gives_nothing(clean, found):
     assert found(clean) == {}
 

@@ -14,7 +14,6 @@ from hrnet_kpt.data.ground_truth import load_ground_truth
 from hrnet_kpt.data.labels import read_labels
 from hrnet_kpt.data.mapper import KeypointMapper
 
-
 APART = {"iscrowd-everywhere", "root-category"}
 
 
@@ -50,7 +49,7 @@ def test_repaired_findings_are_gone(clean, owl_images):
     repaired, done = repair(clean, str(owl_images))
     assert clean == before
     assert names(repaired, owl_images) == set()
-    assert len(done) == 11
+    assert len(done) == 12
     assert all(line.endswith(")") for line in done)
 
 

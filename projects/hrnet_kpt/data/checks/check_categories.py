@@ -47,6 +47,12 @@ def check_categories(table: AnnotationTable) -> Iterator[Finding]:
         yield from _sigmas(table, index)
     if not any(table.num_keypoints(index) for index in range(len(table.categories))):
         sentence = "no category has a list of `keypoints`: add the names of the keypoints to one"
+        if len(table.categories) > 1 and not len(table.annotations):
+            sentence += (
+                f"; if the {len(table.categories)} categories are the keypoints themselves, they were drawn as single "
+                "points, which COCO's format does not have: draw them as one skeleton (in CVAT, a label of the type "
+                "skeleton, exported as COCO Keypoints 1.0)"
+            )
         yield Finding("error", table.where, "no-keypoints", sentence)
 
 

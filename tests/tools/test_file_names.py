@@ -1,0 +1,93 @@
+"""Names of images that are spelt in another way than their files, through everything that opens images by them."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hrnet_kpt.data.coco import load_keypoint_dataset
+from hrnet_kpt.data.coco_person import COCO_PERSON
+from hrnet_kpt.data.ground_truth import load_ground_truth
+from hrnet_kpt.engine.pictures import paths_by_id
+from hrnet_kpt.engine.prediction_coco import coco_ids
+from hrnet_kpt.engine.prediction_inputs import find_inputs
+from hrnet_kpt.errors import UserError
+
+CLASSES = {"person": list(COCO_PERSON.names)}
+
+
+@pytest.fixture
+def respelt(drawn_people, tmp_path):
+    """A json with names from elsewhere, and the folder of its images, two of them in subfolders."""
+    content = json.loads((drawn_people / "test.json").read_text())
+    folder = tmp_path / "images"
+    files = ["Käfer 1.JPG", "day1/a+b.jpg", "day2/x.jpg", "y.jpg"]
+    names = ["K%C3%A4fer%201.jpg", "C:\\set\\day1\\A+B.jpg", "x", "y.jpg"]
+    for image, file, name in zip(content["images"], files, names, strict=True):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(drawn_people / "test" / image["file_name"], folder / file)
+        image["file_name"] = name
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(content), encoding="utf-16")
+    return path, folder, [str(folder / file) for file in files]
+
+
+def test_check_reads_and_repairs_them(respelt, load_tool, tmp_path, capsys):
+    path, folder, files = respelt
+    check = load_tool("tools/check_dataset.py").main
+    arguments = ["--images", str(folder)]
+    draw = ["--draw", str(tmp_path / "samples")]
+    assert check(["--annotations", str(path), *arguments, *draw]) == 0
+    text = capsys.readouterr().out
+    assert text.count("file-name-respelled: 3 images") == 1 and "3 of 4, other folders 2" in text
+    assert Image.open(tmp_path / "samples" / "samples.png").height > 300
+    fixed = tmp_path / "fixed.json"
+    assert check(["--annotations", str(path), *arguments, "--fix", str(fixed)]) == 0
+    names = [image["file_name"] for image in json.loads(fixed.read_text())["images"]]
+    assert names == [str(Path(file).relative_to(folder)) for file in files]
+    capsys.readouterr()
+    assert check(["--annotations", str(fixed), *arguments]) == 0
+    assert "file-name-respelled" not in capsys.readouterr().out
+
+
+def test_training_and_pictures_open_them(respelt, caplog):
+    path, folder, files = respelt
+    with caplog.at_level(logging.INFO):
+        records = load_keypoint_dataset(str(path), str(folder), COCO_PERSON, CLASSES)
+    assert [record["file_name"] for record in records] == files
+    assert sum("3 of 4" in record.getMessage() for record in caplog.records) == 1
+    truth = load_ground_truth(path, COCO_PERSON, CLASSES)
+    assert list(paths_by_id(truth, folder).values()) == files
+
+
+def test_ids_of_inputs(respelt):
+    path, folder, files = respelt
+    inputs = find_inputs([str(folder)])
+    ids = coco_ids(inputs, COCO_PERSON, CLASSES, str(path))
+    numbers = [image["id"] for image in json.loads(path.read_text("utf-16"))["images"]]
+    assert {str(folder / name): number for name, number in ids.images.items()} == dict(
+        zip(files, numbers, strict=True)
+    )
+    assert "3 of 4" in ids.origin
+    for other in ("z.jpg", "day3/x.jpg"):  # no entry; one that another image has
+        shutil.copy(files[0], folder / Path(other).name)
+        with pytest.raises(UserError, match=Path(other).name):
+            coco_ids(find_inputs([str(folder)]), COCO_PERSON, CLASSES, str(path))
+        (folder / Path(other).name).unlink()
+
+
+def test_missing_files_say_what_was_looked_for(respelt, load_tool, tmp_path, capsys):
+    path, folder, files = respelt
+    Path(files[2]).rename(folder / "other.jpg")
+    check = load_tool("tools/check_dataset.py").main
+    arguments = ["--annotations", str(path), "--images", str(folder), "--skip-opening-images"]
+    assert check(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "image-missing: 1 image" in line and "4 files" in line
+    Path(files[0]).with_name("käfer 1.jpg").touch()
+    assert check(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "image-missing: 2 images" in line and "K%C3%A4fer%201.jpg" in line
