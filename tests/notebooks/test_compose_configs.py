@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import re
+import warnings
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -34,6 +36,49 @@ def temporary(tmp_path, monkeypatch):
     return tmp_path / "TMPDIR"
 
 
+def test_cells_run_one_after_the_other(notebook, tmp_path, monkeypatch, capsys, whole_runs):
+    """All of them, in this process: two iterations of the training, and the commands without a process."""
+    done = SimpleNamespace(stdout="done\n", stderr="", returncode=0)
+    monkeypatch.setattr("subprocess.run", lambda *command, **options: done)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    names, printed = {}, {}
+    with warnings.catch_warnings():
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                source = cell.source.replace(
+                    "max_iter=60, log_period=5", "max_iter=2, log_period=1"
+                )
+                exec(source.replace("checkpointer.period = 60", "checkpointer.period = 2"), names)
+                printed[cell.id] = capsys.readouterr().out
+    assert_told(printed)
+    assert names["results"].keys() == {"bbox", "keypoints"}
+    saved = load_config(names["folder"] / "my_config.py")
+    assert saved.train.output_dir == str(names["folder"] / "next_run")
+    assert check_config(saved) == []
+
+
+def assert_told(printed):
+    """What the cells print, by their names."""
+    for name, words in TOLD.items():
+        assert all(word in printed[name] for word in words), (name, printed[name])
+    for name in ("width", "fpn-wired", "light-head", "compose", "settings"):
+        assert "no findings" in printed[name]
+
+
+TOLD = {
+    "look": ["64 follows it"],
+    "override": ["train.max_iters=300", "did you mean train.max_iter", "neither true nor false"],
+    "check": ["value-unread", "train.max_iters"],
+    "check-wiring": ["feature-unknown", "['res4']", "shape-differs", "channels=256"],
+    "fpn": ["value-missing", "model.proposal_generator.in_features"],
+    "save": ["no differences"],
+    "command": ["exit status 0"],
+    "command-train": ["exit status 0"],
+}
+
+
+@pytest.mark.slow
 def test_runs_and_leaves_a_config_that_trains(notebook, temporary, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -41,24 +86,9 @@ def test_runs_and_leaves_a_config_that_trains(notebook, temporary, tmp_path):
     NotebookClient(notebook, timeout=500, kernel_name="python3", resources=resources).execute()
 
     outputs = {cell.id: cell.outputs for cell in notebook.cells if cell.cell_type == "code"}
-    for name, words in {
-        "look": ["64 follows it"],
-        "override": [
-            "train.max_iters=300",
-            "did you mean train.max_iter",
-            "neither true nor false",
-        ],
-        "check": ["value-unread", "train.max_iters"],
-        "check-wiring": ["feature-unknown", "['res4']", "shape-differs", "channels=256"],
-        "fpn": ["value-missing", "model.proposal_generator.in_features"],
-        "save": ["no differences"],
-        "command": ["no errors", "exit status 0"],
-        "command-train": ["exit status 0"],
-    }.items():
-        text = written(outputs[name], "stdout")
-        assert all(word in text for word in words), (name, text)
-    for name in ("width", "fpn-wired", "light-head", "compose", "settings"):
-        assert "no findings" in written(outputs[name], "stdout")
+    printed = {name: written(found, "stdout") for name, found in outputs.items()}
+    assert_told(printed)
+    assert "no errors" in printed["command"]
     for name in ("untrained", "curves", "predictions", "heatmaps"):
         [output] = outputs[name]
         picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
