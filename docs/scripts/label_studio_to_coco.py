@@ -66,7 +66,7 @@ def read_tasks(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path}: some of the tasks have no `data`: export as JSON")
     if tasks:
         return tasks
-    by_id: dict[Any, dict[str, Any]] = {}
+    by_id: dict[str, dict[str, Any]] = {}
     for number, row in enumerate(content):
         # One row for each annotation: columns of the data as texts, regions as lists by the name of their tag.
         regions = [
@@ -77,7 +77,8 @@ def read_tasks(path: Path) -> list[dict[str, Any]]:
             if isinstance(value, dict)
         ]
         data = {name: value for name, value in row.items() if isinstance(value, str)}
-        task = by_id.setdefault(row.get("id", f"row {number}"), {"id": row.get("id"), "data": data})
+        id_ = str(row.get("id", f"in row {number}"))
+        task = by_id.setdefault(id_, {"id": id_, "data": data})
         times = {key: row[key] for key in ("updated_at", "created_at") if key in row}
         task.setdefault("annotations", []).append({"result": regions, **times})
     return list(by_id.values())
@@ -92,7 +93,7 @@ def add_task(task: dict[str, Any], where: str, conversion: Conversion) -> None:
     sized = [region for region in regions if region["size"]]
     if len(sized) < len(regions):
         conversion.left_out["regions without the size of their image"] += len(regions) - len(sized)
-    if not sized:
+    if not regions:
         conversion.assumed["images labelled as empty: written without width and height"] += 1
     size = sized[0]["size"] if sized else None
     conversion.add_image(image_name(task, where), size, *read_regions(sized, conversion))

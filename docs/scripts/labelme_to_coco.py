@@ -81,7 +81,7 @@ def read_shapes(
         kind = shape.get("shape_type") or ("point" if len(corners) == 1 else "polygon")
         if kind == "point" and corners:
             (x, y), hidden = corners[0], (shape.get("flags") or {}).get("hidden")
-            points.append(Point(shape["label"], x, y, group, bool(hidden)))
+            points.append(Point(str(shape["label"]), x, y, group, bool(hidden)))
         elif kind not in BOXES or len(corners) < 2:
             conversion.left_out[f"shapes of type {kind}"] += 1
         elif shape["label"] in conversion.keypoints:
@@ -91,7 +91,7 @@ def read_shapes(
         else:
             if kind != "rectangle":
                 conversion.assumed[f"shapes of type {kind}: the rectangle around them"] += 1
-            boxes.append(Box(shape["label"], *extent(kind, corners), group))
+            boxes.append(Box(str(shape["label"]), *extent(kind, corners), group))
     return boxes, points
 
 

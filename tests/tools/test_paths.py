@@ -45,3 +45,14 @@ def test_what_is_no_path_stays(load_tool, home):
     parser = load_tool("tools/predict.py").parser()
     args = parser.parse_intermixed_args(["--input", "@~/list.txt", "~", "a~/b"])
     assert args.inputs == ["@/home/somebody/list.txt", "/home/somebody", "a~/b"]
+
+
+def test_home_folder_in_python(tmp_path, monkeypatch):
+    from hrnet_kpt.config.loading import find_config
+    from hrnet_kpt.inference.predictor import files_of_run
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("config.yaml", "model_final.pth"):
+        (tmp_path / name).touch()
+    assert find_config("~/config.yaml") == tmp_path / "config.yaml"
+    assert files_of_run("~") == (f"{tmp_path}/config.yaml", f"{tmp_path}/model_final.pth")

@@ -6,6 +6,7 @@ import builtins
 import copy
 import difflib
 import logging
+import os
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def find_config(name: str | Path) -> Path:
     package = Path(__file__).resolve().parents[1]
     repository = package.parents[1]
     folders = [repository / "configs", package / "configs"]
-    for path in (Path(name), *(folder / name for folder in folders)):
+    for path in (Path(os.path.expanduser(name)), *(folder / name for folder in folders)):
         if path.is_file():
             return path
     shipped = sorted({path.name for folder in folders for path in folder.glob("*.py")})

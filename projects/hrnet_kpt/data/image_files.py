@@ -162,9 +162,9 @@ def match_names(names: Sequence[str], files: Sequence[str], root: str = "") -> l
 # In what names and files may differ: a kind, and what makes both alike; each comes on top of those before.
 SPELLINGS: Mapping[str, Callable[[str], str]] = {
     "slashes or spaces": lambda path: path,
-    "URL-encoded": lambda path: _url_decoded(path) if "%" in path else path,
-    "composed or decomposed Unicode": lambda path: unicodedata.normalize("NFC", path),
-    "upper or lower case": lambda path: unicodedata.normalize("NFC", path.casefold()),
+    "composed or decomposed Unicode": lambda path: _composed(path),
+    "URL-encoded": lambda path: _composed(_url_decoded(path)) if "%" in path else path,
+    "upper or lower case": lambda path: _composed(path.casefold()),
     "+ for a space": lambda path: path.replace("+", " "),
     "prefix of an upload": lambda path: UPLOAD.sub("", path),
 }
@@ -185,11 +185,17 @@ def _spellings(path: str) -> list[str]:
     return spelt[1:]
 
 
+def _composed(path: str) -> str:
+    return unicodedata.normalize("NFC", path)
+
+
 def _url_decoded(path: str) -> str:
-    try:
-        return unquote(path, errors="strict")
-    except UnicodeDecodeError:
-        return unquote(path, "latin-1")
+    """A path without URL encoding, also of what was encoded twice."""
+    decoded = ""
+    while decoded != path:
+        decoded, path = path, unquote(path, errors="surrogateescape")
+    # What is no UTF-8 is Latin-1.
+    return re.sub("[\udc80-\udcff]", lambda byte: chr(ord(byte[0]) - 0xDC00), path)
 
 
 def _end(path: str, length: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -134,7 +135,7 @@ def files_of_run(folder: str | Path) -> tuple[str, str]:
 
     Raises UserError where these are missing, or no checkpoint can be read.
     """
-    folder = Path(folder)
+    folder = Path(os.path.expanduser(folder))
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is no run folder: there is no config.yaml in it")
     weights = newest_file(folder)

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,7 +148,7 @@ def test_any_values_give_findings_and_no_traceback(data):
     for _ in range(data.draw(st.integers(1, 3))):
         entry = data.draw(st.sampled_from([e for name in content.values() for e in name]))
         entry[data.draw(st.sampled_from(sorted(entry)))] = data.draw(JSON)
-    for finding in check_annotations(content, "owls.json", "."):
+    for finding in check_annotations(content, "owls.json", str(Path(__file__).parent)):
         assert str(finding).startswith(f"owls.json: {finding.name}: ")
 
 
