@@ -22,7 +22,7 @@ TASKS = {
 def read_run(folder, seconds):
     """Minutes, iterations, and AP by task, of each evaluation."""
     rows = [json.loads(line) for line in (Path(folder) / "metrics.json").read_text().splitlines()]
-    rows = [row for row in rows if "keypoints/AP" in row]
+    rows = [row for row in rows if row.get("keypoints/AP") is not None]
     iterations = [row["iteration"] + 1 for row in rows]
     found = {task: [row[name] for row in rows] for task, (name, _) in TASKS.items()}
     return [i * seconds / 60 for i in iterations], iterations, found

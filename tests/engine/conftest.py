@@ -76,7 +76,8 @@ def assert_files_load():
                 assert all(v.isfinite().all() for v in content["model"].values()), path
             elif path.name == "metrics.json":
                 iterations = [
-                    line["iteration"] for line in map(json.loads, path.read_text().splitlines())
+                    json.loads(line, parse_constant=refuse_constant)["iteration"]
+                    for line in path.read_text().splitlines()
                 ]
                 assert iterations == sorted(set(iterations)), "an iteration twice"
             elif path.suffix == ".json":

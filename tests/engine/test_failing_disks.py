@@ -144,7 +144,7 @@ def test_a_disk_that_fills_up_is_one_line(
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A file system of 24 MiB."""
+    """A file system of 3 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(folder)]

@@ -2,14 +2,18 @@
 
 import json
 import logging
+import math
 
 import pytest
 from detectron2.utils.events import EventStorage
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from hrnet_kpt.engine.log_files import LineFile, LogFile, MetricsWriter, rewind_log, rewind_metrics
+from hrnet_kpt.engine.pictures import draw_curves
 from hrnet_kpt.engine.progress import ProgressWriter
+from hrnet_kpt.files import to_json
 
 
 @settings(max_examples=100, deadline=None)
@@ -114,3 +118,57 @@ def test_a_log_without_room_says_so_once_and_goes_on(tmp_path, capsys, monkeypat
     handler.close()
     err = capsys.readouterr().err
     assert err.count("No space left on device") == 1 and "log.txt" in err
+
+
+def strict(text):
+    def refuse(name):
+        raise ValueError(name)
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_does_not_have_is_null(value, tmp_path):
+    path = tmp_path / "metrics.json"
+    with EventStorage() as storage:
+        writer = MetricsWriter(path)
+        storage.put_scalar("keypoints/AP", value, smoothing_hint=False)
+        storage.put_scalar("lr", 0.5, smoothing_hint=False)
+        writer.write()
+        writer.close()
+    assert strict(path.read_text()) == {"iteration": 0, "keypoints/AP": None, "lr": 0.5}
+
+
+def test_curves_have_gaps_there_also_in_files_of_older_versions(tmp_path):
+    lines = [
+        f'{{"iteration": {i}, "total_loss": {v}, "lr": 0.1, "keypoints/AP": {v}}}'
+        for i, v in enumerate(["1.0", "null", "NaN", "Infinity", "2.0"])
+    ]
+    (tmp_path / "metrics.json").write_text("".join(f"{line}\n" for line in lines))
+    draw_curves(tmp_path / "metrics.json", tmp_path / "curves.png")
+    with Image.open(tmp_path / "curves.png") as image:
+        assert min(image.size) > 100
+    assert rewind_metrics(tmp_path / "metrics.json", 4) == 3
+
+
+NUMBERS = st.floats() | st.integers() | st.none() | st.booleans() | st.text(max_size=3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.recursive(
+        NUMBERS,
+        lambda child: (
+            st.lists(child, max_size=3) | st.dictionaries(st.text(max_size=3), child, max_size=3)
+        ),
+    )
+)
+def test_json_that_is_written_can_be_read_by_others(content):
+    def expected(node):
+        if isinstance(node, dict):
+            return {key: expected(child) for key, child in node.items()}
+        if isinstance(node, list):
+            return [expected(child) for child in node]
+        return None if isinstance(node, float) and not math.isfinite(node) else node
+
+    assert strict(to_json(content)) == expected(content)

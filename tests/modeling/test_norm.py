@@ -2,6 +2,8 @@ import pytest
 import torch
 from detectron2.layers import FrozenBatchNorm2d, NaiveSyncBatchNorm
 from detectron2.utils import comm
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from hrnet_kpt.modeling import HRNet
@@ -75,6 +77,14 @@ def test_get_norm_groups_have_two_channels_at_least(channels):
     # torch refuses to normalise the single value that a group of one channel has on a map of one
     # pixel, and tiny images give such maps.
     assert get_norm("GN", channels)(torch.ones(1, channels, 1, 1)).shape == (1, channels, 1, 1)
+
+
+@given(channels=st.integers(1, 400))
+def test_get_norm_has_groups_for_any_number_of_channels(channels):
+    layer = get_norm("GN", channels)
+    assert layer.num_groups >= 1 and channels % layer.num_groups == 0
+    # Two channels at least, where there are two.
+    assert channels // layer.num_groups >= min(2, channels)
 
 
 @pytest.mark.parametrize("norm, expected", IN_ONE_PROCESS)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..files import replace_text
+from ..files import replace_text, to_json
 from .parts import PARTS
 from .text_table import text_table
 
@@ -56,7 +55,7 @@ def write_benchmark(found: Mapping[str, Any], folder: str) -> list[str]:
     """Write benchmark.json and benchmark.png; return lines that say where they are."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     data, picture = Path(folder) / "benchmark.json", Path(folder) / "benchmark.png"
-    replace_text(data, json.dumps(found, indent=1) + "\n")
+    replace_text(data, to_json(found, indent=1) + "\n")
     draw_benchmark(found, picture)
     return ["", f"{data} has all numbers, {picture} shows the parts"]
 

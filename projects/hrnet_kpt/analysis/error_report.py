@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 from ..data.results import read_results
 from ..errors import UserError
+from ..files import to_json
 from .error_plots import draw_breakdown, draw_keypoint_losses, draw_sheets
 from .error_tables import analyze_errors, tables
 from .inputs import load_run, load_truth
@@ -54,7 +54,7 @@ def write_error_report(
     folder = Path(output or Path(run or ".") / "errors")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "errors.json").write_text(json.dumps(analysis, indent=1))
+        (folder / "errors.json").write_text(to_json(analysis, indent=1))
     except OSError as error:
         raise UserError(f"--output {folder} cannot be written: {error.strerror}") from error
     print(tables(analysis))

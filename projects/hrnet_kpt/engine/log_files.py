@@ -15,7 +15,7 @@ from typing import Any
 from detectron2.utils.events import EventWriter, get_event_storage
 
 from ..errors import UserError
-from ..files import replace_text
+from ..files import replace_text, to_json
 from ..weights.checkpoints import not_written
 
 # A line of progress, as ProgressWriter writes it.
@@ -71,7 +71,8 @@ class LogFile(logging.Handler):
 class MetricsWriter(EventWriter):
     """Appends the newest scalars to a metrics.json, a line for each iteration, medians of 20 for those that are noisy.
 
-    The format of detectron2's JSONWriter. Raises UserError where a line cannot be written.
+    The format of detectron2's JSONWriter, but that NaN and infinite numbers are null. Raises UserError where a line
+    cannot be written.
     """
 
     def __init__(self, path: Path, last_iteration: int = -1) -> None:
@@ -85,7 +86,7 @@ class MetricsWriter(EventWriter):
                 lines.setdefault(iteration, {"iteration": iteration})[name] = value
         for iteration in sorted(lines):
             try:
-                self.file.append(json.dumps(lines[iteration], sort_keys=True))
+                self.file.append(to_json(lines[iteration], sort_keys=True))
             except OSError as error:
                 raise UserError(not_written(self.file.path, error)) from error
             self.last_iteration = iteration

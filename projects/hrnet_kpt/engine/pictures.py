@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -134,5 +135,6 @@ def draw_usable(
 
 
 def _series(rows: list[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    """Iterations and values; null in a metrics.json is a number that is not finite: a gap in the curve."""
     points = [(row["iteration"], row[name]) for row in rows if name in row]
-    return [x for x, _ in points], [y for _, y in points]
+    return [x for x, _ in points], [math.nan if y is None else y for _, y in points]

@@ -15,6 +15,7 @@ from ..data.image_files import match_names
 from ..data.keypoints import KeypointSchema
 from ..data.labels import Classes
 from ..errors import UserError
+from ..files import to_json
 from .prediction_inputs import Input
 from .prediction_records import RESTART, Records
 
@@ -100,7 +101,7 @@ def write_results(records: Path, ids: CocoIds, path: Path) -> int:
                     continue  # no longer among the inputs
                 for result in _results(record, image, ids):
                     file.write(",\n" if count else "\n")
-                    file.write(json.dumps(result))
+                    file.write(to_json(result))
                     count += 1
             file.write("\n]\n")
         os.replace(unfinished, path)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from ..config.plain import plain_config
 from ..data.calibration import calibration_beside
 from ..errors import UserError
+from ..files import to_json
 from ..weights.fetching import local_weights
 from ..weights.writing import sha256_of
 
@@ -74,7 +75,7 @@ class Records:
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a line; its fingerprint comes by itself."""
-        line = json.dumps({"fingerprint": self.fingerprint, **record}) + "\n"
+        line = to_json({"fingerprint": self.fingerprint, **record}) + "\n"
         try:
             self.file.write(line.encode())
         except OSError as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...files import to_json
 from ..ground_truth import AREA_SHARE
 from ..image_files import image_paths, respell
 from ..images import BadImageError, listed_size, open_image
@@ -104,7 +105,7 @@ def write_json(content: Mapping[str, Any], path: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
-        unfinished.write_text(json.dumps(content))
+        unfinished.write_text(to_json(content))
         os.replace(unfinished, path)
     finally:
         unfinished.unlink(missing_ok=True)
