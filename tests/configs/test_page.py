@@ -35,6 +35,8 @@ REASONS = {
     "dataloader.train.seed": "the run's seed",
     "dataloader.train.on_bad_image": "what becomes of images that cannot be used",
     "dataloader.train.max_bad_images": "what becomes of images that cannot be used",
+    "dataloader.train.timeout": "a wait for images has an end",
+    "dataloader.test.timeout": "a wait for images has an end",
     "dataloader.test.on_bad_image": "what becomes of images that cannot be used",
     "dataloader.test.max_bad_images": "what becomes of images that cannot be used",
     "dataloader.evaluator.": "pycocotools' own numbers for any keypoints and classes, and a results file",

@@ -236,3 +236,109 @@ def test_200_000_images_start_in_seconds_with_flat_memory():
     print(f"first batch after {seconds:.1f} s; three workers grew by {growth:.0f} MiB")
     assert seconds < 20
     assert growth < 60
+
+
+def first_error(size, bad, limit, processes=1, build=build_train_loader):
+    """What each process ends by within enough batches for all of the set; "" where it goes on."""
+    messages = []
+    for rank in range(processes):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(comm, "get_world_size", lambda: processes)
+            patch.setattr(comm, "get_rank", lambda rank=rank: rank)
+            arguments = {"seed": 0, "total_batch_size": processes}
+            if build is build_test_loader:
+                arguments = {}
+            loader = build(
+                records(size, bad),
+                mapped,
+                on_bad_image="skip",
+                max_bad_images=limit,
+                **arguments,
+            )
+            try:
+                for _ in zip(loader, range(size + 2), strict=False):
+                    pass
+                messages.append("")
+            except ValueError as error:
+                messages.append(str(error))
+    return messages
+
+
+@settings(max_examples=40, deadline=None)
+@given(size=st.integers(1, 12), limit=st.integers(0, 30), processes=st.integers(1, 3))
+def test_a_set_without_one_usable_image_is_an_error(size, limit, processes):
+    for message in first_error(size, range(size), limit, processes):
+        assert re.search(r"image \d+: broken", message) and "\n" not in message
+        if limit >= size:
+            assert f"not one of the {size} images" in message
+    [message] = first_error(size, range(size), limit, build=build_test_loader)
+    assert "image 0: broken" in message or "max_bad_images" in message
+
+
+@settings(max_examples=20, deadline=None)
+@given(size=st.integers(1, 12), good=st.integers(0, 11), processes=st.integers(1, 3))
+def test_one_usable_image_is_enough(size, good, processes):
+    bad = set(range(size)) - {good % size}
+    assert first_error(size, bad, 100, processes) == [""] * processes
+
+
+def test_images_that_become_bad_in_a_run_end_it():
+    state = {"broken": False}
+
+    def mapper(record):
+        if state["broken"]:
+            raise BadImageError(f"image {record['image_id']}: gone")
+        return dict(record)
+
+    batches = iter(build_train_loader(records(6), mapper, 1, seed=0, on_bad_image="skip"))
+    for _ in range(20):
+        next(batches)
+    state["broken"] = True
+    with pytest.raises(ValueError, match="not one of the 6 images"):
+        next(batches)
+
+
+def test_two_workers_find_no_usable_image():
+    loader = build_train_loader(records(5, range(5)), mapped, 2, 2, 0, "skip")
+    with pytest.raises(ValueError, match="not one of the 5 images"):
+        next(iter(loader))
+
+
+@pytest.mark.parametrize("build", [build_train_loader, build_test_loader])
+def test_a_set_without_images_is_refused(build):
+    arguments = {"total_batch_size": 1} if build is build_train_loader else {}
+    with pytest.raises(ValueError, match="no images"):
+        build([], mapped, **arguments)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_wait_that_is_broken_off_loses_no_image(workers, monkeypatch):
+    """The state is that of the last whole batch, whatever was read for the next one."""
+
+    def build():
+        return build_train_loader(records(11), mapped, 4, workers, seed=3)
+
+    expected = take(build(), 6)
+    loader = build()
+    batches = iter(loader)
+    found = [next(batches) for _ in range(3)]
+    state, calls = loader.state_dict(), []
+    original = EndlessSamples.__getitem__
+
+    def interrupted(self, position):
+        calls.append(position)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(self, position)
+
+    if not workers:  # in this process
+        monkeypatch.setattr(EndlessSamples, "__getitem__", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            next(batches)
+        monkeypatch.undo()
+    else:
+        batches.close()
+    assert loader.state_dict() == state
+    again = build()
+    again.load_state_dict(loader.state_dict())
+    assert found + take(again, 3) == expected

@@ -138,3 +138,61 @@ def test_a_file_without_annotations_gives_results_alone(tmp_path, caplog):
     assert evaluator.evaluate() == {}
     assert (tmp_path / "coco_instances_results.json").read_text() == "[]"
     assert "no annotations to compare with" in caplog.text
+
+
+def tell(monkeypatch, others):
+    """Let all_gather give what other processes have, too."""
+    monkeypatch.setattr(comm, "all_gather", lambda value: [value, *others])
+
+
+def test_images_that_could_not_be_read_are_no_part_of_the_evaluation(
+    drawn_people, tmp_path, monkeypatch, caplog
+):
+    """The numbers are those of the json without them; some are known to another process alone."""
+    from hrnet_kpt.data.coco import load_keypoint_dataset
+    from hrnet_kpt.data.loaders import BadImages
+
+    annotations = drawn_people / "train.json"
+    content = json.loads(annotations.read_text())
+    gone = [image["id"] for image in content["images"][2:5]]
+    kept = {
+        **content,
+        "images": [i for i in content["images"] if i["id"] not in gone],
+        "annotations": [a for a in content["annotations"] if a["image_id"] not in gone],
+    }
+    (tmp_path / "kept.json").write_text(json.dumps(kept))
+    dataset = load_keypoint_dataset(str(annotations), str(drawn_people / "train"))
+    scores = {}
+    for name, path in (("all", annotations), ("kept", tmp_path / "kept.json")):
+        evaluator = KeypointEvaluator(str(path), COCO_PERSON, CLASSES, str(tmp_path / name))
+        evaluator.reset()
+        with monkeypatch.context() as patch:
+            if name == "all":
+                evaluator.bad_images = BadImages("skip", 100, len(dataset))
+                evaluator.bad_images.image_ids = dict.fromkeys(gone[:2])
+                tell(patch, [(gone[1:], ["an image: broken"])])
+            for inputs, outputs in outputs_for(dataset, spread=2.0):
+                if inputs[0]["image_id"] not in gone:
+                    boxes = outputs[0]["instances"].pred_boxes.tensor
+                    boxes[:, :2], boxes[:, 2:] = boxes[:, :2] + 0.0, boxes[:, 2:] + 0.0
+                    evaluator.process(inputs, outputs)
+            scores[name] = evaluator.evaluate()
+    assert 0 < scores["kept"]["bbox"]["AP"] < 100
+    assert_same(scores["all"], scores["kept"])
+    images = json.loads((tmp_path / "all" / "evaluation.json").read_text())["images"]
+    assert (images["listed"], images["evaluated"]) == (12, 9)
+    assert sorted(images["not_read"]) == sorted(gone)
+
+
+def test_not_one_image_of_all_processes_is_an_error(drawn_people, tmp_path, monkeypatch):
+    from hrnet_kpt.data.loaders import BadImages
+
+    path = drawn_people / "test.json"
+    ids = [image["id"] for image in json.loads(path.read_text())["images"]]
+    evaluator = KeypointEvaluator(str(path), COCO_PERSON, CLASSES, str(tmp_path))
+    evaluator.bad_images = BadImages("skip", 100, len(ids))
+    evaluator.bad_images.image_ids = dict.fromkeys(ids[:1])
+    evaluator.bad_images.messages = {"1.png: broken": None}
+    tell(monkeypatch, [(ids[1:], ["2.png: broken"])])
+    with pytest.raises(ValueError, match=r"not one of the 4 images .*1\.png"):
+        evaluator.evaluate()

@@ -2,13 +2,17 @@
 
 import json
 import logging
+import multiprocessing
+import os
+from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.engine import train
-from hrnet_kpt.engine.setup import check_data
+from hrnet_kpt.engine import setup, train
+from hrnet_kpt.engine.setup import check_data, check_data_once
 from hrnet_kpt.engine.training import scale_learning_rate
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
@@ -24,10 +28,11 @@ def test_learning_rate_scales_with_the_batch_if_asked(reference, rate, caplog):
             "optimizer.lr=1e-3",
         ],
     )
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    model = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     logging.getLogger("hrnet_kpt").propagate = True
     with caplog.at_level(logging.INFO, "hrnet_kpt"):
-        scale_learning_rate(optimizer, cfg)
+        assert scale_learning_rate(optimizer, model, cfg) == pytest.approx(rate)
     assert optimizer.param_groups[0]["lr"] == pytest.approx(rate)
     assert f"Learning rate {rate:g} for batches of 2 images" in caplog.text
 
@@ -111,3 +116,51 @@ def test_numbers_that_contradict_the_data_are_refused(key, value, expected, tiny
     with pytest.raises(ValueError, match="leave it to data") as raised:
         train(load_config(PAGE, [*tiny, *paths, f"{key}={value}"]))
     assert key in str(raised.value) and f"it is {expected}" in str(raised.value)
+
+
+def check_in_one_of_two(rank, folder, cfg):
+    dist.init_process_group(
+        "gloo", store=dist.FileStore(str(folder / "store"), 2), rank=rank, world_size=2
+    )
+    read = setup.read_json
+
+    def counted(path, labelled):
+        (folder / f"{rank} {Path(path).name}").touch()
+        return read(path, labelled)
+
+    setup.read_json = counted
+    try:
+        verdict = str(check_data_once(cfg, "train", "test"))
+    except ValueError as error:
+        verdict = f"error: {error}"
+    (folder / f"verdict{rank}").write_text(verdict)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_first_process_checks_the_data_for_all(wrong, tiny, write_set, tmp_path):
+    paths = write_set({"dot": ["centre"]})
+    cfg = load_config(PAGE, [*tiny, *paths])
+    path = tmp_path / "set" / "annotations.json"
+    content = json.loads(path.read_text())
+    content["images"][0].pop("width")  # a warning
+    if wrong:
+        del content["images"][1]["file_name"]
+    path.write_text(json.dumps(content))
+    folder = tmp_path / "processes"
+    folder.mkdir()
+    context = multiprocessing.get_context("fork")
+    children = [
+        context.Process(target=check_in_one_of_two, args=(rank, folder, cfg)) for rank in (0, 1)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(30)
+        assert child.exitcode == 0
+    assert [path.name for path in folder.glob("*.json")] == ["0 annotations.json"]
+    verdicts = {(folder / f"verdict{rank}").read_text() for rank in (0, 1)}
+    assert len(verdicts) == 1
+    verdict = verdicts.pop()
+    assert verdict.startswith("error: " if wrong else "[")
+    assert ("image-incomplete" if wrong else "image-size-missing") in verdict

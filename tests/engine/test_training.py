@@ -38,15 +38,15 @@ def finished(tiny_overrides, tmp_path_factory):
 
 def stop_after(cfg, iteration, signum=signal.SIGINT):
     """Train, and send this process a signal in the middle of an iteration."""
-    run_step = Trainer.run_step
+    forward = Trainer._forward
 
-    def run_step_and_stop(self):
+    def forward_and_stop(self, *args):
         if self.iter == iteration:
             os.kill(os.getpid(), signum)
-        run_step(self)
+        return forward(self, *args)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped) as stopped:
-        patch.setattr(Trainer, "run_step", run_step_and_stop)
+        patch.setattr(Trainer, "_forward", forward_and_stop)
         train(cfg)
     return stopped.value
 

@@ -24,6 +24,7 @@ data = dict(
     share_keypoints=True,  # a keypoint that two classes name alike is one; False: each class has its own
     on_bad_image="fail",  # or "skip": go on without images that cannot be used
     max_bad_images=100,  # how many files may be skipped before the run fails after all
+    timeout=600,  # seconds that a run waits for an image from its workers before it fails; 0: no limit
 )
 
 dataloader = dict(
@@ -54,6 +55,7 @@ dataloader = dict(
         seed="${train.seed}",
         on_bad_image="${data.on_bad_image}",
         max_bad_images="${data.max_bad_images}",
+        timeout="${data.timeout}",
     ),
     test=L(build_test_loader)(
         dataset=L(load_keypoint_dataset)(
@@ -70,6 +72,7 @@ dataloader = dict(
         num_workers=4,
         on_bad_image="${data.on_bad_image}",
         max_bad_images="${data.max_bad_images}",
+        timeout="${data.timeout}",
     ),
     evaluator=L(KeypointEvaluator)(
         annotations="${data.test.annotations}",

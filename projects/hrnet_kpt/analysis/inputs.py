@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import instantiate
 
 from ..config import load_config
 from ..data.coco import read_coco
-from ..data.ground_truth import GroundTruth, load_ground_truth
+from ..data.ground_truth import GroundTruth, load_ground_truth, without_images
 from ..data.labels import given_classes, read_labels
 from ..errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def load_truth(annotations: str | Path, max_detections: int | None = None) -> GroundTruth:
@@ -26,6 +31,8 @@ def load_truth(annotations: str | Path, max_detections: int | None = None) -> Gr
 
 def load_run(run: str | Path) -> tuple[GroundTruth, Path, Path]:
     """The truth that a run was evaluated on, with its keypoints and classes; its results; the folder of the images.
+
+    Images that the evaluation could not read are left out, and counted in the log.
 
     Raises UserError where one of them is missing.
     """
@@ -43,7 +50,27 @@ def load_run(run: str | Path) -> tuple[GroundTruth, Path, Path]:
             f"{results} does not exist: evaluate the run first "
             f"(tools/lazyconfig_train_net.py --config-file {Path(run) / 'config.yaml'} --eval-only --resume)"
         )
+    not_read = images_not_read(results.with_name("evaluation.json"))
+    if not_read:
+        listed = len(truth.coco.imgs)
+        truth = without_images(truth, not_read)
+        evaluated = len(truth.coco.imgs)
+        logger.warning(
+            "The analysis is over %d of %d images; %d could not be read by the evaluation",
+            evaluated,
+            listed,
+            listed - evaluated,
+        )
     return _checked(truth, data.test.annotations), results, Path(data.test.images)
+
+
+def images_not_read(evaluation: Path) -> list[Any]:
+    """The ids of images that an evaluation was without, by its evaluation.json; none in older ones."""
+    try:
+        content = json.loads(evaluation.read_bytes())
+        return list(content.get("images", {}).get("not_read", []))
+    except (OSError, ValueError, AttributeError):
+        return []
 
 
 def _checked(truth: GroundTruth, annotations: str | Path) -> GroundTruth:

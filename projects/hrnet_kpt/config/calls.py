@@ -42,6 +42,13 @@ def target_of(node: DictConfig) -> Any:
         return None
 
 
+def accepts(node: Any, name: str) -> bool:
+    """Whether a node calls something that has a parameter of this name."""
+    return isinstance(node, DictConfig) and (
+        name in node or name in call_parameters(target_of(node)).names
+    )
+
+
 def call_parameters(target: Any) -> Parameters:
     """The parameters that can be given by name; those of base classes too, if `**kwargs` are handed on to them."""
     names: dict[str, bool] = {}

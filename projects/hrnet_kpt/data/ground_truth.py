@@ -6,8 +6,8 @@ import contextlib
 import io
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,14 @@ def load_ground_truth(
         scored=scored,
         max_detections=max_detections,
     )
+
+
+def without_images(truth: GroundTruth, image_ids: Container[Any]) -> GroundTruth:
+    """The truth of the other images alone."""
+    content = truth.coco.dataset
+    images = [image for image in content["images"] if image["id"] not in image_ids]
+    annotations = [a for a in content["annotations"] if a["image_id"] not in image_ids]
+    return replace(truth, coco=index({**content, "images": images, "annotations": annotations}))
 
 
 def complete(annotation: dict[str, Any], num_keypoints: int) -> list[str]:

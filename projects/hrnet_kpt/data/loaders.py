@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
 from .images import BadImageError
+from .workers import POLL, SharedSample, as_it_is, loaded
 
 logger = logging.getLogger(__name__)
 
@@ -26,28 +28,41 @@ Record = dict[str, Any]
 
 
 class BadImages:
-    """What becomes of images that cannot be used: `policy` "fail" raises, "skip" counts up to `limit` files."""
+    """What becomes of images that cannot be used.
 
-    def __init__(self, policy: str, limit: int) -> None:
+    Args:
+        policy: "fail" raises, "skip" counts up to `limit` files.
+        limit: see there.
+        images: how many the dataset has: where all of them are bad since the last good one, that is an error.
+    """
+
+    def __init__(self, policy: str, limit: int, images: int) -> None:
         if policy not in ("fail", "skip"):
             raise UserError(f"data.on_bad_image={policy!r}: write fail or skip")
-        self.policy, self.limit = policy, limit
+        self.policy, self.limit, self.images = policy, limit, images
         self.messages: dict[str, None] = {}
+        self.image_ids: dict[Any, None] = {}  # of all that were skipped
+        self.bad_in_a_row: dict[int, str] = {}  # message by index, since the last good image
 
-    def good(self, samples: Iterator[Record | BadImageError]) -> Iterator[Record]:
+    def good(self, samples: Iterable[Record | BadSample]) -> Iterator[Record]:
         """The samples without those that stand for a bad image; raises UserError as the policy says."""
         for sample in samples:
-            if not isinstance(sample, BadImageError):
+            if not isinstance(sample, BadSample):
+                self.bad_in_a_row.clear()
                 yield sample
                 continue
-            message = str(sample)
+            message = sample.message
             if self.policy == "fail":
                 raise UserError(
                     f"{message}; repair it, take it out of the json, or set data.on_bad_image=skip"
                 )
+            self.image_ids[sample.image_id] = None
+            self.bad_in_a_row.setdefault(sample.index, message)
             if message not in self.messages:
                 self.messages[message] = None
                 logger.warning("Skipped: %s", message)
+            if len(self.bad_in_a_row) == self.images:
+                raise UserError(none_usable(self.images, next(iter(self.bad_in_a_row.values()))))
             if len(self.messages) > self.limit:
                 raise UserError(
                     f"{len(self.messages)} images cannot be used, more than data.max_bad_images="
@@ -55,10 +70,29 @@ class BadImages:
                 )
 
 
+def none_usable(images: int, message: str) -> str:
+    """What to say where not one image can be used; message: of the first."""
+    return (
+        f"not one of the {images} images can be used; the first one: {message}; is data.train.images or "
+        "data.test.images the right folder?"
+    )
+
+
+@dataclass(frozen=True)
+class BadSample:
+    """In place of a sample whose image cannot be used. index: in the dataset."""
+
+    index: int
+    image_id: Any
+    message: str
+
+
 class Samples(Dataset):
-    """Mapped dataset dicts; a BadImageError in place of one whose image cannot be used."""
+    """Mapped dataset dicts; a BadSample in place of one whose image cannot be used."""
 
     def __init__(self, dataset: Sequence[Record], mapper: Callable[[Record], Record]) -> None:
+        if not len(dataset):
+            raise UserError("the dataset of dataloader.train or dataloader.test has no images")
         # One block of memory, which processes that load images share.
         self.dataset = DatasetFromList(dataset, copy=False)
         self.mapper = mapper
@@ -66,12 +100,13 @@ class Samples(Dataset):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Record | BadImageError:
+    def __getitem__(self, index: int) -> Record | BadSample:
         # Returned, not raised: torch would wrap it in the traceback of another process.
+        record = self.dataset[index]
         try:
-            return self.mapper(self.dataset[index])
+            return self.mapper(record)
         except BadImageError as error:
-            return error
+            return BadSample(index, record.get("image_id"), str(error))
 
 
 class EndlessSamples(Samples):
@@ -88,14 +123,14 @@ class EndlessSamples(Samples):
         self.epoch = -1
         self.order: np.ndarray = np.zeros(0, dtype=np.int64)
 
-    def __getitem__(self, position: int) -> Record | BadImageError:
+    def __getitem__(self, position: int) -> Record | BadSample:
         epoch, place = divmod(position, len(self))
         if epoch != self.epoch:
             generator = np.random.default_rng((self.seed, epoch))
             self.epoch, self.order = epoch, generator.permutation(len(self))
         with seeded(self.seed, position):
             sample = super().__getitem__(int(self.order[place]))
-        if not isinstance(sample, BadImageError):
+        if not isinstance(sample, BadSample):
             sample["position"] = position
         return sample
 
@@ -116,10 +151,11 @@ class TrainingLoader:
         prefetch_factor: int,
         pin_memory: bool,
         bad: BadImages,
+        timeout: float,
     ) -> None:
         self.samples, self.batch_size, self.num_workers = samples, batch_size, num_workers
         self.prefetch_factor, self.pin_memory = prefetch_factor, pin_memory
-        self.bad_images = bad
+        self.bad_images, self.timeout = bad, timeout
         self.position = comm.get_rank()  # the next to be read
         self.waiting: list[int] = []  # positions read, of images that wait for others of like shape
 
@@ -141,20 +177,22 @@ class TrainingLoader:
             num_workers=self.num_workers,
             prefetch_factor=self.prefetch_factor if self.num_workers else None,
             pin_memory=self.pin_memory and torch.cuda.is_available(),
-            collate_fn=_as_it_is,
-            worker_init_fn=_leave_process_group,
             generator=torch.Generator(),  # else it draws from the training's
+            **worker_options(self.num_workers),
         )
         batches: dict[bool, list[Record]] = {False: [], True: []}
-        with ended(iter(loader)) as samples:
+        position = self.position
+        with loaded(loader, "dataloader.train", self.timeout) as samples:
             for sample in self.bad_images.good(samples):
                 # What waited is read again, and lies before.
-                self.position = max(self.position, sample["position"] + processes)
+                position = max(position, sample["position"] + processes)
                 batch = batches[sample["width"] > sample["height"]]
                 batch.append(sample)
                 if len(batch) == self.batch_size:
                     full = batch.copy()
                     batch.clear()
+                    # Only now: a stop in a wait for the rest of a batch goes on before it.
+                    self.position = position
                     self.waiting = sorted(s["position"] for b in batches.values() for s in b)
                     yield full
 
@@ -162,25 +200,26 @@ class TrainingLoader:
 class EvaluationLoader:
     """An iterable of batches, each image once over all processes; `bad_images` knows what was skipped."""
 
-    def __init__(self, samples: Samples, batch_size: int, num_workers: int, bad: BadImages):
+    def __init__(
+        self, samples: Samples, batch_size: int, num_workers: int, bad: BadImages, timeout: float
+    ) -> None:
         self.loader = DataLoader(
             samples,
             sampler=InferenceSampler(len(samples)),
             batch_size=batch_size,
             num_workers=num_workers,
-            collate_fn=_as_it_is,
-            worker_init_fn=_leave_process_group,
             generator=torch.Generator(),
+            **worker_options(num_workers),
         )
-        self.bad_images = bad
+        self.bad_images, self.timeout = bad, timeout
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[list[Record]]:
-        with ended(iter(self.loader)) as batches:
+        with loaded(self.loader, "dataloader.test", self.timeout) as batches:
             for batch in batches:
-                good = list(self.bad_images.good(iter(batch)))
+                good = list(self.bad_images.good(batch))
                 if good:
                     yield good
 
@@ -195,6 +234,7 @@ def build_train_loader(
     max_bad_images: int = 100,
     prefetch_factor: int = 2,
     pin_memory: bool = False,
+    timeout: float = 600,
 ) -> TrainingLoader:
     """Endless batches of shuffled samples, the same for a seed with any number of workers.
 
@@ -204,8 +244,10 @@ def build_train_loader(
     on_bad_image: "fail", or "skip" up to max_bad_images different files.
     prefetch_factor: images that each process that loads them reads ahead.
     pin_memory: put images into page-locked memory, from which a GPU copies faster.
+    timeout: seconds without an image from the processes that load them after which the run fails; 0: none.
 
-    Raises UserError where the batch cannot be split evenly over the processes.
+    Raises UserError where the batch cannot be split evenly over the processes; its iterators raise it where an image,
+    or all of them, cannot be used, and where a process that loads them ends or is blocked.
     """
     processes = comm.get_world_size()
     if prefetch_factor < 1:
@@ -216,9 +258,11 @@ def build_train_loader(
             f"{processes} processes"
         )
     samples = EndlessSamples(dataset, mapper, seed if seed >= 0 else comm.shared_random_seed())
-    bad = BadImages(on_bad_image, max_bad_images)
+    bad = BadImages(on_bad_image, max_bad_images, len(samples))
     batch_size = total_batch_size // processes
-    return TrainingLoader(samples, batch_size, num_workers, prefetch_factor, pin_memory, bad)
+    return TrainingLoader(
+        samples, batch_size, num_workers, prefetch_factor, pin_memory, bad, timeout
+    )
 
 
 def build_test_loader(
@@ -228,23 +272,23 @@ def build_test_loader(
     num_workers: int = 0,
     on_bad_image: str = "fail",
     max_bad_images: int = 100,
+    timeout: float = 600,
 ) -> EvaluationLoader:
     """Batches of every sample once, in order; the arguments are those of build_train_loader."""
-    bad = BadImages(on_bad_image, max_bad_images)
-    return EvaluationLoader(Samples(dataset, mapper), batch_size, num_workers, bad)
+    samples = Samples(dataset, mapper)
+    bad = BadImages(on_bad_image, max_bad_images, len(samples))
+    return EvaluationLoader(samples, batch_size, num_workers, bad, timeout)
 
 
-@contextmanager
-def ended(iterator: Iterator[Any]) -> Iterator[Iterator[Any]]:
-    """A DataLoader's iterator, whose worker processes end with the block.
-
-    Left to the garbage collector, after an error, torch waits 5 seconds for each.
-    """
-    try:
-        yield iterator
-    finally:
-        if hasattr(iterator, "_shutdown_workers"):
-            iterator._shutdown_workers()
+def worker_options(num_workers: int) -> dict[str, Any]:
+    """Arguments of a DataLoader for so many processes that load images."""
+    if not num_workers:
+        return {"collate_fn": as_it_is}
+    return {
+        "collate_fn": SharedSample,
+        "timeout": POLL,
+        "worker_init_fn": _leave_process_group,
+    }
 
 
 @contextmanager
@@ -261,10 +305,6 @@ def seeded(*seed: int) -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
 
 
 def _leave_process_group(worker: int) -> None:

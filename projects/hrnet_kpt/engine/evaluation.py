@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import instantiate
-from detectron2.evaluation import (
-    DatasetEvaluator,
-    DatasetEvaluators,
-    inference_on_dataset,
-    print_csv_format,
-)
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
 from omegaconf import DictConfig
 from torch import nn
 
 from ..config.differences import Difference, format_differences
 from ..config.doctor import settle_and_check
+from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError
 from ..inference.building import build_model, inference_model
 from ..memory import keep_freed_memory
 from ..weights.checkpoints import newest_checkpoint
-from .setup import check_data, generate_data, set_up_run
+from .setup import check_data_once, generate_data, set_up_run
 from .skipped import report_skipped, skipped_file
 
 logger = logging.getLogger(__name__)
@@ -51,7 +47,7 @@ def evaluate(
             f"checkpoint of train.output_dir={cfg.train.output_dir}"
         )
     cfg, odd = settle_and_check(cfg, training=False, resume=resume)
-    odd += check_data(cfg, "test")
+    odd += check_data_once(cfg, "test")
     set_up_run(cfg, odd)
     if overrides:
         logger.info("Overrides:\n%s", format_differences(overrides))
@@ -62,31 +58,18 @@ def evaluate(
     return run_evaluation(cfg, model)
 
 
-def run_evaluation(
-    cfg: DictConfig, model: nn.Module, check: Callable[[], None] | None = None
-) -> dict[str, Any]:
-    """Evaluate `model`, without DDP, with the weights that it has; see `evaluate`.
-
-    check: called after each batch; it may raise.
-    """
+def run_evaluation(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
+    """Evaluate `model`, without DDP, with the weights that it has; see `evaluate`."""
     loader = instantiate(cfg.dataloader.test)
     evaluator: DatasetEvaluator = instantiate(cfg.dataloader.evaluator)
-    if check:
-        evaluator = DatasetEvaluators([evaluator, _Checking(check)])
+    if hasattr(evaluator, "bad_images"):
+        evaluator.bad_images = getattr(loader, "bad_images", None)
     batches = list(islice(loader, DEV_BATCHES)) if cfg.train.get("fast_dev_run") else loader
-    results: dict[str, Any] = inference_on_dataset(inference_model(cfg, model), batches, evaluator)
+    with errors_of_workers_in_one_line("dataloader.test"):
+        results: dict[str, Any] = inference_on_dataset(
+            inference_model(cfg, model), batches, evaluator
+        )
     report_skipped(cfg, loader)
     if results:
         print_csv_format(results)
     return results
-
-
-class _Checking(DatasetEvaluator):
-    def __init__(self, check: Callable[[], None]) -> None:
-        self.check = check
-
-    def process(self, inputs: Any, outputs: Any) -> None:
-        self.check()
-
-    def evaluate(self) -> dict[str, Any]:
-        return {}

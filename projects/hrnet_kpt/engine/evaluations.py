@@ -13,7 +13,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from ..errors import UserError
-from ..files import replace_text
+from ..files import replace_text, to_json
 from ..weights.checkpoints import BEST, link_checkpoint
 from .run_state import RunState
 
@@ -30,7 +30,8 @@ class Evaluate(HookBase):
     evaluate: evaluates, in all processes; only the first gets results.
     metric: `task/name` of the results, for the best checkpoint, model_best.pth; "" for none.
     mode: "max" or "min", what is good.
-    patience: after so many evaluations without a better one the training ends; 0: never.
+    patience: after so many evaluations without a better one the training ends; 0: never. One whose value is not finite
+        (the metric could not be computed) does not count, and is said.
 
     A checkpoint is written before each evaluation, and evaluations.json after it: a run that is killed in an evaluation
     loses nothing, and begins with it when it is resumed.
@@ -92,7 +93,7 @@ class Evaluate(HookBase):
             for metric, value in metrics.items():
                 name = f"{task}/{metric}"
                 if name not in storage.latest() or storage.latest()[name][1] < iteration:
-                    storage.put_scalar(name, math.nan if value is None else value, False, iteration)
+                    storage.put_scalar(name, value, False, iteration)
 
     def _decide(self, iteration: int) -> None:
         """Name the best checkpoint, and end the run if it is time."""
@@ -100,10 +101,23 @@ class Evaluate(HookBase):
         if self.metric and comm.is_main_process():
             best = best_of(self.history, self.metric, self.mode)
             newest = self.history[-1]["iteration"] if self.history else -1
+            if newest == iteration and not math.isfinite(value_of(self.history[-1], self.metric)):
+                logger.warning(
+                    "train.best.metric=%s could not be computed in this evaluation: it makes no %s, and does not count "
+                    "for train.best.patience; the lines above say why; or take another metric",
+                    self.metric,
+                    BEST,
+                )
             if best is not None and best == iteration == self.state.saved:
                 link_checkpoint(self.state.path, BEST)
                 logger.info("The best %s so far: %s", self.metric, self.state.folder / BEST)
-            later = [e for e in self.history if best is not None and e["iteration"] > best]
+            later = [
+                entry
+                for entry in self.history
+                if best is not None
+                and entry["iteration"] > best
+                and math.isfinite(value_of(entry, self.metric))
+            ]
             ends = 0 < self.patience <= len(later) and newest == iteration
         if comm.all_gather(ends)[0] and iteration + 1 < self.trainer.max_iter:
             logger.info("%d evaluations without a better %s: the end", self.patience, self.metric)
@@ -115,15 +129,10 @@ def best_of(history: list[dict[str, Any]], metric: str, mode: str) -> int | None
 
     Raises UserError where an evaluation has no such metric.
     """
-    task, _, name = metric.partition("/")
     best = None
     for entry in history:
-        results = entry["results"]
-        if name not in results.get(task, {}):
-            known = ", ".join(f"{task}/{name}" for task in results for name in results[task])
-            raise UserError(f"train.best.metric={metric} is not in the results: use one of {known}")
-        value = results[task][name]
-        if value is None or not math.isfinite(value):
+        value = value_of(entry, metric)
+        if not math.isfinite(value):
             continue
         value = value if mode == "max" else -value
         if best is None or value > best[0]:
@@ -131,23 +140,30 @@ def best_of(history: list[dict[str, Any]], metric: str, mode: str) -> int | None
     return best[1] if best else None
 
 
+def value_of(entry: dict[str, Any], metric: str) -> float:
+    """The value of a metric in an evaluation; raises UserError where it has no such metric."""
+    task, _, name = metric.partition("/")
+    results = entry["results"]
+    if name not in results.get(task, {}):
+        known = ", ".join(f"{task}/{name}" for task in results for name in results[task])
+        raise UserError(f"train.best.metric={metric} is not in the results: use one of {known}")
+    return float(results[task][name])
+
+
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """The evaluations in an evaluations.json, [] if there is none."""
+    """The evaluations in an evaluations.json, [] if there is none; null is NaN again."""
     if not path.is_file():
         return []
     try:
         history: list[dict[str, Any]] = json.loads(path.read_text())
-    except ValueError as error:
+        for entry in history:
+            for metrics in entry["results"].values():
+                metrics.update({k: math.nan for k, value in metrics.items() if value is None})
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({error}): delete it") from error
     return history
 
 
 def write_history(path: Path, history: list[dict[str, Any]]) -> None:
-    """Write an evaluations.json; a NaN, which json does not have, becomes null."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(child) for key, child in value.items()}
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    replace_text(path, json.dumps([plain(entry) for entry in history], indent=1))
+    """Write an evaluations.json; a NaN becomes null."""
+    replace_text(path, to_json(history, indent=1))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import json
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,12 @@ from tabulate import tabulate
 from ..data import scoring
 from ..data.calibration import Calibration, fit_calibration
 from ..data.explaining import NAMES, explain
-from ..data.ground_truth import GroundTruth, load_ground_truth
+from ..data.ground_truth import GroundTruth, load_ground_truth, without_images
 from ..data.keypoints import KeypointSchema
 from ..data.labels import Classes, given_classes, given_schema
-from ..files import replace_text
+from ..data.loaders import BadImages, none_usable
+from ..errors import UserError
+from ..files import replace_text, to_json
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ class KeypointEvaluator(DatasetEvaluator):
     masks: evaluate masks too.
     max_detections: how many detections of an image and a class count, those of the highest scores; None for COCO's
         20 for keypoints, 100 for boxes and masks.
+
+    `bad_images`, where it is set, knows which images could not be read: what these have is no part of the evaluation.
 
     `evaluate` returns {"bbox": {...}, "segm": {...}, "keypoints": {...}} in percent, {} in processes other than the
     first.
@@ -60,6 +62,7 @@ class KeypointEvaluator(DatasetEvaluator):
         )
         self.output_dir = Path(output_dir)
         self.results: list[dict[str, Any]] = []
+        self.bad_images: BadImages | None = None
 
     def reset(self) -> None:
         self.results = []
@@ -73,28 +76,52 @@ class KeypointEvaluator(DatasetEvaluator):
     def evaluate(self) -> dict[str, dict[str, float]]:
         comm.synchronize()
         gathered = comm.gather(self.results)
+        truth, images = self._truth_that_was_read()
         if not comm.is_main_process():
             return {}
         results = [result for part in gathered for result in part]
         self.output_dir.mkdir(parents=True, exist_ok=True)
         path = self.output_dir / "coco_instances_results.json"
-        replace_text(path, json.dumps(results))
+        replace_text(path, to_json(results))
         logger.info("%d detections in %s", len(results), path)
         if not self.truth.scored:
             logger.warning("There are no annotations to compare with")
             return {}
-        scores, rows, calibration = evaluate_results(self.truth, results, self.masks)
+        scores, rows, calibration = evaluate_results(truth, results, self.masks)
         content = {
             **scores,
             "per_keypoint": rows,
-            "max_detections": {task: self.truth.detections(task) for task in scores},
+            "max_detections": {task: truth.detections(task) for task in scores},
+            "images": images,
         }
         if calibration is not None:
             content["calibration"] = dataclasses.asdict(calibration)
-        # Plain json has no NaN.
-        text = json.dumps(_without_nan(content), indent=1)
-        replace_text(self.output_dir / "evaluation.json", text)
+        replace_text(self.output_dir / "evaluation.json", to_json(content, indent=1))
         return scores
+
+    def _truth_that_was_read(self) -> tuple[GroundTruth, dict[str, Any]]:
+        """The truth without the images that no process could read, and what evaluation.json says of images."""
+        bad = self.bad_images
+        gathered = comm.all_gather((list(bad.image_ids), list(bad.messages)) if bad else ([], []))
+        not_read = dict.fromkeys(image for images, _ in gathered for image in images)
+        listed = len(self.truth.coco.imgs)
+        images = {
+            "listed": listed,
+            "evaluated": listed - len(not_read),
+            "not_read": list(not_read),
+        }
+        if not not_read:
+            return self.truth, images
+        if not images["evaluated"]:
+            first = next(message for _, messages in gathered for message in messages)
+            raise UserError(none_usable(listed, first))
+        logger.warning(
+            "The evaluation is over %d of %d images; %d could not be read",
+            images["evaluated"],
+            listed,
+            len(not_read),
+        )
+        return without_images(self.truth, not_read), images
 
 
 def to_results(
@@ -161,11 +188,3 @@ def evaluate_results(
         for reason in explain(truth, results, evaluations[task], task):
             logger.warning(reason)
     return scores, rows, calibration
-
-
-def _without_nan(node: Any) -> Any:
-    if isinstance(node, dict):
-        return {key: _without_nan(child) for key, child in node.items()}
-    if isinstance(node, list):
-        return [_without_nan(child) for child in node]
-    return None if isinstance(node, float) and math.isnan(node) else node

@@ -6,14 +6,16 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
-from detectron2.engine import HookBase
+from detectron2.engine import HookBase, hooks
 from detectron2.utils.events import EventWriter
 
 from .parameters import rates_by_part
 from .run_state import RunState
+from .trainer import StopWaiting
 
 logger = logging.getLogger(__name__)
 
@@ -33,35 +35,52 @@ class StopOnSignal(HookBase):
     """SIGINT (Ctrl-C) and SIGTERM, got by any process, let the iteration finish in all of them, then write a checkpoint
     and raise Stopped.
 
-    A second signal interrupts at once. A signal during an evaluation breaks that off: the checkpoint from before it is
-    written, and a resumed run begins with the evaluation.
+    A second signal interrupts at once. A signal in a wait for data ends the wait: the checkpoint is that of the
+    iteration before. A signal during an evaluation breaks that off: the checkpoint from before it is written, and a
+    resumed run begins with the evaluation.
     """
 
     def __init__(self, state: RunState) -> None:
         self.state = state
+        self.in_evaluation = False
         self.previous: dict[int, Any] = {}
 
     def before_train(self) -> None:
         self.process = os.getpid()
+        self.trainer.stop = self.stop
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM):
                 self.previous[signum] = signal.signal(signum, self._remember)
 
     def after_step(self) -> None:
-        signum = self.trainer.stop_signal()
-        if signum:
-            path = self.state.save()
-            raise Stopped(
-                signum,
-                f"stopped after iteration {self.trainer.iter}; checkpoint in {path}; --resume goes on",
-            )
+        if self.trainer.stop_signal():
+            self.stop()
+
+    def stop(self) -> NoReturn:
+        """Write a checkpoint of the last iteration and raise Stopped, in all processes."""
+        signum, done = self.trainer.stop_signal(), self.trainer.iter
+        if done < 0:
+            raise Stopped(signum, "stopped before the first iteration: there is no checkpoint")
+        path = self.state.save()
+        raise Stopped(
+            signum, f"stopped after iteration {done}; checkpoint in {path}; --resume goes on"
+        )
 
     def after_train(self) -> None:
         for signum, handler in self.previous.items():
             signal.signal(signum, handler)
 
-    def stop_evaluation(self) -> None:
-        """Raise Stopped if this process has got a signal."""
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """A block in which a signal that this process gets, or has got, raises Stopped at once."""
+        self.in_evaluation = True
+        try:
+            self._stop_evaluation()
+            yield
+        finally:
+            self.in_evaluation = False
+
+    def _stop_evaluation(self) -> None:
         if self.trainer.signal_here:
             raise Stopped(
                 self.trainer.signal_here,
@@ -75,6 +94,10 @@ class StopOnSignal(HookBase):
         if self.trainer.signal_here:
             raise KeyboardInterrupt
         self.trainer.signal_here = signum
+        if self.in_evaluation:
+            self._stop_evaluation()
+        if self.trainer.waiting:
+            raise StopWaiting
         logger.warning("Signal %d: finishing this iteration, then writing a checkpoint", signum)
 
 
@@ -88,6 +111,27 @@ class SaveCheckpoints(HookBase):
         done = self.trainer.iter + 1
         if done % self.period == 0 or done >= self.trainer.max_iter:
             self.state.save()
+
+
+class LRScheduler(hooks.LRScheduler):
+    """detectron2's hook, but `lr` in the log is the config's rate, times the schedule.
+
+    detectron2 logs the rate of the group with the most parameters, which factors of its own may make another one.
+
+    Args:
+        scheduler: the multiplier over the training, an fvcore ParamScheduler.
+        rate: `optimizer.lr`, scaled to the batch.
+    """
+
+    def __init__(self, scheduler: Any, rate: float) -> None:
+        super().__init__(scheduler=scheduler)
+        self.rate = rate
+
+    def after_step(self) -> None:
+        group = self.trainer.optimizer.param_groups[0]
+        multiplier = group["lr"] / group["initial_lr"] if group["initial_lr"] else 1.0
+        self.trainer.storage.put_scalar("lr", self.rate * multiplier, smoothing_hint=False)
+        self.scheduler.step()
 
 
 class LogRates(HookBase):

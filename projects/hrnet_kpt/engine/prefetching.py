@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Generator
 from typing import Any, TypeVar
 
+logger = logging.getLogger(__name__)
+
 Item = TypeVar("Item")
 
 PATIENCE = 0.1  # seconds until a waiting thread looks whether it is still needed
+LOG_PERIOD = 60.0  # seconds of a wait
+TIME_TO_END = (
+    2.0  # seconds for a thread that is no longer needed; it may be in a read that never ends
+)
 
 
 def prefetched(items: Generator[Item, None, None], size: int) -> Generator[Item, None, None]:
     """The same items, made by a thread, up to `size` of them before they are asked for.
 
-    An exception in the thread is raised here, in its turn. The thread has ended once this generator is closed.
+    An exception in the thread is raised here, in its turn. A wait is logged every minute; a signal ends it. The thread
+    has ended once this generator is closed, unless it is in a read that does not end.
     """
     results: queue.Queue[tuple[bool, Any]] = queue.Queue(size)
     closed = threading.Event()
@@ -44,7 +52,7 @@ def prefetched(items: Generator[Item, None, None], size: int) -> Generator[Item,
     thread.start()
     try:
         while True:
-            more, result = results.get()
+            more, result = _wait(results)
             if more:
                 yield result
             elif result is None:
@@ -53,4 +61,14 @@ def prefetched(items: Generator[Item, None, None], size: int) -> Generator[Item,
                 raise result
     finally:
         closed.set()
-        thread.join()
+        thread.join(TIME_TO_END)
+
+
+def _wait(results: queue.Queue[tuple[bool, Any]]) -> tuple[bool, Any]:
+    waited = 0.0
+    while True:
+        try:
+            return results.get(timeout=LOG_PERIOD)
+        except queue.Empty:
+            waited += LOG_PERIOD
+            logger.warning("data: waited %.0f s for the next image", waited)

@@ -182,6 +182,21 @@ def _reported(cfg: DictConfig) -> int | None:
     return predictor.get("test_topk_per_image", 100) if predictor else None  # detectron2's default
 
 
+def check_data_once(cfg: DictConfig, *splits: str) -> list[str]:
+    """`check_data` by the first process, for all of them: each returns its warnings, or raises its UserError."""
+    warnings: list[str] = []
+    problem = ""
+    if comm.is_main_process():
+        try:
+            warnings = check_data(cfg, *splits)
+        except UserError as error:
+            problem = str(error)
+    warnings, problem = comm.all_gather((warnings, problem))[0]
+    if problem:
+        raise UserError(problem)
+    return warnings
+
+
 def generate_data(cfg: DictConfig, *splits: str) -> None:
     """Let `data.generate` draw the data set if one of the splits is one of its own."""
     if any(is_generated(cfg, cfg.data[split].annotations) for split in splits):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
+from ..data.loaders import TrainingLoader
+from ..errors import UserError
 from .divergence import DivergencePolicy
 from .seeding import seed_step
 
@@ -24,6 +26,10 @@ logger = logging.getLogger(__name__)
 
 Losses = dict[str, Tensor]
 WINDOW = 20  # values that detectron2's writers take the median of
+
+
+class StopWaiting(BaseException):
+    """A signal came in place of a batch: the iteration is not begun, in any process."""
 
 
 class Trainer(SimpleTrainer):
@@ -69,6 +75,8 @@ class Trainer(SimpleTrainer):
         )
         self.signal_here = 0  # a signal that this process has got
         self.signal_anywhere = 0  # one that any process had got by the middle of this step
+        self.waiting = False  # for a batch: a signal may raise StopWaiting
+        self.stop: Callable[[], NoReturn] | None = None  # ends the run after iteration `iter`
         self.metrics: dict[str, Any] = {}
         # Flags and numbers go over the CPU: no GPU has to wait for them.
         self.group: Any = dist.new_group(backend="gloo") if comm.get_world_size() > 1 else None
@@ -87,7 +95,13 @@ class Trainer(SimpleTrainer):
                 self.before_train()
                 while self.iter < self.max_iter:
                     self.before_step()
-                    self.run_step()
+                    try:
+                        self.run_step()
+                    except StopWaiting:
+                        self.iter -= 1
+                        self.storage.iter = self.iter
+                        assert self.stop is not None  # the hook that sets it is the one that raises
+                        self.stop()
                     self.after_step()
                     self.iter += 1
             finally:
@@ -95,7 +109,7 @@ class Trainer(SimpleTrainer):
 
     def run_step(self) -> None:
         start = time.perf_counter()
-        batch = next(self._data_loader_iter)
+        batch = self._next_batch()
         data_time = time.perf_counter() - start
 
         self.optimizer.zero_grad()
@@ -138,6 +152,35 @@ class Trainer(SimpleTrainer):
         if self.average:
             self.average.update_parameters(self.module)
         self._put_metrics(totals, data_time, norm)
+
+    def _next_batch(self) -> Any:
+        """The next batch of every process; raises StopWaiting in all of them where a signal comes to one before."""
+        loader = self.data_loader
+        before = loader.state_dict() if isinstance(loader, TrainingLoader) else None
+        batch = None
+        try:
+            try:
+                self.waiting = True
+                if not self.signal_here:
+                    batch = next(self._data_loader_iter)
+            finally:
+                self.waiting = False
+        except StopWaiting:
+            batch = None
+        except StopIteration as end:
+            raise UserError(
+                f"dataloader.train ended before iteration {self.iter}: a loader for training must go on without end"
+            ) from end
+        signum = self.signal_here if batch is None else 0
+        if self.group is not None:
+            flag = torch.tensor(signum)
+            dist.all_reduce(flag, dist.ReduceOp.MAX, group=self.group)
+            signum = self.signal_anywhere = int(flag)
+        if signum:
+            if before is not None:  # the checkpoint goes on with this batch
+                loader.load_state_dict(before)
+            raise StopWaiting
+        return batch
 
     def _forward(self, part: list[Any], index: int) -> tuple[Losses, Exception | None]:
         """The losses of a part; or none, and what was raised instead."""

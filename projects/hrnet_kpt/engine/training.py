@@ -24,6 +24,7 @@ from ..config.differences import Difference, format_differences
 from ..config.doctor import settle_and_check
 from ..config.saving import absolute_paths
 from ..config.sources import labels_of_config
+from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError
 from ..files import remove_unfinished, replace_text
 from ..inference.building import build_model
@@ -33,12 +34,13 @@ from .channels_last import put_channels_last
 from .divergence import DivergencePolicy
 from .evaluation import run_evaluation
 from .evaluations import Evaluate
-from .hooks import LogRates, SaveCheckpoints, StopOnSignal, WatchData, WriteMetrics
+from .hooks import LogRates, LRScheduler, SaveCheckpoints, StopOnSignal, WatchData, WriteMetrics
 from .log_files import MetricsWriter, rewind_log, rewind_metrics
+from .parameters import rates_by_part
 from .pictures import write_pictures
 from .progress import ProgressWriter
 from .run_state import RunState
-from .setup import check_data, generate_data, set_up_run
+from .setup import check_data_once, generate_data, set_up_run
 from .skipped import report_skipped, skipped_file
 from .trainer import Trainer
 from .validation import build_validation_loader, validation_losses
@@ -66,7 +68,7 @@ def train(
     folder = Path(cfg.train.output_dir)
     newest = newest_checkpoint(folder) if resume else None
     cfg, odd = settle_and_check(cfg, resume=resume, processes=comm.get_world_size())
-    odd += check_data(cfg, "train", "test")
+    odd += check_data_once(cfg, "train", "test")
     start_iter = newest[1]["iteration"] + 1 if newest else 0
     if len(set(comm.all_gather(start_iter))) > 1:
         raise UserError(
@@ -88,7 +90,7 @@ def train(
     cfg.optimizer.params.model = model
     cfg.train.seed = seed  # the data loader's too, if it was drawn
     optimizer = instantiate(cfg.optimizer)
-    scale_learning_rate(optimizer, cfg)
+    rate = scale_learning_rate(optimizer, model, cfg)
     generate_data(cfg, "train", "test")
     loader = instantiate(cfg.dataloader.train)
     settle_length(cfg, loader)
@@ -106,7 +108,7 @@ def train(
                 cfg.dataloader.train.get("total_batch_size", 0),
                 size_of(loader),
             ),
-            hooks.LRScheduler(scheduler=instantiate(cfg.lr_multiplier)),
+            LRScheduler(instantiate(cfg.lr_multiplier), rate),
             WatchData(cfg.train.log_period, cfg.dataloader.train.get("num_workers", 0)),
             *instantiate(cfg.train.hooks),
             evaluation,
@@ -119,7 +121,7 @@ def train(
         state.restore(*newest)
         logger.info("Resuming %s at iteration %d of %d", newest[0], start_iter, cfg.train.max_iter)
         newest = None  # its memory is needed
-    with full_disk_in_one_line(folder):
+    with full_disk_in_one_line(folder), errors_of_workers_in_one_line("dataloader.train"):
         trainer.train(start_iter, max(start_iter, cfg.train.max_iter))
         report_skipped(cfg, loader)
         if comm.is_main_process():
@@ -193,11 +195,12 @@ def build_evaluation(
     validation = build_validation_loader(cfg) if cfg.train.validation_loss else None
 
     def evaluate() -> dict[str, Any]:
-        results = run_evaluation(cfg, model, stop.stop_evaluation)
-        if validation is not None:
-            losses = validation_losses(model, validation, stop.stop_evaluation)
-            results = {**results, "validation": losses}
-            logger.info("Validation: %s", ", ".join(f"{k} {v:.4g}" for k, v in losses.items()))
+        with stop.evaluation():
+            results = run_evaluation(cfg, model)
+            if validation is not None:
+                losses = validation_losses(model, validation)
+                results = {**results, "validation": losses}
+                logger.info("Validation: %s", ", ".join(f"{k} {v:.4g}" for k, v in losses.items()))
         return results
 
     return Evaluate(cfg.train.eval_period, evaluate, state, **cfg.train.best)
@@ -254,23 +257,33 @@ def settle_length(cfg: DictConfig, loader: Any) -> None:
     )
 
 
-def scale_learning_rate(optimizer: Optimizer, cfg: DictConfig) -> None:
+def scale_learning_rate(optimizer: Optimizer, model: torch.nn.Module, cfg: DictConfig) -> float:
     """Multiply the rates by total_batch_size / train.reference_batch_size if that is set; log what comes out.
 
     The linear scaling rule of https://arxiv.org/abs/1706.02677.
+
+    Returns:
+        `optimizer.lr` after that, which factors of single parameters do not change.
     """
-    batch_size, reference = cfg.dataloader.train.total_batch_size, cfg.train.reference_batch_size
+    batch_size = cfg.dataloader.train.get(
+        "total_batch_size"
+    )  # a loader of the user's own may have none
+    reference = cfg.train.reference_batch_size
     factor = batch_size / reference if reference else 1.0
-    rate = optimizer.param_groups[0]["lr"]
+    base = cfg.optimizer.get("lr", optimizer.param_groups[0]["lr"])
     for group in optimizer.param_groups:
         group["lr"] *= factor
+    rates = rates_by_part(optimizer, model)
+    own = "; " + ", ".join(f"{part} {rate:.4g}" for part, rate in rates.items())
     logger.info(
-        "Learning rate %g for batches of %d images (optimizer.lr=%g%s)",
-        optimizer.param_groups[0]["lr"],
-        batch_size,
-        rate,
+        "Learning rate %g%s (optimizer.lr=%g%s)%s",
+        base * factor,
+        f" for batches of {batch_size} images" if batch_size else "",
+        base,
         f", times {batch_size}/{reference}" if reference else "",
+        own if len({group["lr"] for group in optimizer.param_groups}) > 1 else "",
     )
+    return float(base * factor)
 
 
 def amp_dtype(cfg: DictConfig, device: torch.device) -> torch.dtype | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,28 +13,37 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 
+from ..config.calls import accepts
+from ..data.labels import flip_indices
 from ..data.loaders import seeded
 
 
 def build_validation_loader(cfg: DictConfig) -> Any:
     """The loader of the test images, with their labels."""
+    return instantiate(with_labels(cfg))
+
+
+def with_labels(cfg: DictConfig) -> DictConfig:
+    """A copy of `dataloader.test` whose samples have instances, with masks where the training has them.
+
+    Its mapper, of the user's own maybe, must take `is_train`.
+    """
     node = cfg.dataloader.test.copy()
     node._set_parent(cfg.dataloader)
-    train = cfg.dataloader.train.mapper
     node.mapper.is_train = True
-    node.mapper.keypoint_hflip_indices = instantiate(train.keypoint_hflip_indices)
-    return instantiate(node)
+    if accepts(node.mapper, "keypoint_hflip_indices"):
+        node.mapper.keypoint_hflip_indices = flip_indices(instantiate(cfg.data.keypoints))
+    if accepts(node.get("dataset"), "masks"):
+        node.dataset.masks = cfg.data.get("masks", False)
+    return node
 
 
 @torch.no_grad()
-def validation_losses(
-    model: nn.Module, loader: Any, check: Callable[[], None] = lambda: None
-) -> dict[str, float]:
+def validation_losses(model: nn.Module, loader: Any) -> dict[str, float]:
     """The mean of each loss over the images of `loader`, one at a time, and their sum, `total_loss`.
 
     model: a detector, without DDP; its batch norms keep their statistics, and use them. Samples of regions are drawn
         alike each time. Every process gets the mean over all of them.
-    check: called after each batch.
     """
     sums: dict[str, float] = {}
     count = 0
@@ -47,7 +56,6 @@ def validation_losses(
                 for name, value in losses.items():
                     sums[name] = sums.get(name, 0.0) + float(value)
                 count += 1
-            check()
     gathered = comm.all_gather((sums, count))
     images = sum(number for _, number in gathered)
     names = dict.fromkeys(name for part, _ in gathered for name in part)

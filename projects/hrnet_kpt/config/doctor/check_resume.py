@@ -41,6 +41,7 @@ FREE = [
     "dataloader.train.num_workers",
     "dataloader.train.prefetch_factor",
     "dataloader.train.pin_memory",
+    "dataloader.train.timeout",
     "dataloader.test",
     "dataloader.evaluator",
     "data.root",
@@ -48,6 +49,7 @@ FREE = [
     "data.generate",
     "data.on_bad_image",
     "data.max_bad_images",
+    "data.timeout",
 ]
 # What decides how long the run is and how its rate falls.
 SCHEDULE = ("train.max_iter", "train.max_epochs", "lr_multiplier")

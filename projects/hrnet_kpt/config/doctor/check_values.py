@@ -59,6 +59,7 @@ VALUES: dict[str, tuple[Any, float]] = {
     "data.masks": (bool, 0),
     "data.on_bad_image": (str, 0),
     "data.max_bad_images": (int, 0),
+    "data.timeout": (float, 0),
     "dataloader.train.total_batch_size": (int, 1),
     "dataloader.train.num_workers": (int, 0),
     "dataloader.test.num_workers": (int, 0),
@@ -136,6 +137,7 @@ OPTIONAL = (
     # Configs that older runs have saved do without.
     *("train.init_strict", "inference.instance_score", "inference.keypoint_decoding"),
     *("inference.dtype", "inference.compile", "data.masks"),
+    "data.timeout",
     *(key for key in VALUES if key.startswith("dataloader.")),
 )
 
