@@ -12,6 +12,7 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 
+from ..config.calls import accepts
 from ..data.drawable import drawable, drawable_record, drawable_sample
 from ..data.drawing import captioned, contact_sheet, draw_image
 from ..data.images import listed_size, open_image
@@ -25,6 +26,7 @@ from ..engine.pictures import (
     read_detections,
     read_test_truth,
 )
+from ..engine.validation import with_labels
 from ..errors import UserError
 
 Item = TypeVar("Item")
@@ -46,9 +48,12 @@ def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) ->
     cfg = cfg.copy()
     schema = given_schema(instantiate(cfg.data.keypoints))
     loader = cfg.dataloader[split]
-    if split == "test" and "is_train" in loader.mapper:
-        loader.mapper.is_train = True
-        loader.mapper.keypoint_hflip_indices = schema.flip_indices
+    if not (isinstance(loader.get("mapper"), DictConfig) and "dataset" in loader):
+        raise UserError(
+            f"dataloader.{split} has no `dataset` and `mapper` to look at: it is a loader of another kind"
+        )
+    if split == "test" and accepts(loader.mapper, "is_train"):
+        loader = with_labels(cfg)
     dataset, mapper = list(instantiate(loader.dataset)), instantiate(loader.mapper)
     classes = list(given_classes(cfg.data.classes))
     annotated = [index for index, record in enumerate(dataset) if record.get("annotations")]
@@ -62,7 +67,7 @@ def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) ->
             with seeded(seed, index, version):
                 sample = mapper(copy.deepcopy(record))
             pixels = sample["image"].numpy().transpose(1, 2, 0)
-            if cfg.model.input_format == "BGR":
+            if cfg.model.get("input_format") == "BGR":
                 pixels = pixels[..., ::-1]
             image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
             what = f"augmented, {version + 1}" if split == "train" else "as the model gets it"

@@ -60,7 +60,12 @@ class Predictor:
                 f"model is a {type(model).__name__}: a predictor needs a GeneralizedRCNN"
             )
         self.model = model
-        mapper = instantiate(cfg.dataloader.test.mapper)
+        mapper = instantiate(cfg.dataloader.test.get("mapper"))
+        if not (hasattr(mapper, "augmentations") and hasattr(mapper, "image_format")):
+            raise UserError(
+                "dataloader.test.mapper must have `augmentations` and an `image_format`, as a KeypointMapper has: a "
+                "predictor does to its images what evaluation does"
+            )
         self.augmentations = mapper.augmentations
         self.image_format: str = mapper.image_format
         self.classes: Mapping[str, Sequence[str]] = {

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 
 from ...data.scoring import METRICS, PCK_THRESHOLDS
-from ..calls import target_of
+from ..calls import accepts, target_of
 from ..findings import Finding, error
 from ..keys import value_at
 
@@ -20,8 +20,14 @@ EVALUATOR = "KeypointEvaluator"  # by name: it belongs to the engine, which is a
 
 
 def check_switches(cfg: DictConfig, processes: int) -> list[Finding]:
-    """A metric that no evaluation gives, and batches that cannot be cut in so many parts."""
-    return [*_check_best(cfg), *_check_parts(cfg, processes)]
+    """A metric that no evaluation gives, what a loader of the user's own lacks, and batches that cannot be cut in so
+    many parts."""
+    return [
+        *_check_best(cfg),
+        *_check_validation(cfg),
+        *_check_batch_size(cfg),
+        *_check_parts(cfg, processes),
+    ]
 
 
 def _check_best(cfg: DictConfig) -> Iterator[Finding]:
@@ -41,6 +47,31 @@ def _check_best(cfg: DictConfig) -> Iterator[Finding]:
         known = ", ".join(f"{task}/{name}" for task in RESULTS for name in RESULTS[task])
         sentence = f"{key}={metric} is no result of the evaluation: use one of {known}, or validation/total_loss"
         yield error("metric-unknown", key, sentence)
+
+
+def _check_validation(cfg: DictConfig) -> Iterator[Finding]:
+    """Losses need labels, which the mapper of the test images gives when it is told that it is for training."""
+    key, mapper = "train.validation_loss", "dataloader.test.mapper"
+    if cfg.train.validation_loss and not accepts(value_at(cfg, mapper), "is_train"):
+        sentence = (
+            f"{key}=true asks {mapper} for labels by `is_train=True`, which it does not take: use a KeypointMapper, "
+            f"add the parameter, or set {key}=false"
+        )
+        yield error("validation-impossible", (key, mapper), sentence)
+
+
+def _check_batch_size(cfg: DictConfig) -> Iterator[Finding]:
+    """A loader of the user's own need not know its batch size, but some switches do."""
+    batch = "dataloader.train.total_batch_size"
+    if value_at(cfg, batch) is not None:
+        return
+    for key in ("train.max_epochs", "train.reference_batch_size"):
+        if value_at(cfg, key):
+            sentence = (
+                f"{key}={value_at(cfg, key)} needs {batch}, which this loader does not have: set {key}=0, and "
+                "train.max_iter and optimizer.lr themselves"
+            )
+            yield error("batch-unknown", (key, batch), sentence)
 
 
 def _check_parts(cfg: DictConfig, processes: int) -> Iterator[Finding]:
