@@ -92,12 +92,12 @@ def test_categories_can_have_keypoints_of_their_own_by_an_override(tiny, write_s
 
 
 def test_the_schema_can_be_told_in_part(tiny, write_set):
-    paths = write_set({"horse": ["nose", "near", "off"]})
+    paths = write_set({"horse": ["nose", "inner", "outer"]})
     assert load_config(PAGE, [*tiny, *paths]).data.keypoints.flip_pairs == []
-    told = ["data.keypoints={flip_pairs:[[near,off]],sigmas:[0.1,0.2,0.3]}"]
+    told = ["data.keypoints={flip_pairs:[[inner,outer]],sigmas:[0.1,0.2,0.3]}"]
     keypoints = load_config(PAGE, [*tiny, *paths, *told]).data.keypoints
-    assert keypoints.names == ["nose", "near", "off"]
-    assert keypoints.flip_pairs == [["near", "off"]]
+    assert keypoints.names == ["nose", "inner", "outer"]
+    assert keypoints.flip_pairs == [["inner", "outer"]]
     assert keypoints.sigmas == [0.1, 0.2, 0.3]
 
 

@@ -33,8 +33,8 @@ def read_labels(
         has its own, named "category/keypoint", if more than one category has keypoints.
 
     Returns the schema of all keypoints together, and the keypoints of each category by their names in it. Flip pairs
-    follow from names that differ in left/right alone. Sigmas are those of the first category that gives `sigmas` for a
-    keypoint (evaluation takes each category's own, see GroundTruth.sigmas), else COCO's where a name is one of COCO's,
+    follow from the names (see `sides.left_right_pairs`). Sigmas are those of the first category that gives `sigmas` for
+    a keypoint (evaluation takes each category's own, see GroundTruth.sigmas), else COCO's where a name is one of COCO's,
     else DEFAULT_SIGMA, with a warning. Bones of a skeleton that name joints which do not exist are left out with a
     warning.
 
@@ -52,7 +52,10 @@ def read_labels(
         names = [f"{category['name']}/{name}" for name in own] if prefix else own
         classes[category["name"]] = names
         full = dict(zip(own, names, strict=True))
-        flip_pairs.update((full[left], full[right]) for left, right in left_right_pairs(own))
+        for left, right in left_right_pairs(own):
+            # Of a keypoint that two categories pair differently, the first one's partner counts.
+            if not {full[left], full[right]} & {*flip_pairs, *flip_pairs.values()}:
+                flip_pairs[full[left]] = full[right]
         skeleton.update(((names[a], names[b]), None) for a, b in _bones(category, own, where))
         plain.update(zip(names, own, strict=True))
         for name, sigma in zip(names, category.get("sigmas") or [None] * len(own), strict=True):
