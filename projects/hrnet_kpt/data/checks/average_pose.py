@@ -50,10 +50,13 @@ def laid_over(
     return z / a[:, None] + centre, 1 - abs(mz) ** 2 / (mm * zz)
 
 
-def average_pose(places: np.ndarray, labelled: np.ndarray, flip: np.ndarray) -> Pose | None:
+def average_pose(
+    places: np.ndarray, labelled: np.ndarray, flip: np.ndarray | None = None
+) -> Pose | None:
     """The average pose of instances, each of which looks like it, or like it with left and right exchanged.
 
-    places: (N, K) complex. labelled: (N, K). flip: (K,), the position of each keypoint's partner.
+    places: (N, K) complex. labelled: (N, K). flip: (K,), the position of each keypoint's partner; None where partners
+        are not known: each instance looks like the average or like its mirror image.
 
     Each instance is given to the nearer one of the two, and the average is taken anew (the median, in which a few odd
     instances do not count), until the rounds are over; the best of a few starts is returned, with the majority as it
@@ -76,26 +79,39 @@ def average_pose(places: np.ndarray, labelled: np.ndarray, flip: np.ndarray) -> 
 
 
 def _refined(
-    places: np.ndarray, labelled: np.ndarray, flip: np.ndarray, start: int
+    places: np.ndarray, labelled: np.ndarray, flip: np.ndarray | None, start: int
 ) -> tuple[float, Pose]:
     """The average that the pose of one instance leads to, and the median of what it leaves over."""
     pose, have = _centred(places[start], labelled[start]), labelled[start]
+    other_places, other_labelled = _exchanged(places, labelled, flip)
     for _ in range(ROUNDS):
         _, as_is = laid_over(places, labelled & have, pose)
-        _, exchanged = laid_over(places[:, flip], labelled[:, flip] & have, pose)
+        _, exchanged = laid_over(other_places, other_labelled & have, pose)
         turned = exchanged < as_is
         if 2 * turned.sum() > len(turned):
-            turned, pose, have = ~turned, pose[flip], have[flip]
-        ours = np.where(turned[:, None], places[:, flip], places)
-        known = np.where(turned[:, None], labelled[:, flip], labelled)
+            turned = ~turned
+            pose, have = _exchanged(pose, have, flip)
+        ours = np.where(turned[:, None], other_places, places)
+        known = np.where(turned[:, None], other_labelled, labelled)
         laid, left_over = laid_over(ours, known & have, pose)
         sure = (known & have).sum(axis=1) >= FEWEST - 1
         laid, known = laid[sure], known[sure]
         have = known.any(axis=0)
         pose = _centred(_median(laid, known), have)
     distance = _median(abs(laid - pose), known).real
-    spread = (distance + distance[flip]) / 2 / np.sqrt(2 * np.log(2))  # of a normal distribution
+    if flip is not None:
+        distance = (distance + distance[flip]) / 2
+    spread = distance / np.sqrt(2 * np.log(2))  # of a normal distribution
     return float(np.median(left_over)), Pose(pose, np.maximum(spread, 1e-3))
+
+
+def _exchanged(
+    places: np.ndarray, labelled: np.ndarray, flip: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Left and right of (..., K) exchanged; where no partners are known, the mirror image."""
+    if flip is None:
+        return places.conj(), labelled
+    return places[..., flip], labelled[..., flip]
 
 
 def _centred(places: np.ndarray, known: np.ndarray) -> np.ndarray:
