@@ -23,6 +23,13 @@ def parser() -> Parser:
     add("--test-annotations", metavar="B.json", help="the test set: checked, and compared")
     add("--test-images", metavar="DIR", help="the folder of its images (default: --images)")
     add("--skip-opening-images", action="store_true", help="look at the json and file names alone")
+    add(
+        "--image-range",
+        nargs=2,
+        type=float,
+        metavar=("LOW", "HIGH"),
+        help="data.image_range of the training, for images of more than 8 bits (default: read from them)",
+    )
     add("--fix", metavar="OUT.json", help="write A.json repaired, where there is but one way to")
     add("--draw", metavar="DIR", help="write samples.png: 16 images and their mirror images")
     return parser
@@ -32,12 +39,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
 
     from hrnet_kpt.data.checks.check_dataset import check_dataset
+    from hrnet_kpt.data.image_range import given_range
 
     def work() -> None:
         sets = [(args.annotations, args.images)]
         if args.test_annotations:
             sets.append((args.test_annotations, args.test_images or args.images))
-        check_dataset(sets, not args.skip_opening_images, args.fix, args.draw)
+        image_range = given_range(args.image_range or "auto")
+        check_dataset(sets, not args.skip_opening_images, args.fix, args.draw, image_range)
 
     return run_tool(work, args.debug)
 

@@ -66,6 +66,10 @@ REASONS = {
         ("train.divergence", "train.deterministic", "train.fast_dev_run"),
         "a switch that the baseline does not have, off",
     ),
+    **dict.fromkeys(
+        ("dataloader.train.mapper.image_range", "dataloader.test.mapper.image_range"),
+        "images of more than 8 bits, which the baseline makes black or white",
+    ),
     "train.seed": "a key that the baseline reads but does not list",
     "inference.": "choices that the baseline does not have; the box's score and one view, as in the baseline",
 }

@@ -35,13 +35,6 @@ def test_every_mode_becomes_three_channels_as_in_detectron2(mode, picture, tmp_p
     assert image.std() > 0
 
 
-@pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_16_bits_keep_their_upper_byte(suffix, tmp_path):
-    values = np.array([[0, 255, 256, 32768, 65535]], dtype=np.uint16)
-    Image.fromarray(values).save(tmp_path / f"a.{suffix}")
-    assert read_image(tmp_path / f"a.{suffix}")[0, :, 0].tolist() == [0, 0, 1, 128, 255]
-
-
 @pytest.mark.parametrize("value", range(1, 9))
 def test_exif_turns_an_image_upright_as_detectron2_does(value, picture, tmp_path):
     exif = Image.Exif()

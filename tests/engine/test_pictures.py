@@ -52,7 +52,9 @@ def draw(folder):
     data = OmegaConf.create({"test": test, "classes": classes})
     # As a config has it; instantiate leaves an object as it is.
     cfg = SimpleNamespace(
-        data=SimpleNamespace(test=data.test, classes=data.classes, keypoints=schema)
+        data=SimpleNamespace(
+            test=data.test, classes=data.classes, keypoints=schema, get=lambda _, default: default
+        )
     )
 
     def draw(results):

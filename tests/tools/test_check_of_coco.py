@@ -48,6 +48,7 @@ def test_a_whole_folder_is_healthy(name, coco, check):
     status, out, err = check(name, *SCRATCH)
     assert (status, err) == (0, "")
     assert "does not exist" not in out and "no errors" in out
+    assert ("horizontal mirroring swaps left_eye/right_eye" in out) == (name == "hrnet_w18_kpt.py")
 
 
 def mend(coco, name, change):

@@ -23,6 +23,7 @@ data = dict(
     masks=False,  # True: outlines are read, for a mask head, and masks evaluated
     share_keypoints=True,  # a keypoint that two classes name alike is one; False: each class has its own
     on_bad_image="fail",  # or "skip": go on without images that cannot be used
+    image_range="auto",  # for images of more than 8 bits; or [low, high]: the values of black and of white
     max_bad_images=100,  # how many files may be skipped before the run fails after all
     timeout=600,  # seconds that a run waits for an image from its workers before it fails; 0: no limit
 )
@@ -49,6 +50,7 @@ dataloader = dict(
             ],
             image_format="${model.input_format}",
             keypoint_hflip_indices=L(flip_indices)(keypoints="${data.keypoints}"),
+            image_range="${data.image_range}",
         ),
         total_batch_size=16,
         num_workers=4,
@@ -68,6 +70,7 @@ dataloader = dict(
             is_train=False,
             augmentations=[L(T.ResizeShortestEdge)(short_edge_length=800, max_size=1333)],
             image_format="${model.input_format}",
+            image_range="${data.image_range}",
         ),
         num_workers=4,
         on_bad_image="${data.on_bad_image}",

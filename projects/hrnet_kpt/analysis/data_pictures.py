@@ -15,6 +15,7 @@ from PIL import Image
 from ..config.calls import accepts
 from ..data.drawable import drawable, drawable_record, drawable_sample
 from ..data.drawing import captioned, contact_sheet, draw_image
+from ..data.image_range import ImageRange, find_image_range, given_range
 from ..data.images import listed_size, open_image
 from ..data.keypoints import KeypointSchema
 from ..data.labels import given_classes, given_schema
@@ -54,13 +55,15 @@ def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) ->
         )
     if split == "test" and accepts(loader.mapper, "is_train"):
         loader = with_labels(cfg)
-    dataset, mapper = list(instantiate(loader.dataset)), instantiate(loader.mapper)
+    dataset = list(instantiate(loader.dataset))
+    image_range = _image_range(cfg, [record["file_name"] for record in dataset])
+    mapper = instantiate(loader.mapper)
     classes = list(given_classes(cfg.data.classes))
     annotated = [index for index, record in enumerate(dataset) if record.get("annotations")]
 
     def draw(index: int) -> list[Image.Image]:
         record = dataset[index]
-        image = open_image(record["file_name"], listed_size(record))
+        image = open_image(record["file_name"], listed_size(record), image_range)
         name = _name(record["file_name"], cfg.data[split].images)
         pictures = [_picture(image, drawable_record(record, classes), schema, name)]
         for version in range(VERSIONS[split]):
@@ -87,14 +90,16 @@ def draw_comparison(cfg: DictConfig, results: Path, num: int, seed: int, output:
 
     Returns what draw_data does, and raises UserError also where the results do not go with the test set.
     """
+    cfg = cfg.copy()
     truth = read_test_truth(cfg)
     detections = read_detections(results, truth)
     entries = sorted(truth.coco.imgs.values(), key=lambda entry: entry["id"])
     paths = paths_by_id(truth, cfg.data.test.images)
+    image_range = _image_range(cfg, list(paths.values()))
     full = [e for e in entries if e["id"] in detections or truth.coco.imgToAnns.get(e["id"])]
 
     def draw(entry: dict[str, Any]) -> list[Image.Image]:
-        image = open_image(paths[entry["id"]], listed_size(entry))
+        image = open_image(paths[entry["id"]], listed_size(entry), image_range)
         annotations = truth.coco.imgToAnns.get(entry["id"], [])
         found = detections.get(entry["id"], [])
         captions = (
@@ -118,6 +123,14 @@ def _picture(
 ) -> Image.Image:
     caption = f"{what}: {image.width} × {image.height}"
     return captioned(draw_image(image, instances, schema, CELL), caption)
+
+
+def _image_range(cfg: DictConfig, paths: Sequence[str]) -> ImageRange:
+    """data.image_range; `auto` is replaced, in place, by what these images have."""
+    if cfg.data.get("image_range") == "auto":
+        found, _ = find_image_range(paths)
+        cfg.data.image_range = found if isinstance(found, str) else list(found)
+    return given_range(cfg.data.get("image_range", "8-bit"))
 
 
 def _name(file_name: str, folder: str) -> str:

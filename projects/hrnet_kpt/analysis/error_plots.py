@@ -13,6 +13,7 @@ from PIL import Image
 from ..data.drawable import drawable
 from ..data.drawing import captioned, contact_sheet, draw_image
 from ..data.ground_truth import GroundTruth
+from ..data.image_range import ImageRange, find_image_range
 from ..data.images import listed_size, open_image
 from ..engine.pictures import SCORE_THRESHOLD, draw_usable, paths_by_id
 from .error_tables import MOST_ROWS, NAMES, worst_keypoints
@@ -139,10 +140,11 @@ def draw_sheets(
     )
     paths = paths_by_id(truth, images)
     count = min(NUM_IMAGES, -(-len(ranked) // 2))
+    image_range, _ = find_image_range(list(paths.values()))
     failures = []
     for rows, output in zip((ranked[:count], ranked[::-1][:count]), outputs, strict=True):
         pictures, failed = draw_usable(
-            rows, lambda row: _side_by_side(truth, results, matches, row, paths)
+            rows, lambda row: _side_by_side(truth, results, matches, row, paths, image_range)
         )
         failures += failed
         if pictures:
@@ -156,10 +158,11 @@ def _side_by_side(
     matches: Matches,
     row: Mapping[str, Any],
     paths: Mapping[Any, str],
+    image_range: ImageRange,
 ) -> list[Image.Image]:
     """Prediction and truth of an image, each under a line of text."""
     entry = truth.coco.imgs[row["image_id"]]
-    image = open_image(paths[entry["id"]], listed_size(entry))
+    image = open_image(paths[entry["id"]], listed_size(entry), image_range)
     others = [
         i
         for i in [*matches.doubles, *matches.background]

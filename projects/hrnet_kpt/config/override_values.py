@@ -20,7 +20,8 @@ def read_as(old: Any, text: str, key: str) -> Any:
 
     Raises MisfitError where it cannot be read, or says several values.
     """
-    if isinstance(old, str) and not (old == "auto" and text.startswith("{")):
+    given = (old == "auto" and text[:1] == "{") or (key == "data.image_range" and text[:1] == "[")
+    if isinstance(old, str) and not given:
         return _read_text(text, key)
     if isinstance(old, bool):
         return _read_bool(text, key)

@@ -75,7 +75,11 @@ def _put(
         replaces = isinstance(value, dict) or (key in AUTO and value == "auto")
         if not replaces and not _computes(old, value):
             raise MisfitError(_instead_of_subtree(old, key))
-    elif not callable(old) and not (old == "auto" and isinstance(value, dict)):
+    elif (
+        not callable(old)
+        and not (old == "auto" and isinstance(value, dict))
+        and key != "data.image_range"  # a word or a list; check_values looks at it
+    ):
         text = override.value if key == override.key and override.value else repr(value)
         value = fit(old, value, text, key)
     _assign(parent, last, value)

@@ -34,9 +34,9 @@ def read_labels(
 
     Returns the schema of all keypoints together, and the keypoints of each category by their names in it. Flip pairs
     follow from the names (see `sides.left_right_pairs`). Sigmas are those of the first category that gives `sigmas` for
-    a keypoint (evaluation takes each category's own, see GroundTruth.sigmas), else COCO's where a name is one of COCO's,
-    else DEFAULT_SIGMA, with a warning. Bones of a skeleton that name joints which do not exist are left out with a
-    warning.
+    a keypoint (evaluation takes each category's own, see GroundTruth.sigmas), else COCO's where a name is one of
+    COCO's, else DEFAULT_SIGMA, with a warning. Bones of a skeleton that name joints which do not exist are left out
+    with a warning.
 
     Raises UserError where no category has keypoints, or one is not as COCO has it.
     """

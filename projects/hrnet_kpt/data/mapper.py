@@ -11,6 +11,7 @@ import torch
 from detectron2.data.detection_utils import filter_empty_instances
 from detectron2.structures import Boxes, BoxMode, Instances, Keypoints
 
+from .image_range import ImageRange, given_range
 from .images import listed_size, read_image
 from .masks import transformed_masks
 
@@ -40,6 +41,7 @@ class KeypointMapper:
     image_format: "RGB" or "BGR".
     keypoint_hflip_indices: position i of a mirrored instance holds the keypoint that stood at
         keypoint_hflip_indices[i]. Needed for training.
+    image_range: what pixels of more than 8 bits are scaled by; see `images.read_image`.
 
     Called with a dataset dict, it returns one with `image` (uint8, 3 x height x width), the `height` and `width` of
     the file, and `instances`: without crowds, boxes cut off at the image's border and those with nothing inside left
@@ -55,15 +57,19 @@ class KeypointMapper:
         augmentations: Sequence[T.Augmentation],
         image_format: str,
         keypoint_hflip_indices: Sequence[int] = (),
+        image_range: ImageRange = "8-bit",
     ) -> None:
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
+        self.image_range = given_range(image_range)
         self.keypoint_hflip_indices = np.array(keypoint_hflip_indices, dtype=np.int64)
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         sample = {key: value for key, value in record.items() if key != "annotations"}
-        image = read_image(record["file_name"], self.image_format, listed_size(record))
+        image = read_image(
+            record["file_name"], self.image_format, listed_size(record), self.image_range
+        )
         sample["height"], sample["width"] = image.shape[:2]
         annotations = [
             annotation
@@ -106,6 +112,19 @@ class KeypointMapper:
         if keypoints.shape[1]:
             instances.gt_keypoints = Keypoints(keypoints * labelled[..., None])
         return instances
+
+
+def flip_directions(augmentations: Sequence[T.Augmentation]) -> set[str]:
+    """Along which axes detectron2's RandomFlips among the augmentations mirror: "horizontal", "vertical"."""
+    found: set[str] = set()
+    for augmentation in augmentations:
+        if isinstance(augmentation, T.RandomFlip) and augmentation.prob > 0:
+            found |= {d for d in ("horizontal", "vertical") if getattr(augmentation, d)}
+        elif isinstance(augmentation, T.AugmentationList):
+            found |= flip_directions(augmentation.augs)
+        elif isinstance(augmentation, T.RandomApply) and augmentation.prob > 0:
+            found |= flip_directions([augmentation.aug])
+    return found
 
 
 def is_mirrored(transforms: T.Transform) -> bool:

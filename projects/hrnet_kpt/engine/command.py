@@ -26,7 +26,7 @@ from ..weights.fetching import local_weights
 from . import torchrun
 from .evaluation import evaluate
 from .launching import Processes, given_processes, launch
-from .setup import check_data, check_data_files, set_up_logging
+from .setup import check_data, check_data_files, describe_mirrors, set_up_logging
 from .skipped import skipped_file
 from .training import train
 
@@ -93,6 +93,8 @@ def check(args: Namespace) -> None:
     for warning in warnings:
         print(f"warning: {warning}")
     refuse_errors(findings)
+    if not args.eval_only:
+        print(describe_mirrors(cfg))
     print(f"{args.config_file}: no errors, {len(warnings) or 'no'} warnings")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from ..data.drawable import drawable
 from ..data.drawing import captioned, contact_sheet, draw_image
 from ..data.ground_truth import GroundTruth, load_ground_truth
 from ..data.image_files import image_paths
+from ..data.image_range import given_range
 from ..data.images import BadImageError, listed_size, open_image
 from ..data.labels import given_classes, given_schema
 from ..data.results import read_results
@@ -81,10 +82,11 @@ def draw_predictions(cfg: DictConfig, results: Path, output: Path) -> bool:
     detections = read_detections(results, truth)
     entries = sorted(truth.coco.imgs.values(), key=lambda entry: entry["id"])[:NUM_IMAGES]
     paths = paths_by_id(truth, cfg.data.test.images)
+    image_range = given_range(cfg.data.get("image_range", "8-bit"))
 
     def draw(entry: dict[str, Any]) -> list[Image.Image]:
         instances = drawable(truth, detections.get(entry["id"], ()))
-        image = open_image(paths[entry["id"]], listed_size(entry))
+        image = open_image(paths[entry["id"]], listed_size(entry), image_range)
         picture = draw_image(image, instances, truth.schema, CELL)
         return [captioned(picture, entry["file_name"])]
 

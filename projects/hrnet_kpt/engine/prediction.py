@@ -98,7 +98,9 @@ def predict(options: Options) -> list[str]:
             device = next(predictor.model.parameters()).device
             size = options.batch_size or (BATCH_SIZE if device.type == "cuda" else 1)
             progress = stack.enter_context(closing(Progress(total)))
-            samples = prefetched(read_samples(tasks, records), max(AHEAD, size))
+            samples = prefetched(
+                read_samples(tasks, records, predictor.image_range), max(AHEAD, size)
+            )
             entries = prefetched(predict_samples(samples, predictor, size), AHEAD)
             with closing(entries):
                 problems = write_entries(entries, pictures, records, least or 0.0, progress)

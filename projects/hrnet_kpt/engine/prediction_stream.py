@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..data.image_range import ImageRange
 from ..data.images import BadImageError, open_image
 from ..data.video import BadVideoError, Frame, VideoInfo, read_frames, read_info
 from ..errors import UserError
@@ -62,10 +63,13 @@ class End:
 Entry = Sample | End
 
 
-def read_samples(tasks: Iterable[Task], records: Records | None) -> Generator[Entry, None, None]:
+def read_samples(
+    tasks: Iterable[Task], records: Records | None, image_range: ImageRange = "8-bit"
+) -> Generator[Entry, None, None]:
     """The images, and the frames of the videos, of all tasks, each input's followed by an End.
 
     Those that `records` has come with their objects; frames of a video of which nothing else is needed do not come.
+    image_range: the predictor's, for images of more than 8 bits.
     """
     for task in tasks:
         problem, count = "", 0
@@ -75,7 +79,7 @@ def read_samples(tasks: Iterable[Task], records: Records | None) -> Generator[En
                     count += 1
                     yield sample
             else:
-                sample = Sample(task, open_image(task.item.path))
+                sample = Sample(task, open_image(task.item.path, image_range=image_range))
                 yield _with_stored(sample, (task.item.name, None), records)
         except (BadImageError, BadVideoError) as error:
             problem = f"{error}; {count} frames are used" if count else str(error)

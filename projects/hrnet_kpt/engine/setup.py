@@ -14,14 +14,20 @@ from detectron2.config import instantiate
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from ..config.keys import value_at
 from ..config.settling import is_generated
 from ..data.checks.check_annotations import read_json, refuse_errors
+from ..data.checks.check_categories import checked_categories
 from ..data.checks.check_set import check_set
-from ..data.labels import given_classes, given_schema
+from ..data.checks.mirror_pairs import check_flip_pairs
+from ..data.image_files import image_paths
+from ..data.image_range import find_image_range, shown_range
+from ..data.labels import given_classes, given_schema, keypoint_slots
+from ..data.mapper import flip_directions
 from ..data.masks import read_segmentation
+from ..data.sides import says_near_and_off
 from ..errors import UserError
 from ..files import UNFINISHED
 from .log_files import LogFile
@@ -49,6 +55,9 @@ def set_up_run(cfg: DictConfig, warnings: Sequence[str] = (), seed: int | None =
         seed = cfg.train.seed
     elif seed is None:
         seed = comm.shared_random_seed()
+    if "image_range" in (cfg.get("data") or {}):  # the first process may have read it for all
+        value = cfg.data.image_range
+        cfg.data.image_range = comm.all_gather(value if isinstance(value, str) else list(value))[0]
     seed_all_rng(seed + rank)
     if cfg.train.get("deterministic"):
         be_deterministic()
@@ -148,6 +157,7 @@ def check_data(cfg: DictConfig, *splits: str) -> list[str]:
             continue
         trained_on = "train" in splits and path == cfg.data.train.annotations
         content = read_json(path, labelled=trained_on)
+        settle_image_range(cfg, [p for p in image_paths(content["images"], images) if p], path)
         forgiven = set()
         if cfg.data.on_bad_image == "skip":
             forgiven.add("image-missing")
@@ -173,6 +183,16 @@ def check_data(cfg: DictConfig, *splits: str) -> list[str]:
             for annotation in content.get("annotations", ()):
                 if not annotation.get("iscrowd"):
                     read_segmentation(annotation, path)
+        named = {
+            category["name"]: [
+                schema.names[i] for i in keypoint_slots(category, schema, classes, path)
+            ]
+            for category in checked_categories(content, path)
+        }
+        if trained_on and mirror_directions(cfg):
+            odd += map(str, check_flip_pairs(content, path, named, schema.flip_pairs))
+    if cfg.data.get("image_range") == "auto":  # all of it is drawn
+        cfg.data.image_range = "8-bit"
     return odd
 
 
@@ -191,10 +211,76 @@ def check_data_once(cfg: DictConfig, *splits: str) -> list[str]:
             warnings = check_data(cfg, *splits)
         except UserError as error:
             problem = str(error)
-    warnings, problem = comm.all_gather((warnings, problem))[0]
+    image_range = cfg.data.get("image_range")
+    image_range = list(image_range) if isinstance(image_range, ListConfig) else image_range
+    warnings, problem, image_range = comm.all_gather((warnings, problem, image_range))[0]
     if problem:
         raise UserError(problem)
+    if image_range is not None:
+        cfg.data.image_range = image_range  # `auto` was resolved by the first process alone
     return warnings
+
+
+def settle_image_range(cfg: DictConfig, paths: Sequence[str], where: str) -> None:
+    """Replace, in place, `auto` in data.image_range by what these images have.
+
+    Raises UserError where that is unclear, or images are deeper than those before.
+    """
+    if cfg.data.get("image_range") not in ("auto", "8-bit"):
+        return
+    found, problem = find_image_range(paths)
+    if problem:
+        raise UserError(f"{where}: {problem}")
+    if cfg.data.image_range == "8-bit":
+        if isinstance(found, str) or found == (0, 255):
+            return
+        raise UserError(
+            f"{where}: images have more than 8 bits, but data.image_range=8-bit, as of the training images: set "
+            f"data.image_range={shown_range(found)}"
+        )
+    cfg.data.image_range = found if isinstance(found, str) else list(found)
+    if found != "8-bit":
+        logger.info(
+            "data.image_range=%s, read from the images: these values become 0 and 255",
+            shown_range(found),
+        )
+
+
+# What is wrong with mirrored images: said again right before a training starts.
+MIRROR_FINDINGS = ("flip-pairs-unknown", "flips-missing", "classes-mirrored", "corners-mirrored")
+
+
+def mirror_directions(cfg: DictConfig) -> set[str] | None:
+    """Along which axes training mirrors images, see `mapper.flip_directions`; None for a mapper of the user's own."""
+    mapper = instantiate(cfg.dataloader.train.get("mapper"))
+    augmentations = getattr(mapper, "augmentations", None)
+    return None if augmentations is None else flip_directions(augmentations.augs)
+
+
+def describe_mirrors(cfg: DictConfig) -> str:
+    """What a mirrored image swaps, in a line."""
+    directions = mirror_directions(cfg)
+    if directions is None:
+        return "dataloader.train.mapper is none of ours: what mirrored images swap is not known"
+    if not directions:
+        return "images are not mirrored"
+    pairs = given_schema(instantiate(cfg.data.keypoints)).flip_pairs
+    swapped = ", ".join("/".join(pair) for pair in pairs) or "no keypoints"
+    near_off = any(says_near_and_off(pair) for pair in pairs)
+    return f"{' and '.join(sorted(directions))} mirroring swaps {swapped}" + (
+        " (near and off are taken as left and right; if near means nearer to the camera, set "
+        "'data.keypoints={flip_pairs:[]}')"
+        if near_off
+        else ""
+    )
+
+
+def log_mirrors(cfg: DictConfig, warnings: Sequence[str]) -> None:
+    """Log what a mirrored image swaps and, as warnings, what of it seems wrong."""
+    logger.info(describe_mirrors(cfg))
+    for warning in warnings:
+        if any(f"{name}: " in warning for name in MIRROR_FINDINGS):
+            logger.warning(warning)
 
 
 def generate_data(cfg: DictConfig, *splits: str) -> None:

@@ -40,7 +40,7 @@ from .parameters import rates_by_part
 from .pictures import write_pictures
 from .progress import ProgressWriter
 from .run_state import RunState
-from .setup import check_data_once, generate_data, set_up_run
+from .setup import check_data_once, generate_data, log_mirrors, set_up_run
 from .skipped import report_skipped, skipped_file
 from .trainer import Trainer
 from .validation import build_validation_loader, validation_losses
@@ -121,6 +121,7 @@ def train(
         state.restore(*newest)
         logger.info("Resuming %s at iteration %d of %d", newest[0], start_iter, cfg.train.max_iter)
         newest = None  # its memory is needed
+    log_mirrors(cfg, odd)
     with full_disk_in_one_line(folder), errors_of_workers_in_one_line("dataloader.train"):
         trainer.train(start_iter, max(start_iter, cfg.train.max_iter))
         report_skipped(cfg, loader)

@@ -72,7 +72,7 @@ class OnnxPredictor:
 
         Raises ValueError for what is no image.
         """
-        pixels = _pixels(image, color)
+        pixels = _pixels(image, color, self.info.get("image_range", "8-bit"))
         feeds = self._feeds(pixels)
         if score_threshold is not None:
             feeds["score_threshold"] = np.array(score_threshold, np.float32)
@@ -206,20 +206,24 @@ def _new_size(height: int, width: int, resize: dict[str, int] | None) -> tuple[i
     return int(new[0] + 0.5), int(new[1] + 0.5)
 
 
-def _pixels(image: str | os.PathLike[str] | Image.Image | np.ndarray, color: str) -> np.ndarray:
+def _pixels(
+    image: str | os.PathLike[str] | Image.Image | np.ndarray,
+    color: str,
+    image_range: str | Sequence[float],
+) -> np.ndarray:
     if color not in ("RGB", "BGR"):
         raise ValueError(f"color={color!r}: write RGB or BGR, the order of the channels")
     if isinstance(image, str | os.PathLike):
         try:
             with Image.open(image) as stored:
-                return _upright(stored)
+                return _upright(stored, image_range)
         except FileNotFoundError as error:
             raise ValueError(f"{image}: there is no such image") from error
         except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{image}: the image cannot be read ({reason})") from error
     if isinstance(image, Image.Image):
-        return _upright(image)
+        return _upright(image, image_range)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         what = getattr(image, "dtype", type(image).__name__)
         raise ValueError(f"{what} is no image: give a path, an image of Pillow's or uint8")
@@ -228,11 +232,18 @@ def _pixels(image: str | os.PathLike[str] | Image.Image | np.ndarray, color: str
     return image if color == "RGB" else image[..., ::-1]
 
 
-def _upright(image: Image.Image) -> np.ndarray:
+def _upright(image: Image.Image, image_range: str | Sequence[float]) -> np.ndarray:
     with contextlib.suppress(Exception):  # damaged EXIF data raise anything; the pixels are fine
         image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
-        values = np.asarray(image)
-        values = values >> 8 if values.max(initial=0) > 255 else values
-        image = Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    if image.mode[0] in "IF":  # more than 8 bits
+        values = np.asarray(image).astype(np.float64)
+        if isinstance(image_range, str):
+            if values.min(initial=0) < 0 or values.max(initial=0) > 255:
+                raise ValueError(
+                    f"its values are {values.min():g} to {values.max():g}, and the model was made for images of 8 bits"
+                )
+            image_range = (0, 255)
+        low, high = image_range
+        values = (np.nan_to_num(values, nan=low) - low) * (255 / (high - low))
+        image = Image.fromarray(np.rint(values.clip(0, 255)).astype(np.uint8))
     return np.asarray(image.convert("RGB"))

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from ..config import load_config
 from ..config.doctor import settle_and_check
 from ..data.calibration import Calibration, calibration_beside
+from ..data.image_range import ImageRange
 from ..data.labels import given_classes, given_schema
 from ..errors import UserError
 from ..memory import keep_freed_memory
@@ -68,6 +69,7 @@ class Predictor:
             )
         self.augmentations = mapper.augmentations
         self.image_format: str = mapper.image_format
+        self.image_range: ImageRange = getattr(mapper, "image_range", "8-bit")
         self.classes: Mapping[str, Sequence[str]] = {
             name: list(names) for name, names in given_classes(cfg.data.classes).items()
         }
@@ -107,7 +109,10 @@ class Predictor:
         return self._predict(images, color)
 
     def _predict(self, images: Iterable[ImageInput], color: str) -> list[Prediction]:
-        samples = [self._prepare(to_array(image, color, self.image_format)) for image in images]
+        samples = [
+            self._prepare(to_array(image, color, self.image_format, self.image_range))
+            for image in images
+        ]
         groups: dict[tuple[int, ...], list[int]] = {}
         for i, sample in enumerate(samples):
             groups.setdefault(tuple(sample["image"].shape), []).append(i)

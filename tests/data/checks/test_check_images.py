@@ -49,6 +49,65 @@ def test_clean_images_give_nothing(check, tmp_path):
     assert [image.image_id for image in opened] == [1, 2]
 
 
+def deep(seed, top, kind=np.uint16):
+    """A photograph whose gray levels go to `top`."""
+    gray = np.asarray(photograph(seed).convert("L"), dtype=float)
+    return Image.fromarray((gray / gray.max() * top).astype(kind))
+
+
+@pytest.mark.parametrize(("top", "kind"), [(4095, np.uint16), (65535, np.uint16), (1, np.float32)])
+def test_deep_images_of_a_range_that_is_clear_are_clean(check, tmp_path, top, kind):
+    for i in range(3):
+        deep(i, top, kind).save(tmp_path / f"{i}.tif")
+    found, opened = check(*(entry(i, f"{i}.tif") for i in range(3)))
+    assert found == {} and len(opened) == 3
+
+
+def test_signed_values_are_an_error_that_names_the_range(check, tmp_path):
+    values = np.linspace(-1000, 3000, WIDTH * HEIGHT).reshape(HEIGHT, WIDTH).astype(np.int32)
+    Image.fromarray(values).save(tmp_path / "ct.tif")
+    found, opened = check(entry(1, "ct.tif"))
+    assert list(found) == ["image-range-unclear"]
+    assert found["image-range-unclear"].level == "error"
+    low, high = np.percentile(values, (1, 99))
+    assert f"data.image_range=[{low:g},{high:g}]" in str(found["image-range-unclear"])
+    assert len(opened) == 1
+    content = {"images": [entry(1, "ct.tif")], "annotations": [], "categories": []}
+    assert check_images(content, "x.json", str(tmp_path), (-1000, 3000))[0] == []
+
+
+def test_depths_that_are_mixed(check, tmp_path):
+    photograph(0).save(tmp_path / "a.png")
+    deep(1, 4095).save(tmp_path / "b.png")
+    found, _ = check(entry(1, "a.png"), entry(2, "b.png"))
+    assert list(found) == ["image-depths-mixed"]
+    assert found["image-depths-mixed"].image_ids == (2,)
+    assert found["image-depths-mixed"].level == "warning"
+
+
+def test_shapes_in_the_transparency_are_an_error(check, tmp_path):
+    image = Image.new("RGBA", (WIDTH, HEIGHT))
+    image.putalpha(photograph(0).convert("L"))
+    image.save(tmp_path / "a.png")
+    found, opened = check(entry(4, "a.png"))
+    assert list(found) == ["image-alpha-only"] and opened == []
+    assert (found["image-alpha-only"].level, found["image-alpha-only"].image_ids) == ("error", (4,))
+
+
+@pytest.mark.parametrize(("flat", "named"), [(1, False), (2, True), (3, True)])
+def test_sets_that_are_nearly_constant(check, tmp_path, flat, named):
+    """Such as labels in place of images, or 12 bits cut off at 8; a blank frame among others is no matter."""
+    for i in range(3):
+        image = photograph(i)
+        image = image.point(lambda level: level // 18) if i < flat else image  # 0 to 14
+        image.save(tmp_path / f"{i}.png")
+    found, _ = check(*(entry(i, f"{i}.png") for i in range(3)))
+    assert ("images-nearly-constant" in found) == named
+    if named:
+        assert found["images-nearly-constant"].image_ids == tuple(range(flat))
+        assert found["images-nearly-constant"].level == "warning"
+
+
 def test_missing_files_are_left_to_the_check_of_the_json(check):
     assert check(entry(1, "none.png")) == ({}, [])
 

@@ -78,7 +78,7 @@ def test_none_one_and_many_by_the_threshold(predictor, path, image, threshold, w
     same(OnnxPredictor(path)(image, score_threshold=value), expected)
 
 
-def test_kinds_of_images(runner, image, tmp_path):
+def test_kinds_of_images(runner, image, tmp_path, monkeypatch):
     expected = runner(image)
     array = np.asarray(image)
     same(runner(array), expected)
@@ -88,8 +88,15 @@ def test_kinds_of_images(runner, image, tmp_path):
     exif[0x0112] = 6  # to be turned by 270 degrees
     turned.save(tmp_path / "turned.png", exif=exif)
     same(runner(tmp_path / "turned.png"), expected)
-    deep = Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257)
+    assert runner.info["image_range"] == "8-bit"
+    gray = np.asarray(image.convert("L"))
+    deep = Image.fromarray(gray.astype(np.uint16) * 257)
+    with pytest.raises(ValueError, match="8 bits"):
+        runner(deep)
+    monkeypatch.setitem(runner.info, "image_range", [0, 65535])
     same(runner(deep), runner(image.convert("L")))
+    monkeypatch.setitem(runner.info, "image_range", [-1, 1])
+    same(runner(Image.fromarray((gray / 127.5 - 1).astype(np.float32))), runner(image.convert("L")))
 
 
 def test_file_tells_what_a_program_must_know(runner, exported):

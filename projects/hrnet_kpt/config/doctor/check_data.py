@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import detectron2.data.transforms as T
 from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ...data.keypoints import DEFAULT_SIGMA, KeypointSchema
 from ...data.labels import Classes, given_classes, given_schema
-from ...data.sides import left_right_pairs
+from ...data.mapper import flip_directions
+from ...data.sides import left_right_pairs, says_near_and_off, top_bottom_pairs
 from ..calls import call_parameters, target_of
 from ..findings import Finding, error, warning
 from ..keys import value_at
@@ -53,6 +55,8 @@ def check_data_settings(cfg: DictConfig) -> list[Finding]:
         *_check_schema(cfg, schema, classes),
         *_check_masks(cfg),
         *_check_copies(cfg),
+        *_check_image_ranges(cfg),
+        *_check_mirrors(cfg, schema, classes),
         *_check_mappers(cfg),
         *_check_colours(cfg),
     ]
@@ -95,7 +99,12 @@ def _check_schema(cfg: DictConfig, schema: KeypointSchema, classes: Classes) -> 
             "sigmas-missing", key, f"{key} is missing: every keypoint gets {DEFAULT_SIGMA}; set it"
         )
     mirrored = {frozenset(pair) for pair in schema.flip_pairs}
-    unpaired = [pair for pair in left_right_pairs(schema.names) if frozenset(pair) not in mirrored]
+    unpaired = [
+        pair
+        for pair in left_right_pairs(schema.names)
+        if frozenset(pair) not in mirrored
+        and not says_near_and_off(pair)  # near may be: the camera
+    ]
     if unpaired:
         pairs = ", ".join(f"{left} and {right}" for left, right in unpaired[:3])
         key = "data.keypoints.flip_pairs"
@@ -119,6 +128,31 @@ def _check_schema(cfg: DictConfig, schema: KeypointSchema, classes: Classes) -> 
             "data.keypoints.sigmas",
             f"data.keypoints.sigmas of {', '.join(large[:5])} are above 0.5 (COCO's are 0.025 to 0.107): with such any "
             "point counts as found and keypoint AP means little; set data.keypoints.sigmas",
+        )
+
+
+def _check_mirrors(cfg: DictConfig, schema: KeypointSchema, classes: Classes) -> Iterator[Finding]:
+    """What a mirrored image turns into something else, and the swap of keypoints does not make good."""
+    key = "dataloader.train.mapper.augmentations"
+    mapper = try_to_build(value_at(cfg, "dataloader.train.mapper"), "cpu")
+    directions = flip_directions(getattr(mapper, "augmentations", T.AugmentationList([])).augs)
+    sides = left_right_pairs(list(classes))
+    if sides and directions:
+        shown_sides = ", ".join(f"{left} and {right}" for left, right in sides[:3])
+        yield warning(
+            "classes-mirrored",
+            ("data.classes", key),
+            f"data.classes {shown_sides} are left and right of the same: {key} mirrors images, in which one looks like "
+            "the other and keeps its class; leave RandomFlip out, or make one class of them",
+        )
+    corners = top_bottom_pairs(schema.names) if "vertical" in directions else []
+    if corners:
+        shown_corners = ", ".join(f"{top} and {bottom}" for top, bottom in corners[:3])
+        yield warning(
+            "corners-mirrored",
+            (key, "data.keypoints.flip_pairs"),
+            f"{key} mirrors vertically, which swaps left and right, as it is with bodies; of a thing whose corners are "
+            f"named as they stand in the image, it would have to swap {shown_corners}: leave the vertical flip out",
         )
 
 
@@ -154,6 +188,24 @@ def _check_copies(cfg: DictConfig) -> Iterator[Finding]:
                 told, right = (shown(_brief(node)) for node in (value, expected))
                 sentence = f"{key} is {told}, but {source} is {right}: set {source} alone"
                 yield error("copies-differ", (key, source), sentence)
+
+
+def _check_image_ranges(cfg: DictConfig) -> Iterator[Finding]:
+    source = value_at(cfg, "data.image_range")
+    for split in ("train", "test"):
+        key = f"dataloader.{split}.mapper"
+        node = value_at(cfg, key)
+        if source is None or not isinstance(node, DictConfig):
+            continue
+        if "image_range" not in call_parameters(target_of(node)).names:
+            continue  # a mapper of one's own
+        value = node.get("image_range", "8-bit")
+        if value != source:
+            sentence = (
+                f"{key}.image_range is {shown(value)}, but data.image_range is {shown(source)}"
+            )
+            keys = (f"{key}.image_range", "data.image_range")
+            yield error("copies-differ", keys, f"{sentence}: let it follow ${{data.image_range}}")
 
 
 def _check_mappers(cfg: DictConfig) -> Iterator[Finding]:

@@ -73,6 +73,8 @@ def check_resume(cfg: DictConfig, model: nn.Module | None) -> Iterator[Finding]:
         for d in differences(old, absolute_paths(cfg))
         # A key that the run's config did not have yet has its default.
         if not (_under(d.key, FREE) or (d.old is ABSENT and d.key.startswith("train.")))
+        # `auto` is read from the same images again.
+        and not (d.key.endswith(".image_range") and (d.old is ABSENT or d.new == "auto"))
     ]
     model_changes = [d for d in found if _under(d.key, ("model",))]
     if model_changes and model is not None and _shapes(old) != _shapes_of(model):

@@ -11,6 +11,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch.nn.parallel import DistributedDataParallel
 
+from ...data.image_range import given_range
+from ...errors import UserError
 from ..calls import call_parameters
 from ..findings import Finding, error, warning
 from ..keys import value_at
@@ -127,7 +129,7 @@ OTHERS = {
     "inference": ("tta",),
     "train": ("ddp", "hooks", "imagenet", "writers"),
     "train.ddp": ("fp16_compression", *call_parameters(DistributedDataParallel).names),
-    "data": ("root", "keypoints", "classes", "generate"),
+    "data": ("root", "keypoints", "classes", "generate", "image_range"),
     "dataloader": ("train", "test", "evaluator"),
 }
 LIMITS = ("train.clip_grad_norm", "train.clip_grad_value")  # may be infinite
@@ -154,6 +156,7 @@ def check_values(cfg: DictConfig, training: bool = True) -> list[Finding]:
         *_check_presence(cfg, training),
         *_check_types(cfg),
         *_check_ranges(cfg),
+        *_check_image_range(cfg),
         *_check_unread(cfg),
     ]
 
@@ -239,6 +242,13 @@ def _check_ranges(cfg: DictConfig) -> Iterator[Finding]:
             if value is not None and not right:
                 sentence = f"{key}={shown(value)} must be {words}: set another"
                 yield error("value-wrong", key, sentence)
+
+
+def _check_image_range(cfg: DictConfig) -> Iterator[Finding]:
+    try:
+        given_range(cfg.data.get("image_range", "auto"))
+    except UserError as reason:
+        yield error("value-wrong", "data.image_range", str(reason))
 
 
 def _check_unread(cfg: DictConfig) -> Iterator[Finding]:

@@ -7,17 +7,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...errors import UserError
+from ..image_range import ImageRange, find_image_range
 from .check_annotations import check_annotations, read_json
-from .check_images import check_images, check_leaks
+from .check_images import Opened, check_images, check_leaks
 from .check_set import Labels, check_set, labels_of
 from .findings import Finding, counted
 from .label_statistics import describe
+from .mirror_pairs import check_flip_pairs
 from .repair import REPAIRED, repair, write_json
 from .sample_sheet import write_sample_sheet
 from .swapped_sides import check_sides
 
 # Errors in spite of which samples can be drawn: of other images.
-OF_SOME_IMAGES = {"image-missing", "image-unreadable", "image-size-wrong"}
+OF_SOME_IMAGES = {
+    "image-missing",
+    "image-unreadable",
+    "image-size-wrong",
+    "image-alpha-only",
+    "image-range-unclear",
+}
 
 
 def check_dataset(
@@ -25,12 +33,14 @@ def check_dataset(
     open_images: bool = True,
     fix: str | None = None,
     draw: str | None = None,
+    image_range: ImageRange = "auto",
 ) -> None:
     """Print the statistics of data sets and what is wrong with them; repair and draw the first one.
 
     sets: path of the json and folder of the images, of the training set and then, if there is one, of the test set.
     open_images: whether to open every image; else only the names of the files are looked for.
     fix: where to write the repaired json. draw: folder for the sheet of samples.
+    image_range: data.image_range of the training; "auto" reads it from the images of the first set.
 
     Raises UserError with all errors, a line each; of a json that was repaired, those that are left.
     """
@@ -40,7 +50,7 @@ def check_dataset(
         if fix is not None and os.path.realpath(fix) == os.path.realpath(where):
             raise UserError(f"--fix {fix} would overwrite annotations: give another file")
     found: list[Finding] = []
-    opened = []
+    opened: list[list[Opened]] = []
     for number, (content, (where, images)) in enumerate(zip(contents, sets, strict=True)):
         print(f"{describe(content, where)}\n")
         if fix is not None and number == 0:
@@ -48,8 +58,11 @@ def check_dataset(
         else:
             found += check_set(content, where, images, number == 0, labels)
         found += check_sides(content, where)
+        found += check_flip_pairs(content, where)
         if open_images:
-            findings, readable = check_images(content, where, images)
+            if opened and image_range == "auto":  # the test set is scaled as the training set
+                image_range, _ = find_image_range([image.path for image in opened[0]])
+            findings, readable = check_images(content, where, images, image_range)
             found += findings
             opened.append(readable)
     if len(opened) == 2:
@@ -64,7 +77,7 @@ def check_dataset(
         print(f"--fix OUT.json repairs: {', '.join(repairable)}")
     if draw is not None:
         if {finding.name for finding in errors} <= OF_SOME_IMAGES:
-            path = write_sample_sheet(fix or sets[0][0], sets[0][1], draw)
+            path = write_sample_sheet(fix or sets[0][0], sets[0][1], draw, image_range)
             print(f"samples, as annotated and mirrored, orange on the left of the body: {path}")
         else:
             print("no samples are drawn until the errors are mended")

@@ -12,11 +12,21 @@ from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from ..image_files import image_paths
-from ..images import ORIENTATION, UPRIGHT, BadImageError, listed_size, open_image
+from ..image_range import ImageRange, find_image_range, is_deep
+from ..images import (
+    ORIENTATION,
+    UPRIGHT,
+    AlphaOnlyError,
+    BadImageError,
+    contrast,
+    listed_size,
+    open_image,
+)
 from .findings import Finding, counted, unique
 from .same_pictures import Fingerprint, equal_files, equal_pictures, fingerprint
 
 Size = tuple[int, int]
+LEAST_CONTRAST = 16  # gray levels: nothing is to be seen in an image with less
 
 
 class Opened(NamedTuple):
@@ -26,6 +36,7 @@ class Opened(NamedTuple):
     stored, upright: width and height of the file's pixels, before and after they are turned as its EXIF data say.
     turned: whether the EXIF data say that they are to be turned or mirrored.
     listed: width and height in the json, None where it does not say them.
+    deep: whether it has more than 8 bits for a channel. contrast: the largest difference of two pixels, in 0 to 255.
     """
 
     image_id: Any
@@ -35,14 +46,17 @@ class Opened(NamedTuple):
     turned: bool
     listed: tuple[Any, Any] | None
     fingerprint: Fingerprint
+    deep: bool
+    contrast: int
 
 
 def check_images(
-    content: Mapping[str, Any], where: str, images: str
+    content: Mapping[str, Any], where: str, images: str, image_range: ImageRange = "auto"
 ) -> tuple[list[Finding], list[Opened]]:
     """Open every image of a json that is there; what is wrong with them, and those that can be read.
 
     content, where: the json, as of read_json, and its path. images: the folder of the images.
+    image_range: data.image_range of the training.
     """
     jobs = [
         (entry, path)
@@ -51,22 +65,32 @@ def check_images(
         )
         if path is not None and os.path.isfile(path)
     ]
+    found = []
+    if image_range == "auto":
+        image_range, unclear = find_image_range([path for _, path in jobs])
+        if unclear:
+            found.append(_finding("error", where, "image-range-unclear", unclear, []))
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside of python's lock
-        opening = pool.map(lambda job: _open(*job), jobs)
+        opening = pool.map(lambda job: _open(job[0], job[1], image_range), jobs)
         results = list(tqdm(opening, total=len(jobs), desc="images", disable=None))
     opened = [result for result in results if isinstance(result, Opened)]
-    bad = [
-        (entry.get("id"), str(result))
+    failed = [
+        (entry.get("id"), result)
         for (entry, _), result in zip(jobs, results, strict=True)
         if isinstance(result, BadImageError)
     ]
-    found = []
-    if bad:
-        sentence = (
-            f"{counted(len(bad), 'image')} that cannot be read, the first one {bad[0][1]}: repair the files, take "
-            "them out of the json, or set data.on_bad_image=skip"
-        )
-        found.append(_finding("error", where, "image-unreadable", sentence, [i for i, _ in bad]))
+    for name, alpha, what in (
+        ("image-unreadable", False, "that cannot be read"),
+        ("image-alpha-only", True, "that show nothing but by their transparency"),
+    ):
+        bad = [(i, e) for i, e in failed if isinstance(e, AlphaOnlyError) == alpha]
+        if bad:
+            sentence = (
+                f"{counted(len(bad), 'image')} {what}, the first one {bad[0][1]}: repair the files, take "
+                "them out of the json, or set data.on_bad_image=skip"
+            )
+            found.append(_finding("error", where, name, sentence, [i for i, _ in bad]))
+    found += [*_depths(opened, where), *_contrasts(opened, where)]
     return [*found, *_sizes(opened, where), *_duplicates(opened, where)], opened
 
 
@@ -95,13 +119,13 @@ def check_leaks(
     return found
 
 
-def _open(entry: Mapping[str, Any], path: str) -> Opened | BadImageError:
+def _open(entry: Mapping[str, Any], path: str, image_range: ImageRange) -> Opened | BadImageError:
     try:
-        image = open_image(path)
+        image = open_image(path, image_range=image_range)
     except BadImageError as error:
         return error
     with Image.open(path) as file:
-        stored = file.size
+        stored, deep = file.size, is_deep(file)
         try:
             turned = file.getexif().get(ORIENTATION) in UPRIGHT
         except Exception:  # damaged EXIF data raise anything at all; open_image ignores them too
@@ -114,7 +138,32 @@ def _open(entry: Mapping[str, Any], path: str) -> Opened | BadImageError:
         turned=turned,
         listed=listed_size(entry),
         fingerprint=fingerprint(Path(path).read_bytes(), image),
+        deep=deep,
+        contrast=contrast(image),
     )
+
+
+def _depths(opened: Sequence[Opened], where: str) -> Iterator[Finding]:
+    deep = [image for image in opened if image.deep]
+    if 0 < len(deep) < len(opened):
+        sentence = (
+            f"{counted(len(deep), 'image')} of more than 8 bits, the first one {deep[0].path}, among {len(opened)}: "
+            "data.image_range scales these, and leaves those of 8 bits as they are; see that they look alike"
+        )
+        yield _finding("warning", where, "image-depths-mixed", sentence, [o.image_id for o in deep])
+
+
+def _contrasts(opened: Sequence[Opened], where: str) -> Iterator[Finding]:
+    flat = [image for image in opened if image.contrast < LEAST_CONTRAST]
+    if 2 * len(flat) > len(opened):
+        sentence = (
+            f"{counted(len(flat), 'image')} of {len(opened)} that are nearly constant, the first one {flat[0].path}: "
+            f"of 0 to 255, their darkest and brightest pixel differ by less than {LEAST_CONTRAST}; for images of more "
+            "than 8 bits set data.image_range=[low,high], else convert them"
+        )
+        yield _finding(
+            "warning", where, "images-nearly-constant", sentence, [o.image_id for o in flat]
+        )
 
 
 def _sizes(opened: Sequence[Opened], where: str) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ import numpy as np
 from ...files import to_json
 from ..ground_truth import AREA_SHARE
 from ..image_files import image_paths, respell
-from ..images import BadImageError, listed_size, open_image
+from ..images import ANY_RANGE, BadImageError, listed_size, open_image
 from ..references import normalise
 from .annotation_table import AnnotationTable, annotation_table
 from .check_boxes import beyond_border, is_positive
@@ -145,7 +145,7 @@ def _size(image: Entry, path: str | None, done: Counter[str]) -> None:
     if path is None or listed_size(image):
         return
     try:
-        width, height = open_image(path).size
+        width, height = open_image(path, image_range=ANY_RANGE).size
     except BadImageError:
         return
     if (image.get("width") or width) == width and (image.get("height") or height) == height:
@@ -159,7 +159,8 @@ def _of_its_size(table: AnnotationTable, paths: np.ndarray, rows: np.ndarray) ->
     for row in set(rows.tolist()):
         width, height = table.sizes[row].tolist()
         try:
-            open_image(paths[row] or "", None if np.isnan(width) else (width, height))
+            size = None if np.isnan(width) else (width, height)
+            open_image(paths[row] or "", size, ANY_RANGE)
             fits[row] = True
         except BadImageError:
             fits[row] = False

@@ -14,6 +14,7 @@ from PIL import Image
 from ..coco import load_keypoint_dataset
 from ..drawable import drawable_record, drawable_sample
 from ..drawing import captioned, contact_sheet, draw_image
+from ..image_range import ImageRange, find_image_range
 from ..images import BadImageError, listed_size, open_image
 from ..keypoints import KeypointSchema
 from ..labels import read_labels
@@ -26,7 +27,13 @@ SIDE = 420  # of a picture, the longer one, in pixels
 COLUMNS = 4
 
 
-def write_sample_sheet(annotations: str, images: str, folder: str, count: int = 16) -> Path:
+def write_sample_sheet(
+    annotations: str,
+    images: str,
+    folder: str,
+    image_range: ImageRange = "auto",
+    count: int = 16,
+) -> Path:
     """Write folder/samples.png: the images with the most labelled keypoints, and their mirror images.
 
     A mirrored sample went through the mapper of training with a certain flip, flip pairs applied: the colour that shows
@@ -36,11 +43,14 @@ def write_sample_sheet(annotations: str, images: str, folder: str, count: int = 
     schema, classes = read_labels(read_json(annotations), annotations)
     records = load_keypoint_dataset(annotations, images, schema, classes)
     records.sort(key=lambda record: -_labelled(record))
+    if image_range == "auto":
+        image_range, _ = find_image_range([record["file_name"] for record in records])
     flip = KeypointMapper(
         is_train=True,
         augmentations=[T.RandomFlip(prob=1.0)],
         image_format="RGB",
         keypoint_hflip_indices=schema.flip_indices,
+        image_range=image_range,
     )
     pictures: list[Image.Image] = []
     for record in records:
@@ -65,7 +75,7 @@ def _labelled(record: dict[str, Any]) -> int:
 def _as_annotated_and_mirrored(
     record: dict[str, Any], schema: KeypointSchema, classes: Sequence[str], flip: KeypointMapper
 ) -> list[Image.Image]:
-    image = open_image(record["file_name"], listed_size(record))
+    image = open_image(record["file_name"], listed_size(record), flip.image_range)
     sample = flip(record)
     mirrored = Image.fromarray(sample["image"].permute(1, 2, 0).numpy())
     name = os.path.basename(record["file_name"])

@@ -103,6 +103,7 @@ def description(
         "pixel_mean": model.pixel_mean.flatten().tolist(),
         "pixel_std": model.pixel_std.flatten().tolist(),
         "image_format": predictor.image_format,
+        "image_range": predictor.image_range,
         "divisor": max(model.backbone.size_divisibility, 1),
         "score_threshold": float(model.roi_heads.box_predictor.test_score_thresh),
         "instance_score": getattr(head, "instance_score", "box"),
