@@ -11,6 +11,7 @@ exit status: 0 training can go on, perhaps with warnings; 2 it cannot (with --fi
 examples:
   tools/check_dataset.py --annotations train.json --images train --draw output/samples
   tools/check_dataset.py --annotations train.json --images train --fix train_fixed.json
+  tools/check_dataset.py --annotations cvat.json --images train --fix train_fixed.json --grow-boxes 0.2
   tools/check_dataset.py --annotations train.json --images train --test-annotations test.json --test-images test
 """
 
@@ -31,6 +32,12 @@ def parser() -> Parser:
         help="data.image_range of the training, for images of more than 8 bits (default: read from them)",
     )
     add("--fix", metavar="OUT.json", help="write A.json repaired, where there is but one way to")
+    add(
+        "--grow-boxes",
+        metavar="MARGIN",
+        help="with --fix: grow boxes that are only the extent of the keypoints, on every side by a fraction of the "
+        "larger side, such as 0.2, or by pixels, such as 40px",
+    )
     add("--draw", metavar="DIR", help="write samples.png: 16 images and their mirror images")
     return parser
 
@@ -45,8 +52,14 @@ def main(argv: list[str] | None = None) -> int:
         sets = [(args.annotations, args.images)]
         if args.test_annotations:
             sets.append((args.test_annotations, args.test_images or args.images))
-        image_range = given_range(args.image_range or "auto")
-        check_dataset(sets, not args.skip_opening_images, args.fix, args.draw, image_range)
+        check_dataset(
+            sets,
+            open_images=not args.skip_opening_images,
+            fix=args.fix,
+            draw=args.draw,
+            grow=args.grow_boxes,
+            image_range=given_range(args.image_range or "auto"),
+        )
 
     return run_tool(work, args.debug)
 

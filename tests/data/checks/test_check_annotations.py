@@ -75,7 +75,7 @@ def unlabel(annotation):
 def to_shares(annotation):
     annotation["bbox"] = [0.1, 0.2, 0.3, 0.4]
     if not annotation["iscrowd"]:
-        annotation["keypoints"] = [0.2, 0.3, 2] * 4 + [0, 0, 0]
+        annotation["keypoints"] = [0.2, 0.3, 2, 0.3, 0.3, 2, 0.3, 0.5, 2, 0.2, 0.5, 2, 0, 0, 0]
 
 
 # Name of the finding, its level, the defect, ids of the annotations and of the images that it names.
@@ -138,7 +138,7 @@ DEFECTS = [
     ("box-outside", "warning", put("annotation", bbox=[2, -30, 9, 9]), (12,), (7,)),
     ("box-over-border", "warning", put("annotation", bbox=[-9, 20, 62, 24]), (12,), (7,)),
     ("box-over-border", "warning", put("annotation", bbox=[30, 20, 36, 24]), (12,), (7,)),
-    ("box-in-shares", "warning", every_annotation(to_shares), (11, 12, 14), (7, 8)),
+    ("box-in-shares", "error", every_annotation(to_shares), (11, 12, 14), (7, 8)),
     ("area-missing", "warning", drop("annotation", "area"), (12,), (7,)),
     ("area-missing", "warning", put("annotation", area=0), (12,), (7,)),
     ("area-not-positive", "error", put("annotation", area=-5), (12,), (7,)),
@@ -182,6 +182,7 @@ BESIDES = {
     "category-id-repeated": {"category-unused"},
     "category-name-repeated": {"category-unused"},
     "limits-exceeded": {"annotation-id-repeated"},
+    "box-in-shares": {"area-larger-than-box", "annotation-doubled"},
 }
 
 
@@ -239,6 +240,7 @@ def test_each_defect_gives_its_finding_and_no_other(
 
 # Errors that let training or evaluation run on, but not learn or measure what was annotated.
 SILENT = {
+    "box-in-shares",  # objects of less than a pixel: nothing is learned
     "image-id-repeated",  # the annotations of both images go to both
     "category-id-repeated",  # the annotations of both are of the last one
     "names-repeated",  # two keypoints are learned as one

@@ -15,11 +15,15 @@ from ..image_files import find_images
 from ..images import listed_size
 from ..json_files import read_json_file
 from .annotation_table import AnnotationTable, annotation_table
+from .box_conventions import check_conventions
+from .check_areas import check_areas
 from .check_boxes import check_boxes
 from .check_categories import check_categories, mixed_ids
+from .check_duplicates import check_duplicates
 from .check_keypoints import check_keypoints
 from .check_limits import check_limits
 from .findings import Finding
+from .tight_boxes import check_tight_boxes
 
 LISTS = ("images", "annotations", "categories")
 
@@ -62,14 +66,19 @@ def check_annotations(
     images: the folder of the images; their files are looked for there, not opened.
     max_detections, reported: as for check_limits.
     """
-    table = annotation_table(content, where)
+    # What is said of boxes and keypoints is said of the converted ones.
+    table, of_another_convention = check_conventions(annotation_table(content, where))
     found = [
         *_images(table),
         *(_files(table, images) if images is not None else ()),
         *check_categories(table),
         *_ids(table),
+        *of_another_convention,
         *check_boxes(table),
+        *check_tight_boxes(table),
+        *check_areas(table),
         *check_keypoints(table),
+        *check_duplicates(table),
         *check_limits(table, max_detections, reported),
     ]
     return sorted(found, key=lambda finding: finding.level != "error")

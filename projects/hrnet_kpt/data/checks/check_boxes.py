@@ -1,14 +1,11 @@
-"""What is wrong with the boxes, areas and crowd flags of annotations."""
+"""What is wrong with the boxes and crowd flags of annotations."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
-from ..ground_truth import AREA_SHARE
 from .annotation_table import AnnotationTable
 from .findings import Finding
 
@@ -17,16 +14,18 @@ ROUNDING = 1.0
 
 
 def check_boxes(table: AnnotationTable) -> Iterator[Finding]:
-    """Findings about `bbox`, `area` and `iscrowd`. Crowds are only looked at for what evaluation reads of them."""
+    """Findings about `bbox` and `iscrowd`. Crowds are only looked at for what evaluation reads of them."""
     given = np.array([isinstance(a.get("bbox"), list) for a in table.annotations], dtype=bool)
     yield from table.finding(
-        *("error", "box-missing"),
+        "error",
+        "box-missing",
         "{} without a `bbox`: add x, y, width and height of the box, or remove them",
         ~given,
     )
     finite = np.isfinite(table.boxes).all(axis=1)
     yield from table.finding(
-        *("error", "box-not-numbers"),
+        "error",
+        "box-not-numbers",
         "{} with a `bbox` that is not four finite numbers: correct or remove them",
         given & ~finite,
     )
@@ -34,37 +33,42 @@ def check_boxes(table: AnnotationTable) -> Iterator[Finding]:
     sides = table.boxes[:, 2:]
     negative = counts & (sides < 0).any(axis=1)
     yield from table.finding(
-        *("warning", "box-negative"),
+        "warning",
+        "box-negative",
         "{} with a box of negative width or height: left out of training, and no box that is found can match them; "
         "`bbox` is x, y, width, height",
         negative,
     )
     empty = counts & ~negative & (sides == 0).any(axis=1)
     yield from table.finding(
-        *("warning", "box-empty"),
+        "warning",
+        "box-empty",
         "{} with a box of width or height 0: left out of training, and no box that is found can match them",
         empty,
     )
     proper = counts & ~negative & ~empty
     outside, over = beyond_border(table)
     yield from table.finding(
-        *("warning", "box-outside"),
+        "warning",
+        "box-outside",
         "{} with a box that is wholly outside the image: left out of training",
         proper & outside,
     )
     yield from table.finding(
-        *("warning", "box-over-border"),
+        "warning",
+        "box-over-border",
         "{} with a box that reaches over the border of the image: cut off there for training; `bbox` is x, y, width, "
         "height in pixels",
         proper & over & ~outside,
     )
     if proper.any() and (sides[proper] <= 1).all():
         yield from table.finding(
-            *("warning", "box-in-shares"),
-            "{} with boxes that are all at most 1 wide and high: they must be in pixels, not in shares of the image",
+            "error",
+            "box-in-shares",
+            "{} with boxes that are all at most 1 wide and high: they must be x, y, width, height in pixels, not in "
+            "fractions of the image",
             proper,
         )
-    yield from _areas(table, finite & (sides > 0).all(axis=1))
     yield from _crowds(table)
 
 
@@ -82,27 +86,6 @@ def beyond_border(table: AnnotationTable) -> tuple[np.ndarray, np.ndarray]:
     return outside, over
 
 
-def is_positive(value: Any) -> bool:
-    """Whether a value of a json is a finite number above 0."""
-    return type(value) in (int, float) and 0 < value < math.inf
-
-
-def _areas(table: AnnotationTable, boxed: np.ndarray) -> Iterator[Finding]:
-    areas = [annotation.get("area") for annotation in table.annotations]
-    missing = np.array([not area for area in areas], dtype=bool)
-    yield from table.finding(
-        *("warning", "area-missing"),
-        f"{{}} without `area`, or with 0: evaluation takes {AREA_SHARE:g} of the box",
-        missing & boxed,
-    )
-    positive = [is_positive(area) for area in areas]
-    yield from table.finding(
-        *("error", "area-not-positive"),
-        "{} with an `area` that is not a positive number: no OKS can be computed; correct or remove it",
-        ~missing & ~np.array(positive, dtype=bool),
-    )
-
-
 def _crowds(table: AnnotationTable) -> Iterator[Finding]:
     missing = np.array(["iscrowd" not in a for a in table.annotations], dtype=bool)
     yield from table.finding(
@@ -111,7 +94,8 @@ def _crowds(table: AnnotationTable) -> Iterator[Finding]:
     flags = [annotation.get("iscrowd", 0) for annotation in table.annotations]
     known = [type(flag) in (int, float, bool) and flag in (0, 1) for flag in flags]
     yield from table.finding(
-        *("error", "iscrowd-not-0-or-1"),
+        "error",
+        "iscrowd-not-0-or-1",
         "{} with an `iscrowd` that is neither 0 nor 1: correct it",
         ~np.array(known, dtype=bool),
     )

@@ -17,6 +17,7 @@ from .mirror_pairs import check_flip_pairs
 from .repair import REPAIRED, repair, write_json
 from .sample_sheet import write_sample_sheet
 from .swapped_sides import check_sides
+from .tight_boxes import Margin, read_margin
 
 # Errors in spite of which samples can be drawn: of other images.
 OF_SOME_IMAGES = {
@@ -33,6 +34,7 @@ def check_dataset(
     open_images: bool = True,
     fix: str | None = None,
     draw: str | None = None,
+    grow: str | None = None,
     image_range: ImageRange = "auto",
 ) -> None:
     """Print the statistics of data sets and what is wrong with them; repair and draw the first one.
@@ -40,10 +42,14 @@ def check_dataset(
     sets: path of the json and folder of the images, of the training set and then, if there is one, of the test set.
     open_images: whether to open every image; else only the names of the files are looked for.
     fix: where to write the repaired json. draw: folder for the sheet of samples.
+    grow: how far boxes grow there that are only the extent of their keypoints, as of read_margin.
     image_range: data.image_range of the training; "auto" reads it from the images of the first set.
 
     Raises UserError with all errors, a line each; of a json that was repaired, those that are left.
     """
+    if grow is not None and fix is None:
+        raise UserError(f"--grow-boxes {grow} changes nothing without --fix OUT.json")
+    margin = None if grow is None else read_margin(grow)
     contents = [read_json(where, labelled=n == 0) for n, (where, _) in enumerate(sets)]
     labels = labels_of(contents[-1], sets[-1][0])  # a model has the classes of the test set
     for where, _ in sets:
@@ -54,7 +60,7 @@ def check_dataset(
     for number, (content, (where, images)) in enumerate(zip(contents, sets, strict=True)):
         print(f"{describe(content, where)}\n")
         if fix is not None and number == 0:
-            found += _repair(content, where, images, fix, labels)
+            found += _repair(content, where, images, fix, labels, margin)
         else:
             found += check_set(content, where, images, number == 0, labels)
         found += check_sides(content, where)
@@ -87,11 +93,16 @@ def check_dataset(
 
 
 def _repair(
-    content: dict[str, Any], where: str, images: str, fix: str, labels: Labels | None
+    content: dict[str, Any],
+    where: str,
+    images: str,
+    fix: str,
+    labels: Labels | None,
+    margin: Margin | None,
 ) -> list[Finding]:
     """Write the repaired json and say what was done; return what is wrong with it still."""
     before = check_annotations(content, where, images)
-    repaired, done = repair(content, images)
+    repaired, done = repair(content, images, margin)
     write_json(repaired, fix)
     left = check_set(repaired, fix, images, True, labels)
     for finding in before:

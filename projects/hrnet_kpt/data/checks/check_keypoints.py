@@ -8,6 +8,7 @@ import numpy as np
 
 from .annotation_table import AnnotationTable
 from .findings import Finding
+from .labelled_points import corner_points
 
 # A share of unlabelled instances, and of keypoints outside their box, above which something may be wrong: in COCO's
 # train2017 43 percent of the persons have no labelled keypoint, and next to none lie outside the box.
@@ -15,6 +16,11 @@ MANY_UNLABELLED = 0.5
 MANY_OUTSIDE_BOX = 0.2
 # How far outside, as a share of the box.
 BOX_MARGIN = 0.1
+# As many keypoints in one place, of an object larger than this many pixels, are not where they belong.
+ONE_PLACE = 3
+LARGER = 10.0
+# Visibilities of fewer instances say nothing about the tool that wrote them.
+FEWEST = 5
 
 
 def check_keypoints(table: AnnotationTable) -> Iterator[Finding]:
@@ -24,15 +30,21 @@ def check_keypoints(table: AnnotationTable) -> Iterator[Finding]:
     labelled_counts = np.full(count, -1)  # of those that could be read
     parts: dict[str, list[np.ndarray]] = {}
     many_outside: list[Finding] = []
+    states: set[float] = set()
+    corner_count = 0
     for category in range(len(table.categories)):
         own[table.category == category] = table.num_keypoints(category)
         rows, points = table.keypoints(category)
         labelled = points[..., 2] > 0
         readable = np.isfinite(points[..., 2]).all(axis=1)
         labelled_counts[rows[readable]] = labelled[readable].sum(axis=1)
-        for name, chosen in _masks(table, rows, points, labelled).items():
+        states |= set(np.unique(points[..., 2][labelled]).tolist())
+        corners = corner_points(table, rows, points)
+        corner_count += int(corners.sum())
+        parts.setdefault("keypoints-at-corner", []).append(rows[corners.any(axis=1)])
+        for name, chosen in _masks(table, rows, points, labelled, corners).items():
             parts.setdefault(name, []).append(rows[chosen])
-        many_outside += _outside_box(table, category, rows, points, labelled)
+        many_outside += _outside_box(table, category, rows, points, labelled & ~corners)
     listed = np.array([bool(a.get("keypoints")) for a in table.annotations], dtype=bool)
     labelled_counts[~listed] = 0
     lengths = np.array([_length(a.get("keypoints")) for a in table.annotations], dtype=np.int64)
@@ -44,7 +56,18 @@ def check_keypoints(table: AnnotationTable) -> Iterator[Finding]:
     )
     for level, name, sentence in _SENTENCES:
         rows = np.sort(np.concatenate(parts.get(name, []) or [np.zeros(0, dtype=np.int64)]))
-        yield from table.finding(level, name, sentence, rows)
+        yield from table.finding(
+            level, name, sentence.replace("{corners}", f"{corner_count}"), rows
+        )
+    labelled_rows = (labelled_counts > 0) & ~table.crowd
+    if states == {1.0} and labelled_rows.sum() >= FEWEST:
+        yield from table.finding(
+            "warning",
+            "visibility-all-1",
+            "{}, all that have labelled keypoints, with no visibility but v = 1: by that all keypoints are hidden, "
+            "which a tool that knows two states means by labelled; learning and AP count 1 as they count 2",
+            labelled_rows,
+        )
     yield from many_outside
     yield from _num_keypoints(table, labelled_counts)
     yield from _unlabelled(table, own, labelled_counts)
@@ -67,6 +90,19 @@ _SENTENCES = (
         *("warning", "keypoints-outside-image"),
         "{} with labelled keypoints outside the image: those are not learned, but evaluation counts them",
     ),
+    (
+        "warning",
+        "keypoints-at-corner",
+        "{} with labelled keypoints exactly at a corner of the image, {corners} in all, away from the object: nobody "
+        "labelled them there, yet they are learned and evaluated; with tools/check_dataset.py --fix OUT.json they "
+        "become 0, 0, 0",
+    ),
+    (
+        "warning",
+        "keypoints-in-one-place",
+        "{} with all labelled keypoints, three or more, in one and the same place: their places were lost; label them "
+        "anew, or remove them",
+    ),
 )
 
 
@@ -75,7 +111,11 @@ def _length(listed: object) -> int:
 
 
 def _masks(
-    table: AnnotationTable, rows: np.ndarray, points: np.ndarray, labelled: np.ndarray
+    table: AnnotationTable,
+    rows: np.ndarray,
+    points: np.ndarray,
+    labelled: np.ndarray,
+    corners: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """For each kind of defect of n instances of a category, which have it."""
     x, y, v = points[..., 0], points[..., 1], points[..., 2]
@@ -89,8 +129,19 @@ def _masks(
         "keypoints-not-numbers": (~np.isfinite(v) | (labelled & ~finite)).any(axis=1),
         "visibility-not-0-1-2": (np.isfinite(v) & (v != 0) & (v != 1) & (v != 2)).any(axis=1),
         "unlabelled-with-place": ((v == 0) & ((x != 0) | (y != 0))).any(axis=1),
-        "keypoints-outside-image": (labelled & finite & ~inside).any(axis=1) & ~table.crowd[rows],
+        "keypoints-outside-image": (labelled & finite & ~inside & ~corners).any(axis=1)
+        & ~table.crowd[rows],
+        "keypoints-in-one-place": _in_one_place(points, labelled & finite & ~corners)
+        & (table.boxes[rows, 2:].max(axis=1, initial=0) > LARGER)
+        & ~table.crowd[rows],
     }
+
+
+def _in_one_place(points: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    high = np.where(labelled[..., None], points[..., :2], -np.inf).max(axis=1, initial=-np.inf)
+    low = np.where(labelled[..., None], points[..., :2], np.inf).min(axis=1, initial=np.inf)
+    same: np.ndarray = (labelled.sum(axis=1) >= ONE_PLACE) & (low == high).all(axis=1)
+    return same
 
 
 def _outside_box(
@@ -112,7 +163,8 @@ def _outside_box(
     if share <= MANY_OUTSIDE_BOX:
         return []
     return table.finding(
-        *("warning", "keypoints-outside-box"),
+        "warning",
+        "keypoints-outside-box",
         f"{{}} with labelled keypoints far outside the box, {share:.0%} of all keypoints of category "
         f"{table.categories[category].get('name')!r}: not learned; are both in pixels, and `bbox` x, y, width, height?",
         rows[outside.any(axis=1)],

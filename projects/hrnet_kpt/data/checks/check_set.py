@@ -15,7 +15,7 @@ from .check_categories import checked_categories
 from .findings import Finding
 
 # Of a set that is only evaluated on these are warnings.
-OF_TRAINING = {"nothing-to-learn", "iscrowd-everywhere"}
+OF_TRAINING = {"nothing-to-learn", "no-usable-box", "iscrowd-everywhere"}
 Labels = tuple[KeypointSchema, Classes]
 
 

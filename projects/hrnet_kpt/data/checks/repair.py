@@ -12,44 +12,70 @@ from typing import Any
 import numpy as np
 
 from ...files import to_json
-from ..ground_truth import AREA_SHARE
 from ..image_files import image_paths, respell
 from ..images import ANY_RANGE, BadImageError, listed_size, open_image
 from ..references import normalise
 from .annotation_table import AnnotationTable, annotation_table
-from .check_boxes import beyond_border, is_positive
+from .check_boxes import beyond_border
 from .check_categories import counts_from_zero, highest_joint, joins_keypoints
 from .check_keypoints import iscrowd_everywhere
+from .repair_objects import merge_listings, repair_areas, repair_objects
+from .tight_boxes import Margin
 
 # The names of the findings that go away, wherever there is what the repair needs: a box for an area, a file for a size.
 REPAIRED = (
-    *("skeleton-joint-unknown", "skeleton-from-zero", "skeleton-malformed"),
-    *("annotation-without-id", "annotation-id-repeated", "annotation-id-no-number"),
-    *("annotation-id-zero", "image-unknown", "image-size-missing", "box-over-border"),
-    *(
-        "image-id-of-another-type",
-        "category-id-of-another-type",
-        "root-category",
-        "iscrowd-everywhere",
-    ),
+    "annotation-doubled",
+    "annotation-id-no-number",
+    "annotation-id-repeated",
+    "annotation-id-zero",
+    "annotation-without-id",
+    "area-larger-than-box",
+    "area-missing",
+    "area-not-positive",
+    "area-tiny",
+    "box-convention",
+    "box-over-border",
+    "category-id-of-another-type",
+    "file-listed-again",
     "file-name-respelled",
-    *("area-missing", "area-not-positive", "iscrowd-missing"),
-    *("unlabelled-with-place", "num-keypoints-missing", "num-keypoints-wrong"),
+    "image-id-of-another-type",
+    "image-size-missing",
+    "image-unknown",
+    "iscrowd-everywhere",
+    "iscrowd-missing",
+    "keypoint-convention",
+    "keypoints-at-corner",
+    "num-keypoints-missing",
+    "num-keypoints-wrong",
+    "object-in-two-annotations",
+    "root-category",
+    "skeleton-from-zero",
+    "skeleton-joint-unknown",
+    "skeleton-malformed",
+    "unlabelled-with-place",
+    "visibility-all-1",
 )
 
 Entry = dict[str, Any]
 
 
-def repair(content: Mapping[str, Any], images: str | None = None) -> tuple[Entry, list[str]]:
+def repair(
+    content: Mapping[str, Any], images: str | None = None, margin: Margin | None = None
+) -> tuple[Entry, list[str]]:
     """A copy of a json in which everything is put right that leaves no choice, and what was done, a line for each kind.
 
-    content: the json, as of read_json; it is not changed. images: the folder of the images, for sizes that are missing.
+    Boxes and keypoints of another convention are converted, before anything else is done to them. A box partly outside
+    its image is cut off at the border, if the file has the size that the json says. An area is the segmentation's, else
+    AREA_SHARE of the box. Of copies of an annotation or an image one is kept; other annotations of the same id get new
+    ones; listings of one file are joined, and annotations that have the box and the keypoints of one object.
+    Annotations of images that are not listed are dropped, unless most are, and bones of keypoints that do not exist.
+    What needs a decision stays: sizes that contradict the file, unknown categories, keypoints of the wrong number or
+    visibility, missing or empty boxes, exchanged sides.
 
-    A box partly outside its image is cut off at the border, if the file has the size that the json says. An area is
-    AREA_SHARE of the box. Of exact copies of an annotation or an image one is kept; other annotations of the same id
-    get new ones. Annotations of images that are not listed are dropped, unless most are, and bones of keypoints that
-    do not exist. What needs a decision stays: sizes that contradict the file, unknown categories, keypoints of the
-    wrong number or visibility, missing or empty boxes, exchanged sides.
+    Args:
+        content: the json, as of read_json; it is not changed.
+        images: the folder of the images, for sizes that are missing.
+        margin: how far boxes grow that are only the extent of their keypoints; None leaves them as they are.
     """
     done: Counter[str] = Counter()
     references = normalise(content)
@@ -58,16 +84,18 @@ def repair(content: Mapping[str, Any], images: str | None = None) -> tuple[Entry
     if references.nulls:
         done["entries with values that are null, which means missing: left out"] = references.nulls
     result["images"] = _without_copies([dict(i) for i in result["images"]], "images", done)
-    paths = []
     if images is not None:
         done["`file_name` spelt in another way than its file: as the file"] += respell(
             result["images"], images
         )
-        paths = image_paths(result["images"], images)
+    annotations = _without_copies(list(result.get("annotations", [])), "annotations", done)
+    result["images"], result["annotations"] = merge_listings(result["images"], annotations, done)
+    paths = image_paths(result["images"], images) if images is not None else []
     for image, path in zip(result["images"], paths, strict=False):
         _size(image, path, done)
     table = annotation_table(result, "")
     result["categories"] = [_category(table, i, done) for i in range(len(table.categories))]
+    table = repair_objects(table, margin, done)
     counts = [table.num_keypoints(i) for i in range(len(table.categories))]
     _, over = beyond_border(table)
     over &= (table.image >= 0) & ~table.crowd
@@ -76,7 +104,7 @@ def repair(content: Mapping[str, Any], images: str | None = None) -> tuple[Entry
     crowds = table.crowd & _wrong_crowds(table)
     # If most annotations are of unknown images, the ids are what is wrong.
     droppable = 2 * (table.image < 0).sum() < len(table.image)
-    annotations = []
+    result["annotations"] = []
     for row, entry in enumerate(table.annotations):
         if "image_id" in entry and table.image[row] < 0 and droppable:
             done["annotations of images that are not listed: dropped"] += 1
@@ -84,7 +112,6 @@ def repair(content: Mapping[str, Any], images: str | None = None) -> tuple[Entry
         annotation = dict(entry)
         if over[row]:
             _box(annotation, table.boxes[row], table.sizes[table.image[row]], done)
-        _area(annotation, table.boxes[row], done)
         if crowds[row]:
             annotation["iscrowd"] = 0
             done["`iscrowd` 1 on all annotations with labelled keypoints: 0 written"] += 1
@@ -93,7 +120,8 @@ def repair(content: Mapping[str, Any], images: str | None = None) -> tuple[Entry
             done["`iscrowd` missing: 0 written"] += 1
         if table.category[row] >= 0:
             _keypoints(annotation, counts[table.category[row]], done)
-        annotations.append(annotation)
+        result["annotations"].append(annotation)
+    annotations = [dict(entry) for entry in repair_areas(annotation_table(result, ""), done)]
     result["annotations"] = _without_copies(annotations, "annotations", done)
     _number(result["annotations"], done)
     return result, [f"{what} ({count})" for what, count in done.items() if count]
@@ -174,14 +202,6 @@ def _box(annotation: Entry, box: np.ndarray, size: np.ndarray, done: Counter[str
     if (box[2:] > 0).all() and (sides > 0).all():
         annotation["bbox"] = [*low.tolist(), *sides.tolist()]
         done["boxes over the border of the image: cut off"] += 1
-
-
-def _area(annotation: Entry, box: np.ndarray, done: Counter[str]) -> None:
-    boxed = np.isfinite(box).all() and (box[2:] > 0).all()
-    if boxed and not is_positive(annotation.get("area")):
-        width, height = annotation["bbox"][2:]
-        annotation["area"] = AREA_SHARE * width * height
-        done[f"`area` missing or not positive: {AREA_SHARE:g} of the box written"] += 1
 
 
 def _keypoints(annotation: Entry, count: int, done: Counter[str]) -> None:
