@@ -128,6 +128,76 @@ def test_fixed_json_has_none_of_the_repaired_findings(main, people, capsys, tmp_
     assert not any(name in capsys.readouterr().out for name in REPAIRED)
 
 
+def to_corners(content):
+    for annotation in content["annotations"]:
+        x, y, width, height = annotation["bbox"]
+        annotation["bbox"] = [x, y, x + width, y + height]
+
+
+def square_areas(content):
+    for annotation in content["annotations"]:
+        annotation["area"] = (annotation["bbox"][2] * annotation["bbox"][3]) ** 2
+
+
+def double(content):
+    copies = [{**a, "id": 1000 + a["id"]} for a in content["annotations"]]
+    content["annotations"] += copies
+
+
+def add_corner_keypoints(content):
+    for annotation in content["annotations"]:
+        annotation["keypoints"][:6] = [0, 0, 2, 0, 0, 2]
+        annotation["num_keypoints"] = sum(v > 0 for v in annotation["keypoints"][2::3])
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "status"),
+    [
+        (to_corners, "box-convention", 2),
+        (square_areas, "area-larger-than-box", 0),
+        (double, "annotation-doubled", 0),
+        (add_corner_keypoints, "keypoints-at-corner", 0),
+    ],
+)
+def test_fix_mends_what_the_file_as_a_whole_shows(
+    main, people, capsys, tmp_path, change, name, status
+):
+    arguments = [*people(change), "--skip-opening-images"]
+    fixed = tmp_path / "fixed.json"
+    assert main(arguments) == status
+    output, errors = capsys.readouterr()
+    assert f": {name}: " in (errors if status else output)
+    assert main([*arguments, "--fix", str(fixed)]) == 0
+    output = capsys.readouterr().out
+    assert f"repaired: {arguments[1]}: {name}: " in output
+    count = len(json.loads(fixed.read_text())["annotations"])
+    changed = 2 * count if change is add_corner_keypoints else count
+    assert any(line.endswith(f"({changed})") for line in output.splitlines())
+    assert main(["--annotations", str(fixed), *arguments[2:]]) == 0
+    assert "0 warnings, no errors" in capsys.readouterr().out
+
+
+def tighten(content):
+    for annotation in content["annotations"]:
+        points = np.array(annotation["keypoints"], dtype=float).reshape(-1, 3)
+        points = points[points[:, 2] > 0, :2]
+        annotation["bbox"] = [*points.min(axis=0).tolist(), *np.ptp(points, axis=0).tolist()]
+
+
+def test_boxes_of_keypoints_grow_by_an_option(main, people, capsys, tmp_path):
+    arguments = [*people(tighten), "--skip-opening-images"]
+    fixed = tmp_path / "fixed.json"
+    assert main([*arguments, "--fix", str(fixed)]) == 0
+    assert "warning: " in capsys.readouterr().out
+    assert main([*arguments, "--fix", str(fixed), "--grow-boxes", "0.2"]) == 0
+    output = capsys.readouterr().out
+    assert "repaired: " in output and "box-from-keypoints" in output
+    assert "warning: " not in output
+    for wrong in (["--grow-boxes", "0.2"], ["--fix", str(fixed), "--grow-boxes", "much"]):
+        assert main([*arguments, *wrong]) == 2
+        assert capsys.readouterr().err.startswith("error: --grow-boxes ")
+
+
 def test_samples_are_drawn_of_the_fixed_json(main, people, tmp_path):
     def spoil(content):
         content["categories"][0]["skeleton"].append("no bone")  # an error

@@ -96,7 +96,7 @@ def same_places(one, other):
 CONVENTIONS = [(layout, unit) for layout in LAYOUTS for unit in UNITS][1:]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     images=st.integers(15, 40),
@@ -116,7 +116,7 @@ def test_any_convention_is_named_and_converted(seed, images, convention):
     assert repair(repaired) == (repaired, [])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10**6), layout=st.sampled_from(sorted(LAYOUTS)))
 def test_keypoints_may_be_fractions_of_the_image_too(seed, layout):
     clean = objects(seed, 20)
@@ -128,7 +128,7 @@ def test_keypoints_may_be_fractions_of_the_image_too(seed, layout):
     same_places(repair(wrong)[0], clean)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     images=st.integers(1, 40),

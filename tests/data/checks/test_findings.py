@@ -21,13 +21,15 @@ from hrnet_kpt.data.checks.findings import Finding
 from hrnet_kpt.errors import UserError
 
 
-@pytest.mark.parametrize("dataset", ["coco", "crowdpose", "horse10"])
+@pytest.mark.parametrize(
+    "dataset", ["bees", "coco", "crowdpose", "glue_tubes", "horse10", "openfield_mouse"]
+)
 def test_real_files(photographs, dataset):
-    path = photographs / dataset / "annotations.json"
-    findings = check_annotations(read_json(path), str(path), str(path.parent))
-    # CrowdPose counts neither head nor neck in num_keypoints.
-    expected = {"area-missing", "skeleton-joint-unknown", "num-keypoints-wrong"}
-    assert {f.name for f in findings} == (expected if dataset == "crowdpose" else set())
+    for path in (photographs / dataset).glob("*.json"):
+        findings = check_annotations(read_json(path), str(path))
+        # CrowdPose counts neither head nor neck in num_keypoints.
+        expected = {"area-missing", "skeleton-joint-unknown", "num-keypoints-wrong"}
+        assert {f.name for f in findings} == (expected if dataset == "crowdpose" else set())
 
 
 def test_drawn_people_are_clean(drawn_people):

@@ -13,8 +13,10 @@ from .findings import Finding
 from .labelled_points import labelled_of, labelled_points
 from .tight_boxes import tight
 
-# Two annotations are of one object if their boxes overlap so far, and
+# Two annotations are of one object if their boxes overlap so far,
 SAME_IOU = 0.98
+# or their coordinates are apart by rounding, in pixels and as a fraction of the side, and
+ROUNDING = (0.5, 0.05)
 # their keypoints are apart by no more than a pixel, or this fraction of the box,
 SAME_PLACE = 0.01
 # or, where neither has any, their areas by no more than this fraction.
@@ -70,7 +72,7 @@ def doubled(table: AnnotationTable) -> np.ndarray:
     file = same_file(table)[table.image]
     rows = rows[np.lexsort((rows, table.boxes[rows, 0], table.category[rows], file[rows]))]
     x, category, file = table.boxes[rows, 0], table.category[rows], file[rows]
-    reach = (1 - SAME_IOU) * abs(table.boxes[rows, 2]) + 0.01
+    reach = (1 - SAME_IOU) * abs(table.boxes[rows, 2]) + ROUNDING[0]
     pairs = []
     for step in range(1, len(rows)):  # until no two so far apart in this order are near each other
         near = (file[step:] == file[:-step]) & (category[step:] == category[:-step])
@@ -90,7 +92,9 @@ def doubled(table: AnnotationTable) -> np.ndarray:
 def _same_box(table: AnnotationTable, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Those pairs whose boxes are the same: (n, 2)."""
     a, b = table.boxes[one], table.boxes[other]
-    equal = (abs(a - b) <= 1e-3).all(axis=1)
+    least = np.minimum(abs(a[:, 2:]), abs(b[:, 2:])).min(axis=1)
+    rounding = np.minimum(ROUNDING[0], ROUNDING[1] * least).clip(1e-6)
+    equal = (abs(a - b) <= rounding[:, None]).all(axis=1)
     same: np.ndarray = equal | (_iou(a, b) > SAME_IOU)
     return np.stack([one[same], other[same]], axis=1)
 

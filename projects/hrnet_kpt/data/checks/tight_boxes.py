@@ -46,9 +46,11 @@ def read_margin(text: str) -> Margin:
 def tight(table: AnnotationTable) -> tuple[np.ndarray, np.ndarray]:
     """Which boxes are the extent of their labelled keypoints, and that extent: (N,) and (N, 4) of x1, y1, x2, y2."""
     extents = labelled_points(table).extents(len(table.boxes))
-    edges = table.boxes.copy()
-    edges[:, 2:] += edges[:, :2]
-    return (abs(edges - extents) <= ROUNDING + 1e-6).all(axis=1), extents
+    low, sides = table.boxes[:, :2], table.boxes[:, 2:]
+    off = abs(low - extents[:, :2]).max(axis=1, initial=0)
+    by_sides = abs(sides - (extents[:, 2:] - extents[:, :2])).max(axis=1, initial=0)
+    by_edges = abs(low + sides - extents[:, 2:]).max(axis=1, initial=0)
+    return np.maximum(off, np.minimum(by_sides, by_edges)) <= ROUNDING + 1e-6, extents
 
 
 def check_tight_boxes(table: AnnotationTable) -> Iterator[Finding]:
