@@ -13,6 +13,8 @@ from hrnet_kpt.config import load_config
 from hrnet_kpt.data.coco_person import COCO_PERSON
 from hrnet_kpt.engine import evaluate
 from hrnet_kpt.inference import Predictor
+from hrnet_kpt.inference.predictor import files_of_run
+from hrnet_kpt.weights.checkpoints import newest_checkpoint
 
 
 def same(a, b, tolerance=0.0):
@@ -248,3 +250,27 @@ def test_folder_that_is_no_run_is_refused(tmp_path, run_folder):
     shutil.copy(run_folder / "config.yaml", tmp_path)
     with pytest.raises(ValueError, match="no checkpoint yet"):
         Predictor.from_run(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["none", "last_checkpoint", "cut", "newer"])
+def test_files_of_a_run_are_those_that_resume_takes(damage, run_folder, tmp_path):
+    """After a crash, too: without last_checkpoint, with a file that is cut short, with a run that went on."""
+    content = torch.load(run_folder / "model_final.pth", weights_only=True)
+    (tmp_path / "config.yaml").write_text((run_folder / "config.yaml").read_text())
+    for name in ("model_0000001.pth", "model_final.pth"):
+        torch.save(
+            {key: content[key] for key in ("model", "trainer", "iteration")}, tmp_path / name
+        )
+    (tmp_path / "last_checkpoint").write_text("model_final.pth")
+    if damage == "last_checkpoint":
+        (tmp_path / "last_checkpoint").unlink()
+    if damage == "newer":
+        shutil.copy(tmp_path / "model_final.pth", tmp_path / "model_0000009.pth")
+        (tmp_path / "last_checkpoint").write_text("model_0000009.pth")
+    if damage == "cut":
+        whole = (tmp_path / "model_final.pth").read_bytes()
+        (tmp_path / "model_final.pth").write_bytes(whole[: len(whole) // 2])
+    expected = {"cut": "model_0000001.pth", "newer": "model_0000009.pth"}
+    path, _ = newest_checkpoint(tmp_path)
+    assert path.name == expected.get(damage, "model_final.pth")
+    assert files_of_run(tmp_path) == (str(tmp_path / "config.yaml"), str(path))

@@ -28,29 +28,28 @@ class Detector(nn.Module):
         self.backbone = FPN(bottom_up, list(bottom_up.output_shape()), 8)
 
 
-def resnet(blocks=BLOCKS, norm="FrozenBN", stride_in_1x1=False):
-    """detectron2's ResNet of real channels and few blocks."""
+def resnet(norm="FrozenBN", width=64):
+    """detectron2's ResNet of few blocks; torchvision's have a width of 64."""
     stages = [
         ResNet.make_stage(
             BottleneckBlock,
             count,
-            in_channels=64 if i == 0 else 128 * 2**i,
-            out_channels=256 * 2**i,
-            bottleneck_channels=64 * 2**i,
+            in_channels=width if i == 0 else 2 * width * 2**i,
+            out_channels=4 * width * 2**i,
+            bottleneck_channels=width * 2**i,
             stride_per_block=[1 if i == 0 else 2] + [1] * (count - 1),
-            stride_in_1x1=stride_in_1x1,
             norm=norm,
         )
-        for i, count in enumerate(blocks)
+        for i, count in enumerate(BLOCKS)
     ]
-    return Detector(ResNet(BasicStem(3, 64, norm), stages, out_features=NAMES))
+    return Detector(ResNet(BasicStem(3, width, norm), stages, out_features=NAMES))
 
 
 @pytest.fixture(scope="module")
 def arrays():
     """Of detectron2's names of that ResNet: arrays whose numbers differ from tensor to tensor."""
     random = np.random.default_rng(0)
-    state = resnet().backbone.bottom_up.state_dict()
+    state = resnet(width=8).backbone.bottom_up.state_dict()
     return {
         name: (random.random(1) + 0.5).astype("f4") * np.ones(tuple(value.shape), "f4")
         for name, value in state.items()
@@ -90,10 +89,10 @@ def test_every_tensor_is_the_one_that_detectron2_loads(form, arrays, caffe2_name
     path.write_bytes(pickle.dumps(content, 2))
     if form == "flat":
         torch.save({k: torch.tensor(v) for k, v in content.items()}, tmp_path / "flat.pth")
-        expected = by_detectron2(resnet(), tmp_path / "flat.pth")
+        expected = by_detectron2(resnet(width=8), tmp_path / "flat.pth")
     else:
-        expected = by_detectron2(resnet(), path)
-    model = resnet()
+        expected = by_detectron2(resnet(width=8), path)
+    model = resnet(width=8)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     loaded = load_weights(model, path)
     assert loaded.parts == ["trunk"] and loaded.absent == ["neck"]
@@ -115,9 +114,9 @@ def test_norms_whose_statistics_caffe2_has_put_into_their_weights(arrays, caffe2
     }
     path = tmp_path / "R-50.pkl"
     path.write_bytes(pickle.dumps(old, 2))
-    model = resnet()
+    model = resnet(width=8)
     load_weights(model, path)
-    for name, value in by_detectron2(resnet(), path).items():
+    for name, value in by_detectron2(resnet(width=8), path).items():
         if name.startswith(TRUNK):
             assert torch.equal(model.state_dict()[name], value), name
 
@@ -154,10 +153,14 @@ WRAPPED = {
 
 
 @pytest.mark.parametrize(
-    ("source", "norm"), [*((source, "FrozenBN") for source in WRAPPED), ("torchvision", "BN")]
+    "source",
+    [
+        pytest.param(name, marks=[] if name in ("torchvision", "Lightning") else pytest.mark.slow)
+        for name in WRAPPED
+    ],
 )
-def test_features_are_those_of_torchvision(source, norm, classifier, write):
-    model = resnet(norm=norm).eval()
+def test_features_are_those_of_torchvision(source, classifier, write):
+    model = resnet(norm="BN" if source == "timm" else "FrozenBN").eval()
     loaded = load_weights(model, write(WRAPPED[source](classifier.state_dict())))
     assert loaded.settings["model.input_format"] == "RGB"
     assert loaded.settings["model.backbone.bottom_up.stages.stride_in_1x1"] is False
@@ -174,12 +177,9 @@ def test_features_are_those_of_torchvision(source, norm, classifier, write):
 def test_other_depths_and_networks_are_refused_before_the_model_changes(write):
     model = resnet()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    deeper = torchvision.models.ResNet(Bottleneck, [1, 3, 1, 1]).state_dict()
-    shallower = torchvision.models.ResNet(Bottleneck, [1, 1, 1, 1]).state_dict()
-    hrnet = {
-        name: torch.ones(()).expand(value.shape)
-        for name, value in meta_state("hrnet_w18_small").items()
-    }
+    deeper = stretched(torchvision.models.ResNet, Bottleneck, [1, 3, 1, 1])
+    shallower = stretched(torchvision.models.ResNet, Bottleneck, [1, 1, 1, 1])
+    hrnet = stretched(timm.create_model, "hrnet_w18_small", pretrained=False)
     for state, words in (
         (deeper, r"layer2\.2\.conv1\.weight fits nothing"),
         (shallower, r"res3\.1\.conv1\.weight is missing"),
@@ -195,14 +195,16 @@ def test_frozen_norms_without_statistics_are_refused(arrays, tmp_path):
     left = {name: value for name, value in arrays.items() if "res4.0.conv2.norm" not in name}
     (tmp_path / "R-50.pkl").write_bytes(pickle.dumps({"model": left}, 2))
     with pytest.raises(UserError, match=r"res4\.0\.conv2\.norm"):
-        load_weights(resnet(), tmp_path / "R-50.pkl")
+        load_weights(resnet(width=8), tmp_path / "R-50.pkl")
     with pytest.raises(UserError, match=r"1 FrozenBN layers without statistics"):
-        load_weights(resnet(), tmp_path / "R-50.pkl", strict=False)
+        load_weights(resnet(width=8), tmp_path / "R-50.pkl", strict=False)
 
 
-def meta_state(name, **options):
+def stretched(build, *args, **kwargs):
+    """A network's tensors of one number each: a file of the right names and shapes, and of no size."""
     with torch.device("meta"):
-        return timm.create_model(name, pretrained=False, **options).state_dict()
+        state = build(*args, **kwargs).state_dict()
+    return {name: torch.ones(()).expand(value.shape) for name, value in state.items()}
 
 
 class TimmBackbone(Backbone):
@@ -220,7 +222,7 @@ class TimmBackbone(Backbone):
 
 
 def test_backbone_of_ones_own_takes_its_public_weights(write):
-    state = timm.create_model("resnet18").state_dict()
+    state = stretched(timm.create_model, "resnet18")
     model = Detector(TimmBackbone("resnet18", NAMES))
     loaded = load_weights(model, write(state))
     assert loaded.parts == ["trunk"] and "2 head tensors ignored (fc)" in loaded.line
@@ -229,12 +231,12 @@ def test_backbone_of_ones_own_takes_its_public_weights(write):
             assert torch.equal(value, state[name]), name
     # The deeper one has all of its tensors, and more.
     with pytest.raises(UserError, match=r"layer1\.2\.conv1\.weight fits nothing"):
-        load_weights(model, write(timm.create_model("resnet34").state_dict()))
+        load_weights(model, write(stretched(timm.create_model, "resnet34")))
 
 
 def test_detectors_of_the_zoo_load_whole(arrays, tmp_path):
     """A neck too, COCO's keypoints by name, and the anchors that old files hold."""
-    model = resnet()
+    model = resnet(width=8)
     model.roi_heads = nn.Module()
     model.roi_heads.keypoint_head = nn.Module()
     model.roi_heads.keypoint_head.score_lowres = nn.ConvTranspose2d(4, 2, 4)
@@ -255,7 +257,7 @@ def test_line_of_a_checkpoint_without_hrnet(write):
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     loaded = load_weights(model, write({"model": model.state_dict()}), whole=True)
     assert "of from" not in loaded.line
-    own = resnet(norm="BN")
+    own = resnet(norm="BN", width=8)
     loaded = load_weights(own, write({"model": own.state_dict()}), whole=True)
     assert " backbone tensors, neck from hrnet_kpt layout" in loaded.line
 
@@ -268,5 +270,5 @@ def test_pickle_is_read_without_running_what_is_in_it(arrays, tmp_path):
     path = tmp_path / "R-50.pkl"
     path.write_bytes(pickle.dumps({"model": arrays, "x": Runs()}, 2))
     with pytest.raises(UserError, match=r"is refused: it holds .*exec"):
-        load_weights(resnet(), path)
+        load_weights(resnet(width=8), path)
     assert not (tmp_path / "made").exists()

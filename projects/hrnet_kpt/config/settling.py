@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,7 @@ def _settle(cfg: DictConfig) -> None:
         if cfg.data.keypoints != "auto":
             fields = OmegaConf.to_container(cfg.data.keypoints, resolve=True)
         schema = _complete(cfg, fields, content)
+        _refuse_broken_names(schema.names)
         cfg.data.keypoints = LazyCall(KeypointSchema)(
             names=[escape(name) for name in schema.names],
             flip_pairs=[[escape(name) for name in pair] for pair in schema.flip_pairs],
@@ -88,6 +90,17 @@ def _settle(cfg: DictConfig) -> None:
                 f"data.classes: {name} has the keypoints {', '.join(unknown)}, which are not in "
                 "data.keypoints.names"
             )
+
+
+def _refuse_broken_names(names: Sequence[str]) -> None:
+    """Raise UserError for a name that looks like the beginning of an interpolation: no config can hand it on."""
+    for name in names:
+        try:
+            OmegaConf.create([name])
+        except OmegaConfBaseException as error:
+            raise UserError(
+                f"keypoint {name!r}: a config cannot hold ${{ without what follows in it; rename it in the json"
+            ) from error
 
 
 def _classes_without_data(cfg: DictConfig, schema: KeypointSchema) -> dict[str, list[str]]:

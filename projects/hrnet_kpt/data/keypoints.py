@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from omegaconf import ListConfig, OmegaConf
+
 from ..errors import UserError
 
 # For a keypoint whose annotators' spread is unknown: about the middle of COCO's range (0.025 to 0.107).
@@ -32,6 +34,11 @@ class KeypointSchema:
     def __post_init__(self) -> None:
         # A config hands over ListConfigs; tuples keep the schema hashable.
         set_ = object.__setattr__
+        for field in ("names", "flip_pairs", "skeleton", "sigmas"):
+            value = getattr(self, field)
+            # detectron2's instantiate has resolved what is in them: `${` in a name is text now.
+            if isinstance(value, ListConfig):
+                set_(self, field, OmegaConf.to_container(value, resolve=False))
         set_(self, "names", tuple(self.names))
         set_(self, "flip_pairs", tuple(tuple(pair) for pair in self.flip_pairs))
         set_(self, "skeleton", tuple(tuple(pair) for pair in self.skeleton))

@@ -1,0 +1,95 @@
+"""Names of keypoints and classes may be any text: what OmegaConf takes for an interpolation, too."""
+
+import json
+
+import pytest
+from detectron2.config import instantiate
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+from omegaconf.errors import GrammarParseError
+
+from hrnet_kpt.config import load_config, save_config
+from hrnet_kpt.config.keys import escape
+from hrnet_kpt.config.saving import absolute_paths
+from hrnet_kpt.config.settling import settle_labels
+from hrnet_kpt.config.sources import labels_of_config
+from hrnet_kpt.errors import UserError
+from hrnet_kpt.weights.labels import labels_beside
+
+PIECES = [
+    *("$", "${", "}", "${x}", "${data.root}", "${oc.env:HOME}", "\\", "'", '"', " ", ".", "["),
+    *("é", "左", "a", "#", ": "),
+]
+names = st.lists(
+    st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join).filter(str.strip),
+    min_size=1,
+    max_size=4,
+    unique=True,
+)
+reusing = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def is_broken(name):
+    """Whether OmegaConf takes it for an interpolation that it cannot read, which detectron2's instantiate runs into."""
+    try:
+        OmegaConf.create([name])
+    except GrammarParseError:
+        return True
+    return False
+
+
+@reusing
+@given(st.text(alphabet="\\${}'\"a. :", max_size=12))
+def test_escaped_text_is_the_text(text):
+    assert OmegaConf.create([escape(text)])[0] == text
+
+
+@reusing
+@given(keypoints=names, name=names.map(lambda found: found[0]))
+@example(keypoints=["${y}", "}${x}", "\\${x}"], name="${")
+def test_names_come_back_from_config_yaml(keypoints, name, tmp_path):
+    category = {"id": 1, "name": name, "keypoints": keypoints, "skeleton": []}
+    content = {"images": [], "annotations": [], "categories": [category]}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(content))
+    files = {"annotations": str(path), "images": str(tmp_path)}
+    data = {
+        "train": files,
+        "test": files,
+        "keypoints": "auto",
+        "classes": "auto",
+        "share_keypoints": True,
+    }
+    cfg = OmegaConf.create({"data": data}, flags={"allow_objects": True})
+    if any(map(is_broken, keypoints)):
+        with pytest.raises(UserError, match="rename"):
+            settle_labels(cfg)
+        return
+    settle_labels(cfg)
+    settle_labels(cfg)  # as happens in a run
+    save_config(cfg, tmp_path / "config.yaml")
+    again = OmegaConf.load(tmp_path / "config.yaml")
+    for config in (cfg, again):
+        assert list(instantiate(config.data.keypoints).names) == keypoints
+        assert labels_of_config(config).to_dict() == {
+            "keypoints": keypoints,
+            "classes": {name: keypoints},
+        }
+    assert labels_beside(tmp_path / "model_final.pth").to_dict() == labels_of_config(cfg).to_dict()
+
+
+@pytest.mark.parametrize("kind", ["yaml", "py"])
+def test_whole_config_with_such_names_is_saved_and_read(kind, write_set, tmp_path):
+    keypoints = ["nose", "${left}_eye", "a$b", "\\${x}", "it's", 'a "b"', "c.d"]
+    paths = write_set({"cow ${1}": keypoints})
+    cfg = load_config("hrnet_w18_small_kpt_synthetic.py", paths)
+    save_config(absolute_paths(cfg), tmp_path / f"config.{kind}")
+    again = load_config(tmp_path / f"config.{kind}")
+    for config in (cfg, again):
+        labels = labels_of_config(config)
+        assert labels.keypoints == keypoints and labels.classes == {"cow ${1}": keypoints}
+        samples = instantiate(config.dataloader.test.dataset)
+        assert len(samples) == 6

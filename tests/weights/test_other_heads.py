@@ -1,0 +1,127 @@
+"""HRNets of other tasks give their backbones, and files are looked through that other trainers wrap."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hrnet_kpt.engine.conversion import convert_files
+from hrnet_kpt.errors import UserError
+from hrnet_kpt.weights import load_weights
+from hrnet_kpt.weights.reading import read_weights
+
+W = torch.ones(4, 4, 1, 1)
+# Of each source the names of its heads, as its code has them.
+HEADS = {
+    # HRNet-Facial-Landmark-Detection
+    "facial landmarks": ("", {"head.0.weight": W, "head.0.bias": W, "head.1.running_mean": W, "head.3.weight": W}),
+    # DEKR
+    "DEKR": (
+        "",
+        {
+            "transition_heatmap.0.weight": W,
+            "transition_cls.0.weight": W,
+            "head_heatmap.1.weight": W,
+            "transition_offset.0.weight": W,
+            "offset_feature_layers.0.0.conv1.weight": W,
+            "offset_final_layer.0.weight": W,
+        },
+    ),
+    "depth": ("", {"decoder.conv0.weight": W, "output.bias": W}),
+    "mmpose, associative embedding": ("backbone.", {"head.keypoint_head.0.weight": W, "loss.heatmap.weight": W}),
+    "FCOS of mmdetection": ("backbone.", {"bbox_head.conv_cls.weight": W, "bbox_head.scales.0.scale": W}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", HEADS)
+def test_heads_of_other_tasks_are_ignored_by_name(source, trunk, detector, write, tmp_path):
+    prefix, heads = HEADS[source]
+    path = write({"state_dict": {prefix + name: value for name, value in trunk.items()} | heads})
+    model = detector()
+    loaded = load_weights(model, path)
+    assert loaded.parts == ["trunk"] and "tensors ignored (" in loaded.line
+    assert all(name.split(".")[0] in loaded.line for name in heads)
+    for name, value in model.backbone.bottom_up.state_dict().items():
+        assert torch.equal(value, trunk[name])
+    if source == "DEKR":  # the tool, too, needs no word
+        lines = convert_files([path], str(tmp_path / "out.pth"))
+        assert "HRNet-W18-small-v1" in lines[0] and "ignored" in lines[0]
+    with pytest.raises(UserError):  # a whole model it is not
+        load_weights(model, path, whole=True)
+
+
+@pytest.mark.parametrize(
+    "extra", ["stage4.1.branches.0.0.conv1.weight", "layer1.7.conv1.weight", "stage5.x.weight"]
+)
+def test_more_of_a_backbone_is_no_head(extra, trunk, detector, write):
+    with pytest.raises(UserError, match="fits nothing"):
+        load_weights(detector(), write({**trunk, extra: W}))
+
+
+@pytest.mark.parametrize("lost", ["stage4.0.branches.0.0.conv1.weight", "conv1.weight"])
+def test_backbone_that_is_not_whole_keeps_no_head_quiet(lost, trunk, detector, write):
+    state = {**trunk, "head.0.weight": W}
+    del state[lost]
+    with pytest.raises(UserError, match="is missing"):
+        load_weights(detector(), write(state))
+
+
+@pytest.mark.parametrize(
+    "prefix", ["model.", "net.backbone.", "lit.model.encoder.", "model.module.backbone."]
+)
+def test_prefix_of_lightning_is_looked_through(prefix, trunk, detector, write):
+    content = {
+        "pytorch-lightning_version": "2.4.0",
+        "epoch": 3,
+        "state_dict": {f"{prefix}{name}": value for name, value in trunk.items()}
+        | {"criterion.weight": torch.ones(17)},
+        "hyper_parameters": {"lr": 1e-3, "name": "hrnet"},
+        "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5)}},
+        "loops": {"fit_loop": {"state_dict": {}}},
+    }
+    model = detector()
+    assert load_weights(model, write(content)).parts == ["trunk"]
+    for name, value in model.backbone.bottom_up.state_dict().items():
+        assert torch.equal(value, trunk[name])
+
+
+def test_own_detector_inside_a_lightning_module(detector, write):
+    saved, model = detector(norm="BN"), detector(norm="BN")
+    state = {f"detector.{name}": value for name, value in saved.state_dict().items()}
+    assert load_weights(model, write({"state_dict": state})).absent == []
+
+
+def test_two_networks_are_not_guessed_between(trunk, detector, write):
+    state = {
+        f"{who}.{name}": value for who in ("teacher", "student") for name, value in trunk.items()
+    }
+    with pytest.raises(UserError, match=r"several networks.*teacher\., student\.") as raised:
+        load_weights(detector(), write(state))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "words"),
+    [
+        (lambda state: [state], ""),
+        (lambda state: (state, {"epoch": 3}), ""),
+        (lambda state: list(state.items()), ""),
+        (lambda state: [{"model": state}, 3], ""),
+        (lambda state: {"model_state_dict": state, "loss": 0.1}, ""),
+        (lambda state: {"module": state, "global_steps": 3}, ""),  # DeepSpeed
+        (lambda state: [state, state], "a list of 2 state dicts"),
+        (lambda state: list(state.values()), r"a list of \d+ tensors without names"),
+        (lambda state: [], "it holds no tensors"),
+    ],
+)
+def test_lists_are_read_or_refused_in_a_line(wrap, words, write):
+    state = {"a.weight": torch.ones(2), "b.weight": torch.zeros(3)}
+    path = write(wrap(state))
+    if not words:
+        found = read_weights(Path(path))
+        assert list(found) == list(state)
+        assert all(torch.equal(found[name], value) for name, value in state.items())
+        return
+    with pytest.raises(UserError, match=words) as raised:
+        read_weights(Path(path))
+    assert "\n" not in str(raised.value) and path in str(raised.value)
