@@ -153,11 +153,11 @@ def test_visualize_data_says_what_it_cannot_look_at(split, tiny, tmp_path):
         assert draw_data(cfg, split, 1, 0, tmp_path / "data.png") == []
 
 
-def test_a_predictor_says_what_the_mapper_lacks(tiny, run_folder):
+def test_a_predictor_says_what_the_mapper_lacks(tiny):
     from hrnet_kpt.inference import Predictor
 
     with pytest.raises(ValueError, match=r"dataloader\.test\.mapper"):
-        Predictor(everything_foreign(tiny), run_folder / "model_final.pth")
+        Predictor(everything_foreign(tiny), "model_final.pth")
 
 
 @pytest.mark.parametrize("name", ["hrnet_w18_cascade", "r50_fpn_mask"])

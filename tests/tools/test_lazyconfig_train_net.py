@@ -84,7 +84,13 @@ def test_weights_that_cannot_be_fetched_are_status_2(main, tmp_path, photographs
 
 @pytest.mark.parametrize(("signum", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_ends_with_its_status(main, signum, status, tiny, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(Trainer, "before_step", lambda self: os.kill(os.getpid(), signum))
+    forward = Trainer._forward
+
+    def forward_and_stop(self, *args):
+        os.kill(os.getpid(), signum)
+        return forward(self, *args)
+
+    monkeypatch.setattr(Trainer, "_forward", forward_and_stop)
     assert main(["--config-file", SYNTHETIC, *tiny]) == status
     assert "stopped after iteration 0; checkpoint in" in capsys.readouterr().err
     assert (tmp_path / "run" / "model_0000000.pth").is_file()

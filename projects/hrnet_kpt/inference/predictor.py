@@ -54,13 +54,6 @@ class Predictor:
         cfg, odd = settle_and_check(cfg, training=False)
         for warning in odd:
             logger.warning(warning)
-        keep_freed_memory()
-        model = inference_model(cfg, build_model(cfg, str(weights), whole=True))
-        if not isinstance(model, GeneralizedRCNN):
-            raise UserError(
-                f"model is a {type(model).__name__}: a predictor needs a GeneralizedRCNN"
-            )
-        self.model = model
         mapper = instantiate(cfg.dataloader.test.get("mapper"))
         if not (hasattr(mapper, "augmentations") and hasattr(mapper, "image_format")):
             raise UserError(
@@ -70,6 +63,13 @@ class Predictor:
         self.augmentations = mapper.augmentations
         self.image_format: str = mapper.image_format
         self.image_range: ImageRange = getattr(mapper, "image_range", "8-bit")
+        keep_freed_memory()
+        model = inference_model(cfg, build_model(cfg, str(weights), whole=True))
+        if not isinstance(model, GeneralizedRCNN):
+            raise UserError(
+                f"model is a {type(model).__name__}: a predictor needs a GeneralizedRCNN"
+            )
+        self.model = model
         self.classes: Mapping[str, Sequence[str]] = {
             name: list(names) for name, names in given_classes(cfg.data.classes).items()
         }
