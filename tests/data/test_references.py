@@ -140,7 +140,7 @@ NULLS = {
 }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 def test_figures_are_those_of_the_clean_file(data, expected, tmp_path_factory):
     draw = data.draw
@@ -183,7 +183,7 @@ def test_figures_are_those_of_the_clean_file(data, expected, tmp_path_factory):
     assert {record["image_id"] for record in records} == set(truth.coco.imgs)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(data=st.data())
 def test_repair_writes_matched_ids_and_deletes_nothing(data):
     draw = data.draw

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from hrnet_kpt.config import load_config
+from hrnet_kpt.config.doctor.check_values import check_values
 from hrnet_kpt.engine import setup, train
 from hrnet_kpt.engine.setup import check_data, check_data_once
 from hrnet_kpt.engine.training import scale_learning_rate
@@ -164,3 +165,29 @@ def test_the_first_process_checks_the_data_for_all(wrong, tiny, write_set, tmp_p
     verdict = verdicts.pop()
     assert verdict.startswith("error: " if wrong else "[")
     assert ("image-incomplete" if wrong else "image-size-missing") in verdict
+
+
+def test_limits_of_the_run_are_compared_with_the_test_set(tiny, write_set, tmp_path):
+    paths = write_set({"dot": ["centre", "edge"]})
+    path = tmp_path / "set" / "annotations.json"
+    content = json.loads(path.read_text())
+    first = content["annotations"][0]
+    first.update(keypoints=[10, 10, 2, 20, 20, 2], num_keypoints=2)
+    content["annotations"] += [{**first, "id": 100 + i} for i in range(24)]
+    path.write_text(json.dumps(content))
+    cfg = load_config(PAGE, [*tiny, *paths])
+    for limit, reported, words in (
+        (None, 3, ["evaluation counts 20", "the 3 that the model reports"]),
+        (30, 3, ["the 3 that the model reports"]),
+        (30, 40, []),
+    ):
+        cfg.dataloader.evaluator.max_detections = limit
+        cfg.model.roi_heads.box_predictor.test_topk_per_image = reported
+        lines = check_data(cfg, "train", "test")
+        said = [line for line in lines if "limits-exceeded" in line]
+        assert len(said) == len(words)
+        assert all(word in line for word, line in zip(words, said, strict=True))
+    for wrong in (0, -1, 1.5, "many"):
+        cfg.dataloader.evaluator.max_detections = wrong
+        findings = check_values(cfg)
+        assert [f.name for f in findings if f.level == "error"] == ["value-wrong"]

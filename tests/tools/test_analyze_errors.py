@@ -54,6 +54,17 @@ def test_files_are_analyzed_with_pictures(main, drawn_people, results, tmp_path,
     assert str(output) in said
 
 
+def test_limit_of_detections_can_be_given(main, drawn_people, results, tmp_path, capsys):
+    arguments = ["--annotations", str(drawn_people / "test.json"), "--results", str(results)]
+    arguments += ["--output", str(tmp_path / "output")]
+    assert main([*arguments, "--max-detections", "1"]) == 0
+    content = json.loads((tmp_path / "output" / "errors.json").read_text())
+    images = {result["image_id"] for result in json.loads(results.read_text())}
+    assert content["instances"]["found"] == len(images)
+    assert main([*arguments, "--max-detections", "0"]) == 2
+    assert "--max-detections" in capsys.readouterr().err
+
+
 def test_run_is_analyzed(main, tiny, results, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"

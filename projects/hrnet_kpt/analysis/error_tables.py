@@ -32,6 +32,11 @@ def analyze_errors(
     """
     matches = match(truth, results)
     counted = len(matches.pairs) + len(matches.missed)
+    seen = sum(
+        len(found)
+        for found in (matches.pairs, matches.doubles, matches.background, matches.left_out)
+    )
+    with_keypoints = sum(len(truth.slots[result["category_id"]]) > 0 for result in results)
     if not counted:
         raise UserError(
             "there is nothing to compare with: the annotations have no instance with labelled keypoints "
@@ -49,6 +54,8 @@ def analyze_errors(
             "double": len(matches.doubles),
             "background": len(matches.background),
             "left_out": len(matches.left_out),
+            "beyond_limit": with_keypoints - seen,
+            "limit": truth.detections("keypoints"),
         },
         "AP": break_down_ap(truth, results, matches),
         "keypoints": {
@@ -137,7 +144,8 @@ def tables(analysis: Mapping[str, Any]) -> str:
     parts = [
         f"{instances['counted']} instances: {instances['found']} found, {instances['missed']} missed. "
         f"Detections: {detections['paired']} paired, {detections['double']} double, "
-        f"{detections['background']} on background, {detections['left_out']} left out.",
+        f"{detections['background']} on background, {detections['left_out']} left out, {detections['beyond_limit']} "
+        f"beyond the first {detections['limit']} of an image and a class.",
         "AP of keypoints, and what the errors cost, percent:\n" + _text(stages, ["", *areas]),
     ]
     if instances["found"]:

@@ -52,6 +52,8 @@ def normalise(content: Mapping[str, Any]) -> Normalised:
 
     content: a json whose `images` and `categories` and, if there are any, `annotations` are lists of objects.
 
+    Nulls in a list of keypoints are 0, 0, 0 where the keypoint is not labelled.
+
     A reference stands for an equal id, else for the only id of the same value: "7", " 7 ", "007" and 7.0 for 7. Ids of
     a list that are partly strings and partly numbers become all numbers where each is one, else all strings.
     """
@@ -60,6 +62,7 @@ def normalise(content: Mapping[str, Any]) -> Normalised:
         key: [_without_nulls(entry) for entry in result.get(key) or ()]
         for key in ("images", "categories", "annotations")
     }
+    lists["annotations"] = [_without_null_keypoints(entry) for entry in lists["annotations"]]
     nulls = sum(
         new is not old
         for key, entries in lists.items()
@@ -141,6 +144,19 @@ def _without_nulls(entry: Entry) -> Entry:
     if None in entry.values():
         return {key: value for key, value in entry.items() if value is not None}
     return entry
+
+
+def _without_null_keypoints(annotation: Entry) -> Entry:
+    """The annotation with 0, 0, 0 for keypoints that are null and not labelled (v is 0 or null, too)."""
+    listed = annotation.get("keypoints")
+    if not isinstance(listed, list) or None not in listed:
+        return annotation
+    values = list(listed)
+    for i in range(0, len(values) - 2, 3):
+        x, y, v = values[i : i + 3]
+        if (v == 0 and (x is None or y is None)) or (x is None and y is None and v is None):
+            values[i : i + 3] = [0, 0, 0]
+    return {**annotation, "keypoints": values}
 
 
 def _is_id(value: Any) -> bool:

@@ -60,6 +60,12 @@ def append(entries, place, /, **values):
     return apply
 
 
+def null_keypoint(content):
+    """Where nothing is labelled: no defect."""
+    content["annotations"][0]["keypoints"][12:] = [None, None, 0]
+    content["annotations"][1]["keypoints"][12:] = [None] * 3
+
+
 def every_annotation(change):
     def apply(content):
         for annotation in content["annotations"]:
@@ -303,6 +309,19 @@ def test_training_cannot_go_on_exactly_where_the_finding_says_so(
             train_and_evaluate(clean, folder)
     else:
         train_and_evaluate(clean, folder)
+
+
+def test_null_for_what_is_missing_is_no_defect(clean, found, folder):
+    before = train_and_evaluate(clean, folder)
+    null_keypoint(clean)
+    clean["categories"][0]["supercategory"] = None
+    for annotation in clean["annotations"]:
+        annotation.setdefault("segmentation", None)
+    assert found(clean) == {}
+    samples, scores = train_and_evaluate(clean, folder)
+    assert scores == before[1]
+    for one, other in zip(samples, before[0], strict=True):
+        assert one["instances"].gt_keypoints.tensor.equal(other["instances"].gt_keypoints.tensor)
 
 
 @pytest.mark.parametrize("id_", [0, 14, "twelve", 12.5, -3, 2**70, None])

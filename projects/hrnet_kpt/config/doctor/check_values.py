@@ -230,14 +230,15 @@ def _check_types(cfg: DictConfig) -> Iterator[Finding]:
 def _check_ranges(cfg: DictConfig) -> Iterator[Finding]:
     for keys, least, most, words in (
         (SHARES, 0, 1, "from 0 to 1, a share"),
-        (COUNTS, 1, math.inf, "1 at least"),
+        (COUNTS, 1, math.inf, "an integer, 1 at least"),
         (SAMPLES, 0, math.inf, "0 at least"),
         (WEIGHTS, 1e-9, math.inf, "four positive numbers"),
     ):
         for key in keys:
             value = value_at(cfg, key)
             numbers = list(value) if OmegaConf.is_list(value) else [value]
-            right = all(isinstance(x, int | float) and least <= x <= most for x in numbers)
+            kinds = int if keys is COUNTS else int | float
+            right = all(isinstance(x, kinds) and least <= x <= most for x in numbers)
             right = right and (keys is not WEIGHTS or len(numbers) in (4, 5))  # 5 with an angle
             if value is not None and not right:
                 sentence = f"{key}={shown(value)} must be {words}: set another"

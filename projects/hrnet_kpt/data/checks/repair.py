@@ -64,11 +64,12 @@ def repair(
 ) -> tuple[Entry, list[str]]:
     """A copy of a json in which everything is put right that leaves no choice, and what was done, a line for each kind.
 
-    Boxes and keypoints of another convention are converted, before anything else is done to them. A box partly outside
-    its image is cut off at the border, if the file has the size that the json says. An area is the segmentation's, else
-    AREA_SHARE of the box. Of copies of an annotation or an image one is kept; other annotations of the same id get new
-    ones; listings of one file are joined, and annotations that have the box and the keypoints of one object.
-    Annotations of images that are not listed are dropped, unless most are, and bones of keypoints that do not exist.
+    References are written as the ids that they mean (see `references`). Boxes and keypoints of another convention are
+    converted, before anything else is done to them. A box partly outside its image is cut off at the border, if the
+    file has the size that the json says. An area is the segmentation's, else AREA_SHARE of the box. Of copies of an
+    annotation or an image one is kept; other annotations of the same id get new ones; listings of one file are joined,
+    and annotations that have the box and the keypoints of one object. Annotations of images that are not listed are
+    dropped, unless most are, and bones of keypoints that do not exist.
     What needs a decision stays: sizes that contradict the file, unknown categories, keypoints of the wrong number or
     visibility, missing or empty boxes, exchanged sides.
 
@@ -80,7 +81,11 @@ def repair(
     done: Counter[str] = Counter()
     references = normalise(content)
     result = dict(references.content)
-    done.update(dict.fromkeys(references.describe(), 1))
+    for key, rows in references.by_value.items():
+        if rows:
+            done[f"`{key}` of another type than the id that it means: that id written"] = len(rows)
+    if references.root is not None:
+        done[f"category {references.root!r}, which only groups the others: left out"] = 1
     if references.nulls:
         done["entries with values that are null, which means missing: left out"] = references.nulls
     result["images"] = _without_copies([dict(i) for i in result["images"]], "images", done)
