@@ -287,3 +287,19 @@ def test_test_images_that_are_in_the_training_set(main, people, drawn_people, ca
     ]
     assert "(image 1)" in warnings[0]
     assert "(image 2)" in warnings[1]
+
+
+def test_signed_images_need_a_range(main, people, capsys, tmp_path, drawn_people):
+    """As of a CT: without it check_dataset gives the verdict that training gives."""
+    (tmp_path / "ct").mkdir()
+    for path in (drawn_people / "train").iterdir():
+        gray = np.asarray(Image.open(path).convert("L"), dtype=np.int32)
+        Image.fromarray(gray * 16 - 1000).save(tmp_path / "ct" / path.name, "TIFF")
+    arguments = [*people()[:2], "--images", str(tmp_path / "ct"), "--draw", str(tmp_path)]
+    assert main(arguments) == 2
+    assert "image-range-unclear" in capsys.readouterr().err
+    assert (tmp_path / "samples.png").is_file()
+    assert main([*arguments, "--image-range", "-1000", "3080"]) == 0
+    assert "warning:" not in capsys.readouterr().out
+    assert main([*arguments, "--image-range", "5", "1"]) == 2
+    assert "data.image_range" in capsys.readouterr().err

@@ -11,10 +11,11 @@ import numpy as np
 
 from ..sides import left_right_pairs
 from .annotation_table import annotation_table, listed_names
-from .average_pose import FEWEST, SAMPLE, average_pose, laid_over
+from .average_pose import FEWEST, average_pose, laid_over
 from .findings import Finding, counted
 
-ENOUGH = 20  # instances, below which an average pose says too little
+# Instances below which an average pose says too little, and as many as it is taken of.
+ENOUGH, MOST = 20, 2_000
 # The average pose, whose root mean square is 1, lies this near to its mirror image if it is symmetric. Measured: mice
 # and bees seen from above, people and faces 0.01 to 0.09, poses without symmetry from 0.14 on.
 SYMMETRIC = 0.1
@@ -75,7 +76,7 @@ def mirror_pairs(
     labelled = (points[..., 2] > 0) & np.isfinite(points).all(axis=-1)
     enough = labelled.sum(axis=1) >= FEWEST
     points, labelled = points[enough], labelled[enough]
-    step = -(-len(points) // SAMPLE) or 1
+    step = -(-len(points) // MOST) or 1
     points, labelled = points[::step], labelled[::step]
     if len(points) < ENOUGH or not labelled.any(axis=0).all():
         return []
