@@ -31,6 +31,19 @@ def pytest_collection_finish():
     gc.freeze()  # the modules and the tests themselves stay
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With -n: a file's tests go to one process, and so do all of the ONNX export, which takes half a minute."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "export" if "/inference/export/" in file else file
+
+    return ByFile(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 @pytest.fixture(scope="session")
 def repository():
     return REPOSITORY
