@@ -23,6 +23,7 @@ from .check_duplicates import check_duplicates
 from .check_keypoints import check_keypoints
 from .check_limits import check_limits
 from .findings import Finding
+from .labelled_points import labelled_points
 from .tight_boxes import check_tight_boxes
 
 LISTS = ("images", "annotations", "categories")
@@ -68,6 +69,7 @@ def check_annotations(
     """
     # What is said of boxes and keypoints is said of the converted ones.
     table, of_another_convention = check_conventions(annotation_table(content, where))
+    points = labelled_points(table)
     found = [
         *_images(table),
         *(_files(table, images) if images is not None else ()),
@@ -75,10 +77,10 @@ def check_annotations(
         *_ids(table),
         *of_another_convention,
         *check_boxes(table),
-        *check_tight_boxes(table),
+        *check_tight_boxes(table, points),
         *check_areas(table),
         *check_keypoints(table),
-        *check_duplicates(table),
+        *check_duplicates(table, points),
         *check_limits(table, max_detections, reported),
     ]
     return sorted(found, key=lambda finding: finding.level != "error")

@@ -10,7 +10,7 @@ import numpy as np
 
 from .annotation_table import AnnotationTable
 from .findings import Finding
-from .labelled_points import labelled_of, labelled_points
+from .labelled_points import LabelledPoints, labelled_of
 from .tight_boxes import tight
 
 # Two annotations are of one object if their boxes overlap so far,
@@ -31,9 +31,9 @@ FEWEST = 3
 PAIRS = 500_000  # compared at a time
 
 
-def check_duplicates(table: AnnotationTable) -> Iterator[Finding]:
+def check_duplicates(table: AnnotationTable, points: LabelledPoints) -> Iterator[Finding]:
     """Findings about annotations that repeat an earlier one, and about objects that two annotations share."""
-    copies = doubled(table)
+    copies = doubled(table, points)
     yield from table.finding(
         "warning",
         "annotation-doubled",
@@ -41,7 +41,7 @@ def check_duplicates(table: AnnotationTable) -> Iterator[Finding]:
         "and of two equal detections one is wrong; drop them with tools/check_dataset.py --fix OUT.json",
         copies,
     )
-    _, keypoints = split_objects(table, copies)
+    _, keypoints = split_objects(table, points, copies)
     yield from table.finding(
         "warning",
         "object-in-two-annotations",
@@ -62,7 +62,7 @@ def same_file(table: AnnotationTable) -> np.ndarray:
     return result
 
 
-def doubled(table: AnnotationTable) -> np.ndarray:
+def doubled(table: AnnotationTable, points: LabelledPoints) -> np.ndarray:
     """Which annotations repeat an earlier one, in the same image or another listing of its file: (N,)."""
     result = np.zeros(len(table.boxes), dtype=bool)
     known = (table.image >= 0) & (table.category >= 0) & ~table.crowd
@@ -82,7 +82,7 @@ def doubled(table: AnnotationTable) -> np.ndarray:
         at = np.flatnonzero(near)
         pairs.append(_same_box(table, rows[at], rows[at + step]))
     found = np.concatenate(pairs) if pairs else np.zeros((0, 2), dtype=np.int64)
-    found = np.sort(_same_labels(table, found), axis=1)
+    found = np.sort(_same_labels(table, points, found), axis=1)
     for earlier, later in found[np.lexsort((found[:, 1], found[:, 0]))].tolist():
         if not result[earlier]:
             result[later] = True
@@ -108,9 +108,11 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return iou
 
 
-def _same_labels(table: AnnotationTable, pairs: np.ndarray) -> np.ndarray:
+def _same_labels(table: AnnotationTable, labelled: LabelledPoints, pairs: np.ndarray) -> np.ndarray:
     """Those pairs, (n, 2), whose keypoints are the same; where neither has any, whose areas are."""
-    counts = labelled_points(table).counts(len(table.boxes))[pairs]
+    if len(pairs) == 0:
+        return pairs
+    counts = labelled.counts(len(table.boxes))[pairs]
     same = np.zeros(len(pairs), dtype=bool)
     same[(counts == 0).all(axis=1)] = True
     for row in np.flatnonzero(same):
@@ -123,20 +125,23 @@ def _same_labels(table: AnnotationTable, pairs: np.ndarray) -> np.ndarray:
         rows, points = table.keypoints(category)
         place[rows] = np.arange(len(rows))
         own = own[(place[pairs[own]] >= 0).all(axis=1)]
-        labelled = labelled_of(table, rows, points)[place[pairs[own]]]  # n x 2 x K
+        both = labelled_of(table, rows, points)[place[pairs[own]]]  # n x 2 x K
         places = points[..., :2][place[pairs[own]]]
-        apart = np.where(labelled.all(axis=1), abs(places[:, 0] - places[:, 1]).max(axis=-1), 0)
+        apart = np.where(both.all(axis=1), abs(places[:, 0] - places[:, 1]).max(axis=-1), 0)
         sides = table.boxes[pairs[own, 0], 2:].max(axis=1)
         near = apart.max(axis=1, initial=0) <= np.maximum(1.0, SAME_PLACE * sides)
-        same[own] = near & (labelled[:, 0] == labelled[:, 1]).all(axis=1)
+        same[own] = near & (both[:, 0] == both[:, 1]).all(axis=1)
     return pairs[same]
 
 
-def split_objects(table: AnnotationTable, left_out: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def split_objects(
+    table: AnnotationTable, points: LabelledPoints, left_out: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Objects whose box and keypoints are two annotations of one image and category, as coco-annotator writes them.
 
     Args:
         table: the annotations.
+        points: their labelled keypoints.
         left_out: (N,) those that are not looked at.
 
     Returns:
@@ -144,7 +149,6 @@ def split_objects(table: AnnotationTable, left_out: np.ndarray) -> tuple[np.ndar
         where it leaves no choice: one box alone holds the keypoints, and holds no other annotation's.
     """
     none = np.zeros(0, dtype=np.int64)
-    points = labelled_points(table)
     labelled = points.counts(len(table.boxes)) > 0
     instance = (table.image >= 0) & (table.category >= 0) & ~table.crowd & ~left_out
     boxed = np.isfinite(table.boxes).all(axis=1) & (table.boxes[:, 2:] > 0).all(axis=1)
@@ -156,7 +160,7 @@ def split_objects(table: AnnotationTable, left_out: np.ndarray) -> tuple[np.ndar
     group = file * (len(table.categories) + 1) + table.category
     of_box, of_points = _pairs(group, boxes, keypoints, points.extents(len(table.boxes)), table)
     own = boxed[of_points]
-    touching, _ = tight(table)
+    touching, _ = tight(table, points)
     like = touching[of_points] | (_iou(table.boxes[of_box], table.boxes[of_points]) > HALF_IOU)
     of_box, of_points = of_box[~own | like], of_points[~own | like]
     of_box, of_points = _one_to_one(of_box, of_points)

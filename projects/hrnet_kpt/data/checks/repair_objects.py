@@ -15,7 +15,7 @@ from .box_conventions import COCO, converted, recognise
 from .check_areas import implausible_areas, is_positive, plausible_area
 from .check_duplicates import doubled, split_objects
 from .check_keypoints import check_keypoints
-from .labelled_points import corner_points, labelled_of
+from .labelled_points import corner_points, labelled_of, labelled_points
 from .tight_boxes import ROUNDING, Margin, grow_boxes
 
 Entry = dict[str, Any]
@@ -72,7 +72,7 @@ def repair_objects(
     table = _rebuilt(table, _without_corner_points(table, done))
     if "visibility-all-1" in {finding.name for finding in check_keypoints(table)}:
         table = _rebuilt(table, [_visible(entry, done) for entry in table.annotations])
-    copies = doubled(table)
+    copies = doubled(table, labelled_points(table))
     if copies.any():
         done["annotations that repeat an earlier one: dropped"] += int(copies.sum())
         table = _rebuilt(table, [table.annotations[row] for row in np.flatnonzero(~copies)])
@@ -151,7 +151,9 @@ def _visible(entry: Entry, done: Counter[str]) -> Entry:
 
 
 def _joined(table: AnnotationTable, done: Counter[str]) -> Sequence[Entry]:
-    boxes, keypoints = split_objects(table, np.zeros(len(table.boxes), dtype=bool))
+    boxes, keypoints = split_objects(
+        table, labelled_points(table), np.zeros(len(table.boxes), dtype=bool)
+    )
     if len(boxes) == 0:
         return table.annotations
     done["objects whose box and keypoints were two annotations: joined"] += len(boxes)

@@ -12,7 +12,7 @@ from ...errors import UserError
 from ..ground_truth import AREA_SHARE
 from .annotation_table import AnnotationTable
 from .findings import Finding
-from .labelled_points import labelled_points
+from .labelled_points import LabelledPoints, labelled_points
 
 # Pixels by which edges may be off by rounding.
 ROUNDING = 1.0
@@ -43,9 +43,9 @@ def read_margin(text: str) -> Margin:
     return Margin(float(match[1]), match[2] is not None)
 
 
-def tight(table: AnnotationTable) -> tuple[np.ndarray, np.ndarray]:
+def tight(table: AnnotationTable, points: LabelledPoints) -> tuple[np.ndarray, np.ndarray]:
     """Which boxes are the extent of their labelled keypoints, and that extent: (N,) and (N, 4) of x1, y1, x2, y2."""
-    extents = labelled_points(table).extents(len(table.boxes))
+    extents = points.extents(len(table.boxes))
     low, sides = table.boxes[:, :2], table.boxes[:, 2:]
     off = abs(low - extents[:, :2]).max(axis=1, initial=0)
     by_sides = abs(sides - (extents[:, 2:] - extents[:, :2])).max(axis=1, initial=0)
@@ -53,9 +53,9 @@ def tight(table: AnnotationTable) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(off, np.minimum(by_sides, by_edges)) <= ROUNDING + 1e-6, extents
 
 
-def check_tight_boxes(table: AnnotationTable) -> Iterator[Finding]:
+def check_tight_boxes(table: AnnotationTable, points: LabelledPoints) -> Iterator[Finding]:
     """Findings about categories whose boxes are the extent of keypoints, or have no extent at all."""
-    touching, extents = tight(table)
+    touching, extents = tight(table, points)
     sides = extents[:, 2:] - extents[:, :2]
     judged = (sides.max(axis=1, initial=0) > SMALLEST) & np.isfinite(sides).all(axis=1)
     judged &= np.isfinite(table.boxes).all(axis=1)
@@ -91,7 +91,7 @@ def grow_boxes(table: AnnotationTable, margin: Margin) -> tuple[list[dict[str, A
     A box without extent, which a fraction leaves as it is, is made around its keypoints. Boxes end at the image. The
     area is AREA_SHARE of the new box where it was the old box's, or none.
     """
-    touching, extents = tight(table)
+    touching, extents = tight(table, labelled_points(table))
     empty = np.isfinite(extents).all(axis=1) & ~(table.boxes[:, 2:] > 0).all(axis=1)
     sides = extents[:, 2:] - extents[:, :2]
     added = np.full(len(sides), margin.value)
