@@ -295,8 +295,8 @@ def test_signed_images_need_a_range(main, people, capsys, tmp_path, drawn_people
     for path in (drawn_people / "train").iterdir():
         gray = np.asarray(Image.open(path).convert("L"), dtype=np.int32)
         Image.fromarray(gray * 16 - 1000).save(tmp_path / "ct" / path.name, "TIFF")
-    arguments = [*people()[:2], "--images", str(tmp_path / "ct"), "--draw", str(tmp_path)]
-    assert main(arguments) == 2
+    arguments = [*people()[:2], "--images", str(tmp_path / "ct")]
+    assert main([*arguments, "--draw", str(tmp_path)]) == 2
     assert "image-range-unclear" in capsys.readouterr().err
     assert (tmp_path / "samples.png").is_file()
     assert main([*arguments, "--image-range", "-1000", "3080"]) == 0
