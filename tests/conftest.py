@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib.util
 import json
@@ -10,6 +11,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import omegaconf.base
 import pytest
 import torch
 from omegaconf import OmegaConf
@@ -21,6 +23,9 @@ torch.set_num_threads(1)
 
 # Configs and models are many small objects: Python would look through all of them again and again.
 gc.set_threshold(100_000, 20, 20)
+
+# OmegaConf parses the text of an interpolation anew each time that it is followed.
+omegaconf.base.parse = functools.cache(omegaconf.base.parse)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PHOTOGRAPHS = Path(os.environ.get("HRNET_KPT_TEST_DATA", REPOSITORY.parent / "shared" / "data"))

@@ -127,7 +127,7 @@ SMALL = {
 }
 SLOW = [
     pytest.param(name, marks=pytest.mark.slow)
-    if re.match(r"hrnet_w(32|40|48)|.*(light|3x|synthetic)", name)
+    if re.match(r"hrnet_w(32|40|48)|.*(light|3x|synthetic|small)|r50_fpn_box", name)
     else name
     for name in CONFIGS
 ]
