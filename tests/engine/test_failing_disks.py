@@ -10,6 +10,7 @@ import torch
 from hrnet_kpt import files
 from hrnet_kpt.config import load_config
 from hrnet_kpt.engine import evaluate, train
+from hrnet_kpt.weights.checkpoints import newest_checkpoint
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
 OPTIONS = ("train.max_iter=6", "train.checkpointer.period=2", "train.checkpointer.max_to_keep=5")
@@ -44,7 +45,7 @@ def cut(path):
     os.truncate(path, path.stat().st_size // 2)
 
 
-@pytest.mark.parametrize(
+DAMAGES = pytest.mark.parametrize(
     ("damage", "start"),
     [
         (lambda folder: cut(folder / "model_final.pth"), 4),
@@ -61,13 +62,34 @@ def cut(path):
     ],
     ids=["cut", "no-last", "no-last-cut", "last-wrong", "last-bytes", "empty", "other", "two-cut"],
 )
-def test_the_newest_good_checkpoint_is_taken(damage, start, run, finished, assert_same_run, caplog):
+
+
+@DAMAGES
+def test_the_newest_good_checkpoint_is_found(damage, start, run):
+    folder, _ = run
+    damage(folder)
+    _, content = newest_checkpoint(folder)
+    assert content["iteration"] + 1 == start
+
+
+def resume(run, damage, start, finished, assert_same_run):
     folder, cfg = run
     damage(folder)
     train(cfg, resume=True)
     log = (folder / "log.txt").read_text()
     assert f"at iteration {start} of 6" in log
     assert_same_run(folder, finished)
+
+
+def test_the_newest_good_checkpoint_is_taken(run, finished, assert_same_run):
+    last_two = ("model_final.pth", "model_0000003.pth")
+    resume(run, lambda folder: [cut(folder / n) for n in last_two], 2, finished, assert_same_run)
+
+
+@pytest.mark.slow
+@DAMAGES
+def test_it_is_taken_after_any_damage(damage, start, run, finished, assert_same_run):
+    resume(run, damage, start, finished, assert_same_run)
 
 
 def test_no_good_checkpoint_is_one_line(run):

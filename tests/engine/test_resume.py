@@ -64,8 +64,9 @@ def stop_in(monkeypatch, where, condition, signum=signal.SIGTERM):
 @pytest.mark.parametrize(
     ("further", "stops"),
     [
-        *(((), stops) for stops in ((0,), (2,), (1, 3), (4,))),
+        *(((), stops) for stops in ((0,), (1, 3), (4,))),
         (HALF, (1, 3)),
+        pytest.param((), (2,), marks=pytest.mark.slow),
         *(pytest.param(HALF, stops, marks=pytest.mark.slow) for stops in ((0,), (2,), (4,))),
     ],
 )

@@ -1,5 +1,6 @@
 """What the doctor finds beyond the wiring, and what it leaves alone."""
 
+import re
 import time
 from pathlib import Path
 
@@ -20,7 +21,16 @@ STEPS = (
 SGD = ["optimizer={_target_:torch.optim.SGD,params:[],lr:0.02,momentum:0.9}"]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page",
+    # Those of other widths differ in two numbers.
+    [
+        pytest.param(
+            page, marks=pytest.mark.slow if re.search("w(32|40|48)_(box|mask|casc)", page) else ()
+        )
+        for page in PAGES
+    ],
+)
 def test_shipped_page_is_healthy(page, shallow):
     assert check_config(shallow(load_config(page))) == []
 
