@@ -68,14 +68,28 @@ def load_tool():
     return load_tool
 
 
-@pytest.fixture(scope="session")
-def shallow():
-    """Function of a shipped config: one with the least HRNet of its width, wired as it is and built much sooner."""
+@pytest.fixture
+def shallow(monkeypatch):
+    """Function of a shipped config: one with the least HRNet of its width, wired as it is and built much sooner.
+
+    The public weights that it is compared with are those of such an HRNet.
+    """
+    from hrnet_kpt.config.doctor import check_fit
+    from hrnet_kpt.modeling import HRNet
+
+    depth = {"num_modules": [1, 1, 1, 1], "num_blocks": [1, 1, 1, 1]}
+
+    @functools.cache
+    def public_tensors(width):
+        with torch.device("meta"):
+            return HRNet(width, norm="BN", **depth).state_dict()
+
+    monkeypatch.setattr(check_fit, "_public_tensors", public_tensors)
 
     def shallow(cfg):
         trunk = cfg.model.backbone.bottom_up
         if "width" in trunk:
-            trunk.update(num_modules=[1, 1, 1, 1], num_blocks=[1, 1, 1, 1])
+            trunk.update(depth)
         return cfg
 
     return shallow

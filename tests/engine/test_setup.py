@@ -172,7 +172,8 @@ def test_limits_of_the_run_are_compared_with_the_test_set(tiny, write_set, tmp_p
     path = tmp_path / "set" / "annotations.json"
     content = json.loads(path.read_text())
     first = content["annotations"][0]
-    first.update(keypoints=[10, 10, 2, 20, 20, 2], num_keypoints=2)
+    x, y = first["bbox"][:2]
+    first.update(keypoints=[x + 9, y + 9, 2, x + 20, y + 20, 2], num_keypoints=2)
     content["annotations"] += [{**first, "id": 100 + i} for i in range(24)]
     path.write_text(json.dumps(content))
     cfg = load_config(PAGE, [*tiny, *paths])

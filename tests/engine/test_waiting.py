@@ -20,6 +20,7 @@ from hrnet_kpt.engine.hooks import SaveCheckpoints, StopOnSignal, Stopped
 from hrnet_kpt.engine.run_state import RunState
 from hrnet_kpt.engine.trainer import Trainer
 from hrnet_kpt.errors import UserError
+from hrnet_kpt.weights.labels import Labels
 
 RECORDS = [{"image_id": i, "width": 8, "height": 6} for i in range(16)]
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
@@ -157,7 +158,7 @@ def train_one_of_two(rank, folder, hanging):
     torch.manual_seed(0)
     model = Line()
     trainer = Trainer(model, loader, torch.optim.SGD(model.parameters(), lr=0.1))
-    state = RunState(folder, trainer, 0, 5)
+    state = RunState(folder, trainer, 0, 5, Labels([], {}))
     trainer.register_hooks([SaveCheckpoints(state, 100), StopOnSignal(state)])
     try:
         trainer.train(0, 3 if not hanging else 10)
@@ -183,6 +184,7 @@ def test_two_processes_stop_after_the_same_iteration(receiver, tmp_path):
             child.start()
         if hanging:
             while not (folder / "there").exists():
+                assert children[1].is_alive()
                 time.sleep(0.02)
             time.sleep(0.2)
             for child in children if receiver == "both" else children[1:]:
@@ -210,7 +212,7 @@ def toy_run(folder, mapper, workers, evaluation_loader=None):
     }
     loader = build_train_loader(RECORDS, mapper, 1, workers, seed=0)
     trainer = Trainer(model, loader, torch.optim.SGD(model.parameters(), lr=0.01))
-    state = RunState(folder, trainer, 0, 5)
+    state = RunState(folder, trainer, 0, 5, Labels([], {}))
     stop = StopOnSignal(state)
     hooks = [SaveCheckpoints(state, 100), stop]
     if evaluation_loader is not None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 TOOLS = sorted(path.name for path in (Path(__file__).parents[2] / "tools").glob("*.py"))
 # Values of flags that are no paths.
@@ -15,7 +16,12 @@ def home(monkeypatch):
 
 
 def is_path(action):
-    return action.option_strings and action.nargs != 0 and action.metavar not in (None, *OTHERS)
+    return (
+        action.option_strings
+        and action.nargs != 0
+        and action.type in (None, Path)
+        and action.metavar not in (None, *OTHERS)
+    )
 
 
 @pytest.mark.parametrize("tool", TOOLS)
@@ -52,7 +58,8 @@ def test_home_folder_in_python(tmp_path, monkeypatch):
     from hrnet_kpt.inference.predictor import files_of_run
 
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("config.yaml", "model_final.pth"):
-        (tmp_path / name).touch()
+    (tmp_path / "config.yaml").touch()
+    content = {"model": {}, "trainer": {}, "iteration": 1}
+    torch.save(content, tmp_path / "model_final.pth")
     assert find_config("~/config.yaml") == tmp_path / "config.yaml"
     assert files_of_run("~") == (f"{tmp_path}/config.yaml", f"{tmp_path}/model_final.pth")

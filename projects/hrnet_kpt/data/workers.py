@@ -80,9 +80,8 @@ class _Pickler(pickle.Pickler):
 def _map_sample(pickled: bytes, passed: Any, parts: Sequence[tuple[int, int]]) -> Any:
     file = passed.detach()
     try:
-        memory = (
-            memoryview(mmap.mmap(file, parts[-1][1])) if parts and parts[-1][1] else memoryview(b"")
-        )
+        size = parts[-1][1] if parts else 0
+        memory = memoryview(mmap.mmap(file, size) if size else bytearray())
     finally:
         os.close(file)
     return pickle.loads(pickled, buffers=[memory[begin:end] for begin, end in parts])

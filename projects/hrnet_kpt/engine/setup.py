@@ -55,9 +55,6 @@ def set_up_run(cfg: DictConfig, warnings: Sequence[str] = (), seed: int | None =
         seed = cfg.train.seed
     elif seed is None:
         seed = comm.shared_random_seed()
-    if "image_range" in (cfg.get("data") or {}):  # the first process may have read it for all
-        value = cfg.data.image_range
-        cfg.data.image_range = comm.all_gather(value if isinstance(value, str) else list(value))[0]
     seed_all_rng(seed + rank)
     if cfg.train.get("deterministic"):
         be_deterministic()
@@ -252,7 +249,7 @@ MIRROR_FINDINGS = ("flip-pairs-unknown", "flips-missing", "classes-mirrored", "c
 
 def mirror_directions(cfg: DictConfig) -> set[str] | None:
     """Along which axes training mirrors images, see `mapper.flip_directions`; None for a mapper of the user's own."""
-    mapper = instantiate(cfg.dataloader.train.get("mapper"))
+    mapper = instantiate(value_at(cfg, "dataloader.train.mapper"))
     augmentations = getattr(mapper, "augmentations", None)
     return None if augmentations is None else flip_directions(augmentations.augs)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrnet_kpt.data.checks.check_annotations import check_annotations, refuse_bad_annotations
+from hrnet_kpt.data.checks.check_annotations import check_annotations, refuse_errors
 from hrnet_kpt.data.checks.repair import repair
 from hrnet_kpt.errors import UserError
 
@@ -108,7 +108,7 @@ def test_any_convention_is_named_and_converted(seed, images, convention):
     wrong = written(clean, *convention)
     assert names(wrong) == {"box-convention"}
     with pytest.raises(UserError, match="box-convention"):
-        refuse_bad_annotations(wrong, "x.json", None)
+        refuse_errors(check_annotations(wrong, "x.json"))
     repaired, done = repair(wrong)
     same_places(repaired, clean)
     assert names(repaired) == set()
@@ -194,7 +194,7 @@ def test_boxes_that_no_convention_explains_are_refused_and_stay():
     assert "box-convention-unclear" in names(wrong)
     assert "box-convention" not in names(wrong)
     with pytest.raises(UserError, match="box-convention-unclear"):
-        refuse_bad_annotations(wrong, "x.json", None)
+        refuse_errors(check_annotations(wrong, "x.json"))
     assert "box-convention-unclear" in names(repair(wrong)[0])
 
 

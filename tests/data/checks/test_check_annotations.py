@@ -187,7 +187,7 @@ BESIDES = {
     "category-ids-mixed": {"category-unused", "category-id-repeated"},
     "category-id-repeated": {"category-unused"},
     "category-name-repeated": {"category-unused"},
-    "limits-exceeded": {"annotation-id-repeated"},
+    "limits-exceeded": {"annotation-id-repeated", "annotation-doubled"},
     "box-in-shares": {"area-larger-than-box", "annotation-doubled"},
 }
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from hrnet_kpt.data.checks.check_annotations import check_annotations, refuse_bad_annotations
+from hrnet_kpt.data.checks.check_annotations import check_annotations, refuse_errors
 from hrnet_kpt.data.checks.repair import repair
 from hrnet_kpt.data.checks.tight_boxes import Margin, read_margin
 from hrnet_kpt.errors import UserError
@@ -77,7 +77,7 @@ def test_other_boxes_do_not_grow(drawn_people):
 def test_boxes_of_one_keypoint_teach_nothing_until_they_are_grown(tips):
     assert found(tips) == {"no-usable-box": "error", "box-empty": "warning"}
     with pytest.raises(UserError, match="no-usable-box"):
-        refuse_bad_annotations(tips, "x.json", None)
+        refuse_errors(check_annotations(tips, "x.json"))
     assert "no-usable-box" in found(repair(tips)[0])
     assert "no-usable-box" in found(repair(tips, margin=Margin(0.2, False))[0])  # 20 % of nothing
     repaired, _ = repair(tips, margin=Margin(8, True))

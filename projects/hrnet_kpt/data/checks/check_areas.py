@@ -54,10 +54,11 @@ def check_areas(table: AnnotationTable) -> Iterator[Finding]:
     repair = "write plausible ones with tools/check_dataset.py --fix OUT.json"
     if larger.any():
         factor = _times_true(table, larger)
+        times = f"{factor:,.0f}" if factor >= 100 else f"{factor:.3g}"
         yield from table.finding(
             "warning",
             "area-larger-than-box",
-            f"{{}} with an `area` larger than the box, {factor:.3g} times the object's in the median: OKS takes errors "
+            f"{{}} with an `area` larger than the box, {times} times the object's in the median: OKS takes errors "
             f"for {math.sqrt(factor):.3g} times smaller than they are, and keypoint AP comes out far too high; "
             f"{repair}",
             larger,
