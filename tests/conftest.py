@@ -7,6 +7,7 @@ import gc
 import importlib.util
 import json
 import logging
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -93,6 +94,13 @@ def shallow(monkeypatch):
         return cfg
 
     return shallow
+
+
+@pytest.fixture
+def new_children():
+    """Function that lists the child processes that the test has started, and that still run."""
+    before = set(multiprocessing.active_children())
+    return lambda: set(multiprocessing.active_children()) - before
 
 
 @pytest.fixture(scope="session")

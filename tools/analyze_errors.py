@@ -21,22 +21,12 @@ def parser() -> Parser:
     add(
         "--results", metavar="FILE", help="COCO-format results, such as coco_instances_results.json"
     )
-    add(
-        "--images",
-        metavar="FOLDER",
-        help="for pictures of the worst and the best (default: the run's)",
+    add("--images", metavar="FOLDER", help="for pictures of worst and best (default: the run's)")
+    add("--output", metavar="FOLDER", help="for errors.json and pictures (default: RUN/errors)")
+    counted = (
+        "with --annotations: detections of an image and a class that count (default: COCO's 20)"
     )
-    add(
-        "--output",
-        metavar="FOLDER",
-        help="gets errors.json and pictures (default: errors in the run)",
-    )
-    add(
-        "--max-detections",
-        type=int,
-        metavar="N",
-        help="so many detections of an image and a class count, with --annotations (default: 20, as COCO has it)",
-    )
+    add("--max-detections", type=int, metavar="N", help=counted)
     return parser
 
 
@@ -49,12 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> int:
         set_up_logging()
         skipped = write_error_report(
-            args.run,
-            args.annotations,
-            args.results,
-            args.images,
-            args.output,
-            args.max_detections,
+            args.run, args.annotations, args.results, args.images, args.output, args.max_detections
         )
         return SKIPPED_SOME if skipped else 0
 

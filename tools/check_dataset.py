@@ -24,20 +24,11 @@ def parser() -> Parser:
     add("--test-annotations", metavar="B.json", help="the test set: checked, and compared")
     add("--test-images", metavar="DIR", help="the folder of its images (default: --images)")
     add("--skip-opening-images", action="store_true", help="look at the json and file names alone")
-    add(
-        "--image-range",
-        nargs=2,
-        type=float,
-        metavar=("LOW", "HIGH"),
-        help="data.image_range of the training, for images of more than 8 bits (default: read from them)",
-    )
+    values = "of black and white in images of more than 8 bits (default: read from them)"
+    add("--image-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=values)
     add("--fix", metavar="OUT.json", help="write A.json repaired, where there is but one way to")
-    add(
-        "--grow-boxes",
-        metavar="MARGIN",
-        help="with --fix: grow boxes that are only the extent of the keypoints, on every side by a fraction of the "
-        "larger side, such as 0.2, or by pixels, such as 40px",
-    )
+    margin = "with --fix: grow boxes that only span their keypoints, by 0.2 of the longer side, say, or 40px"
+    add("--grow-boxes", metavar="MARGIN", help=margin)
     add("--draw", metavar="DIR", help="write samples.png: 16 images and their mirror images")
     return parser
 

@@ -22,13 +22,8 @@ def parser() -> Parser:
     add("--num", type=int, default=6, metavar="N", help="images (default: 6)")
     add("--seed", type=int, default=0, metavar="S", help="another one: other images (default: 0)")
     add("--results", type=Path, metavar="FILE", help="COCO-format results of test images")
-    add(
-        "--output",
-        type=Path,
-        default="output/pictures",
-        metavar="FOLDER",
-        help="(default: %(default)s)",
-    )
+    default = "output/pictures"
+    add("--output", type=Path, default=default, metavar="FOLDER", help=f"(default: {default})")
     add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     return parser
 

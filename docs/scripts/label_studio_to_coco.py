@@ -129,7 +129,7 @@ def merge_regions(
 ) -> list[dict[str, Any]]:
     """The regions of an annotation: id, parent, type, size of the image, geometry, labels.
 
-    A region has a result for each tag: the rectangle, its label, a text about it.
+    A region has a result for each tag: the rectangle, its label, a comment.
     """
     regions: dict[Any, dict[str, Any]] = {}
     parents: dict[Any, Any] = {}
@@ -173,7 +173,7 @@ def read_regions(
     """The boxes and points of an image, in pixels."""
     boxes, points = [], []
     for region in regions:
-        corners = outline(region, conversion)
+        corners = corners_of(region, conversion)
         if not corners:
             conversion.left_out[f"regions of type {region['kind']}"] += 1
             continue
@@ -191,7 +191,7 @@ def read_regions(
     return boxes, points
 
 
-def outline(region: dict[str, Any], conversion: Conversion) -> list[tuple[float, float]]:
+def corners_of(region: dict[str, Any], conversion: Conversion) -> list[tuple[float, float]]:
     """The corners of a region around its shape, or the one point that it is, in pixels; none of what is neither.
 
     Regions are in per cent of the image. A rectangle is turned about its upper left corner, in pixels, clockwise.

@@ -1,5 +1,9 @@
 """What the user can mend."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class UserError(ValueError):
     """The user's input is wrong. The message is one line: what is wrong, where, and what to do.
@@ -15,3 +19,9 @@ class Diverged(FloatingPointError):
 def one_line(error: BaseException) -> str:
     """An exception of somebody else's as part of a UserError: its class and its words, without OmegaConf's appendix."""
     return f"{type(error).__name__}: {' '.join(str(error).split('full_key:')[0].split())}"
+
+
+def join_names(names: Sequence[str], most: int = 8) -> str:
+    """Names with commas between them; of many, the first and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -52,7 +52,14 @@ def signal_once_there(path, signum):
     ("workers", "signum"), [(1, signal.SIGTERM), (0, signal.SIGINT)], ids=["worker", "here"]
 )
 def test_a_training_that_waits(
-    workers, signum, undisturbed, tiny_overrides, tmp_path, monkeypatch, assert_same_run
+    workers,
+    signum,
+    undisturbed,
+    tiny_overrides,
+    tmp_path,
+    monkeypatch,
+    assert_same_run,
+    new_children,
 ):
     folder = tmp_path / "run"
     cfg = load_config(PAGE, [*tiny_overrides(folder), f"dataloader.train.num_workers={workers}"])
@@ -71,7 +78,7 @@ def test_a_training_that_waits(
         train(cfg)
     sender.join()
     assert stopped.value.signum == signum
-    assert not multiprocessing.active_children()
+    assert not new_children()
     last = torch.load(folder / (folder / "last_checkpoint").read_text(), weights_only=True)
     batches = last["iteration"] + 1
     assert 1 <= batches <= 2 and "--resume" in str(stopped.value)
@@ -97,7 +104,7 @@ def test_a_training_that_never_got_a_batch(tiny_overrides, tmp_path, monkeypatch
 
 @pytest.mark.slow
 def test_an_evaluation_that_waits(
-    undisturbed, tiny_overrides, tmp_path, monkeypatch, assert_same_run
+    undisturbed, tiny_overrides, tmp_path, monkeypatch, assert_same_run, new_children
 ):
     folder = tmp_path / "run"
     there = tmp_path / "there"
@@ -114,7 +121,7 @@ def test_an_evaluation_that_waits(
         patch.setattr(loaders.Samples, "__getitem__", hang)
         train(load_config(PAGE, tiny_overrides(folder)))
     sender.join()
-    assert not multiprocessing.active_children()
+    assert not new_children()
     train(load_config(PAGE, tiny_overrides(folder)), resume=True)
     assert_same_run(folder, undisturbed)
 
@@ -244,7 +251,7 @@ def third_image():
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_wait_ends_with_a_checkpoint_of_the_last_whole_iteration(workers, tmp_path):
+def test_a_wait_ends_with_a_checkpoint_of_the_last_whole_iteration(workers, tmp_path, new_children):
     mapper = hang_at(tmp_path / "there", third_image())
     trainer = toy_run(tmp_path, mapper, workers)
     sender = signal_once_there(tmp_path / "there", signal.SIGTERM)
@@ -254,7 +261,7 @@ def test_a_wait_ends_with_a_checkpoint_of_the_last_whole_iteration(workers, tmp_
     sender.join()
     assert time.monotonic() - start < 5
     assert stopped.value.signum == signal.SIGTERM
-    assert not multiprocessing.active_children()
+    assert not new_children()
     content = torch.load(tmp_path / "model_0000001.pth", weights_only=True)
     assert content["iteration"] == 1 and content["loaders"] == [{"position": 2, "waiting": []}]
 
@@ -271,14 +278,14 @@ def test_a_wait_before_the_first_batch_ends_without_a_checkpoint(tmp_path):
     assert not list(tmp_path.glob("*.pth"))
 
 
-def test_a_wait_in_an_evaluation_ends_with_the_checkpoint_before_it(tmp_path):
+def test_a_wait_in_an_evaluation_ends_with_the_checkpoint_before_it(tmp_path, new_children):
     hanging = build_test_loader(RECORDS, hang_at(tmp_path / "there", 3), num_workers=1)
     trainer = toy_run(tmp_path, dict, 0, hanging)
     sender = signal_once_there(tmp_path / "there", signal.SIGTERM)
     with pytest.raises(Stopped, match="in the evaluation"):
         trainer.train(0, 4)
     sender.join()
-    assert not multiprocessing.active_children()
+    assert not new_children()
     assert torch.load(tmp_path / "model_0000001.pth", weights_only=True)["iteration"] == 1
 
 

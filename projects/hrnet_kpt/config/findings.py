@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..errors import UserError
@@ -44,9 +44,3 @@ def refuse_errors(findings: Iterable[Finding]) -> list[str]:
     if errors:
         raise UserError("\n".join(errors))
     return [str(finding) for finding in found]
-
-
-def listed(names: Sequence[str], most: int = 8) -> str:
-    """Names with commas between them; of many, the first and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

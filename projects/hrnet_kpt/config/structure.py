@@ -10,9 +10,10 @@ from typing import Any
 from omegaconf import DictConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ..errors import join_names
 from .argument_types import wrong_type
 from .calls import call_parameters, calls, target_of
-from .findings import Finding, error, listed
+from .findings import Finding, error
 from .keys import child_of, closest_keys, walk
 
 # Arguments that are given when the run starts: an optimizer's parameters are those of the model.
@@ -151,7 +152,7 @@ def _unknown_argument(
             "box_head and box_predictor, as configs/hrnet_w18_kpt.py has it",
         )
     close = difflib.get_close_matches(argument, known, n=2)
-    meant = f"did you mean {' or '.join(close)}?" if close else f"it takes {listed(known)}"
+    meant = f"did you mean {' or '.join(close)}?" if close else f"it takes {join_names(known)}"
     return error(
         "argument-unknown",
         f"{key}.{argument}",

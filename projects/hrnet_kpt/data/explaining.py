@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
+from ..errors import join_names
 from .ground_truth import GroundTruth
 from .scoring import category_precision
 
@@ -199,6 +200,4 @@ def _down(value: float) -> str:
 
 
 def _names(truth: GroundTruth, categories: Sequence[Any]) -> str:
-    names = ", ".join(truth.coco.cats[category]["name"] for category in categories[:MOST_CLASSES])
-    rest = len(categories) - MOST_CLASSES
-    return names + (f" and {rest} more" if rest > 0 else "")
+    return join_names([truth.coco.cats[category]["name"] for category in categories], MOST_CLASSES)

@@ -140,7 +140,7 @@ def _wait_for_each(iterator: Any, key: str, workers: int, timeout: float) -> Ite
                     "no limit)"
                 )
             if waited >= next_log:
-                next_log += LOG_PERIOD
+                next_log = waited + LOG_PERIOD
                 logger.warning(
                     "data: waited %.0f s for the next batch (%s.num_workers=%d); the limit is data.timeout=%g s",
                     waited,

@@ -97,6 +97,7 @@ class StopOnSignal(HookBase):
         if self.in_evaluation:
             self._stop_evaluation()
         if self.trainer.waiting:
+            logger.warning("Signal %d: no longer waiting for data, writing a checkpoint", signum)
             raise StopWaiting
         logger.warning("Signal %d: finishing this iteration, then writing a checkpoint", signum)
 

@@ -12,7 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..errors import UserError
+from ..errors import UserError, join_names
 
 LABELS = "labels"  # the key of a checkpoint, and of a .safetensors file's metadata
 SHOWN = 10  # names in a message
@@ -105,16 +105,11 @@ def match_rows(
             return list(rows), f"{what} by name; as the model begins: {', '.join(new)}"
     left = [name for name in theirs if name not in ours]
     differences = [
-        *([f"the model has no {_listed(left)}"] if left else []),
-        *([f"the file has no {_listed(new)}"] if new else []),
+        *([f"the model has no {join_names(left, SHOWN)}"] if left else []),
+        *([f"the file has no {join_names(new, SHOWN)}"] if new else []),
     ]
     raise UserError(f"its {what} are not the model's: {'; '.join(differences)}")
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
 def _arrows(theirs: Sequence[str], ours: Sequence[str]) -> str:
-    return _listed([f"{a} as {b}" for a, b in zip(theirs, ours, strict=True)])
+    return join_names([f"{a} as {b}" for a, b in zip(theirs, ours, strict=True)], SHOWN)

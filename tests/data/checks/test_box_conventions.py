@@ -116,6 +116,17 @@ def test_any_convention_is_named_and_converted(seed, images, convention):
     assert repair(repaired) == (repaired, [])
 
 
+def test_boxes_of_wrong_crowds_are_converted_too():
+    clean = objects(3, 20)
+    wrong = written(clean, "xyxy", "pixels")
+    for annotation in wrong["annotations"]:
+        annotation["iscrowd"] = 1
+    assert names(wrong) == {"iscrowd-everywhere"}  # crowds are not looked at
+    repaired, _ = repair(wrong)
+    same_places(repaired, clean)
+    assert names(repaired) == set()
+
+
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10**6), layout=st.sampled_from(sorted(LAYOUTS)))
 def test_keypoints_may_be_fractions_of_the_image_too(seed, layout):

@@ -8,9 +8,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 from torch import nn
 
-from ...errors import UserError
+from ...errors import UserError, join_names
 from ..differences import ABSENT, Difference, differences, format_differences
-from ..findings import Finding, error, listed, warning
+from ..findings import Finding, error, warning
 from ..loading import load_config
 from ..saving import absolute_paths
 from ..sources import label_names
@@ -112,10 +112,10 @@ def _check_labels(old: DictConfig, cfg: DictConfig) -> Iterator[Finding]:
     for what in ("keypoints", "classes"):
         if before[what] and now[what] and before[what] != now[what]:
             same = set(before[what]) == set(now[what])
+            new = "the same in another order" if same else join_names(now[what])
             sentence = (
-                f"the run's checkpoints have the {what} {listed(before[what])}, and the data now "
-                f"{'the same in another order' if same else listed(now[what])}: {REMEDY}, with the run's weights as "
-                "train.init_checkpoint"
+                f"the run's checkpoints have the {what} {join_names(before[what])}, and the data now {new}: {REMEDY}, "
+                "with the run's weights as train.init_checkpoint"
             )
             yield error("resume-differs", f"data.{what}", sentence)
 

@@ -219,7 +219,7 @@ def _ids(table: AnnotationTable) -> Iterator[Finding]:
     yield from table.finding(
         "warning",
         "annotation-id-no-number",
-        "{} with an `id` that is not a whole number, which pycocotools needs: numbered anew here",
+        "{} with an `id` that is not an integer, which pycocotools needs: numbered anew here",
         [
             row
             for row, value in enumerate(ids)

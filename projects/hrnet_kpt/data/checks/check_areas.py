@@ -95,12 +95,12 @@ def implausible_areas(table: AnnotationTable) -> tuple[np.ndarray, np.ndarray]:
     for category in np.unique(table.category):
         own = table.category == category
         count = (own & known).sum()
-        if (own & larger).sum() < max(FEWEST, SMALLEST_PART * count) or _as_outlined(
+        if (own & larger).sum() < max(FEWEST, SMALLEST_PART * count) or _as_segmented(
             table, own & larger
         ):
             larger &= ~own
         few = count < FEWEST_TINY or 2 * (own & tiny).sum() <= count
-        if few or _as_outlined(table, own & tiny):
+        if few or _as_segmented(table, own & tiny):
             tiny &= ~own
     return larger, tiny
 
@@ -114,24 +114,24 @@ def plausible_area(annotation: Mapping[str, Any], box: np.ndarray, size: np.ndar
         size: (2,) width and height of the image, NaN where unknown.
     """
     width, height = box[2:].tolist()
-    area = outlined_area(annotation, size)
+    area = segmentation_area(annotation, size)
     if area is not None and 0 < area <= (1 + LARGER) * width * height:
         return area
     return AREA_SHARE * width * height
 
 
-def outlined_area(annotation: Mapping[str, Any], size: np.ndarray) -> float | None:
+def segmentation_area(annotation: Mapping[str, Any], size: np.ndarray) -> float | None:
     """The area of an annotation's segmentation in pixels, as pycocotools counts it; None where there is none."""
     if not annotation.get("segmentation"):
         return None
     try:
-        outline = read_segmentation(dict(annotation), "")
-        if isinstance(outline, dict):
-            if isinstance(outline["counts"], list):
-                return float(sum(outline["counts"][1::2]))
-            return float(rle.area(outline))
+        segmentation = read_segmentation(dict(annotation), "")
+        if isinstance(segmentation, dict):
+            if isinstance(segmentation["counts"], list):
+                return float(sum(segmentation["counts"][1::2]))
+            return float(rle.area(segmentation))
         height_width = [int(value) for value in size[::-1]]
-        return float(rle.area(rle.merge(rle.frPyObjects(outline, *height_width))))
+        return float(rle.area(rle.merge(rle.frPyObjects(segmentation, *height_width))))
     except (UserError, TypeError, ValueError, OverflowError):
         return None
 
@@ -146,15 +146,15 @@ def _size(table: AnnotationTable, row: int) -> np.ndarray:
     return table.sizes[image] if image >= 0 else np.full(2, np.nan)
 
 
-def _as_outlined(table: AnnotationTable, chosen: np.ndarray) -> bool:
+def _as_segmented(table: AnnotationTable, chosen: np.ndarray) -> bool:
     """Whether most of the areas of these annotations are what their segmentations cover."""
     rows = np.flatnonzero(chosen)
     rows = rows[:: 1 + len(rows) // SAMPLE]
     agree = 0
     for row in rows:
-        outlined = outlined_area(table.annotations[row], _size(table, row))
+        segmented = segmentation_area(table.annotations[row], _size(table, row))
         area = table.annotations[row]["area"]
-        agree += outlined is not None and abs(outlined - area) <= LARGER * area
+        agree += segmented is not None and abs(segmented - area) <= LARGER * area
     return 2 * agree > len(rows)
 
 

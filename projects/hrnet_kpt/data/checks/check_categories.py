@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, join_names
 from ..references import normalise
 from .annotation_table import AnnotationTable, listed_names, table_of
 from .findings import Finding, counted, unique
@@ -135,9 +135,8 @@ def _without_annotations(table: AnnotationTable) -> Iterator[Finding]:
     used = set(table.category.tolist())
     idle = [str(c.get("name")) for i, c in enumerate(table.categories) if i not in used]
     if idle:
-        more = f" and {len(idle) - 10} more" if len(idle) > 10 else ""
         sentence = (
-            f"{len(idle)} of {len(table.categories)} categories without annotations: {', '.join(idle[:10])}{more}; "
+            f"{len(idle)} of {len(table.categories)} categories without annotations: {join_names(idle, 10)}; "
             "here nothing can be learned or measured of them: check `category_id`, or remove them"
         )
         yield Finding("warning", table.where, "category-unused", sentence)

@@ -100,13 +100,19 @@ def repair(
         _size(image, path, done)
     table = annotation_table(result, "")
     result["categories"] = [_category(table, i, done) for i in range(len(table.categories))]
+    crowds = np.flatnonzero(_wrong_crowds(table))
+    if len(crowds):  # before what is looked for in instances alone
+        annotations = list(table.annotations)
+        for row in crowds:
+            annotations[row] = {**annotations[row], "iscrowd": 0}
+        table = annotation_table({**result, "annotations": annotations}, "")
+        done["`iscrowd` 1 on all annotations with labelled keypoints: 0 written"] += len(crowds)
     table = repair_objects(table, margin, done)
     counts = [table.num_keypoints(i) for i in range(len(table.categories))]
     _, over = beyond_border(table)
     over &= (table.image >= 0) & ~table.crowd
     if images is not None:
         over[over] = _of_its_size(table, np.array(paths, dtype=object), table.image[over])
-    crowds = table.crowd & _wrong_crowds(table)
     # If most annotations are of unknown images, the ids are what is wrong.
     droppable = 2 * (table.image < 0).sum() < len(table.image)
     result["annotations"] = []
@@ -117,9 +123,6 @@ def repair(
         annotation = dict(entry)
         if over[row]:
             _box(annotation, table.boxes[row], table.sizes[table.image[row]], done)
-        if crowds[row]:
-            annotation["iscrowd"] = 0
-            done["`iscrowd` 1 on all annotations with labelled keypoints: 0 written"] += 1
         if "iscrowd" not in annotation:
             annotation["iscrowd"] = 0
             done["`iscrowd` missing: 0 written"] += 1
