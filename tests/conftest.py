@@ -15,9 +15,14 @@ import numpy as np
 import omegaconf.base
 import pytest
 import torch
+from hypothesis import settings
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from PIL import Image, ImageDraw
+
+# The same examples in each run; `HYPOTHESIS_PROFILE=default` looks for new ones.
+settings.register_profile("reproducible", derandomize=True, database=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "reproducible"))
 
 # The models are tiny: a second thread costs more than it gives, above all on a busy machine.
 torch.set_num_threads(1)

@@ -45,6 +45,7 @@ def test_every_spelling_gives_its_pairs_and_no_more(left, right):
         (["fl", "fr", "hl", "hr"], [("fl", "fr"), ("hl", "hr")]),
         (["FLpaw", "FRpaw", "HLpaw", "HRpaw"], [("FLpaw", "FRpaw"), ("HLpaw", "HRpaw")]),
         (["L", "M", "R"], [("L", "R")]),
+        (["tR", "tl"], [("tl", "tR")]),
         (["l", "r"], [("l", "r")]),
         (["Left_eye", "right_eye"], [("Left_eye", "right_eye")]),
         (["main_droite", "main_gauche", "oeil_droit", "oeil_gauche"],

@@ -185,7 +185,9 @@ def _swap_tokens(name: str, words: tuple[str, str]) -> Mirrored | None:
 def _enumerated(name: str, texts: Iterable[str]) -> bool:
     """Whether the letter l of the name counts something: names with k or q in its stead are there too."""
     parts = _tokens(name)
-    at = next(i for i, part in enumerate(parts) if part in ("l", "L", "r", "R"))
+    at = next((i for i, part in enumerate(parts) if part in ("l", "L", "r", "R")), None)
+    if at is None:  # tl beside tR, which is the one that has the letter by itself
+        return False
     others = ("k", "q") if parts[at].islower() else ("K", "Q")
     known = set(texts)
     return any("".join([*parts[:at], letter, *parts[at + 1 :]]) in known for letter in others)
