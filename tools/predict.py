@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> int:
         import logging
 
-        from hrnet_kpt.engine.prediction import Options, predict
+        from hrnet_kpt.inference.predict.app import Options, predict
 
         logging.basicConfig(format="warning: %(message)s")
         return SKIPPED_SOME if predict(Options(**args)) else 0

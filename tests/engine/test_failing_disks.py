@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import torch
 
-from hrnet_kpt import files
+from hrnet_kpt import io
 from hrnet_kpt.config import load_config
 from hrnet_kpt.engine import evaluate, train
 from hrnet_kpt.weights.checkpoints import newest_checkpoint
@@ -152,7 +152,7 @@ def test_a_disk_that_fills_up_is_one_line(
                     refuse(target)
                 replace(source, target)
 
-            patch.setattr(files.os, "replace", os_replace)
+            patch.setattr(io.os, "replace", os_replace)
         with pytest.raises(
             ValueError, match=r"No space left on device.*--resume goes on"
         ) as raised:

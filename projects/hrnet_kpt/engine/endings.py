@@ -12,8 +12,7 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any
 
-from ..errors import UserError, one_line
-from .hooks import Stopped
+from ..errors import Stopped, UserError, one_line
 from .process_group import lost_connection
 
 # The parent sees a process killed at once, the others notice it later: by this much, seconds, it may be late.

@@ -29,8 +29,8 @@ from ..data.mapper import flip_directions
 from ..data.masks import read_segmentation
 from ..data.sides import says_near_and_off
 from ..errors import UserError
-from ..files import UNFINISHED
-from .log_files import LogFile
+from ..io import UNFINISHED
+from .run_logging import LogFile
 
 logger = logging.getLogger(__name__)
 

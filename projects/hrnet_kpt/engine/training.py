@@ -26,8 +26,9 @@ from ..config.saving import absolute_paths
 from ..config.sources import labels_of_config
 from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError
-from ..files import remove_unfinished, replace_text
 from ..inference.building import build_model
+from ..io import remove_unfinished, replace_text
+from ..visualization.run_images import write_pictures
 from ..weights.checkpoints import newest_checkpoint, not_written
 from .averaging import averaged_model
 from .channels_last import put_channels_last
@@ -35,10 +36,9 @@ from .divergence import DivergencePolicy
 from .evaluation import run_evaluation
 from .evaluations import Evaluate
 from .hooks import LogRates, LRScheduler, SaveCheckpoints, StopOnSignal, WatchData, WriteMetrics
-from .log_files import MetricsWriter, rewind_log, rewind_metrics
 from .parameters import rates_by_part
-from .pictures import write_pictures
 from .progress import ProgressWriter
+from .run_logging import MetricsWriter, rewind_log, rewind_metrics
 from .run_state import RunState
 from .setup import check_data_once, generate_data, log_mirrors, set_up_run
 from .skipped import report_skipped, skipped_file

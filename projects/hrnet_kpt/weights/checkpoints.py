@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError, one_line
-from ..files import replace_text, replacing
+from ..io import replace_text, replacing
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...files import to_json
+from ...io import to_json
 from ..image_files import image_paths, respell
 from ..images import ANY_RANGE, BadImageError, listed_size, open_image
 from ..references import normalise

@@ -11,9 +11,9 @@ from typing import Any
 import detectron2.data.transforms as T
 from PIL import Image
 
+from ...visualization.adapters import drawable_record, drawable_sample
+from ...visualization.draw import captioned, contact_sheet, draw_image
 from ..coco import load_keypoint_dataset
-from ..drawable import drawable_record, drawable_sample
-from ..drawing import captioned, contact_sheet, draw_image
 from ..image_range import ImageRange, find_image_range
 from ..images import BadImageError, listed_size, open_image
 from ..keypoints import KeypointSchema
