@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from pathlib import Path
 
 import pytest
 from detectron2.utils.events import EventStorage
@@ -10,14 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hrnet_kpt.engine.progress import ProgressWriter
-from hrnet_kpt.engine.run_logging import (
-    LineFile,
-    LogFile,
-    MetricsWriter,
-    rewind_log,
-    rewind_metrics,
-)
+from hrnet_kpt.engine.run_logging import LogFile, MetricsWriter, ProgressWriter, rewind_metrics
 from hrnet_kpt.io import to_json
 from hrnet_kpt.visualization.run_images import draw_curves
 
@@ -40,35 +34,29 @@ def test_metrics_are_cut_to_whole_lines_before_an_iteration(lines, cut, start, t
 
 def test_there_need_be_no_file(tmp_path):
     assert rewind_metrics(tmp_path / "metrics.json", 3) == -1
-    rewind_log(tmp_path / "log.txt", 3)
     assert not list(tmp_path.iterdir())
 
 
-def test_log_keeps_all_but_the_progress_that_comes_again(tmp_path):
-    handler = LogFile(tmp_path / "log.txt")
-    handler.setFormatter(logging.Formatter("[%(asctime)s] %(name)s %(levelname)s: %(message)s"))
-    logger = logging.getLogger("hrnet_kpt.engine.progress")
-    logger.addHandler(handler)
+def test_progress_is_a_line_for_each_step_and_a_log_goes_on_where_it_ended(tmp_path):
+    logger = logging.getLogger("hrnet_kpt.engine.run_logging")
     logger.setLevel(logging.INFO)
-    try:
-        with EventStorage() as storage:
+    for start in (0, 2):
+        handler = LogFile(tmp_path / "log.txt")
+        logger.addHandler(handler)
+        with EventStorage(start) as storage:
             writer = ProgressWriter(10)
-            for iteration in range(6):
+            for iteration in (start, start + 1):
                 storage.iter = iteration
                 storage.put_scalar("total_loss", 1.5)
                 writer.write()
-                logger.info("a word about iter: 9  of another run")
-    finally:
+                storage.iter += 1
+                writer.write()  # there was no step
         logger.removeHandler(handler)
         handler.close()
-    with (tmp_path / "log.txt").open("a") as file:
-        file.write("[11/24 03:00:00] hrnet_kpt.engine.progress INFO: eta: 0:0")
-    rewind_log(tmp_path / "log.txt", 4)
     lines = (tmp_path / "log.txt").read_text().splitlines()
-    assert sum("iter: 9" in line for line in lines) == 6
-    progress = [line for line in lines if "total_loss: 1.5" in line]
-    assert [line.split("iter: ")[1].split()[0] for line in progress] == ["0", "1", "2", "3"]
-    assert len(lines) == 10
+    assert [line.split("  ")[:2] for line in lines] == [
+        [f"iter: {i}", "total_loss: 1.5"] for i in range(4)
+    ]
 
 
 def test_metrics_writer_does_not_repeat_what_is_written(tmp_path):
@@ -85,45 +73,20 @@ def test_metrics_writer_does_not_repeat_what_is_written(tmp_path):
     assert rows == [{"iteration": i, "loss": float(i)} for i in range(4)]
 
 
-def test_a_line_that_does_not_fit_leaves_nothing(tmp_path, monkeypatch):
-    import os
-
-    file = LineFile(tmp_path / "lines")
-    file.append("one")
-    write = os.write
-    rest = [4]
-
-    def small(descriptor, data):
-        if not rest[0]:
-            raise OSError(28, "No space left on device")
-        written = write(descriptor, data[: rest[0]])
-        rest[0] -= written
-        return written
-
-    monkeypatch.setattr(os, "write", small)
-    with pytest.raises(OSError, match="No space"):
-        file.append("another")
-    monkeypatch.undo()
-    file.append("three")
-    file.close()
-    assert (tmp_path / "lines").read_text() == "one\nthree\n"
-
-
-def test_a_log_without_room_says_so_once_and_goes_on(tmp_path, capsys, monkeypatch):
-    import os
-
-    handler = LogFile(tmp_path / "log.txt")
-
-    def full(descriptor, data):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "write", full)
+def test_a_log_without_room_says_so_once_and_goes_on(capsys):
+    handler = LogFile(Path("/dev/full"))
     for _ in range(2):
         handler.emit(logging.makeLogRecord({"msg": "lost"}))
-    monkeypatch.undo()
     handler.close()
     err = capsys.readouterr().err
-    assert err.count("No space left on device") == 1 and "log.txt" in err
+    assert err.count("No space left on device") == 1 and "/dev/full" in err
+
+
+def test_metrics_without_room_are_an_error():
+    with EventStorage() as storage:
+        storage.put_scalar("loss", 1.0)
+        with pytest.raises(ValueError, match=r"/dev/full.*No space left on device"):
+            MetricsWriter(Path("/dev/full")).write()
 
 
 def strict(text):

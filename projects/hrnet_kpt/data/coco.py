@@ -12,9 +12,9 @@ import numpy as np
 from detectron2.structures import BoxMode
 
 from ..errors import UserError
+from ..io import read_json_file
 from .image_files import find_images
 from .images import listed_size
-from .json_files import read_json_file
 from .keypoints import KeypointSchema
 from .labels import Classes, given_classes, given_schema, keypoint_slots
 from .masks import read_segmentation

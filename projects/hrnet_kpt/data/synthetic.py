@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
 from ..errors import UserError
+from ..io import replace_text
 from .coco_person import COCO_PERSON
 from .figure import Figure, random_figure
 from .shapes import LIMB_LIGHTNESS, SEAM, Array, Shape, capsule, disc, limb, random_colour
@@ -120,11 +121,9 @@ def _write_split(root: Path, stream: int, parameters: dict[str, Any]) -> None:
         "annotations": annotations,
         "categories": [category],
     }
-    unfinished = target.with_name(f"{target.name}.{os.getpid()}.unfinished")
-    unfinished.write_text(json.dumps(content))
     for stale in {path.name for path in folder.glob("*.jpg")} - {i["file_name"] for i in images}:
         (folder / stale).unlink(missing_ok=True)
-    os.replace(unfinished, target)
+    replace_text(target, json.dumps(content))
 
 
 def draw_image(rng: np.random.Generator, size: int) -> tuple[Image.Image, list[dict[str, Any]]]:

@@ -1,71 +1,94 @@
-"""log.txt and metrics.json: whole lines only, and each iteration once."""
+"""What a training writes while it runs: log.txt, its lines of progress, and metrics.json, each iteration once."""
 
 from __future__ import annotations
 
+import datetime
 import json
 import logging
 import math
-import os
-import re
+import resource
 import sys
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from detectron2.utils.events import EventWriter, get_event_storage
+import torch
+from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
 
 from ..errors import UserError
 from ..io import replace_text, to_json
 from ..weights.checkpoints import not_written
 
-# A line of progress, as ProgressWriter writes it.
-PROGRESS = re.compile(r"hrnet_kpt\.engine\.progress INFO: (?:eta: .*?  )?iter: (\d+)  ")
+logger = logging.getLogger(__name__)
+
+WINDOW = 20  # iterations
 
 
-class LineFile:
-    """A file that lines are appended to, each whole or not at all, whatever ends the process."""
+class LogFile(logging.FileHandler):
+    """A log.txt. Where there is no room it says so once: a log must not end a training."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-
-    def append(self, line: str) -> None:
-        """Write a line in one piece; raises OSError, and takes a part back, where there is no room for it."""
-        data = f"{line}\n".encode()
-        size = os.fstat(self.descriptor).st_size
-        written = 0
-        try:
-            while written < len(data):  # a second go tells why the first stopped short
-                written += os.write(self.descriptor, data[written:])
-        except OSError:
-            os.ftruncate(self.descriptor, size)
-            raise
-
-    def close(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
-        self.descriptor = -1
-
-
-class LogFile(logging.Handler):
-    """A handler that appends to a LineFile. Where there is no room it says so once: a log must not end a training."""
+    complained = False
 
     def __init__(self, path: Path) -> None:
-        super().__init__(logging.DEBUG)
-        self.file = LineFile(path)
-        self.complained = False
+        super().__init__(path, encoding="utf-8")
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self.file.append(self.format(record))
-        except OSError as error:
-            if not self.complained:
-                print(f"{self.file.path} goes on without lines: {error.strerror}", file=sys.stderr)
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.complained:
             self.complained = True
+            print(f"{self.baseFilename} goes on without lines: {error.strerror}", file=sys.stderr)
 
     def close(self) -> None:
-        self.file.close()
-        super().close()
+        with suppress(OSError):
+            super().close()
+
+
+class ProgressWriter(EventWriter):
+    """Logs the losses (medians of 20 iterations), the time of an iteration and the share of it spent waiting for data.
+
+    max_iter: what the time that is left is computed for.
+    """
+
+    def __init__(self, max_iter: int) -> None:
+        self.max_iter = max_iter
+
+    def write(self) -> None:
+        storage = get_event_storage()
+        if storage.latest().get("total_loss", (0, -1))[1] != storage.iter:
+            return  # no step since
+        histories = storage.histories()
+        parts = [f"iter: {storage.iter}"]
+        if "time" in histories:
+            left = histories["time"].median(1000) * (self.max_iter - storage.iter - 1)
+            parts.insert(0, f"eta: {datetime.timedelta(seconds=int(left))}")
+        parts += self._latest(storage, "epoch", "{:.2f}")
+        parts += [
+            f"{name}: {history.median(min(WINDOW, len(history.values()))):.4g}"
+            for name, history in histories.items()
+            if "loss" in name and "/" not in name
+        ]
+        if "time" in histories:
+            parts.append(f"time: {histories['time'].avg(WINDOW):.4g} s")
+        parts += self._latest(storage, "data_time_share", "{:.0%}", "data")
+        parts += self._latest(storage, "grad_norm", "{:.3g}")
+        parts += self._latest(storage, "lr", "{:.4g}")
+        parts.append(f"max_mem: {_peak_memory():.0f} MiB")
+        logger.info("  ".join(parts))
+
+    @staticmethod
+    def _latest(storage: EventStorage, name: str, form: str, label: str = "") -> list[str]:
+        if name not in storage.latest():
+            return []
+        return [f"{label or name}: {form.format(storage.latest()[name][0])}"]
+
+
+def _peak_memory() -> float:
+    """MiB: of the GPU, as far as torch has allocated it, or of this process where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 class MetricsWriter(EventWriter):
@@ -76,55 +99,33 @@ class MetricsWriter(EventWriter):
     """
 
     def __init__(self, path: Path, last_iteration: int = -1) -> None:
-        self.file = LineFile(path)
-        self.last_iteration = last_iteration
+        self.path, self.last_iteration = path, last_iteration
 
     def write(self) -> None:
         lines: dict[int, dict[str, Any]] = {}
         for name, (value, iteration) in get_event_storage().latest_with_smoothing_hint().items():
             if iteration > self.last_iteration:
                 lines.setdefault(iteration, {"iteration": iteration})[name] = value
-        for iteration in sorted(lines):
-            try:
-                self.file.append(to_json(lines[iteration], sort_keys=True))
-            except OSError as error:
-                raise UserError(not_written(self.file.path, error)) from error
-            self.last_iteration = iteration
-
-    def close(self) -> None:
-        self.file.close()
+        text = "".join(f"{to_json(lines[i], sort_keys=True)}\n" for i in sorted(lines))
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise UserError(not_written(self.path, error)) from error
+        self.last_iteration = max(lines, default=self.last_iteration)
 
 
 def rewind_metrics(path: Path, start_iter: int) -> int:
     """Drop lines from iteration `start_iter` on, and what is no line; return the last iteration left, -1 if none."""
-
-    def keep(line: str) -> bool:
-        return _iteration(line) < start_iter
-
-    lines = _rewrite(path, keep)
-    return max((int(_iteration(line)) for line in lines), default=-1)
-
-
-def rewind_log(path: Path, start_iter: int) -> None:
-    """Drop the progress of iterations from `start_iter` on, and a broken last line; all else stays."""
-
-    def keep(line: str) -> bool:
-        progress = PROGRESS.search(line)
-        return progress is None or int(progress[1]) < start_iter
-
-    _rewrite(path, keep)
-
-
-def _rewrite(path: Path, keep: Callable[[str], bool]) -> list[str]:
-    """Keep some of a file's lines; a last one without an end is broken, and goes."""
     if not path.is_file():
-        return []
+        return -1
     before = path.read_text(encoding="utf-8", errors="replace")
-    lines = [line for line in before.split("\n")[:-1] if keep(line)]
+    # A last line without an end was cut off by a kill or a full disk.
+    lines = [line for line in before.split("\n")[:-1] if _iteration(line) < start_iter]
     after = "".join(f"{line}\n" for line in lines)
     if after != before:
         replace_text(path, after)
-    return lines
+    return max((int(_iteration(line)) for line in lines), default=-1)
 
 
 def _iteration(line: str) -> float:

@@ -75,7 +75,7 @@ def set_up_run(cfg: DictConfig, warnings: Sequence[str] = (), seed: int | None =
 
 def make_folder(output_dir: str) -> None:
     """Make the run's folder, if it is not there; raise UserError where nothing can be written into it."""
-    probe = Path(output_dir) / f".writable{UNFINISHED}"
+    probe = Path(output_dir) / f"{UNFINISHED}probe"
     try:
         os.makedirs(output_dir, exist_ok=True)
         probe.write_bytes(b"?" * 4096)

@@ -37,8 +37,7 @@ from .evaluation import run_evaluation
 from .evaluations import Evaluate
 from .hooks import LogRates, LRScheduler, SaveCheckpoints, StopOnSignal, WatchData, WriteMetrics
 from .parameters import rates_by_part
-from .progress import ProgressWriter
-from .run_logging import MetricsWriter, rewind_log, rewind_metrics
+from .run_logging import MetricsWriter, ProgressWriter, rewind_metrics
 from .run_state import RunState
 from .setup import check_data_once, generate_data, log_mirrors, set_up_run
 from .skipped import report_skipped, skipped_file
@@ -160,7 +159,6 @@ def full_disk_in_one_line(folder: Path) -> Iterator[None]:
 def rewind(folder: Path, start_iter: int) -> int:
     """Let the files of a run folder end before `start_iter`; return the last iteration in its metrics.json."""
     remove_unfinished(folder)
-    rewind_log(folder / "log.txt", start_iter)
     return rewind_metrics(folder / "metrics.json", start_iter)
 
 

@@ -7,9 +7,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ..data.json_files import read_json_file
 from ..data.references import match_ids
 from ..errors import UserError
+from ..io import read_json_file
 from .ground_truth import GroundTruth
 
 logger = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from ..data.images import BadImageError, listed_size, open_image
 from ..data.labels import given_classes, given_schema
 from ..evaluation.ground_truth import GroundTruth, load_ground_truth
 from ..evaluation.results import read_results
-from ..io import replacing
+from ..io import atomic_write
 from .adapters import drawable
 from .draw import captioned, contact_sheet, draw_image
 
@@ -69,7 +69,7 @@ def draw_curves(metrics: Path, output: Path) -> None:
         axes.set(xlabel="iteration", xlim=(0, 1.03 * rows[-1]["iteration"]))
         axes.grid(alpha=0.3)
     figure.tight_layout()
-    with replacing(output) as unfinished:
+    with atomic_write(output) as unfinished:
         figure.savefig(unfinished, format="png")
 
 
@@ -92,7 +92,7 @@ def draw_predictions(cfg: DictConfig, results: Path, output: Path) -> bool:
 
     pictures, _ = draw_usable(entries, draw)
     if pictures:
-        with replacing(output) as unfinished:
+        with atomic_write(output) as unfinished:
             contact_sheet(pictures, min(COLUMNS, len(pictures))).save(unfinished, format="png")
     return bool(pictures)
 

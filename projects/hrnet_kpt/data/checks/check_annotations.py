@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ...errors import UserError
+from ...io import read_json_file
 from ..image_files import find_images
 from ..images import listed_size
-from ..json_files import read_json_file
 from .annotation_table import AnnotationTable, annotation_table
 from .box_conventions import check_conventions
 from .check_areas import check_areas

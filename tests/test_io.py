@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from hrnet_kpt.data.checks.check_annotations import read_json
 from hrnet_kpt.data.coco import read_coco
-from hrnet_kpt.data.json_files import read_json_file
 from hrnet_kpt.errors import UserError
+from hrnet_kpt.io import read_json_file
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
