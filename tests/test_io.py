@@ -1,4 +1,4 @@
-"""Json files in the encodings and with the damages that exporters and downloads leave."""
+"""Files written whole or not at all; json in the encodings and with the damages that exporters and downloads leave."""
 
 import gzip
 import json
@@ -8,10 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hrnet_kpt.data.checks.check_annotations import read_json
-from hrnet_kpt.data.coco import read_coco
+from hrnet_kpt.data.coco import read_coco, read_json
 from hrnet_kpt.errors import UserError
-from hrnet_kpt.io import read_json_file
+from hrnet_kpt.io import atomic_write, read_json_file, remove_unfinished
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
@@ -122,3 +121,19 @@ def test_what_is_no_json_is_named_in_one_line(content, word, tmp_path):
 def test_paths_of_no_file(name, tmp_path):
     with pytest.raises(UserError, match="not a readable json"):
         read_json_file(f"{tmp_path}/{name}")
+
+
+def test_file_is_replaced_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "w.json"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as unfinished:
+        unfinished.write_text("half")
+        assert path.read_text() == "old" and unfinished.suffix == ".json"
+        raise KeyboardInterrupt
+    assert [*tmp_path.iterdir()] == [path] and path.read_text() == "old"
+    with atomic_write(path) as unfinished:
+        unfinished.write_text("new")
+    assert [*tmp_path.iterdir()] == [path] and path.read_text() == "new"
+    unfinished.write_text("left by a kill")
+    remove_unfinished(tmp_path)
+    assert [*tmp_path.iterdir()] == [path]

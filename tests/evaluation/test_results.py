@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from hrnet_kpt.data.labels import read_labels
@@ -42,19 +43,21 @@ def truth(tmp_path):
 
 def test_drawable_instances_say_what_they_are(truth):
     bowl, crowd = drawable(truth, truth.coco.imgToAnns[1])
-    assert bowl["label"] == "bowl" and "keypoints" not in bowl
+    assert bowl["label"] == "bowl" and not any(bowl["keypoints"])
     assert crowd["label"] == "dog, crowd"
     [dog] = drawable(truth, [DOG])
     assert dog["label"] == "dog"
-    assert dog["schema"].names == ("right_ear", "left_ear")
-    assert dog["keypoints"] == DOG["keypoints"]
+    points = dict(
+        zip(truth.schema.names, np.reshape(dog["keypoints"], (-1, 3)).tolist(), strict=True)
+    )
+    assert points == {"tail": [0, 0, 0], "left_ear": [60, 50, 0.2], "right_ear": [20, 30, 0.3]}
 
 
 def test_results_may_lack_boxes_and_scores_of_keypoints(truth):
     result = {key: value for key, value in DOG.items() if key != "bbox"}
     [dog] = drawable(truth, [{**result, "keypoints": [20, 30, 0, 60, 50, 0]}])
     assert dog["bbox"] == [20, 30, 40, 20]
-    assert dog["keypoints"][2::3] == [1, 1]
+    assert dog["keypoints"] == [0, 0, 0, 60, 50, 1, 20, 30, 1]
 
 
 @pytest.mark.parametrize(

@@ -174,14 +174,6 @@ def test_instance_without_keypoints_is_a_box_alone(instance):
     assert not any(len(pixels(picture, color)) for color in (LEFT, RIGHT, MIDDLE))
 
 
-def test_instance_may_have_a_schema_of_its_own():
-    keypoints = [30, 50, 2, 45, 50, 2, 60, 50, 2]
-    own = KeypointSchema(["tip", "r_ear", "l_ear"])
-    picture = draw({"keypoints": keypoints, "schema": own})
-    for x, color in ((30, MIDDLE), (45, RIGHT), (60, LEFT)):
-        assert picture.getpixel((4 * x + 2, 202)) == color
-
-
 def test_label_says_class_and_score():
     def columns_of_text(**instance):
         changed = np.asarray(draw(instance)) != np.asarray(draw({}))

@@ -10,9 +10,9 @@ from hrnet_kpt.visualization import video
 from hrnet_kpt.visualization.video import (
     BadVideoError,
     VideoInfo,
-    VideoWriter,
     read_frames,
     read_info,
+    write_video,
 )
 
 av = pytest.importorskip("av")
@@ -39,10 +39,9 @@ def corner(image, row, column):
 
 
 def write(path, times, size=(96, 64), time_base=Fraction(1, 90000)):
-    writer = VideoWriter(path, size, VideoInfo(Fraction(25), time_base), "made by a test")
-    for time in times:
-        writer.write(quarters(*size), Fraction(time), Fraction(1, 25))
-    writer.close()
+    with write_video(path, size, VideoInfo(Fraction(25), time_base), "made by a test") as writer:
+        for time in times:
+            writer.write(quarters(*size), Fraction(time), Fraction(1, 25))
     return path
 
 
@@ -53,10 +52,9 @@ def write(path, times, size=(96, 64), time_base=Fraction(1, 90000)):
 def test_rate_and_duration_survive(tmp_path, monkeypatch, codec, rate):
     monkeypatch.setattr(video, "CODECS", {codec: video.CODECS[codec]})
     like = VideoInfo(rate, 1 / Fraction(rate.numerator))
-    writer = VideoWriter(tmp_path / "v.mp4", (64, 48), like)
-    for i in range(30):
-        writer.write(quarters(64, 48), i / rate, 1 / rate)
-    writer.close()
+    with write_video(tmp_path / "v.mp4", (64, 48), like) as writer:
+        for i in range(30):
+            writer.write(quarters(64, 48), i / rate, 1 / rate)
     with av.open(str(tmp_path / "v.mp4")) as container:
         stream = container.streams.video[0]
         assert stream.codec_context.name == {"libx264": "h264"}.get(codec, codec)
@@ -137,20 +135,21 @@ def test_first_frames_can_be_passed_over(tmp_path):
 
 
 def test_file_appears_once_it_is_complete(tmp_path):
-    path = tmp_path / "v.mp4"
-    writer = VideoWriter(path, (96, 64), VideoInfo(Fraction(25), Fraction(1, 25)))
-    writer.write(quarters(96, 64), Fraction(0), Fraction(1, 25))
-    assert not path.exists()
-    writer.discard()
+    path, like = tmp_path / "v.mp4", VideoInfo(Fraction(25), Fraction(1, 25))
+    with pytest.raises(KeyboardInterrupt), write_video(path, (96, 64), like) as writer:
+        writer.write(quarters(96, 64), Fraction(0), Fraction(1, 25))
+        assert not path.exists()
+        raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_cannot_be_written_is_an_oserror(tmp_path):
-    writer = VideoWriter(tmp_path / "no" / "v.mp4", (96, 64), VideoInfo(Fraction(25), Fraction(1)))
-    with pytest.raises(OSError, match="No such file"):
+    path, like = tmp_path / "no" / "v.mp4", VideoInfo(Fraction(25), Fraction(1))
+    with (
+        pytest.raises(OSError, match="No such file"),
+        write_video(path, (96, 64), like) as writer,
+    ):
         writer.write(quarters(96, 64), Fraction(0), Fraction(1, 25))
-        writer.close()
-    writer.discard()
 
 
 @pytest.mark.parametrize(

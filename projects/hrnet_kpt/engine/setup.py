@@ -18,10 +18,11 @@ from omegaconf import DictConfig, ListConfig
 
 from ..config.keys import value_at
 from ..config.settling import is_generated
-from ..data.checks.check_annotations import read_json, refuse_errors
+from ..data.checks.check_annotations import refuse_errors
 from ..data.checks.check_categories import checked_categories
 from ..data.checks.check_set import check_set
 from ..data.checks.mirror_pairs import check_flip_pairs
+from ..data.coco import read_json
 from ..data.image_files import image_paths
 from ..data.image_range import find_image_range, shown_range
 from ..data.labels import given_classes, given_schema, keypoint_slots

@@ -28,7 +28,7 @@ from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError
 from ..inference.building import build_model
 from ..io import remove_unfinished, replace_text
-from ..visualization.run_images import write_pictures
+from ..visualization.run_images import write_run_images
 from ..weights.checkpoints import newest_checkpoint, not_written
 from .averaging import averaged_model
 from .channels_last import put_channels_last
@@ -125,7 +125,7 @@ def train(
         trainer.train(start_iter, max(start_iter, cfg.train.max_iter))
         report_skipped(cfg, loader)
         if comm.is_main_process():
-            write_pictures(cfg)
+            write_run_images(cfg)
     return evaluation.results
 
 

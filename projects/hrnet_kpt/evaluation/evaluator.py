@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Instances
 from detectron2.utils import comm
 from tabulate import tabulate
 
+from ..data.coco import to_result
 from ..data.keypoints import KeypointSchema
 from ..data.labels import Classes, given_classes, given_schema
 from ..data.loaders import BadImages, none_usable
+from ..data.masks import to_run_lengths
 from ..errors import UserError
 from ..io import replace_text, to_json
 from . import scoring
@@ -131,22 +130,19 @@ def to_results(
 
     Detections of a class that the truth does not have are left out.
     """
-    instances = instances.to("cpu")
-    if instances.has("pred_keypoints"):
-        # detectron2 subtracts half a pixel, COCO's convention, in place.
-        instances = copy.copy(instances)
-        instances.set("pred_keypoints", instances.pred_keypoints.clone())
+    found = instances.to("cpu").get_fields()
+    boxes = found["pred_boxes"].tensor.numpy()
     results = []
-    for result in instances_to_coco_json(instances, image_id):
-        category = truth.class_categories.get(classes[result["category_id"]])
+    for i, (index, score) in enumerate(
+        zip(found["pred_classes"].tolist(), found["scores"].tolist(), strict=True)
+    ):
+        category = truth.class_categories.get(classes[index])
         if category is None:
             continue
-        result["category_id"] = category
         slots = truth.slots[category]
-        points = np.array(result.pop("keypoints", ())).reshape(-1, 3)
-        if len(slots):
-            result["keypoints"] = points[slots].ravel().tolist()
-        results.append(result)
+        keypoints = found["pred_keypoints"][i].numpy()[slots] if "pred_keypoints" in found else ()
+        mask = to_run_lengths(found["pred_masks"][i].numpy()) if "pred_masks" in found else None
+        results.append(to_result(image_id, category, score, boxes[i], keypoints, mask))
     return results
 
 

@@ -1,4 +1,4 @@
-"""Pictures of data as the model gets them, and of predictions beside the truth."""
+"""Sheets of data as the model gets them, and of predictions beside the truth."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from ..data.keypoints import KeypointSchema
 from ..data.labels import given_classes, given_schema
 from ..data.loaders import seeded
 from ..errors import UserError
-from .adapters import drawable, drawable_record, drawable_sample
+from ..io import atomic_write
+from .adapters import drawable, drawable_record
 from .draw import captioned, contact_sheet, draw_image
 from .run_images import (
     SCORE_THRESHOLD,
@@ -64,7 +65,7 @@ def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) ->
         record = dataset[index]
         image = open_image(record["file_name"], listed_size(record), image_range)
         name = _name(record["file_name"], cfg.data[split].images)
-        pictures = [_picture(image, drawable_record(record, classes), schema, name)]
+        images = [_cell(image, drawable_record(record, classes), schema, name)]
         for version in range(VERSIONS[split]):
             with seeded(seed, index, version):
                 sample = mapper(copy.deepcopy(record))
@@ -73,12 +74,12 @@ def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) ->
                 pixels = pixels[..., ::-1]
             image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
             what = f"augmented, {version + 1}" if split == "train" else "as the model gets it"
-            pictures.append(_picture(image, drawable_sample(sample, classes), schema, what))
-        return pictures
+            images.append(_cell(image, drawable_record(sample, classes), schema, what))
+        return images
 
     chosen = _choose(annotated or range(len(dataset)), num, seed)
-    pictures, skipped = draw_usable(chosen, draw)
-    _save(pictures, 1 + VERSIONS[split], skipped, output)
+    images, skipped = draw_usable(chosen, draw)
+    _save(images, 1 + VERSIONS[split], skipped, output)
     return skipped
 
 
@@ -112,12 +113,12 @@ def draw_comparison(cfg: DictConfig, results: Path, num: int, seed: int, output:
             for instances, caption in zip((annotations, found), captions, strict=True)
         ]
 
-    pictures, skipped = draw_usable(_choose(full or entries, num, seed), draw)
-    _save(pictures, 2, skipped, output)
+    images, skipped = draw_usable(_choose(full or entries, num, seed), draw)
+    _save(images, 2, skipped, output)
     return skipped
 
 
-def _picture(
+def _cell(
     image: Image.Image, instances: list[dict[str, Any]], schema: KeypointSchema, what: str
 ) -> Image.Image:
     caption = f"{what}: {image.width} × {image.height}"
@@ -146,12 +147,13 @@ def _choose(items: Sequence[Item], num: int, seed: int) -> list[Item]:
 
 
 def _save(
-    pictures: Sequence[Image.Image], columns: int, skipped: Sequence[str], output: Path
+    images: Sequence[Image.Image], columns: int, skipped: Sequence[str], output: Path
 ) -> None:
-    if not pictures:
+    if not images:
         raise UserError("\n".join(skipped) or "there are no images to draw")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        contact_sheet(pictures, columns).save(output)
+        with atomic_write(output) as unfinished:
+            contact_sheet(images, columns).save(unfinished)
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Pictures of objects with their boxes and skeletons."""
+"""Images with boxes, masks, skeletons and labels drawn on them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..data.coco import from_coco, to_coco
 from ..data.keypoints import KeypointSchema
 from ..data.masks import to_bitmap
 from ..data.sides import left_right_pairs
@@ -27,7 +28,7 @@ VISIBLE = 2  # COCO's v of a keypoint that is labelled and not hidden
 
 TINTS = ((70, 110, 255), (255, 70, 160), (255, 215, 0), (0, 200, 190), (170, 90, 255))
 TINT_SHARE = np.uint8(110)  # of 255
-# Shares of the picture's longer side: pictures of all sizes look alike.
+# Shares of the image's longer side: images of all sizes look alike.
 LINE = 1 / 160
 TEXT = 1 / 36
 THINNEST_LINE, SMALLEST_TEXT = 1.25, 9  # pixels
@@ -37,21 +38,24 @@ LARGEST_RADIUS, SMALLEST_RADIUS = 1.6, 0.3
 RIM, BOX_WIDTH = 0.5, 0.6
 # Of the mean distance to the nearest two keypoints: dots in a row do not touch.
 RADIUS_SHARE = 0.33
-# Pillow draws without antialiasing: smaller pictures are drawn enlarged, and reduced.
+# Pillow draws without antialiasing: smaller images are drawn enlarged, and reduced.
 MOST_ENLARGED, ENLARGED_SIZE = 4, 3200
 
 
 def draw_image(
     image: Image.Image, instances: Sequence[Mapping[str, Any]], schema: KeypointSchema, size: int
 ) -> Image.Image:
-    """A copy of `image`, its longer side `size` pixels, with COCO annotations or results drawn on it.
+    """A copy of an image with COCO annotations or results drawn on it.
 
-    instances: each has `bbox` (x, y, width, height), and may have
-        `keypoints`: x, y, v in turn, or x, y, score if the instance has a score;
-        `schema`: what these keypoints are, instead of the `schema` for all, as for a class with keypoints of its own;
-        `mask`: its outline as in COCO's `segmentation`, polygons or run lengths;
-        `score`: of the whole, in [0, 1]; `label`: a text, such as its class.
-        Coordinates are COCO's: pixels of `image`, keypoints half a pixel less than boxes.
+    Args:
+        image: of any size.
+        instances: each has `bbox` (x, y, width, height), and may have
+            `keypoints`: those of the whole schema, x, y, v in turn, or x, y, score if the instance has a score;
+            `segmentation`: polygons or RLE;
+            `score`: of the whole, from 0 to 1; `label`: a string, such as its class.
+            Coordinates are COCO's: pixels of `image`, keypoints half a pixel less than boxes.
+        schema: what the keypoints are.
+        size: the longer side of the copy in pixels.
 
     Keypoints on the left of the body are orange, on the right blue, others light. Those of v = 1 (hidden) or a score
     below KEYPOINT_THRESHOLD are hollow, those of 0 left out. Masks are tinted. The best detections,
@@ -60,62 +64,61 @@ def draw_image(
     scale, line = size / max(image.size), _line(size)
     enlarged = max(1, min(MOST_ENLARGED, ENLARGED_SIZE // size))
     width, height = (max(1, round(scale * side)) for side in image.size)
-    picture = image.convert("RGB").resize(
+    drawn = image.convert("RGB").resize(
         (enlarged * width, enlarged * height), Image.Resampling.BICUBIC
     )
     ordered = sorted(instances, key=_rank)
     for number, instance in enumerate(ordered):
-        if instance.get("mask"):
-            bitmap = to_bitmap(instance["mask"], (image.height, image.width))
+        if instance.get("segmentation"):
+            bitmap = to_bitmap(instance["segmentation"], (image.height, image.width))
             share = Image.fromarray(bitmap * TINT_SHARE).resize(
-                picture.size, Image.Resampling.BILINEAR
+                drawn.size, Image.Resampling.BILINEAR
             )
-            picture.paste(TINTS[number % len(TINTS)], mask=share)
+            drawn.paste(TINTS[number % len(TINTS)], mask=share)
     for instance in ordered:
-        # On whole pixels of the final picture.
+        # On whole pixels of the final image.
         box = [enlarged * round(value) for value in _corners(instance["bbox"], scale)]
-        _draw_box(picture, box, enlarged * round(BOX_WIDTH * line))
+        _draw_box(drawn, box, enlarged * round(BOX_WIDTH * line))
     for instance in ordered:
         filled_from = KEYPOINT_THRESHOLD if "score" in instance else VISIBLE
-        own = instance.get("schema") or schema
         keypoints = instance.get("keypoints", ())
-        _draw_skeleton(picture, keypoints, own, enlarged * scale, enlarged * line, filled_from)
-    picture = picture.reduce(enlarged)
+        _draw_skeleton(drawn, keypoints, schema, enlarged * scale, enlarged * line, filled_from)
+    drawn = drawn.reduce(enlarged)
     taken: list[tuple[float, ...]] = []
     for instance in reversed(ordered):
         label = instance.get("label", "")
         if "score" in instance:
             label = f"{label} {instance['score']:.0%}".strip()
-        _draw_label(picture, _corners(instance["bbox"], scale), label, taken)
-    return picture
+        _draw_label(drawn, _corners(instance["bbox"], scale), label, taken)
+    return drawn
 
 
-def contact_sheet(pictures: Sequence[Image.Image], columns: int, gap: int = 6) -> Image.Image:
-    """Pictures in rows of `columns`, each row as high as its highest picture, all columns as wide as the widest."""
-    rows = [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
-    heights = [max(picture.height for picture in row) for row in rows]
-    width = max(picture.width for picture in pictures)
+def contact_sheet(images: Sequence[Image.Image], columns: int, gap: int = 6) -> Image.Image:
+    """Images in rows of `columns`, each row as high as its highest one, all columns as wide as the widest."""
+    rows = [images[i : i + columns] for i in range(0, len(images), columns)]
+    heights = [max(image.height for image in row) for row in rows]
+    width = max(image.width for image in images)
     size = columns * (width + gap) + gap, sum(heights) + (len(rows) + 1) * gap
     sheet = Image.new("RGB", size, (255, 255, 255))
     top = gap
     for row, height in zip(rows, heights, strict=True):
-        for i, picture in enumerate(row):
-            sheet.paste(picture, (gap + i * (width + gap), top))
+        for i, image in enumerate(row):
+            sheet.paste(image, (gap + i * (width + gap), top))
         top += height + gap
     return sheet
 
 
-def captioned(picture: Image.Image, text: str) -> Image.Image:
-    """The picture under a line of text, which loses its beginning, such as folders, where it is too long."""
-    font = _font(picture)
+def captioned(image: Image.Image, text: str) -> Image.Image:
+    """The image under a line of text, which loses its beginning, such as folders, where it is too long."""
+    font = _font(image)
     shown, start = text, 0
-    while start < len(text) and font.getlength(shown) > picture.width:
+    while start < len(text) and font.getlength(shown) > image.width:
         start += 1
         shown = f"…{text[start:]}"
     top = round(1.5 * font.size)
-    result = Image.new("RGB", (picture.width, picture.height + top), (255, 255, 255))
+    result = Image.new("RGB", (image.width, image.height + top), (255, 255, 255))
     ImageDraw.Draw(result).text((0, top / 2), shown, (0, 0, 0), font, anchor="lm")
-    result.paste(picture, (0, top))
+    result.paste(image, (0, top))
     return result
 
 
@@ -143,8 +146,8 @@ def _draw_skeleton(
     if not len(shown):
         return
     draw = ImageDraw.Draw(image)
-    # Pillow's coordinates are pixel indices too.
-    points = scale * (values[:, :2] + 0.5) - 0.5
+    # Pillow's coordinates are pixel indices, as COCO's are.
+    points = to_coco(scale * from_coco(values[:, :2]))
     radii = np.zeros(len(values))
     radii[shown] = _radii(points[shown], line)
     filled = values[:, 2] >= filled_from

@@ -1,4 +1,4 @@
-"""Pictures of a finished run: its curves, and what its model sees."""
+"""Images of a finished run: its curves, and what its model sees."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ CELL = 384  # pixels
 SCORE_THRESHOLD = 0.5
 
 
-def write_pictures(cfg: DictConfig) -> None:
+def write_run_images(cfg: DictConfig) -> None:
     """Write curves.png and predictions.png into the run folder, from the files in it."""
     folder = Path(cfg.train.output_dir)
     draw_curves(folder / "metrics.json", folder / "curves.png")
@@ -42,7 +42,7 @@ def write_pictures(cfg: DictConfig) -> None:
     written = ["curves.png"]
     if results.is_file() and draw_predictions(cfg, results, folder / "predictions.png"):
         written.append("predictions.png")
-    logger.info("Pictures: %s", ", ".join(str(folder / name) for name in written))
+    logger.info("Images: %s", ", ".join(str(folder / name) for name in written))
 
 
 def draw_curves(metrics: Path, output: Path) -> None:
@@ -70,7 +70,7 @@ def draw_curves(metrics: Path, output: Path) -> None:
         axes.grid(alpha=0.3)
     figure.tight_layout()
     with atomic_write(output) as unfinished:
-        figure.savefig(unfinished, format="png")
+        figure.savefig(unfinished)
 
 
 def draw_predictions(cfg: DictConfig, results: Path, output: Path) -> bool:
@@ -87,14 +87,14 @@ def draw_predictions(cfg: DictConfig, results: Path, output: Path) -> bool:
     def draw(entry: dict[str, Any]) -> list[Image.Image]:
         instances = drawable(truth, detections.get(entry["id"], ()))
         image = open_image(paths[entry["id"]], listed_size(entry), image_range)
-        picture = draw_image(image, instances, truth.schema, CELL)
-        return [captioned(picture, entry["file_name"])]
+        drawn = draw_image(image, instances, truth.schema, CELL)
+        return [captioned(drawn, entry["file_name"])]
 
-    pictures, _ = draw_usable(entries, draw)
-    if pictures:
+    images, _ = draw_usable(entries, draw)
+    if images:
         with atomic_write(output) as unfinished:
-            contact_sheet(pictures, min(COLUMNS, len(pictures))).save(unfinished, format="png")
-    return bool(pictures)
+            contact_sheet(images, min(COLUMNS, len(images))).save(unfinished)
+    return bool(images)
 
 
 def read_test_truth(cfg: DictConfig) -> GroundTruth:
@@ -123,17 +123,20 @@ def read_detections(results: Path, truth: GroundTruth) -> dict[Any, list[dict[st
 
 
 def draw_usable(
-    items: Iterable[Item], draw: Callable[[Item], list[Image.Image]]
+    items: Iterable[Item], draw: Callable[[Item], list[Image.Image]], limit: float = math.inf
 ) -> tuple[list[Image.Image], list[str]]:
-    """The pictures that `draw` makes of each item, and a message for each whose image cannot be used."""
-    pictures, skipped = [], []
+    """What `draw` makes of each item, until there are `limit` images, and a message for each that cannot be used."""
+    images: list[Image.Image] = []
+    skipped = []
     for item in items:
+        if len(images) >= limit:
+            break
         try:
-            pictures += draw(item)
+            images += draw(item)
         except BadImageError as error:
-            logger.warning("Left out of the pictures: %s", error)
+            logger.warning("Not drawn: %s", error)
             skipped.append(str(error))
-    return pictures, skipped
+    return images, skipped
 
 
 def _series(rows: list[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from ..io import atomic_write
 
 EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
@@ -136,28 +136,20 @@ def read_frames(path: Path, first: int = 0) -> Iterator[Frame]:
 
 
 class VideoWriter:
-    """Writes frames into an mp4, with their own timestamps; the file is there only once it is closed.
-
-    size: width and height in pixels; frames of another size are resized. An odd side grows by a pixel, which H.264
-        needs.
-    like: the video that they come from. comment: goes into the file's metadata.
-
-    Every method raises OSError where the file cannot be written.
-    """
+    """Writes frames into an mp4, with their own timestamps; see `write_video`."""
 
     def __init__(
         self, path: Path, size: tuple[int, int], like: VideoInfo, comment: str = ""
     ) -> None:
         import av
 
-        self.path, self.unfinished = path, path.with_name(f".{path.name}.unfinished")
         self.size, self.last = size, -1
         name = next(name for name in CODECS if name in av.codecs_available)
         self.time_base = like.time_base
         if name == "mpeg4" and self.time_base.denominator > LARGEST_DENOMINATOR:
             self.time_base = Fraction(1, 60000)
         with _os_errors():
-            self.container = _new_mp4(self.unfinished)
+            self.container = _new_mp4(path)
         self.container.metadata["comment"] = comment
         # The nominal rate: what counts are the timestamps.
         self.stream = self.container.add_stream(
@@ -193,13 +185,33 @@ class VideoWriter:
         with _os_errors():
             self.container.mux(self.stream.encode(None))
             self.container.close()
-        os.replace(self.unfinished, self.path)
 
-    def discard(self) -> None:
-        """Throw away what was written."""
-        with suppress(OSError), _os_errors():
-            self.container.close()
-        self.unfinished.unlink(missing_ok=True)
+
+@contextmanager
+def write_video(
+    path: Path, size: tuple[int, int], like: VideoInfo, comment: str = ""
+) -> Iterator[VideoWriter]:
+    """What an mp4 is written with; the file is there when the block ends without an error.
+
+    Args:
+        path: the file.
+        size: width and height in pixels; frames of another size are resized. An odd side grows by a pixel, which H.264
+            needs.
+        like: the video that the frames come from.
+        comment: goes into the file's metadata.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with atomic_write(path) as unfinished:
+        writer = VideoWriter(unfinished, size, like, comment)
+        try:
+            yield writer
+            writer.close()
+        except BaseException:
+            with suppress(OSError), _os_errors():
+                writer.container.close()
+            raise
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from PIL import Image
 from hrnet_kpt.config import load_config
 from hrnet_kpt.inference import Predictor
 from hrnet_kpt.inference.predict import app
-from hrnet_kpt.visualization.video import VideoInfo, VideoWriter
+from hrnet_kpt.visualization.video import VideoInfo, write_video
 
 
 @pytest.fixture(scope="session")
@@ -81,11 +81,10 @@ def clip(drawn_people):
     def clip(path, times=(0, 40, 100, 120, 300), size=(97, 75)):
         images = sorted((drawn_people / "train").iterdir())
         like = VideoInfo(rate=Fraction(25), time_base=Fraction(1, 1000))
-        writer = VideoWriter(Path(path), size, like)
-        for i, time in enumerate(times):
-            image = Image.open(images[i % len(images)]).resize(size)
-            writer.write(image, Fraction(time, 1000), Fraction(40, 1000))
-        writer.close()
+        with write_video(Path(path), size, like) as writer:
+            for i, time in enumerate(times):
+                image = Image.open(images[i % len(images)]).resize(size)
+                writer.write(image, Fraction(time, 1000), Fraction(40, 1000))
         return Path(path)
 
     return clip

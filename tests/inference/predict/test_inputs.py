@@ -66,9 +66,9 @@ def test_patterns_files_and_lists(make):
         (["photo"], ["photo"], {"photo": "photo.jpg"}),
     ],
 )  # fmt: skip
-def test_names_and_pictures_are_each_their_own(make, files, words, expected):
+def test_names_and_outputs_are_each_their_own(make, files, words, expected):
     make(*files)
-    assert {item.name: item.picture for item in find_inputs(words)} == expected
+    assert {item.name: item.output for item in find_inputs(words)} == expected
 
 
 def test_pictures_of_an_earlier_run_are_no_inputs(make):

@@ -1,6 +1,5 @@
 """tools/predict.py where it was stopped, or has been before; and its memory."""
 
-import json
 import os
 import shutil
 import signal
@@ -11,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hrnet_kpt.inference.predict.images import Pictures
+from hrnet_kpt.inference.predict.images import Visualizations
 from hrnet_kpt.inference.predict.records import Records
 from hrnet_kpt.visualization.video import VideoWriter, read_frames
 
@@ -33,15 +32,41 @@ ALL = ["--input", "photos", "--output", "out", "--score-thresh", "0", "--json"]
 
 def test_second_call_does_nothing(predict, photos, clip, monkeypatch, capsys, seen):
     clip(photos / "clip.mp4")
-    for file in ("found.jsonl", "found.json"):
-        assert predict(*ALL, file) == 0
-        before = {path: path.read_bytes() for path in (Path(file), *Path("out").iterdir())}
-        seen.clear()
-        capsys.readouterr()
-        assert predict(*ALL, file) == 0
-        assert "4 done before" in capsys.readouterr().out
-        assert not seen
-        assert {path: path.read_bytes() for path in before} == before
+    assert predict(*ALL, "found.jsonl") == 0
+    before = {path: path.read_bytes() for path in (Path("found.jsonl"), *Path("out").iterdir())}
+    seen.clear()
+    capsys.readouterr()
+    assert predict(*ALL, "found.jsonl") == 0
+    assert "4 done before" in capsys.readouterr().out
+    assert not seen
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize("threshold", ["0", "1"])  # of which nothing reaches the latter
+def test_complete_json_is_made_anew_when_told_to_alone(predict, photos, capsys, seen, threshold):
+    arguments = ["--input", "photos", "--json", "found.json", "--score-thresh", threshold]
+    assert predict(*arguments) == 0
+    before = Path("found.json").read_bytes()
+    shutil.copy(photos / "000000.jpg", photos / "000009.jpg")
+    seen.clear()
+    assert predict(*arguments) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "complete" in line and "--restart" in line
+    assert not seen and Path("found.json").read_bytes() == before
+    assert predict(*arguments, "--restart") == 0
+    assert len(seen) == 4 and not list(Path(".").glob("*unfinished*"))
+    assert (Path("found.json").read_bytes() == before) == (threshold == "1")
+
+
+def test_killed_before_its_records_are_removed_a_json_is_finished(predict, photos, seen):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+        assert predict("--input", "photos", "--json", "found.json") == 143
+    before = Path("found.json").read_bytes()
+    seen.clear()
+    assert predict("--input", "photos", "--json", "found.json") == 0
+    assert not seen and Path("found.json").read_bytes() == before
+    assert not list(Path(".").glob("*unfinished*"))
 
 
 @pytest.mark.parametrize("file", ["found.jsonl", "found.json"])
@@ -62,7 +87,7 @@ def test_stopped_run_goes_on_and_gives_the_same(
     clip(photos / "00.mp4", size=(96, 80))
     assert predict(*ALL, f"whole_{file}") == 0
     Path("out").rename("expected")
-    owner = {"append": Records, "save": Pictures}.get(place, VideoWriter)
+    owner = {"append": Records, "save": Visualizations}.get(place, VideoWriter)
     method, calls = getattr(owner, place), []
 
     def stopping(self, *arguments):
@@ -105,14 +130,13 @@ def test_cut_off_last_line_is_done_anew(predict, photos, kept):
         assert Path("found.jsonl").read_bytes() == whole
 
 
-def test_new_images_join_what_is_finished(predict, photos, monkeypatch, files_in, seen):
-    assert predict(*ALL, "found.json") == 0
+def test_new_images_join_what_is_finished(predict, photos, files_in, lines_of, seen):
+    assert predict(*ALL, "found.jsonl") == 0
     shutil.copy(photos / "000000.jpg", photos / "000009.jpg")
     seen.clear()
-    assert predict(*ALL, "found.json") == 0
+    assert predict(*ALL, "found.jsonl") == 0
     assert len(seen) == 1
-    found = json.loads(Path("found.json").read_text())
-    assert [result["image_id"] for result in found] == [*[0] * 3, *[1] * 3, *[2] * 3, *[9] * 3]
+    assert [line["image"] for line in lines_of("found.jsonl")] == files_in("out")
     assert len(files_in("out")) == 4
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from hrnet_kpt.inference.predict.prefetching import prefetched
+from hrnet_kpt.inference.predict.stream import prefetched
 
 
 def count(made, until=1000):

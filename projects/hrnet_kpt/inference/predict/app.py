@@ -1,4 +1,4 @@
-"""What tools/predict.py does: images and videos in; pictures and json out, as they come."""
+"""What tools/predict.py does: images and videos in; images, videos and json out, as they come."""
 
 from __future__ import annotations
 
@@ -24,14 +24,12 @@ from ...visualization.run_images import SCORE_THRESHOLD
 from ...visualization.video import BadVideoError, read_info, require_video_support
 from .. import Predictor
 from ..predictor import files_of_run
-from .coco import coco_ids
-from .images import Pictures
+from .coco import coco_ids, write_results
+from .images import Visualizations
 from .inputs import Input, find_inputs
-from .prefetching import prefetched
-from .progress import Progress
 from .records import Records, fingerprint, model_fingerprint
-from .stream import Task, predict_samples, read_samples
-from .writing import JsonFile, write_entries
+from .stream import Task, predict_samples, prefetched, read_samples
+from .writing import Progress, open_records, write_entries
 
 HEADS = "model.roi_heads"
 BATCH_SIZE = 4  # on a GPU; 1 on the CPU
@@ -72,22 +70,20 @@ def predict(options: Options) -> list[str]:
         schema = given_schema(instantiate(cfg.data.keypoints))
         classes = given_classes(cfg.data.classes)
         model, least = model_fingerprint(cfg, options.weights), options.threshold
-        pictures, drawn = None, set[str]()
+        visualizations, drawn = None, set[str]()
         if options.output:
             shown = SCORE_THRESHOLD if least is None else least
             mark = fingerprint(model, shown)
-            pictures = Pictures(Path(options.output), mark, schema, classes, shown)
-            drawn = pictures.find_done(inputs, options.restart)
-        file = None
+            visualizations = Visualizations(Path(options.output), mark, schema, classes, shown)
+            drawn = visualizations.find_done(inputs, options.restart)
+        records = ids = None
         if options.json:
-            ids = None
             if options.json.endswith(".json"):
                 ids = coco_ids(inputs, schema, classes, options.annotations)
                 print(f"image ids: {ids.origin}")
-            file = JsonFile(Path(options.json), ids, options.restart, model, least)
-            stack.callback(file.close)
-        records = file.records if file else None
-        tasks, total = _left(inputs, pictures, drawn, records)
+            records = open_records(Path(options.json), ids, options.restart, model, least)
+            stack.callback(records.close)
+        tasks, total = _left(inputs, visualizations is not None, drawn, records)
         before = len(inputs) - len(tasks)
         if before:
             print(f"{before} of {len(inputs)} inputs were done before")
@@ -102,9 +98,10 @@ def predict(options: Options) -> list[str]:
             )
             entries = prefetched(predict_samples(samples, predictor, size), AHEAD)
             with closing(entries):
-                problems = write_entries(entries, pictures, records, least or 0.0, progress)
-        if file is not None:
-            file.finish()
+                problems = write_entries(entries, visualizations, records, least or 0.0, progress)
+        if records is not None and ids is not None:
+            write_results(records.path, ids, Path(options.json))
+            records.path.unlink()
     counts = (
         f"{len(tasks) - len(problems)} predicted, {before} done before, {len(problems)} skipped"
     )
@@ -121,7 +118,7 @@ def _checked(options: Options) -> Options:
     if not inputs:
         raise UserError("--input: give images, videos, folders or patterns")
     if not options.output and not options.json:
-        raise UserError("give --output FOLDER for pictures, --json FILE for numbers, or both")
+        raise UserError("give --output FOLDER for images, --json FILE for numbers, or both")
     if options.json and Path(options.json).suffix not in (".json", ".jsonl"):
         raise UserError(
             f"--json {options.json}: its name must end in .json (COCO's results) or .jsonl (a line for each image)"
@@ -168,7 +165,7 @@ def _load(options: Options) -> DictConfig:
 
 
 def _left(
-    inputs: Sequence[Input], pictures: Pictures | None, drawn: set[str], records: Records | None
+    inputs: Sequence[Input], drawing: bool, drawn: set[str], records: Records | None
 ) -> tuple[list[Task], int]:
     """What is left to do, and how many images and frames that is, as far as headers tell."""
     tasks, total = [], 0
@@ -182,7 +179,7 @@ def _left(
                     known = 0 < info.num_frames <= records.num_frames(item.name)
             except BadVideoError:  # told when it is its turn
                 known = False
-        draw = pictures is not None and item.name not in drawn
+        draw = drawing and item.name not in drawn
         if draw or not known:
             tasks.append(Task(item, draw))
             total += count

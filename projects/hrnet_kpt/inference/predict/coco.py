@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...data.coco import to_result
 from ...data.image_files import match_names
 from ...data.keypoints import KeypointSchema
 from ...data.labels import Classes
 from ...errors import UserError
 from ...evaluation.ground_truth import load_ground_truth
-from ...io import to_json
+from ...io import atomic_write, to_json
 from .inputs import Input
-from .records import RESTART, Records
-
-HALF = 0.5  # pixel: COCO's keypoints are pixel indices
 
 
 @dataclass(frozen=True)
@@ -82,14 +79,18 @@ def coco_ids(
     )
 
 
-def write_results(records: Path, ids: CocoIds, path: Path) -> int:
-    """Turn a file of records into a json with a list of results, a line each; return how many there are.
+def write_results(records: Path, ids: CocoIds, path: Path) -> None:
+    """Turn a file of records into a json with a list of results, a line each.
 
-    Results of classes that `ids` does not have are left out. The file is replaced in one step.
+    Results of classes that `ids` does not have are left out.
     """
-    unfinished, count, frame = path.with_name(f".{path.name}.unfinished"), 0, len(ids.images)
+    separator, frame = "\n", len(ids.images)
     try:
-        with records.open("rb") as lines, unfinished.open("w", encoding="utf-8") as file:
+        with (
+            records.open("rb") as lines,
+            atomic_write(path) as unfinished,
+            unfinished.open("w", encoding="utf-8") as file,
+        ):
             file.write("[")
             for line in lines:
                 record = json.loads(line)
@@ -100,62 +101,19 @@ def write_results(records: Path, ids: CocoIds, path: Path) -> int:
                 else:
                     continue  # no longer among the inputs
                 for result in _results(record, image, ids):
-                    file.write(",\n" if count else "\n")
-                    file.write(to_json(result))
-                    count += 1
+                    file.write(f"{separator}{to_json(result)}")
+                    separator = ",\n"
             file.write("\n]\n")
-        os.replace(unfinished, path)
     except OSError as error:
         raise UserError(f"--json {path} cannot be written: {error.strerror}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return count
 
 
-def read_back(path: Path, ids: CocoIds, records: Records) -> None:
-    """Fill a file of records from the finished json of an earlier run.
-
-    Images in which nothing was found have left no trace in it.
-    """
-    names = {category: name for name, category in ids.categories.items()}
-    current: dict[str, Any] = {}
-    for result in _written(path, records.fingerprint):
-        where: dict[str, Any] = {key: result[key] for key in ("frame", "time") if key in result}
-        head = {"image": result["file_name"], **where}
-        if head != {key: current.get(key) for key in head}:
-            if current:
-                records.append(current)
-            current = {**head, "objects": []}
-        current["objects"].append(_object(result, names[result["category_id"]], ids))
-    if current:
-        records.append(current)
-
-
-def check_finished(path: Path, fingerprint: str) -> None:
-    """Raise UserError where a json is not of write_results, or of another fingerprint unless that is ""."""
-    next(_written(path, fingerprint), None)
-
-
-def _written(path: Path, fingerprint: str) -> Iterator[dict[str, Any]]:
-    """The results in a json of write_results, of this fingerprint unless that is ""."""
+def is_of_write_results(path: Path) -> bool:
+    """Whether a json is one of `write_results`."""
     with path.open("rb") as file:
-        if file.readline() != b"[\n":
-            raise UserError(
-                f"{path} is there already, and not of tools/predict.py: give another name"
-            )
-        for line in file:
-            if line == b"]\n" or not line.strip():
-                return
-            try:
-                result = json.loads(line.rstrip(b",\n"))
-                found = result["fingerprint"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"{path} is there already, and not of tools/predict.py: give another name"
-                ) from error
-            if fingerprint and found != fingerprint:
-                raise UserError(f"{path} holds results of other weights or settings: {RESTART}")
-            yield result
+        return file.readline() == b"[\n" and (
+            (first := file.readline()) == b"]\n" or b', "fingerprint": "' in first
+        )
 
 
 def _listed_ids(
@@ -206,31 +164,13 @@ def _results(record: Mapping[str, Any], image: Any, ids: CocoIds) -> Iterator[di
         name = found["class"]
         if name not in ids.categories:
             continue
-        x1, y1, x2, y2 = found["box"]
-        result = {
-            "image_id": image,
-            "category_id": ids.categories[name],
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "score": found["score"],
-        }
-        if "keypoints" in found and len(ids.keypoints[name]):
-            points = [found["keypoints"][keypoint] for keypoint in ids.keypoints[name]]
-            result["keypoints"] = [v for x, y, score in points for v in (x - HALF, y - HALF, score)]
-        if "mask" in found:
-            result["segmentation"] = found["mask"]
-        yield {**result, "file_name": record["image"], **end}
-
-
-def _object(result: Mapping[str, Any], name: str, ids: CocoIds) -> dict[str, Any]:
-    """The inverse of `_results`."""
-    x, y, width, height = result["bbox"]
-    found = {"class": name, "score": result["score"], "box": [x, y, x + width, y + height]}
-    if "keypoints" in result:
-        values = iter(result["keypoints"])
-        points = (
-            [px + HALF, py + HALF, score] for px, py, score in zip(*[values] * 3, strict=True)
+        points = found.get("keypoints", {})
+        result = to_result(
+            image,
+            ids.categories[name],
+            found["score"],
+            found["box"],
+            [points[keypoint] for keypoint in ids.keypoints[name]] if points else (),
+            found.get("mask"),
         )
-        found["keypoints"] = dict(zip(ids.keypoints[name], points, strict=True))
-    if "segmentation" in result:
-        found["mask"] = result["segmentation"]
-    return found
+        yield {**result, "file_name": record["image"], **end}

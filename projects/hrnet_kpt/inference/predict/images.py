@@ -1,4 +1,4 @@
-"""Pictures and videos with what was found drawn on them, in a folder of their own."""
+"""Images and videos with what was found drawn on them, in a folder of their own."""
 
 from __future__ import annotations
 
@@ -11,27 +11,41 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ...data.coco import to_result
 from ...data.image_files import IMAGE_EXTENSIONS
 from ...data.images import UNREADABLE
 from ...data.keypoints import KeypointSchema
 from ...data.labels import Classes
 from ...errors import UserError
+from ...io import atomic_write
 from ...visualization.draw import draw_image
-from ...visualization.video import BadVideoError, VideoInfo, VideoWriter, read_info
+from ...visualization.video import (
+    BadVideoError,
+    VideoInfo,
+    VideoWriter,
+    read_info,
+    write_video,
+)
 from .inputs import PNG, Input, is_video
 from .records import RESTART
 
-LARGEST_SIDE = 4096  # pixels: larger images have smaller pictures
+LARGEST_SIDE = 4096  # pixels: larger images are drawn smaller
 QUALITY = 92
-PROGRAM = "hrnet_kpt"  # begins the comment that is in each picture
+PROGRAM = "hrnet_kpt"  # begins the comment that is in each file
 
 
-class Pictures:
-    """A folder of pictures. Each has a comment in it that tells by which model and settings it was made.
+class Visualizations:
+    """A folder of images and videos. Each has a comment in it that tells by which model and settings it was made.
 
-    fingerprint: goes into the comment. threshold: detections of a lower score are not drawn.
+    Args:
+        folder: where they are; it is made.
+        fingerprint: goes into the comment.
+        schema: keypoints of the model.
+        classes: and its classes.
+        threshold: detections of a lower score are not drawn.
 
-    Raises UserError where the folder cannot be made.
+    Raises:
+        UserError: the folder cannot be made.
     """
 
     def __init__(
@@ -44,31 +58,31 @@ class Pictures:
     ) -> None:
         if not folder.exists() and (folder.suffix.lower() in IMAGE_EXTENSIONS or is_video(folder)):
             raise UserError(
-                f"--output {folder}: give a folder; pictures are called as their images"
+                f"--output {folder}: give a folder; files in it are called as the inputs"
             )
         self.folder, self.threshold = folder, threshold
         self.comment = f"{PROGRAM} {fingerprint}"
         self.schema, self.many_classes = schema, len(classes) > 1
-        self.schemas = {name: schema.subset(names) for name, names in classes.items() if names}
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
 
     def find_done(self, inputs: Sequence[Input], restart: bool) -> set[str]:
-        """Names of the inputs whose pictures are there already; none with `restart`.
+        """Names of the inputs that are drawn already; none with `restart`.
 
-        Raises UserError where a picture would replace a file that was made with other settings, or without
-        `restart`, or by anything else.
+        Raises:
+            UserError: a file would be replaced that was made with other settings, or without `restart`, or by anything
+                else.
         """
         done = set()
         paths = {os.path.realpath(item.path) for item in inputs}
         for item in inputs:
-            path = self.folder / item.picture
+            path = self.folder / item.output
             if not path.exists():
                 continue
             comment = _comment(path)
             if not comment.startswith(f"{PROGRAM} ") or os.path.realpath(path) in paths:
                 raise UserError(
-                    f"--output {self.folder}: {item.picture} is there already, and not of "
+                    f"--output {self.folder}: {item.output} is there already, and not of "
                     "tools/predict.py or an input itself: give another folder"
                 )
             if not restart:
@@ -83,9 +97,8 @@ class Pictures:
         return draw_image(image, found, self.schema, min(max(image.size), LARGEST_SIDE))
 
     def save(self, item: Input, image: Image.Image, objects: Sequence[Mapping[str, Any]]) -> None:
-        """Draw and write the picture of an image, in one step."""
-        path = self._place(item)
-        unfinished = path.with_name(f".{path.name}.unfinished")
+        """Draw and write an image."""
+        path = self._path(item)
         profile = image.info.get("icc_profile") or b""
         options: dict[str, Any] = {"icc_profile": profile} if profile[16:20] == b"RGB " else {}
         if path.suffix.lower() in PNG:
@@ -96,38 +109,30 @@ class Pictures:
             # Without subsampling: thin lines would lose their colours.
             options |= {"format": "JPEG", "quality": QUALITY, "subsampling": 0}
             options["comment"] = self.comment
-        picture = self.draw(image, objects)
-        try:
-            with writing(path):
-                picture.save(unfinished, **options)
-                os.replace(unfinished, path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+        drawn = self.draw(image, objects)
+        with writing(path), atomic_write(path) as unfinished:
+            drawn.save(unfinished, **options)
 
-    def open_video(self, item: Input, first: Image.Image, info: VideoInfo) -> VideoWriter:
-        """Begin the video of a video, of which this is the first frame, drawn."""
-        path = self._place(item)
-        with writing(path):
-            return VideoWriter(path, first.size, info, self.comment)
+    @contextmanager
+    def open_video(
+        self, item: Input, size: tuple[int, int], info: VideoInfo
+    ) -> Iterator[VideoWriter]:
+        """What frames of this size are written with; the video is there when the block ends."""
+        path = self._path(item)
+        with writing(path), write_video(path, size, info, self.comment) as writer:
+            yield writer
 
-    def _place(self, item: Input) -> Path:
-        path = self.folder / item.picture
+    def _path(self, item: Input) -> Path:
+        path = self.folder / item.output
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def _drawable(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        x1, y1, x2, y2 = found["box"]
-        name = found["class"]
-        drawn: dict[str, Any] = {"bbox": [x1, y1, x2 - x1, y2 - y1], "score": found["score"]}
-        if "keypoints" in found:
-            points = [found["keypoints"][keypoint] for keypoint in self.schemas[name].names]
-            # draw_image takes COCO's coordinates: pixel indices.
-            drawn["keypoints"] = [v for x, y, score in points for v in (x - 0.5, y - 0.5, score)]
-            drawn["schema"] = self.schemas[name]
-        if "mask" in found:
-            drawn["mask"] = found["mask"]
-        return {**drawn, "label": name if self.many_classes else ""}
+        name, points = found["class"], found.get("keypoints", {})
+        keypoints = [points.get(keypoint, (0, 0, 0)) for keypoint in self.schema.names]
+        result = to_result(None, name, found["score"], found["box"], keypoints, found.get("mask"))
+        return {**result, "label": name if self.many_classes else ""}
 
 
 @contextmanager
@@ -140,12 +145,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def _comment(path: Path) -> str:
-    """The comment in a picture or a video, "" where there is none."""
+    """The comment in an image or a video, "" where there is none."""
     try:
         if is_video(path):
             return read_info(path).comment
-        with Image.open(path) as picture:
-            comment = picture.info.get("comment") or picture.info.get("Comment") or ""
+        with Image.open(path) as image:
+            comment = image.info.get("comment") or image.info.get("Comment") or ""
     except (*UNREADABLE, BadVideoError):
         return ""
     return comment.decode(errors="replace") if isinstance(comment, bytes) else str(comment)

@@ -1,4 +1,4 @@
-"""Which images and videos a user means, and what their pictures are called."""
+"""Which images and videos a user means, and what is written for them is called."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ JPEG, PNG, MP4 = (".jpg", ".jpeg"), (".png",), (".mp4",)
 
 @dataclass(frozen=True)
 class Input:
-    """An image or a video. name: how results call it; picture: its picture's path in the output folder."""
+    """An image or a video. name: how results call it; output: the path of what is drawn, in the output folder."""
 
     path: Path
     name: str
     is_video: bool
-    picture: str
+    output: str
 
 
 def find_inputs(words: Sequence[str], output: str | None = None) -> list[Input]:
@@ -36,7 +36,7 @@ def find_inputs(words: Sequence[str], output: str | None = None) -> list[Input]:
     words: a file, which is taken for an image unless it has a video's extension; a folder, for the images and videos in
         it and its subfolders, in natural order, without those that are hidden; a pattern such as "*.jpg"; or @FILE,
         for those that a text file names, a line each.
-    output: a folder whose files are not meant by folders and patterns: the pictures of an earlier run.
+    output: a folder whose files are not meant by folders and patterns: what an earlier run has drawn.
 
     Names are file names, or paths below the folder that was given. If two are alike, all are paths below the folder
     that all inputs share.
@@ -62,9 +62,9 @@ def find_inputs(words: Sequence[str], output: str | None = None) -> list[Input]:
         names = [Path(path).relative_to(top).as_posix() for path in found]
         logger.warning("files of the same name: names are paths below %s", top)
     return [
-        Input(Path(path), name, is_video(path), picture)
-        for (path, _), name, picture in zip(
-            found.values(), names, _picture_names(names), strict=True
+        Input(Path(path), name, is_video(path), written)
+        for (path, _), name, written in zip(
+            found.values(), names, _output_names(names), strict=True
         )
     ]
 
@@ -135,7 +135,7 @@ def _in_folder(folder: str) -> list[tuple[str, str]]:
     return sorted(found, key=lambda pair: natural_key(pair[1]))
 
 
-def _picture_names(names: Sequence[str]) -> list[str]:
+def _output_names(names: Sequence[str]) -> list[str]:
     """The same names, with an extension that can be written; where that leaves two alike, behind the whole name."""
     wanted = []
     for name in names:
