@@ -1,12 +1,12 @@
 #!/usr/bin/env python
-"""Predict keypoints in images and videos: pictures with skeletons, numbers as json, or both."""
+"""Predict keypoints in images and videos: images with skeletons, numbers as json, or both."""
 
 import sys
 
 from hrnet_kpt.command_line import SKIPPED_SOME, Parser, run_tool
 
 EXAMPLES = """
-The same command again goes on where it was stopped. docs/prediction.md tells more.
+The same command again goes on where it was stopped; a complete .json is left as it is. See docs/prediction.md.
 exit status: 0 done; 2 wrong input; 3 done, but some inputs could not be read; 130, 143 stopped by a signal
 
 examples:
@@ -24,17 +24,21 @@ def parser() -> Parser:
     add("--run", default="", metavar="FOLDER", help="a run folder, instead of these two")
     inputs = "images, videos, folders with their subfolders, patterns, @LIST of paths"
     add("--input", dest="inputs", required=True, nargs="+", metavar="PATH", help=inputs)
-    add("--output", default="", metavar="FOLDER", help="for pictures, called as their inputs")
+    add(
+        "--output", default="", metavar="FOLDER", help="for images and videos, called as the inputs"
+    )
     formats = ".json: COCO's results; .jsonl: a line for each image or frame"
     add("--json", default="", metavar="FILE", help=formats)
     ids = "COCO-format json with the ids of images and classes for --json FILE.json"
     add("--annotations", default="", metavar="FILE", help=ids)
-    least = "least score (default: 0.5 in pictures, in json all that the config lets through)"
+    least = "least score (default: 0.5 in images, in json all that the config lets through)"
     add("--score-thresh", dest="threshold", type=float, metavar="S", help=least)
     sizes = "images at a time (default: 1 on the CPU, 4 on a GPU)"
     add("--batch-size", type=int, metavar="N", help=sizes)
     add("--device", default="", help="cuda, cpu, ... (default: the config's)")
-    add("--restart", action="store_true", help="do anew what is there already")
+    add(
+        "--restart", action="store_true", help="do anew what is there already, a complete .json too"
+    )
     add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     return parser
 
@@ -46,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> int:
         import logging
 
-        from hrnet_kpt.engine.prediction import Options, predict
+        from hrnet_kpt.inference.predict.app import Options, predict
 
         logging.basicConfig(format="warning: %(message)s")
         return SKIPPED_SOME if predict(Options(**args)) else 0

@@ -31,9 +31,9 @@ def parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_intermixed_args(argv)
 
-    from hrnet_kpt.analysis.data_pictures import draw_comparison, draw_data
     from hrnet_kpt.config import load_config
     from hrnet_kpt.engine.setup import check_data_files, generate_data, set_up_logging
+    from hrnet_kpt.visualization.data_sheets import draw_comparison, draw_data
 
     def work() -> int:
         set_up_logging()

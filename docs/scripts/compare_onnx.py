@@ -18,11 +18,11 @@ import torch
 from PIL import Image
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.data.ground_truth import load_ground_truth
-from hrnet_kpt.data.scoring import evaluate_boxes, evaluate_keypoints, metrics
-from hrnet_kpt.engine.pictures import paths_by_id
+from hrnet_kpt.evaluation.ground_truth import load_ground_truth
+from hrnet_kpt.evaluation.scoring import evaluate_boxes, evaluate_keypoints, metrics
 from hrnet_kpt.inference import Predictor
 from hrnet_kpt.inference.onnx_runner import OnnxPredictor
+from hrnet_kpt.visualization.run_images import paths_by_id
 
 # Width and height in pixels.
 SIZES = [

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 from hrnet_kpt.command_line import Parser, run_tool
-from hrnet_kpt.data.json_files import read_json_file
 from hrnet_kpt.errors import UserError
+from hrnet_kpt.io import read_json_file
 
 EXAMPLES = """
 examples:

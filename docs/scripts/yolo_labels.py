@@ -11,8 +11,8 @@ from pathlib import Path
 
 from hrnet_kpt.command_line import run_tool
 from hrnet_kpt.data.image_files import image_paths
-from hrnet_kpt.data.json_files import read_json_file
 from hrnet_kpt.errors import UserError
+from hrnet_kpt.io import read_json_file
 
 
 def write_labels(root: Path, output: Path) -> None:

@@ -16,6 +16,14 @@ class Diverged(FloatingPointError):
     """A training's losses or gradients became Inf or NaN. The message is one line: where, why, and what to do."""
 
 
+class Stopped(KeyboardInterrupt):
+    """A signal ended the work; what was done so far is saved."""
+
+    def __init__(self, signum: int, message: str) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+
 def one_line(error: BaseException) -> str:
     """An exception of somebody else's as part of a UserError: its class and its words, without OmegaConf's appendix."""
     return f"{type(error).__name__}: {' '.join(str(error).split('full_key:')[0].split())}"

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from hrnet_kpt.data.ground_truth import load_ground_truth
 from hrnet_kpt.data.keypoints import KeypointSchema
+from hrnet_kpt.evaluation.ground_truth import load_ground_truth
 
 NAMES = ["nose", "left_hand", "right_hand"]
 SCHEMA = KeypointSchema([*NAMES, "tail"], [("left_hand", "right_hand")], sigmas=[0.05] * 4)

@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from hrnet_kpt.analysis.error_tables import keypoint_table
 from hrnet_kpt.analysis.errors import KINDS, match
 from hrnet_kpt.analysis.errors_by_stage import STAGES, break_down_ap
-from hrnet_kpt.data.ground_truth import results_index
+from hrnet_kpt.evaluation.ground_truth import results_index
 
 # Similarity is exp(-d^2 / 200) with a keypoint of an instance of the default area.
 POSE = np.array([[100.0, 100], [60, 150], [140, 150]])

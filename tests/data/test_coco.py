@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from detectron2.data.build import filter_images_with_few_keypoints
 from detectron2.data.datasets import load_coco_json
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
+from detectron2.structures import Boxes, Instances
 
 from hrnet_kpt.data import COCO_PERSON, KeypointSchema
-from hrnet_kpt.data.coco import load_keypoint_dataset, read_coco
+from hrnet_kpt.data.coco import from_coco, load_keypoint_dataset, read_coco, to_coco, to_result
 from hrnet_kpt.data.labels import read_labels
+from hrnet_kpt.data.masks import to_run_lengths
 
 SCHEMA = KeypointSchema(["nose", "left_ear", "right_ear", "wheel"])
 CLASSES = {"cat": ["nose", "left_ear", "right_ear"], "cart": ["wheel"], "box": []}
@@ -135,3 +139,51 @@ def test_classes_of_a_file_are_read_as_it_lists_them(write):
     schema, classes = read_labels(read_coco(write([])), "x")
     assert list(classes) == ["cat", "box", "cart"]  # by id
     assert schema.names == ("right_ear", "left_ear", "nose", "wheel")
+
+
+def instances(count, generator, masks):
+    found = Instances((60, 80))
+    found.pred_boxes = Boxes(torch.rand(count, 4, generator=generator).cumsum(dim=1) * 20)
+    found.scores = torch.rand(count, generator=generator)
+    found.pred_classes = torch.zeros(count, dtype=torch.int64)
+    found.pred_keypoints = torch.rand(count, 17, 3, generator=generator) * 60
+    if masks:
+        found.pred_masks = torch.rand(count, 60, 80, generator=generator) > 0.5
+    return found
+
+
+@pytest.mark.parametrize("masks", [False, True])
+def test_result_is_the_one_that_detectron2_writes(masks):
+    found = instances(3, torch.Generator().manual_seed(0), masks)
+    ours = [
+        to_result(
+            7,
+            0,
+            found.scores[i].item(),
+            found.pred_boxes.tensor[i].numpy(),
+            found.pred_keypoints[i].numpy(),
+            to_run_lengths(found.pred_masks[i].numpy()) if masks else None,
+        )
+        for i in range(3)
+    ]
+    assert ours == instances_to_coco_json(found, 7)  # which changes the keypoints
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_half_a_pixel_and_back(dtype):
+    points = np.arange(24, dtype=dtype).reshape(2, 4, 3)
+    before, there = points.copy(), to_coco(points)
+    assert np.array_equal(there - points, np.broadcast_to([-0.5, -0.5, 0], points.shape))
+    assert np.array_equal(from_coco(there), points) and np.array_equal(points, before)
+    assert there.dtype == (np.float64 if dtype == np.int64 else dtype)
+
+
+def test_keypoints_read_and_written_are_those_of_the_json(write):
+    listed = [10, 20, 2, 3.25, 0, 1, 0, 0, 0]
+    [record] = load_keypoint_dataset(
+        write([annotation(1, 5, 3, listed)], images=(5,)), "", SCHEMA, CLASSES
+    )
+    points = np.reshape(record["annotations"][0]["keypoints"], (-1, 3))[[2, 1, 0]]
+    assert points[0].tolist() == [10.5, 20.5, 2]
+    written = to_result(5, 3, 1.0, [1, 2, 4, 6], points)
+    assert written["keypoints"][:6] == listed[:6] and written["bbox"] == [1, 2, 3, 4]

@@ -134,9 +134,8 @@ def test_categories_that_make_no_schema_are_refused(categories, word):
 def test_what_is_no_coco_json_is_refused_by_path(text, tmp_path):
     path = tmp_path / "wrong.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match="readable") as raised:
+    with pytest.raises(UserError, match=rf"^{path}: [^\n]*json|^{path}: entry 0 of `images`"):
         read_coco(path)
-    assert str(path) in str(raised.value)
 
 
 @pytest.mark.parametrize("share", [True, False])

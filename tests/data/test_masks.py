@@ -16,11 +16,11 @@ from pycocotools.cocoeval import COCOeval
 
 from hrnet_kpt.data.coco import load_keypoint_dataset
 from hrnet_kpt.data.coco_person import COCO_PERSON
-from hrnet_kpt.data.ground_truth import load_ground_truth
 from hrnet_kpt.data.mapper import KeypointMapper
 from hrnet_kpt.data.masks import read_segmentation, to_bitmap, transformed_masks
-from hrnet_kpt.engine.evaluator import evaluate_results
 from hrnet_kpt.errors import UserError
+from hrnet_kpt.evaluation.evaluator import evaluate_results
+from hrnet_kpt.evaluation.ground_truth import load_ground_truth
 
 SQUARE = [10.0, 5.0, 30.0, 5.0, 30.0, 25.0, 10.0, 25.0]
 BITMAP = np.zeros((40, 50), dtype=np.uint8, order="F")

@@ -3,13 +3,16 @@
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
+from detectron2.utils.events import get_event_storage
 
-from hrnet_kpt import files
+from hrnet_kpt import io
 from hrnet_kpt.config import load_config
 from hrnet_kpt.engine import evaluate, train
+from hrnet_kpt.engine.run_logging import MetricsWriter
 from hrnet_kpt.weights.checkpoints import newest_checkpoint
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
@@ -131,16 +134,17 @@ def test_a_disk_that_fills_up_is_one_line(
 
     with pytest.MonkeyPatch.context() as patch:
         if full == "metrics.json":
-            write = os.write
+            write = MetricsWriter.write
 
-            def os_write(descriptor, data):
-                if b'"iteration": 4' in data:
-                    written = write(descriptor, data[:10])
-                    assert written == 10
-                    refuse("metrics.json")
-                return write(descriptor, data)
+            def filling(self):
+                storage = get_event_storage()
+                if storage.iter >= 4:
+                    self.path.open("a").write('{"iteration"')
+                    calls["n"] += 1
+                    self.path = Path("/dev/full")
+                write(self)
 
-            patch.setattr(os, "write", os_write)
+            patch.setattr(MetricsWriter, "write", filling)
         else:
             replace = os.replace
             names = {"checkpoint": "model_0000003.pth", "last_checkpoint": "last_checkpoint"}
@@ -152,7 +156,7 @@ def test_a_disk_that_fills_up_is_one_line(
                     refuse(target)
                 replace(source, target)
 
-            patch.setattr(files.os, "replace", os_replace)
+            patch.setattr(io.os, "replace", os_replace)
         with pytest.raises(
             ValueError, match=r"No space left on device.*--resume goes on"
         ) as raised:

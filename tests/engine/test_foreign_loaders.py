@@ -142,7 +142,7 @@ def test_validation_losses_of_a_mapper_of_one_s_own(tiny):
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_visualize_data_says_what_it_cannot_look_at(split, tiny, tmp_path):
-    from hrnet_kpt.analysis.data_pictures import draw_data
+    from hrnet_kpt.visualization.data_sheets import draw_data
 
     cfg = everything_foreign(tiny)
     if split == "train":

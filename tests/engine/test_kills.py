@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 
-from hrnet_kpt import files
+from hrnet_kpt import io
 from hrnet_kpt.config import load_config
 from hrnet_kpt.engine import train
 from hrnet_kpt.engine.trainer import Trainer
@@ -65,7 +65,7 @@ def train_until(cfg, moment):
         if now("in an iteration"):
             die()
 
-    torch.save, files.os.replace, files.os.fsync = torch_save, os_replace, os_fsync
+    torch.save, io.os.replace, io.os.fsync = torch_save, os_replace, os_fsync
     Trainer.run_step = run_step
     train(cfg, resume=True)
 
@@ -105,8 +105,8 @@ def test_twenty_kills_at_random_moments(
     """Of a command of its own: ten at any time, ten while a checkpoint is being written, which is made to take long."""
     chance = random.Random(0)
     slow_writing = (
-        "import runpy, sys, time, torch, hrnet_kpt.files as files\n"
-        "save, sync = torch.save, files.os.fsync\n"
+        "import runpy, sys, time, torch, hrnet_kpt.io as io\n"
+        "save, sync = torch.save, io.os.fsync\n"
         "def slow_save(content, path):\n"
         "    save(content, path); data = open(path, 'rb').read()\n"
         "    print('WRITING', flush=True)\n"
@@ -115,7 +115,7 @@ def test_twenty_kills_at_random_moments(
         "            file.write(data[start:start + len(data) // 8]); file.flush(); time.sleep(0.02)\n"
         "def slow_sync(descriptor):\n"
         "    sync(descriptor); time.sleep(0.02)\n"
-        "torch.save, files.os.fsync = slow_save, slow_sync\n"
+        "torch.save, io.os.fsync = slow_save, slow_sync\n"
         "sys.argv = sys.argv[1:]\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')\n"
     )

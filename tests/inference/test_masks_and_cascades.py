@@ -9,9 +9,9 @@ from pycocotools import mask as rle
 
 from hrnet_kpt.config import load_config
 from hrnet_kpt.data.coco_person import COCO_PERSON
-from hrnet_kpt.data.drawing import draw_image
 from hrnet_kpt.inference import optimize_for_inference
 from hrnet_kpt.inference.prediction import Prediction
+from hrnet_kpt.visualization.draw import draw_image
 
 TINY = [
     "model.backbone.out_channels=16",
@@ -85,10 +85,14 @@ def test_masks_of_predictions_are_run_lengths(model):
 
 def test_masks_are_tinted():
     image = Image.new("RGB", (40, 40), (100, 100, 100))
-    instance = {"bbox": [0, 0, 40, 40], "score": 0.9, "mask": [[10, 10, 30, 10, 30, 30, 10, 30]]}
+    instance = {
+        "bbox": [0, 0, 40, 40],
+        "score": 0.9,
+        "segmentation": [[10, 10, 30, 10, 30, 30, 10, 30]],
+    }
     plain, drawn = (
         np.asarray(draw_image(image, [own], COCO_PERSON, 80)).astype(int)
-        for own in ({**instance, "mask": None}, instance)
+        for own in ({**instance, "segmentation": None}, instance)
     )
     changed = (plain != drawn).any(axis=-1)
     assert changed[24:56, 24:56].all()

@@ -10,11 +10,11 @@ from PIL import Image
 
 from hrnet_kpt.data.coco import load_keypoint_dataset
 from hrnet_kpt.data.coco_person import COCO_PERSON
-from hrnet_kpt.data.ground_truth import load_ground_truth
-from hrnet_kpt.engine.pictures import paths_by_id
-from hrnet_kpt.engine.prediction_coco import coco_ids
-from hrnet_kpt.engine.prediction_inputs import find_inputs
 from hrnet_kpt.errors import UserError
+from hrnet_kpt.evaluation.ground_truth import load_ground_truth
+from hrnet_kpt.inference.predict.coco import coco_ids
+from hrnet_kpt.inference.predict.inputs import find_inputs
+from hrnet_kpt.visualization.run_images import paths_by_id
 
 CLASSES = {"person": list(COCO_PERSON.names)}
 

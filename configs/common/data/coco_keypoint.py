@@ -5,7 +5,7 @@ from hrnet_kpt.data.coco import load_keypoint_dataset
 from hrnet_kpt.data.labels import flip_indices
 from hrnet_kpt.data.loaders import build_test_loader, build_train_loader
 from hrnet_kpt.data.mapper import KeypointMapper
-from hrnet_kpt.engine.evaluator import KeypointEvaluator
+from hrnet_kpt.evaluation.evaluator import KeypointEvaluator
 
 # The four paths are all that a new data set needs: what `auto` stands for is read from the json's categories.
 data = dict(

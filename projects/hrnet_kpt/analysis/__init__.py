@@ -1,1 +1,1 @@
-"""Looking into data and results: pictures, errors, and what they cost."""
+"""Looking into data and results: errors, and what they cost."""

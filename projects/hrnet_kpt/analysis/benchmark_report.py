@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ..files import replace_text, to_json
+from ..io import replace_text, to_json
 from .parts import PARTS
 from .text_table import text_table
 

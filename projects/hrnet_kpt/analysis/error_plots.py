@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..data.drawable import drawable
-from ..data.drawing import captioned, contact_sheet, draw_image
-from ..data.ground_truth import GroundTruth
 from ..data.image_range import ImageRange, find_image_range
 from ..data.images import listed_size, open_image
-from ..engine.pictures import SCORE_THRESHOLD, draw_usable, paths_by_id
+from ..evaluation.ground_truth import GroundTruth
+from ..visualization.adapters import drawable
+from ..visualization.draw import captioned, contact_sheet, draw_image
+from ..visualization.run_images import SCORE_THRESHOLD, draw_usable, paths_by_id
 from .error_tables import MOST_ROWS, NAMES, worst_keypoints
 from .errors import KINDS, Matches
 from .errors_by_stage import AREAS, STAGES

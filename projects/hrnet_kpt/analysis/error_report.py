@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from ..data.results import read_results
 from ..errors import UserError
-from ..files import to_json
+from ..evaluation.results import read_results
+from ..io import to_json
 from .error_plots import draw_breakdown, draw_keypoint_losses, draw_sheets
 from .error_tables import analyze_errors, tables
 from .inputs import load_run, load_truth

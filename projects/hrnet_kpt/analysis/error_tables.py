@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from ..data.ground_truth import GroundTruth
 from ..data.keypoints import KeypointSchema
 from ..errors import UserError
+from ..evaluation.ground_truth import GroundTruth
 from .errors import KINDS, Matches, Pair, match
 from .errors_by_stage import AREAS, STAGES, break_down_ap
 

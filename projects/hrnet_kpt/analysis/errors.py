@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
-from ..data.ground_truth import GroundTruth, results_index
+from ..evaluation.ground_truth import GroundTruth, results_index
 
 KINDS = ("jitter", "inversion", "swap", "miss", "good")
 GOOD = KINDS.index("good")

@@ -34,8 +34,8 @@ from typing import Any
 import numpy as np
 from pycocotools.cocoeval import COCOeval, Params
 
-from ..data.ground_truth import GroundTruth, index
-from ..data.scoring import evaluate_keypoints
+from ..evaluation.ground_truth import GroundTruth, index
+from ..evaluation.scoring import evaluate_keypoints
 from .errors import KINDS, Matches, Pair
 
 STAGES = (*KINDS, "score", "background_false_positives", "false_negatives")

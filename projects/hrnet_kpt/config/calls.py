@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from detectron2.config import instantiate
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 
+from ..data.labels import flip_indices
 from .keys import walk
 
 
@@ -94,3 +96,18 @@ def _handed_on(constructor: Any, rest: str) -> str | None:
         return None
     found = re.search(rf"super\(\)\.__init__\(([^()]*\*\*{rest})\b", source)
     return found[1].strip() if found else None
+
+
+def with_labels(cfg: DictConfig) -> DictConfig:
+    """A copy of `dataloader.test` whose samples have instances, with masks where the training has them.
+
+    Its mapper, of the user's own maybe, must take `is_train`.
+    """
+    node = cfg.dataloader.test.copy()
+    node._set_parent(cfg.dataloader)
+    node.mapper.is_train = True
+    if accepts(node.mapper, "keypoint_hflip_indices"):
+        node.mapper.keypoint_hflip_indices = flip_indices(instantiate(cfg.data.keypoints))
+    if accepts(node.get("dataset"), "masks"):
+        node.dataset.masks = cfg.data.get("masks", False)
+    return node

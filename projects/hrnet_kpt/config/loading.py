@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 CONFIGS = (dict, DictConfig, ListConfig)
 DROPPED = (bool, int, float, str, list, tuple, set)
 
+# Modules that configs of earlier runs name, and where their content is now.
+MOVED = {"hrnet_kpt.engine.evaluator": "hrnet_kpt.evaluation.evaluator"}
+
 
 def load_config(name: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
     """Load a config file, apply overrides, and settle which keypoints the data have.
@@ -116,7 +119,20 @@ def _read_yaml(path: Path) -> DictConfig:
         raise UserError(f"config file {path} does not load: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"config file {path} holds no config: its top level must be a mapping")
+    _follow_moves(content)
     return _as_config(content, path)
+
+
+def _follow_moves(node: Any) -> None:
+    """Name, in place, what each `_target_` of a saved config calls by the module that it is in now."""
+    if isinstance(node, dict):
+        module, _, name = str(node.get("_target_", "")).rpartition(".")
+        if module in MOVED:
+            node["_target_"] = f"{MOVED[module]}.{name}"
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            _follow_moves(child)
 
 
 def _as_config(content: dict[str, Any], path: Path) -> DictConfig:

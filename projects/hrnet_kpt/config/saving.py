@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
-from ..files import replace_text
+from ..io import replace_text
 from .keys import escape
 from .plain import plain_config
 from .python_source import python_source, refuse_lost_names

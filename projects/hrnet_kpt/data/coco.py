@@ -1,4 +1,8 @@
-"""COCO-format keypoint data sets: https://cocodataset.org/#format-data."""
+"""COCO's formats, in and out: https://cocodataset.org/#format-data and https://cocodataset.org/#format-results.
+
+COCO's keypoints are indices of pixels; elsewhere in this package, as in detectron2, coordinates are continuous: the
+centre of the first pixel is at 0.5.
+"""
 
 from __future__ import annotations
 
@@ -10,38 +14,121 @@ from typing import Any
 
 import numpy as np
 from detectron2.structures import BoxMode
+from numpy.typing import ArrayLike
 
 from ..errors import UserError
+from ..io import read_json_file
 from .image_files import find_images
 from .images import listed_size
-from .json_files import read_json_file
 from .keypoints import KeypointSchema
 from .labels import Classes, given_classes, given_schema, keypoint_slots
-from .masks import read_segmentation
+from .masks import Segmentation, read_segmentation
 from .references import normalise
 
 logger = logging.getLogger(__name__)
 
 
+LISTS = ("images", "annotations", "categories")
+NEEDED = {"images": ("id", "file_name"), "categories": ("id", "name")}
+
+
+def to_coco(points: ArrayLike) -> np.ndarray:
+    """Points as COCO has them, half a pixel less than their continuous coordinates.
+
+    Args:
+        points: x, y in pixels, and what else a point has, such as its score: (..., 2 or more).
+    """
+    return _moved(points, -0.5)
+
+
+def from_coco(points: ArrayLike) -> np.ndarray:
+    """The inverse of `to_coco`."""
+    return _moved(points, 0.5)
+
+
+def _moved(points: ArrayLike, by: float) -> np.ndarray:
+    points = np.asarray(points)
+    moved = points.astype(np.result_type(points, np.float32))
+    moved[..., :2] += by
+    return moved
+
+
+def to_result(
+    image_id: Any,
+    category_id: Any,
+    score: float,
+    box: ArrayLike,
+    keypoints: ArrayLike = (),
+    segmentation: Segmentation | None = None,
+) -> dict[str, Any]:
+    """A detection as a COCO-format result.
+
+    Args:
+        image_id: what the annotations call its image.
+        category_id: what they call its class.
+        score: its confidence, from 0 to 1.
+        box: x1, y1, x2, y2 in pixels.
+        keypoints: (K, 3), continuous x, y and the score of each, in the order of the category; left out if empty.
+        segmentation: RLE of its mask.
+    """
+    box = np.asarray(box)
+    result = {
+        "image_id": image_id,
+        "category_id": category_id,
+        "bbox": [*box[:2].tolist(), *(box[2:] - box[:2]).tolist()],
+        "score": score,
+    }
+    if len(np.asarray(keypoints)):
+        result["keypoints"] = to_coco(keypoints).ravel().tolist()
+    if segmentation is not None:
+        result["segmentation"] = segmentation
+    return result
+
+
+def read_json(annotations: str | Path, labelled: bool = True) -> dict[str, Any]:
+    """Read a json as it is, if its `images`, `annotations` and `categories` are lists of objects.
+
+    Args:
+        annotations: its path.
+        labelled: the list of annotations must be there; else it may be missing.
+
+    Raises:
+        UserError: it has not, or cannot be read.
+    """
+    content = read_json_file(annotations)
+    for name in LISTS:
+        entries = content.get(name) if isinstance(content, dict) else None
+        if name == "annotations" and not labelled and entries is None:
+            continue
+        if not isinstance(entries, list):
+            raise UserError(
+                f"{annotations}: not a COCO-format json: it must be an object with the lists {', '.join(LISTS)}; "
+                f"there is no list `{name}`"
+            )
+        for number, entry in enumerate(entries):
+            if not isinstance(entry, dict):
+                raise UserError(
+                    f"{annotations}: entry {number} of `{name}`, from 0, is {str(entry)[:40]!r}, not an object"
+                )
+    return content
+
+
 def read_coco(annotations: str | Path) -> dict[str, Any]:
     """Read a COCO-format json, normalised (see `references`); a file to predict for may lack `annotations`.
 
-    Raises UserError where it cannot be read, or lacks a list of images or of categories with what each needs.
+    Raises:
+        UserError: it cannot be read, or an image or a category lacks what each needs.
     """
-    content = read_json_file(annotations)
-    try:
-        for name, keys in (("images", ("id", "file_name")), ("categories", ("id", "name"))):
-            for entry in content[name]:
-                for key in keys:
-                    if not isinstance(entry[key], (str, int, float)):
-                        raise TypeError(f"{key} of an entry of {name} is {entry[key]!r}")
-        if not all(isinstance(entry, dict) for entry in content.get("annotations") or ()):
-            raise TypeError("an entry of `annotations` is no object")
-        references = normalise(content)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{annotations}: not a readable COCO-format json with images and categories ({error!r})"
-        ) from error
+    content = read_json(annotations, labelled=False)
+    for name, keys in NEEDED.items():
+        for number, entry in enumerate(content[name]):
+            for key in keys:
+                if not isinstance(entry.get(key), str | int | float):
+                    raise UserError(
+                        f"{annotations}: entry {number} of `{name}`, from 0, has {key} {entry.get(key)!r}: give each "
+                        f"a string or a number"
+                    )
+    references = normalise(content)
     for what, ids in references.ambiguous.items():
         if ids:
             raise UserError(
@@ -158,22 +245,21 @@ def load_keypoint_dataset(
 def _in_schema(
     annotation: dict[str, Any], slots: np.ndarray, num_keypoints: int, where: str
 ) -> list[float]:
-    """An annotation's keypoints (x, y, v in turn) in the places where the schema has them."""
+    """An annotation's keypoints (x, y, v in turn) where the schema has them; 0, 0, 0 for those without a label."""
     listed = annotation.get("keypoints")
-    placed = [0.0] * (3 * num_keypoints)
-    if not listed or not num_keypoints:
-        return placed
-    if len(listed) != 3 * len(slots):
-        raise UserError(
-            f"{where}: annotation {annotation.get('id')} has {len(listed)} numbers in `keypoints`, but "
-            f"its category has {len(slots)} keypoints of 3 numbers"
-        )
-    for slot, x, y, v in zip(slots, listed[::3], listed[1::3], listed[2::3], strict=True):
-        if v > 0:
-            # COCO's keypoints are pixel indices: half a pixel less than continuous coordinates.
-            # detectron2 takes a keypoint for labelled from v = 1 on.
-            placed[3 * slot : 3 * slot + 3] = x + 0.5, y + 0.5, max(v, 1)
-    return placed
+    placed = np.zeros((num_keypoints, 3))
+    if listed and num_keypoints:
+        if len(listed) != 3 * len(slots):
+            raise UserError(
+                f"{where}: annotation {annotation.get('id')} has {len(listed)} numbers in `keypoints`, but "
+                f"its category has {len(slots)} keypoints of 3 numbers"
+            )
+        points = from_coco(np.array(listed, dtype=float).reshape(-1, 3))
+        labelled = points[:, 2] > 0
+        # detectron2 takes a keypoint for labelled from v = 1 on.
+        points[:, 2] = points[:, 2].clip(1)
+        placed[slots[labelled]] = points[labelled]
+    return placed.ravel().tolist()
 
 
 def _teaches(instance: dict[str, Any], boxes_alone: set[int]) -> bool:

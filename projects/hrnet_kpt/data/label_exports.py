@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..files import replace_text
+from ..io import replace_text
 
 UNNAMED = "object"  # the class of objects of which there are points alone
 IN_BOX = "points without a group: of the rectangle around them"

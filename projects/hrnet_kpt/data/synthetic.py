@@ -19,6 +19,8 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
 from ..errors import UserError
+from ..io import replace_text
+from .coco import to_coco
 from .coco_person import COCO_PERSON
 from .figure import Figure, random_figure
 from .shapes import LIMB_LIGHTNESS, SEAM, Array, Shape, capsule, disc, limb, random_colour
@@ -120,11 +122,9 @@ def _write_split(root: Path, stream: int, parameters: dict[str, Any]) -> None:
         "annotations": annotations,
         "categories": [category],
     }
-    unfinished = target.with_name(f"{target.name}.{os.getpid()}.unfinished")
-    unfinished.write_text(json.dumps(content))
     for stale in {path.name for path in folder.glob("*.jpg")} - {i["file_name"] for i in images}:
         (folder / stale).unlink(missing_ok=True)
-    os.replace(unfinished, target)
+    replace_text(target, json.dumps(content))
 
 
 def draw_image(rng: np.random.Generator, size: int) -> tuple[Image.Image, list[dict[str, Any]]]:
@@ -214,10 +214,9 @@ def _annotate(
         box = [columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
         encoded = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
         keypoints: list[float] = []
-        for (x, y), flag in zip(figure.keypoints.tolist(), flags, strict=True):
-            # COCO's keypoints are pixel indices: half a pixel less than continuous coordinates.
-            point = [round(max(value - 0.5, 0.0), 2) for value in (x, y)]
-            keypoints += [*point, flag] if flag else [0, 0, 0]
+        for point, flag in zip(to_coco(figure.keypoints).tolist(), flags, strict=True):
+            rounded = [round(max(value, 0.0), 2) for value in point]
+            keypoints += [*rounded, flag] if flag else [0, 0, 0]
         people.append(
             {
                 "category_id": 1,
@@ -233,9 +232,8 @@ def _annotate(
 
 
 def _vertices(polygon: Array) -> list[float]:
-    """Pillow's coordinates are indices of pixels, ours are continuous."""
-    vertices: list[float] = (polygon * OVERSAMPLING - 0.5).ravel().tolist()
-    return vertices
+    """Pillow's coordinates are indices of pixels, as COCO's are."""
+    return to_coco(polygon * OVERSAMPLING).ravel().tolist()
 
 
 def _background(rng: np.random.Generator, size: int) -> Image.Image:

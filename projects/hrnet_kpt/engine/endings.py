@@ -12,8 +12,8 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any
 
-from ..errors import UserError, one_line
-from .hooks import Stopped
+from ..errors import Stopped, UserError, one_line
+from ..io import replace_text
 from .process_group import lost_connection
 
 # The parent sees a process killed at once, the others notice it later: by this much, seconds, it may be late.
@@ -60,9 +60,7 @@ def write_ending(path: Path, error: BaseException) -> None:
         "signum": signum,
         "exception": f"{type(error).__module__}.{type(error).__qualname__}",
     }
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(content))
-    unfinished.rename(path)
+    replace_text(path, json.dumps(content))
 
 
 def read_ending(path: Path, place: str, exitcode: int) -> Ending:

@@ -13,7 +13,7 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 
 from ..errors import UserError
-from ..files import replace_text, to_json
+from ..io import replace_text, to_json
 from ..weights.checkpoints import BEST, link_checkpoint
 from .run_state import RunState
 

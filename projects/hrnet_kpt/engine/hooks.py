@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from detectron2.engine import HookBase, hooks
 from detectron2.utils.events import EventWriter
 
+from ..errors import Stopped
 from .parameters import rates_by_part
 from .run_state import RunState
 from .trainer import StopWaiting
@@ -21,14 +22,6 @@ logger = logging.getLogger(__name__)
 
 MUCH_WAITING = 0.2
 WINDOW = 20  # iterations
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal ended the training; its checkpoint is written."""
-
-    def __init__(self, signum: int, message: str) -> None:
-        super().__init__(message)
-        self.signum = signum
 
 
 class StopOnSignal(HookBase):

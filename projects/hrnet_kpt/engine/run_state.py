@@ -10,7 +10,7 @@ from typing import Any
 from detectron2.utils import comm
 
 from ..errors import UserError
-from ..files import replace_text
+from ..io import replace_text
 from ..weights.checkpoints import FINAL, LAST, link_checkpoint, save_checkpoint
 from ..weights.labels import LABELS, Labels, labels_of
 from .trainer import Trainer

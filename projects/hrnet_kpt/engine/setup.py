@@ -18,10 +18,11 @@ from omegaconf import DictConfig, ListConfig
 
 from ..config.keys import value_at
 from ..config.settling import is_generated
-from ..data.checks.check_annotations import read_json, refuse_errors
+from ..data.checks.check_annotations import refuse_errors
 from ..data.checks.check_categories import checked_categories
 from ..data.checks.check_set import check_set
 from ..data.checks.mirror_pairs import check_flip_pairs
+from ..data.coco import read_json
 from ..data.image_files import image_paths
 from ..data.image_range import find_image_range, shown_range
 from ..data.labels import given_classes, given_schema, keypoint_slots
@@ -29,8 +30,8 @@ from ..data.mapper import flip_directions
 from ..data.masks import read_segmentation
 from ..data.sides import says_near_and_off
 from ..errors import UserError
-from ..files import UNFINISHED
-from .log_files import LogFile
+from ..io import UNFINISHED
+from .run_logging import LogFile
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def set_up_run(cfg: DictConfig, warnings: Sequence[str] = (), seed: int | None =
 
 def make_folder(output_dir: str) -> None:
     """Make the run's folder, if it is not there; raise UserError where nothing can be written into it."""
-    probe = Path(output_dir) / f".writable{UNFINISHED}"
+    probe = Path(output_dir) / f"{UNFINISHED}probe"
     try:
         os.makedirs(output_dir, exist_ok=True)
         probe.write_bytes(b"?" * 4096)

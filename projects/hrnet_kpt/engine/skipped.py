@@ -9,7 +9,7 @@ from typing import Any
 from detectron2.utils import comm
 from omegaconf import DictConfig
 
-from ..files import replace_text
+from ..io import replace_text
 
 logger = logging.getLogger(__name__)
 

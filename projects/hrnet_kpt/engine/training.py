@@ -26,8 +26,9 @@ from ..config.saving import absolute_paths
 from ..config.sources import labels_of_config
 from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError
-from ..files import remove_unfinished, replace_text
 from ..inference.building import build_model
+from ..io import remove_unfinished, replace_text
+from ..visualization.run_images import write_run_images
 from ..weights.checkpoints import newest_checkpoint, not_written
 from .averaging import averaged_model
 from .channels_last import put_channels_last
@@ -35,10 +36,8 @@ from .divergence import DivergencePolicy
 from .evaluation import run_evaluation
 from .evaluations import Evaluate
 from .hooks import LogRates, LRScheduler, SaveCheckpoints, StopOnSignal, WatchData, WriteMetrics
-from .log_files import MetricsWriter, rewind_log, rewind_metrics
 from .parameters import rates_by_part
-from .pictures import write_pictures
-from .progress import ProgressWriter
+from .run_logging import MetricsWriter, ProgressWriter, rewind_metrics
 from .run_state import RunState
 from .setup import check_data_once, generate_data, log_mirrors, set_up_run
 from .skipped import report_skipped, skipped_file
@@ -126,7 +125,7 @@ def train(
         trainer.train(start_iter, max(start_iter, cfg.train.max_iter))
         report_skipped(cfg, loader)
         if comm.is_main_process():
-            write_pictures(cfg)
+            write_run_images(cfg)
     return evaluation.results
 
 
@@ -160,7 +159,6 @@ def full_disk_in_one_line(folder: Path) -> Iterator[None]:
 def rewind(folder: Path, start_iter: int) -> int:
     """Let the files of a run folder end before `start_iter`; return the last iteration in its metrics.json."""
     remove_unfinished(folder)
-    rewind_log(folder / "log.txt", start_iter)
     return rewind_metrics(folder / "metrics.json", start_iter)
 
 

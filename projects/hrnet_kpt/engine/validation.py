@@ -13,29 +13,13 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 
-from ..config.calls import accepts
-from ..data.labels import flip_indices
+from ..config.calls import with_labels
 from ..data.loaders import seeded
 
 
 def build_validation_loader(cfg: DictConfig) -> Any:
     """The loader of the test images, with their labels."""
     return instantiate(with_labels(cfg))
-
-
-def with_labels(cfg: DictConfig) -> DictConfig:
-    """A copy of `dataloader.test` whose samples have instances, with masks where the training has them.
-
-    Its mapper, of the user's own maybe, must take `is_train`.
-    """
-    node = cfg.dataloader.test.copy()
-    node._set_parent(cfg.dataloader)
-    node.mapper.is_train = True
-    if accepts(node.mapper, "keypoint_hflip_indices"):
-        node.mapper.keypoint_hflip_indices = flip_indices(instantiate(cfg.data.keypoints))
-    if accepts(node.get("dataset"), "masks"):
-        node.dataset.masks = cfg.data.get("masks", False)
-    return node
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from detectron2.structures import Instances
 
-from ..data.calibration import Calibration
 from ..data.masks import to_run_lengths
+from ..evaluation.calibration import Calibration
 
 
 @dataclass(frozen=True)

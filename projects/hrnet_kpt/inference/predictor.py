@@ -18,10 +18,10 @@ from omegaconf import DictConfig
 
 from ..config import load_config
 from ..config.doctor import settle_and_check
-from ..data.calibration import Calibration, calibration_beside
 from ..data.image_range import ImageRange
 from ..data.labels import given_classes, given_schema
 from ..errors import UserError
+from ..evaluation.calibration import Calibration, calibration_beside
 from ..memory import keep_freed_memory
 from ..weights.checkpoints import newest_file
 from .building import build_model, inference_model

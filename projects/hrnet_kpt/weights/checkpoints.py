@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from ..errors import UserError, one_line
-from ..files import replace_text, replacing
+from ..io import atomic_write, replace_text
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def save_checkpoint(folder: Path, name: str, content: dict[str, Any], max_to_kee
     path = folder / name
     logger.info("Checkpoint %s", path)
     try:
-        with replacing(path) as unfinished:
+        with atomic_write(path) as unfinished:
             torch.save(content, unfinished)
         replace_text(folder / LAST, name)
     except (OSError, RuntimeError) as error:  # torch's own writer raises the latter on a full disk
@@ -49,7 +49,7 @@ def link_checkpoint(source: Path, name: str) -> None:
     """Give a checkpoint a second name, without a copy where the file system allows it."""
     target = source.with_name(name)
     try:
-        with replacing(target) as unfinished:
+        with atomic_write(target) as unfinished:
             unfinished.unlink(missing_ok=True)
             try:
                 os.link(source, unfinished)

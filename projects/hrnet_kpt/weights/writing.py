@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..io import atomic_write
 from .labels import LABELS, Labels
 
 SUFFIXES = (".safetensors", ".pth")
@@ -41,27 +42,22 @@ def write_weights(
     Raises UserError where the file cannot be written; what stood there before is then still there.
     """
     check_output(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    # Rows taken out of other tensors would be written with all of them.
+    tensors = {name: value.contiguous().clone() for name, value in tensors.items()}
+    if path.suffix == ".pth":
+        buffer = io.BytesIO()
+        torch.save({"model": tensors} | ({LABELS: labels.to_dict()} if labels else {}), buffer)
+        content = buffer.getvalue()
+    else:
+        metadata = {"format": "pt"} | ({LABELS: json.dumps(labels.to_dict())} if labels else {})
+        content = safetensors.torch.save(tensors, metadata)
+    if add_hash:
+        path = path.with_name(f"{path.stem}-{hashlib.sha256(content).hexdigest()[:8]}{path.suffix}")
     try:
-        # Rows taken out of other tensors would be written with all of them.
-        tensors = {name: value.contiguous().clone() for name, value in tensors.items()}
-        if path.suffix == ".pth":
-            content = {"model": tensors} | ({LABELS: labels.to_dict()} if labels else {})
-            torch.save(content, unfinished)
-        else:
-            metadata = {"format": "pt"} | ({LABELS: json.dumps(labels.to_dict())} if labels else {})
-            safetensors.torch.save_file(tensors, unfinished, metadata=metadata)
-        # safetensors makes files that nobody else may read.
-        umask = os.umask(0)
-        os.umask(umask)
-        unfinished.chmod(0o666 & ~umask)
-        if add_hash:
-            path = path.with_name(f"{path.stem}-{sha256_of(unfinished)[:8]}{path.suffix}")
-        os.replace(unfinished, path)
-    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        with atomic_write(path) as unfinished:
+            unfinished.write_bytes(content)
+    except OSError as error:
         raise UserError(f"{path} cannot be written: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return path
 
 

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 from pycocotools.cocoeval import COCOeval
 
-from hrnet_kpt.data.checks.check_annotations import read_json
-from hrnet_kpt.data.coco import load_keypoint_dataset
-from hrnet_kpt.data.ground_truth import load_ground_truth
+from hrnet_kpt.data.coco import load_keypoint_dataset, read_json
 from hrnet_kpt.data.labels import read_labels
 from hrnet_kpt.data.mapper import KeypointMapper
 from hrnet_kpt.errors import UserError
+from hrnet_kpt.evaluation.ground_truth import load_ground_truth
 
 NAN, INFINITY = float("nan"), float("inf")
 

@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 from hrnet_kpt.data.checks.check_annotations import check_annotations
 from hrnet_kpt.data.checks.repair import repair
 from hrnet_kpt.data.coco_person import COCO_PERSON
-from hrnet_kpt.data.ground_truth import index
+from hrnet_kpt.evaluation.ground_truth import index
 
 
 @pytest.fixture(scope="module")

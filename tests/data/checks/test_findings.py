@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from hrnet_kpt.data.checks.check_annotations import (
     check_annotations,
-    read_json,
     refuse_errors,
 )
 from hrnet_kpt.data.checks.check_set import check_set
 from hrnet_kpt.data.checks.findings import Finding
+from hrnet_kpt.data.coco import read_json
 from hrnet_kpt.errors import UserError
 
 
@@ -172,7 +172,8 @@ FUZZED = """{
 MEASURE = """
 import re, sys, time
 from pathlib import Path
-from hrnet_kpt.data.checks.check_annotations import check_annotations, read_json
+from hrnet_kpt.data.checks.check_annotations import check_annotations
+from hrnet_kpt.data.coco import read_json
 start = time.perf_counter()
 found = check_annotations(read_json(sys.argv[1]), sys.argv[1])
 highest = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])

@@ -10,9 +10,9 @@ import pytest
 from hrnet_kpt.data.checks.check_annotations import check_annotations
 from hrnet_kpt.data.checks.repair import REPAIRED, repair, write_json
 from hrnet_kpt.data.coco import load_keypoint_dataset
-from hrnet_kpt.data.ground_truth import load_ground_truth
 from hrnet_kpt.data.labels import read_labels
 from hrnet_kpt.data.mapper import KeypointMapper
+from hrnet_kpt.evaluation.ground_truth import load_ground_truth
 
 
 def moved(annotation, dx):

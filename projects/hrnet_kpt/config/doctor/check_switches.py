@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from omegaconf import DictConfig
 
-from ...data.scoring import METRICS, PCK_THRESHOLDS
+from ...evaluation.scoring import METRICS, PCK_THRESHOLDS
 from ..calls import accepts, target_of
 from ..findings import Finding, error
 from ..keys import value_at

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...files import replace_text
+from ...io import replace_text
 from . import (
     detectron2_keys,
     detectron2_rules,

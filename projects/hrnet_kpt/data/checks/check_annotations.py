@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ import numpy as np
 from ...errors import UserError
 from ..image_files import find_images
 from ..images import listed_size
-from ..json_files import read_json_file
 from .annotation_table import AnnotationTable, annotation_table
 from .box_conventions import check_conventions
 from .check_areas import check_areas
@@ -25,33 +23,6 @@ from .check_limits import check_limits
 from .findings import Finding
 from .labelled_points import labelled_points
 from .tight_boxes import check_tight_boxes
-
-LISTS = ("images", "annotations", "categories")
-
-
-def read_json(annotations: str | Path, labelled: bool = True) -> dict[str, Any]:
-    """A json as it is, if it has the form of COCO's: `images`, `annotations` and `categories` are lists of objects.
-
-    labelled: the list of annotations must be there; else it may be missing.
-
-    Raises UserError where it has not, or cannot be read.
-    """
-    content = read_json_file(annotations)
-    for name in LISTS:
-        entries = content.get(name) if isinstance(content, dict) else None
-        if name == "annotations" and not labelled and entries is None:
-            continue
-        if not isinstance(entries, list):
-            raise UserError(
-                f"{annotations}: not a COCO-format json: it must be an object with the lists {', '.join(LISTS)}; "
-                f"there is no list `{name}`"
-            )
-        for number, entry in enumerate(entries):
-            if not isinstance(entry, dict):
-                raise UserError(
-                    f"{annotations}: entry {number} of `{name}`, from 0, is {str(entry)[:40]!r}, not an object"
-                )
-    return content
 
 
 def check_annotations(

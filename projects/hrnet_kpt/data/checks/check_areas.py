@@ -10,8 +10,8 @@ import numpy as np
 from pycocotools import mask as rle
 
 from ...errors import UserError
-from ..explaining import TINY_AREA
-from ..ground_truth import AREA_SHARE
+from ...evaluation.explain import TINY_AREA
+from ...evaluation.ground_truth import AREA_SHARE
 from ..masks import read_segmentation
 from .annotation_table import AnnotationTable
 from .findings import Finding

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...errors import UserError
+from ..coco import read_json
 from ..image_range import ImageRange, find_image_range
-from .check_annotations import check_annotations, read_json
+from .check_annotations import check_annotations
 from .check_images import Opened, check_images, check_leaks
 from .check_set import Labels, check_set, labels_of
 from .findings import Finding, counted

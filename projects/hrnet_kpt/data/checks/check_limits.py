@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..ground_truth import COCO_DETECTIONS
-from ..scoring import describe_limits
+from ...evaluation.ground_truth import COCO_DETECTIONS
+from ...evaluation.scoring import describe_limits
 from .annotation_table import AnnotationTable
 from .findings import Finding
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ...files import to_json
+from ...io import replace_text, to_json
 from ..image_files import image_paths, respell
 from ..images import ANY_RANGE, BadImageError, listed_size, open_image
 from ..references import normalise
@@ -139,12 +138,7 @@ def write_json(content: Mapping[str, Any], path: str | Path) -> None:
     """Write a json in one piece: it is there as a whole, or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    try:
-        unfinished.write_text(to_json(content))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    replace_text(path, to_json(content))
 
 
 def _category(table: AnnotationTable, index: int, done: Counter[str]) -> Entry:

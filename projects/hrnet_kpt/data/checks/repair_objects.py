@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ground_truth import AREA_SHARE
+from ...evaluation.ground_truth import AREA_SHARE
 from .annotation_table import AnnotationTable, annotation_table
 from .box_conventions import COCO, converted, recognise
 from .check_areas import implausible_areas, is_positive, plausible_area

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,17 +10,15 @@ from typing import Any
 import detectron2.data.transforms as T
 from PIL import Image
 
-from ..coco import load_keypoint_dataset
-from ..drawable import drawable_record, drawable_sample
-from ..drawing import captioned, contact_sheet, draw_image
+from ...visualization.adapters import drawable_record
+from ...visualization.draw import captioned, contact_sheet, draw_image
+from ...visualization.run_images import draw_usable
+from ..coco import load_keypoint_dataset, read_json
 from ..image_range import ImageRange, find_image_range
 from ..images import BadImageError, listed_size, open_image
 from ..keypoints import KeypointSchema
 from ..labels import read_labels
 from ..mapper import KeypointMapper
-from .check_annotations import read_json
-
-logger = logging.getLogger(__name__)
 
 SIDE = 420  # of a picture, the longer one, in pixels
 COLUMNS = 4
@@ -52,19 +49,16 @@ def write_sample_sheet(
         keypoint_hflip_indices=schema.flip_indices,
         image_range=image_range,
     )
-    pictures: list[Image.Image] = []
-    for record in records:
-        try:
-            pictures += _as_annotated_and_mirrored(record, schema, list(classes), flip)
-        except BadImageError as error:
-            logger.warning("Not drawn: %s", error)
-        if len(pictures) == 2 * count:
-            break
-    if not pictures:
+
+    def draw(record: dict[str, Any]) -> list[Image.Image]:
+        return _as_annotated_and_mirrored(record, schema, list(classes), flip)
+
+    drawn, _ = draw_usable(records, draw, 2 * count)
+    if not drawn:
         raise BadImageError(f"{annotations}: none of its images can be read from {images}")
     path = Path(folder) / "samples.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(pictures, COLUMNS if len(pictures) > 2 else 2).save(path)
+    contact_sheet(drawn, COLUMNS if len(drawn) > 2 else 2).save(path)
     return path
 
 
@@ -85,7 +79,7 @@ def _as_annotated_and_mirrored(
             f"{name}, as annotated",
         ),
         captioned(
-            draw_image(mirrored, drawable_sample(sample, classes), schema, SIDE),
+            draw_image(mirrored, drawable_record(sample, classes), schema, SIDE),
             "mirrored; left is orange again"
             if schema.flip_pairs
             else "mirrored; no left and right",

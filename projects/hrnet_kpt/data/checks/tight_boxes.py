@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...errors import UserError
-from ..ground_truth import AREA_SHARE
+from ...evaluation.ground_truth import AREA_SHARE
 from .annotation_table import AnnotationTable
 from .findings import Finding
 from .labelled_points import LabelledPoints, labelled_points

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ...config import load_config
 from ...errors import UserError, one_line
-from ...files import replacing
+from ...io import atomic_write
 from ..channels_last import put_channels_last
 from .diagnosis import Diagnosis, Step, diagnose
 
@@ -44,7 +44,7 @@ def save_reproducer(
         "amp_dtype": str(step.amp_dtype or "").removeprefix("torch."),
         "report": report,
     }
-    with replacing(path) as unfinished:
+    with atomic_write(path) as unfinished:
         torch.save(content, unfinished)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from detectron2.modeling import GeneralizedRCNN
 
 from ... import __version__
 from ...errors import UserError
+from ...io import atomic_write
 from ..predictor import Predictor
 from .comparison import compare_arrays, compare_predictions
 from .joining import describe, join, rename_outputs, set_default
@@ -61,8 +60,7 @@ def export_model(
     model = copy.deepcopy(predictor.model).to("cpu", memory_format=torch.contiguous_format).eval()
     module = module_of(model, part, DTYPES[dtype])
     program = trace(model, module, part, info["divisor"])
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as folder:
-        unfinished = Path(folder) / output.name
+    with atomic_write(output) as unfinished:
         if format == "onnx":
             file = onnx_file(model, to_onnx(model, module, program), info)
             onnx.checker.check_model(file)
@@ -73,7 +71,6 @@ def export_model(
         if (format, part) == ("onnx", "detector"):
             compare = compare_predictions
         report = compare(predictor, unfinished, info)
-        os.replace(unfinished, output)
     size = output.stat().st_size / 2**20
     return [*report, f"wrote {output} ({size:.1f} MiB)"]
 

@@ -1,0 +1,1 @@
+"""Predictions against the annotations: COCO's AP by pycocotools, PCK, NME, and why an AP is what it is."""

@@ -1,0 +1,1 @@
+"""The prediction app: images, videos and streams in; images, videos and json out."""

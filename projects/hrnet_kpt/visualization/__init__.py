@@ -1,0 +1,1 @@
+"""Images, videos and sheets with boxes, masks and skeletons drawn on them."""

@@ -1,0 +1,159 @@
+"""Sheets of data as the model gets them, and of predictions beside the truth."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from detectron2.config import instantiate
+from omegaconf import DictConfig
+from PIL import Image
+
+from ..config.calls import accepts, with_labels
+from ..data.image_range import ImageRange, find_image_range, given_range
+from ..data.images import listed_size, open_image
+from ..data.keypoints import KeypointSchema
+from ..data.labels import given_classes, given_schema
+from ..data.loaders import seeded
+from ..errors import UserError
+from ..io import atomic_write
+from .adapters import drawable, drawable_record
+from .draw import captioned, contact_sheet, draw_image
+from .run_images import (
+    SCORE_THRESHOLD,
+    draw_usable,
+    paths_by_id,
+    read_detections,
+    read_test_truth,
+)
+
+Item = TypeVar("Item")
+
+VERSIONS = {"train": 3, "test": 1}  # nothing is random in what is done to test images
+CELL = 448  # pixels
+LARGE_CELL = 640
+
+
+def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) -> list[str]:
+    """Draw images as they are annotated, each beside what the model gets: after the augmentations.
+
+    split: "train" or "test", of cfg.dataloader. For "test" the mapper transforms the annotations as well, which the
+        model does not get.
+    num: how many images, drawn from those with annotations. They and their augmentations depend on the seed alone.
+
+    Returns a message for each image that cannot be used, and is left out. Raises UserError where nothing is left.
+    """
+    cfg = cfg.copy()
+    schema = given_schema(instantiate(cfg.data.keypoints))
+    loader = cfg.dataloader[split]
+    if not (isinstance(loader.get("mapper"), DictConfig) and "dataset" in loader):
+        raise UserError(
+            f"dataloader.{split} has no `dataset` and `mapper` to look at: it is a loader of another kind"
+        )
+    if split == "test" and accepts(loader.mapper, "is_train"):
+        loader = with_labels(cfg)
+    dataset = list(instantiate(loader.dataset))
+    image_range = _image_range(cfg, [record["file_name"] for record in dataset])
+    mapper = instantiate(loader.mapper)
+    classes = list(given_classes(cfg.data.classes))
+    annotated = [index for index, record in enumerate(dataset) if record.get("annotations")]
+
+    def draw(index: int) -> list[Image.Image]:
+        record = dataset[index]
+        image = open_image(record["file_name"], listed_size(record), image_range)
+        name = _name(record["file_name"], cfg.data[split].images)
+        images = [_cell(image, drawable_record(record, classes), schema, name)]
+        for version in range(VERSIONS[split]):
+            with seeded(seed, index, version):
+                sample = mapper(copy.deepcopy(record))
+            pixels = sample["image"].numpy().transpose(1, 2, 0)
+            if cfg.model.get("input_format") == "BGR":
+                pixels = pixels[..., ::-1]
+            image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
+            what = f"augmented, {version + 1}" if split == "train" else "as the model gets it"
+            images.append(_cell(image, drawable_record(sample, classes), schema, what))
+        return images
+
+    chosen = _choose(annotated or range(len(dataset)), num, seed)
+    images, skipped = draw_usable(chosen, draw)
+    _save(images, 1 + VERSIONS[split], skipped, output)
+    return skipped
+
+
+def draw_comparison(cfg: DictConfig, results: Path, num: int, seed: int, output: Path) -> list[str]:
+    """Draw the truth of test images beside COCO-format results, a row for each image, detections over 50 % alone.
+
+    num, seed: as for draw_data; drawn from the images with annotations or detections.
+
+    Returns what draw_data does, and raises UserError also where the results do not go with the test set.
+    """
+    cfg = cfg.copy()
+    truth = read_test_truth(cfg)
+    detections = read_detections(results, truth)
+    entries = sorted(truth.coco.imgs.values(), key=lambda entry: entry["id"])
+    paths = paths_by_id(truth, cfg.data.test.images)
+    image_range = _image_range(cfg, list(paths.values()))
+    full = [e for e in entries if e["id"] in detections or truth.coco.imgToAnns.get(e["id"])]
+
+    def draw(entry: dict[str, Any]) -> list[Image.Image]:
+        image = open_image(paths[entry["id"]], listed_size(entry), image_range)
+        annotations = truth.coco.imgToAnns.get(entry["id"], [])
+        found = detections.get(entry["id"], [])
+        captions = (
+            f"{entry['file_name']}: truth, {len(annotations)}",
+            f"prediction, {len(found)} with a score of {SCORE_THRESHOLD:.0%} or more",
+        )
+        return [
+            captioned(
+                draw_image(image, drawable(truth, instances), truth.schema, LARGE_CELL), caption
+            )
+            for instances, caption in zip((annotations, found), captions, strict=True)
+        ]
+
+    images, skipped = draw_usable(_choose(full or entries, num, seed), draw)
+    _save(images, 2, skipped, output)
+    return skipped
+
+
+def _cell(
+    image: Image.Image, instances: list[dict[str, Any]], schema: KeypointSchema, what: str
+) -> Image.Image:
+    caption = f"{what}: {image.width} × {image.height}"
+    return captioned(draw_image(image, instances, schema, CELL), caption)
+
+
+def _image_range(cfg: DictConfig, paths: Sequence[str]) -> ImageRange:
+    """data.image_range; `auto` is replaced, in place, by what these images have."""
+    if cfg.data.get("image_range") == "auto":
+        found, _ = find_image_range(paths)
+        cfg.data.image_range = found if isinstance(found, str) else list(found)
+    return given_range(cfg.data.get("image_range", "8-bit"))
+
+
+def _name(file_name: str, folder: str) -> str:
+    path = Path(file_name)
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name
+
+
+def _choose(items: Sequence[Item], num: int, seed: int) -> list[Item]:
+    """Some of the items, in their order."""
+    if num < 1 or seed < 0:
+        raise UserError(f"{num} images with seed {seed}: at least 1 image, and a seed of 0 or more")
+    chosen = np.random.default_rng(seed).choice(len(items), min(num, len(items)), replace=False)
+    return [items[i] for i in sorted(chosen)]
+
+
+def _save(
+    images: Sequence[Image.Image], columns: int, skipped: Sequence[str], output: Path
+) -> None:
+    if not images:
+        raise UserError("\n".join(skipped) or "there are no images to draw")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(output) as unfinished:
+            contact_sheet(images, columns).save(unfinished)
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror}") from error

@@ -1,0 +1,145 @@
+"""Images of a finished run: its curves, and what its model sees."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from detectron2.config import instantiate
+from matplotlib.figure import Figure
+from omegaconf import DictConfig
+from PIL import Image
+
+from ..data.image_files import image_paths
+from ..data.image_range import given_range
+from ..data.images import BadImageError, listed_size, open_image
+from ..data.labels import given_classes, given_schema
+from ..evaluation.ground_truth import GroundTruth, load_ground_truth
+from ..evaluation.results import read_results
+from ..io import atomic_write
+from .adapters import drawable
+from .draw import captioned, contact_sheet, draw_image
+
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+
+NUM_IMAGES = 24
+COLUMNS = 6
+CELL = 384  # pixels
+SCORE_THRESHOLD = 0.5
+
+
+def write_run_images(cfg: DictConfig) -> None:
+    """Write curves.png and predictions.png into the run folder, from the files in it."""
+    folder = Path(cfg.train.output_dir)
+    draw_curves(folder / "metrics.json", folder / "curves.png")
+    results = folder / "inference" / "coco_instances_results.json"
+    written = ["curves.png"]
+    if results.is_file() and draw_predictions(cfg, results, folder / "predictions.png"):
+        written.append("predictions.png")
+    logger.info("Images: %s", ", ".join(str(folder / name) for name in written))
+
+
+def draw_curves(metrics: Path, output: Path) -> None:
+    """Plot losses, AP and learning rate over the iterations of a metrics.json."""
+    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    # Not by pyplot, whose backend belongs to the notebook that may have called.
+    figure = Figure(figsize=(16, 4.2), dpi=110)
+    losses, precision, rate = figure.subplots(1, 3)
+    names = sorted({name for row in rows for name in row if name.startswith("loss_")})
+    for name in ["total_loss", *names]:
+        losses.plot(*_series(rows, name), label=name, linewidth=2 if name == "total_loss" else 1)
+    losses.set(title="training losses", yscale="log")
+    losses.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    for name in ("keypoints/AP", "segm/AP", "bbox/AP"):
+        if not any(name in row for row in rows):
+            continue
+        precision.plot(*_series(rows, name), marker="o", label=name)
+    precision.set(title="AP on the test images, percent", ylim=(0, 100))
+    if precision.lines:
+        precision.legend(loc="upper left")
+    rate.plot(*_series(rows, "lr"))
+    rate.set(title="learning rate")
+    for axes in (losses, precision, rate):
+        axes.set(xlabel="iteration", xlim=(0, 1.03 * rows[-1]["iteration"]))
+        axes.grid(alpha=0.3)
+    figure.tight_layout()
+    with atomic_write(output) as unfinished:
+        figure.savefig(unfinished)
+
+
+def draw_predictions(cfg: DictConfig, results: Path, output: Path) -> bool:
+    """Draw COCO-format results on the first images of the test set, detections over 50 % alone.
+
+    Images that cannot be used are left out. Returns whether there are others; if not, no file is written.
+    """
+    truth = read_test_truth(cfg)
+    detections = read_detections(results, truth)
+    entries = sorted(truth.coco.imgs.values(), key=lambda entry: entry["id"])[:NUM_IMAGES]
+    paths = paths_by_id(truth, cfg.data.test.images)
+    image_range = given_range(cfg.data.get("image_range", "8-bit"))
+
+    def draw(entry: dict[str, Any]) -> list[Image.Image]:
+        instances = drawable(truth, detections.get(entry["id"], ()))
+        image = open_image(paths[entry["id"]], listed_size(entry), image_range)
+        drawn = draw_image(image, instances, truth.schema, CELL)
+        return [captioned(drawn, entry["file_name"])]
+
+    images, _ = draw_usable(entries, draw)
+    if images:
+        with atomic_write(output) as unfinished:
+            contact_sheet(images, min(COLUMNS, len(images))).save(unfinished)
+    return bool(images)
+
+
+def read_test_truth(cfg: DictConfig) -> GroundTruth:
+    """The annotations of `cfg.data.test`."""
+    return load_ground_truth(
+        cfg.data.test.annotations,
+        given_schema(instantiate(cfg.data.keypoints)),
+        given_classes(cfg.data.classes),
+    )
+
+
+def paths_by_id(truth: GroundTruth, folder: str | Path) -> dict[Any, str]:
+    """The file of each image of a truth in the folder of its images, or where it should be."""
+    entries = list(truth.coco.imgs.values())
+    paths = image_paths(entries, str(folder))
+    return {entry["id"]: path or "" for entry, path in zip(entries, paths, strict=True)}
+
+
+def read_detections(results: Path, truth: GroundTruth) -> dict[Any, list[dict[str, Any]]]:
+    """The COCO-format results with a score of at least SCORE_THRESHOLD, by image id."""
+    by_image: dict[Any, list[dict[str, Any]]] = {}
+    for result in read_results(results, truth):
+        if result["score"] >= SCORE_THRESHOLD:
+            by_image.setdefault(result["image_id"], []).append(result)
+    return by_image
+
+
+def draw_usable(
+    items: Iterable[Item], draw: Callable[[Item], list[Image.Image]], limit: float = math.inf
+) -> tuple[list[Image.Image], list[str]]:
+    """What `draw` makes of each item, until there are `limit` images, and a message for each that cannot be used."""
+    images: list[Image.Image] = []
+    skipped = []
+    for item in items:
+        if len(images) >= limit:
+            break
+        try:
+            images += draw(item)
+        except BadImageError as error:
+            logger.warning("Not drawn: %s", error)
+            skipped.append(str(error))
+    return images, skipped
+
+
+def _series(rows: list[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    """Iterations and values; null in a metrics.json is a number that is not finite: a gap in the curve."""
+    points = [(row["iteration"], row[name]) for row in rows if name in row]
+    return [x for x, _ in points], [math.nan if y is None else y for _, y in points]

@@ -1,0 +1,270 @@
+"""Videos frame by frame: read upright, written as H.264 in mp4. PyAV does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UserError
+from ..io import atomic_write
+
+EXTENSIONS = (
+    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
+    *(".wmv", ".flv", ".3gp", ".ogv", ".vob"),
+)
+# The first that PyAV's FFmpeg has: mp4's usual one, and one that every FFmpeg has.
+CODECS = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qmin": "2", "qmax": "5"}}
+LARGEST_DENOMINATOR = 65535  # of a time base in mpeg4
+BT709 = 1  # FFmpeg's number of the standard, as matrix, primaries and transfer function
+USUAL_RATE = Fraction(25)  # where a header does not say
+# A video that ends so much earlier than its header says was cut off; the sound may be a little longer.
+SHORTER, SHORTER_SECONDS = 0.1, 1.0
+# By whether a display matrix exchanges x and y, and then mirrors x, and y.
+ORIENTATIONS = {
+    (False, True, False): Image.Transpose.FLIP_LEFT_RIGHT,
+    (False, False, True): Image.Transpose.FLIP_TOP_BOTTOM,
+    (False, True, True): Image.Transpose.ROTATE_180,
+    (True, False, False): Image.Transpose.TRANSPOSE,
+    (True, True, False): Image.Transpose.ROTATE_270,  # counterclockwise
+    (True, False, True): Image.Transpose.ROTATE_90,
+    (True, True, True): Image.Transpose.TRANSVERSE,
+}
+
+
+class BadVideoError(UserError):
+    """A video file that is missing, cannot be decoded, or breaks off."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video's header says.
+
+    rate: frames in a second, on average. time_base: the unit of its timestamps, in seconds.
+    aspect: width of a pixel by its height. num_frames, seconds: 0 where they are unknown.
+    """
+
+    rate: Fraction
+    time_base: Fraction
+    aspect: Fraction = Fraction(1)
+    num_frames: int = 0
+    seconds: Fraction = Fraction(0)
+    comment: str = ""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame, upright and in RGB. number: from 0; time, duration: in seconds, from the first frame on."""
+
+    number: int
+    time: Fraction
+    duration: Fraction
+    image: Image.Image
+
+
+def require_video_support(path: Path) -> None:
+    """Raise UserError where PyAV, which reads videos, is not installed."""
+    if find_spec("av") is None:
+        raise UserError(f"{path} is a video, which needs PyAV: pip install av")
+
+
+def read_info(path: Path) -> VideoInfo:
+    """Read a video's header. Raises BadVideoError where it is none."""
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        return VideoInfo(
+            rate=stream.average_rate or stream.guessed_rate or USUAL_RATE,
+            time_base=stream.time_base,
+            aspect=stream.sample_aspect_ratio or Fraction(1),
+            num_frames=stream.frames,
+            seconds=_seconds(container, stream),
+            comment=container.metadata.get("comment", ""),
+        )
+
+
+def read_frames(path: Path, first: int = 0) -> Iterator[Frame]:
+    """Decode a video from the frame number `first` on, turned and mirrored as its metadata say.
+
+    What cannot be decoded is left out. Raises BadVideoError, after the last frame, where there was such, where the
+    video ends early, and where it is none.
+    """
+    import av
+
+    with _opened(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        interval = 1 / (stream.average_rate or stream.guessed_rate or USUAL_RATE)
+        start, number, damaged = None, 0, ""
+        time = end = Fraction(0)
+        packets = container.demux(stream)
+        while True:
+            try:
+                packet = next(packets)
+                decoded = packet.decode()
+            except StopIteration:
+                break
+            except av.error.EOFError:  # by a packet of a cut-off file, too
+                break
+            except av.error.FFmpegError as error:
+                damaged = damaged or f"after frame {number}: {error.strerror}"
+                continue
+            for frame in decoded:
+                shown = end if frame.pts is None else frame.pts * frame.time_base
+                start = shown if start is None else start
+                time = max(time, shown - start)  # those of a damaged file may go back
+                length = frame.duration * frame.time_base if frame.duration else interval
+                if number >= first:
+                    yield Frame(number, time, length, _upright(frame))
+                number, end = number + 1, time + length
+        # FFmpeg corrects the duration of a cut-off avi, not its number of frames.
+        seconds = max(_seconds(container, stream), stream.frames * interval)
+    if damaged:
+        raise BadVideoError(f"{path}: parts of the video cannot be decoded ({damaged})")
+    if not number:
+        raise BadVideoError(f"{path}: there is no frame in the video")
+    if seconds - end > max(SHORTER * seconds, SHORTER_SECONDS):
+        raise BadVideoError(
+            f"{path}: the video breaks off after {float(end):.1f} of {float(seconds):.1f} seconds"
+        )
+
+
+class VideoWriter:
+    """Writes frames into an mp4, with their own timestamps; see `write_video`."""
+
+    def __init__(
+        self, path: Path, size: tuple[int, int], like: VideoInfo, comment: str = ""
+    ) -> None:
+        import av
+
+        self.size, self.last = size, -1
+        name = next(name for name in CODECS if name in av.codecs_available)
+        self.time_base = like.time_base
+        if name == "mpeg4" and self.time_base.denominator > LARGEST_DENOMINATOR:
+            self.time_base = Fraction(1, 60000)
+        with _os_errors():
+            self.container = _new_mp4(path)
+        self.container.metadata["comment"] = comment
+        # The nominal rate: what counts are the timestamps.
+        self.stream = self.container.add_stream(
+            name, rate=like.rate.limit_denominator(1001), options=CODECS[name]
+        )
+        self.stream.codec_context.thread_count = 1  # so that a film comes out the same again
+        self.stream.width, self.stream.height = (side + side % 2 for side in size)
+        self.stream.pix_fmt = "yuv420p"
+        context: Any = self.stream.codec_context
+        context.time_base = self.time_base
+        context.sample_aspect_ratio = like.aspect
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+
+    def write(self, image: Image.Image, time: Fraction, duration: Fraction) -> None:
+        """Add an RGB image; time, duration: in seconds."""
+        import av
+
+        pixels = np.asarray(image if image.size == self.size else image.resize(self.size))
+        height, width = pixels.shape[:2]
+        if height % 2 or width % 2:
+            pixels = np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace="ITU709"
+        )
+        self.last = max(self.last + 1, round(time / self.time_base))
+        frame.pts, frame.time_base = self.last, self.time_base
+        frame.duration = round(duration / self.time_base)
+        with _os_errors():
+            self.container.mux(self.stream.encode(frame))
+
+    def close(self) -> None:
+        """Finish the file."""
+        with _os_errors():
+            self.container.mux(self.stream.encode(None))
+            self.container.close()
+
+
+@contextmanager
+def write_video(
+    path: Path, size: tuple[int, int], like: VideoInfo, comment: str = ""
+) -> Iterator[VideoWriter]:
+    """What an mp4 is written with; the file is there when the block ends without an error.
+
+    Args:
+        path: the file.
+        size: width and height in pixels; frames of another size are resized. An odd side grows by a pixel, which H.264
+            needs.
+        like: the video that the frames come from.
+        comment: goes into the file's metadata.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with atomic_write(path) as unfinished:
+        writer = VideoWriter(unfinished, size, like, comment)
+        try:
+            yield writer
+            writer.close()
+        except BaseException:
+            with suppress(OSError), _os_errors():
+                writer.container.close()
+            raise
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """FFmpeg's errors as Python's."""
+    import av
+
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise OSError(error.errno, error.strerror) from error
+
+
+def _opened(path: Path) -> Any:
+    import av
+
+    try:
+        container = av.open(str(path), metadata_errors="replace")
+    except FileNotFoundError as error:
+        raise BadVideoError(f"{path}: there is no such video") from error
+    except (av.error.FFmpegError, OSError) as error:
+        raise BadVideoError(f"{path}: the video cannot be read ({error.strerror})") from error
+    if not container.streams.video:
+        container.close()
+        raise BadVideoError(f"{path}: there is no video in it, or its end is missing")
+    return container
+
+
+def _new_mp4(path: Path) -> Any:
+    import av
+
+    # Its index in front: it plays while it is fetched.
+    return av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
+
+
+def _seconds(container: Any, stream: Any) -> Fraction:
+    """The video's duration by its header; 0 where it does not say."""
+    if stream.duration:
+        return stream.duration * stream.time_base
+    return Fraction(container.duration or 0, 1_000_000)
+
+
+def _upright(frame: Any) -> Image.Image:
+    """The image of a frame as players show it: by its display matrix, to the nearest of 8 orientations.
+
+    The matrix maps the row vector x, y, 1 (ISO/IEC 14496-12, track header): x' = ax + cy, y' = bx + dy.
+    """
+    image = frame.to_image()
+    for data in frame.side_data:
+        if data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
+            swapped = abs(a) + abs(d) < abs(b) + abs(c)
+            x, y = (c, b) if swapped else (a, d)
+            orientation = ORIENTATIONS.get((swapped, x < 0, y < 0))
+            return image if orientation is None else image.transpose(orientation)
+    return image

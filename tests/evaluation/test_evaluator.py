@@ -1,0 +1,198 @@
+"""The evaluator against detectron2's, over several processes, and reloaded."""
+
+import json
+
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import load_coco_json
+from detectron2.evaluation import COCOEvaluator
+from detectron2.structures import Boxes, Instances
+from detectron2.utils import comm
+
+from hrnet_kpt.data import COCO_PERSON, KeypointSchema
+from hrnet_kpt.evaluation.evaluator import KeypointEvaluator, evaluate_results
+from hrnet_kpt.evaluation.ground_truth import load_ground_truth
+
+CLASSES = {"person": COCO_PERSON.names}
+
+
+def outputs_for(dataset, spread):
+    """Detections that are the truth, moved; the first image has none."""
+    generator = torch.Generator().manual_seed(0)
+    for number, record in enumerate(dataset):
+        found = record["annotations"] if number else []
+        boxes = torch.tensor([a["bbox"] for a in found]).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        points = torch.tensor([a["keypoints"] for a in found]).reshape(-1, 17, 3)
+        points[..., :2] += spread * torch.randn(points[..., :2].shape, generator=generator)
+        instances = Instances((record["height"], record["width"]))
+        instances.pred_boxes = Boxes(boxes)
+        instances.scores = torch.rand(len(found), generator=generator)
+        instances.pred_classes = torch.zeros(len(found), dtype=torch.int64)
+        instances.pred_keypoints = points
+        yield [record], [{"instances": instances}]
+
+
+def assert_same(scores, expected):
+    assert scores.keys() == expected.keys()
+    for task in expected:
+        assert scores[task] == pytest.approx(expected[task], nan_ok=True)
+
+
+@pytest.fixture
+def coco(photographs):
+    folder = photographs / "coco"
+    return str(folder / "annotations.json"), str(folder)
+
+
+def test_scores_and_results_file_equal_detectron2s(coco, tmp_path):
+    annotations, images = coco
+    name = "evaluator_test"
+    DatasetCatalog.register(name, lambda: load_coco_json(annotations, images, name))
+    MetadataCatalog.get(name).json_file = annotations
+    dataset = DatasetCatalog.get(name)
+    theirs = COCOEvaluator(
+        name, ["bbox", "keypoints"], output_dir=str(tmp_path / "theirs"), use_fast_impl=False
+    )
+    ours = KeypointEvaluator(annotations, COCO_PERSON, CLASSES, str(tmp_path / "ours"))
+    for evaluator in (ours, theirs):
+        evaluator.reset()
+        for inputs, outputs in outputs_for(dataset, spread=6.0):
+            evaluator.process(inputs, outputs)
+    DatasetCatalog.remove(name)
+    found, expected = ours.evaluate(), theirs.evaluate()
+    assert 0 < expected["keypoints"]["AP"] < 100
+    for task in expected:
+        for metric, value in expected[task].items():
+            assert found[task][metric] == pytest.approx(value, rel=0, abs=0, nan_ok=True)
+    file = "coco_instances_results.json"
+    assert json.loads((tmp_path / "ours" / file).read_text()) == json.loads(
+        (tmp_path / "theirs" / file).read_text()
+    )
+
+
+def test_outputs_stay_as_they_are(coco, tmp_path):
+    evaluator = KeypointEvaluator(coco[0], COCO_PERSON, CLASSES, str(tmp_path))
+    for inputs, outputs in outputs_for(load_coco_json(*coco, "unused"), 6.0):
+        before = outputs[0]["instances"].pred_keypoints.clone()
+        evaluator.process(inputs, outputs)
+        assert torch.equal(outputs[0]["instances"].pred_keypoints, before)
+
+
+def test_processes_together_give_what_one_gives_and_the_file_gives_it_again(
+    coco, tmp_path, monkeypatch
+):
+    batches = list(outputs_for(load_coco_json(*coco, "unused"), 6.0))
+
+    def evaluator_of(part):
+        evaluator = KeypointEvaluator(coco[0], COCO_PERSON, CLASSES, str(tmp_path))
+        for inputs, outputs in part:
+            evaluator.process(inputs, outputs)
+        return evaluator
+
+    one = evaluator_of(batches).evaluate()
+    first, second = evaluator_of(batches[:1]), evaluator_of(batches[1:])
+    with monkeypatch.context() as patch:
+        patch.setattr(comm, "gather", lambda results: [results, second.results])
+        assert_same(first.evaluate(), one)
+        patch.setattr(comm, "is_main_process", lambda: False)
+        assert second.evaluate() == {}
+    results = json.loads((tmp_path / "coco_instances_results.json").read_text())
+    truth = load_ground_truth(coco[0], COCO_PERSON, CLASSES)
+    assert_same(evaluate_results(truth, results)[0], one)
+
+
+def test_each_result_has_the_keypoints_of_its_own_category(tmp_path):
+    schema = KeypointSchema(["a", "b", "c"])
+    content = {
+        "images": [{"id": 1, "file_name": "x"}],
+        "annotations": [],
+        "categories": [
+            {"id": 4, "name": "two", "keypoints": ["c", "a"]},
+            {"id": 6, "name": "none"},
+        ],
+    }
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(content))
+    classes = {"two": ["a", "c"], "none": [], "absent": ["b"]}
+    evaluator = KeypointEvaluator(str(path), schema, classes, str(tmp_path / "out"))
+    instances = Instances((9, 9))
+    instances.pred_boxes = Boxes(torch.tensor([[1.0, 2, 4, 8]] * 3))
+    instances.scores = torch.tensor([0.75, 0.5, 0.25])
+    instances.pred_classes = torch.tensor([0, 1, 2])
+    instances.pred_keypoints = torch.arange(27.0).reshape(3, 3, 3)
+    evaluator.process([{"image_id": 1}], [{"instances": instances}])
+    assert evaluator.results == [
+        {"image_id": 1, "category_id": 4, "bbox": [1, 2, 3, 6], "score": 0.75,
+         "keypoints": [5.5, 6.5, 8, -0.5, 0.5, 2]},
+        {"image_id": 1, "category_id": 6, "bbox": [1, 2, 3, 6], "score": 0.5},
+    ]  # fmt: skip
+
+
+def test_a_file_without_annotations_gives_results_alone(tmp_path, caplog):
+    content = {"images": [], "categories": [{"id": 1, "name": "x", "keypoints": ["a"]}]}
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(content))
+    evaluator = KeypointEvaluator(str(path), KeypointSchema(["a"]), {"x": ["a"]}, str(tmp_path))
+    assert evaluator.evaluate() == {}
+    assert (tmp_path / "coco_instances_results.json").read_text() == "[]"
+    assert "no annotations to compare with" in caplog.text
+
+
+def tell(monkeypatch, others):
+    """Let all_gather give what other processes have, too."""
+    monkeypatch.setattr(comm, "all_gather", lambda value: [value, *others])
+
+
+def test_images_that_could_not_be_read_are_no_part_of_the_evaluation(
+    drawn_people, tmp_path, monkeypatch, caplog
+):
+    """The numbers are those of the json without them; some are known to another process alone."""
+    from hrnet_kpt.data.coco import load_keypoint_dataset
+    from hrnet_kpt.data.loaders import BadImages
+
+    annotations = drawn_people / "train.json"
+    content = json.loads(annotations.read_text())
+    gone = [image["id"] for image in content["images"][2:5]]
+    kept = {
+        **content,
+        "images": [i for i in content["images"] if i["id"] not in gone],
+        "annotations": [a for a in content["annotations"] if a["image_id"] not in gone],
+    }
+    (tmp_path / "kept.json").write_text(json.dumps(kept))
+    dataset = load_keypoint_dataset(str(annotations), str(drawn_people / "train"))
+    scores = {}
+    for name, path in (("all", annotations), ("kept", tmp_path / "kept.json")):
+        evaluator = KeypointEvaluator(str(path), COCO_PERSON, CLASSES, str(tmp_path / name))
+        evaluator.reset()
+        with monkeypatch.context() as patch:
+            if name == "all":
+                evaluator.bad_images = BadImages("skip", 100, len(dataset))
+                evaluator.bad_images.image_ids = dict.fromkeys(gone[:2])
+                tell(patch, [(gone[1:], ["an image: broken"])])
+            for inputs, outputs in outputs_for(dataset, spread=2.0):
+                if inputs[0]["image_id"] not in gone:
+                    boxes = outputs[0]["instances"].pred_boxes.tensor
+                    boxes[:, :2], boxes[:, 2:] = boxes[:, :2] + 0.0, boxes[:, 2:] + 0.0
+                    evaluator.process(inputs, outputs)
+            scores[name] = evaluator.evaluate()
+    assert 0 < scores["kept"]["bbox"]["AP"] < 100
+    assert_same(scores["all"], scores["kept"])
+    images = json.loads((tmp_path / "all" / "evaluation.json").read_text())["images"]
+    assert (images["listed"], images["evaluated"]) == (12, 9)
+    assert sorted(images["not_read"]) == sorted(gone)
+
+
+def test_not_one_image_of_all_processes_is_an_error(drawn_people, tmp_path, monkeypatch):
+    from hrnet_kpt.data.loaders import BadImages
+
+    path = drawn_people / "test.json"
+    ids = [image["id"] for image in json.loads(path.read_text())["images"]]
+    evaluator = KeypointEvaluator(str(path), COCO_PERSON, CLASSES, str(tmp_path))
+    evaluator.bad_images = BadImages("skip", 100, len(ids))
+    evaluator.bad_images.image_ids = dict.fromkeys(ids[:1])
+    evaluator.bad_images.messages = {"1.png: broken": None}
+    tell(monkeypatch, [(ids[1:], ["2.png: broken"])])
+    with pytest.raises(ValueError, match=r"not one of the 4 images .*1\.png"):
+        evaluator.evaluate()

@@ -1,0 +1,148 @@
+"""How many detections of an image count: pycocotools' figures with its maxDets set likewise."""
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools.cocoeval import COCOeval
+
+from hrnet_kpt.analysis.error_tables import analyze_errors
+from hrnet_kpt.data import KeypointSchema
+from hrnet_kpt.data.checks.check_annotations import check_annotations
+from hrnet_kpt.evaluation import scoring
+from hrnet_kpt.evaluation.evaluator import KeypointEvaluator, evaluate_results
+from hrnet_kpt.evaluation.ground_truth import load_ground_truth
+
+SCHEMA = KeypointSchema(["a", "b"], sigmas=[0.1, 0.1])
+CLASSES = {"ant": ["a", "b"]}
+
+
+def ants(*counts):
+    """A json of images with so many objects each, and results that are perfect, of different scores."""
+    content = {
+        "images": [
+            {"id": i, "file_name": f"{i}.jpg", "width": 2000, "height": 100}
+            for i in range(len(counts))
+        ],
+        "categories": [{"id": 1, "name": "ant", "keypoints": ["a", "b"], "sigmas": [0.1, 0.1]}],
+        "annotations": [],
+    }
+    results = []
+    for image, count in enumerate(counts):
+        for number in range(count):
+            x = 10 * number
+            found = {
+                "image_id": image,
+                "category_id": 1,
+                "bbox": [x, 10, 9, 40],
+                "keypoints": [x + 1, 12, 2, x + 8, 48, 2],
+            }
+            content["annotations"].append(
+                {**found, "id": len(results) + 1, "area": 300, "iscrowd": 0, "num_keypoints": 2}
+            )
+            results.append({**found, "score": 1 - len(results) / 1000})
+    return content, results
+
+
+def truth_of(content, folder, max_detections=None):
+    path = folder / "ants.json"
+    path.write_text(json.dumps(content))
+    return load_ground_truth(path, SCHEMA, CLASSES, max_detections)
+
+
+def pycocotools_ap(truth, results, task, limit):
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = COCOeval(truth.coco, truth.coco.loadRes([dict(r) for r in results]), task)
+        evaluation.params.kpt_oks_sigmas = np.array(SCHEMA.sigmas)
+        evaluation.params.maxDets = [limit]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"][:, :, :, 0, 0]
+    return float(np.mean(precision[precision > -1])), float(
+        np.mean(evaluation.eval["recall"][..., 0, 0])
+    )
+
+
+@pytest.mark.parametrize("limit", [None, 1, 5, 30, 200])
+@pytest.mark.parametrize("task", ["bbox", "keypoints"])
+def test_figures_equal_pycocotools_with_the_same_limit(task, limit, tmp_path):
+    content, results = ants(60, 3, 130)
+    results = results[::-1][5:]
+    truth = truth_of(content, tmp_path, limit)
+    evaluate = scoring.evaluate_boxes if task == "bbox" else scoring.evaluate_keypoints
+    found = scoring.metrics(truth, evaluate(truth, results), task)
+    ap, ar = pycocotools_ap(truth, results, task, limit or {"bbox": 100, "keypoints": 20}[task])
+    assert found["AP"] == pytest.approx(100 * ap)
+    assert found["AR"] == pytest.approx(100 * ar)
+    assert 0 < found["AP"] < 100
+
+
+@settings(max_examples=25, deadline=None)
+@given(counts=st.lists(st.integers(0, 30), min_size=1, max_size=5), limit=st.integers(1, 35))
+def test_what_perfect_results_reach_is_what_pycocotools_gives_them(counts, limit, tmp_path_factory):
+    if not sum(counts):
+        counts[0] = 1
+    content, results = ants(*counts)
+    truth = truth_of(content, tmp_path_factory.mktemp("ants"), limit)
+    best = scoring.best_possible_ap(np.array(counts), limit)
+    assert best == pytest.approx(pycocotools_ap(truth, results, "keypoints", limit)[0])
+    assert bool(scoring.limits_exceeded(truth, "keypoints")) == (max(counts) > limit)
+
+
+@pytest.mark.parametrize(
+    ("counts", "limits", "found"),
+    [
+        ((20,), {}, 0),
+        ((21,), {}, 1),
+        ((101, 3), {}, 2),  # boxes as well
+        ((21,), {"max_detections": 21}, 0),
+        ((60,), {"max_detections": 60, "reported": 20}, 1),
+        ((60,), {"max_detections": 60, "reported": 60}, 0),
+    ],
+)
+def test_findings_about_limits(counts, limits, found):
+    findings = check_annotations(ants(*counts)[0], "ants.json", **limits)
+    assert [f.name for f in findings] == ["limits-exceeded"] * found
+    assert all(f.level == "warning" and f.image_ids == (0,) for f in findings)
+
+
+def test_crowds_and_unlabelled_ones_do_not_count_as_objects_with_keypoints():
+    content, _ = ants(30)
+    for annotation in content["annotations"][:10]:
+        annotation.update(keypoints=[0] * 6, num_keypoints=0)
+    assert check_annotations(content, "ants.json") == []
+
+
+def test_evaluation_says_its_limits(tmp_path, caplog):
+    content, results = ants(60)
+    with caplog.at_level("INFO", "hrnet_kpt"):
+        scores = evaluate_results(truth_of(content, tmp_path), results)[0]
+        assert "max_detections=60" in caplog.text
+        caplog.clear()
+        more = evaluate_results(truth_of(content, tmp_path, 60), results)[0]
+    # A third of the recall thresholds, 0 to 0.33 of 101.
+    assert scores["keypoints"]["AP"] == pytest.approx(100 * 34 / 101)
+    assert more["keypoints"]["AP"] == pytest.approx(100)
+    assert "up to 60 detections an image" in caplog.text
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+    for limit, expected in ((60, 60), (None, 20)):
+        evaluator = KeypointEvaluator(
+            str(tmp_path / "ants.json"), SCHEMA, CLASSES, str(tmp_path), max_detections=limit
+        )
+        evaluator.evaluate()
+        written = json.loads((tmp_path / "evaluation.json").read_text())
+        assert written["max_detections"]["keypoints"] == expected
+
+
+def test_errors_are_analyzed_with_the_limit_of_the_evaluation(tmp_path):
+    content, results = ants(30)
+    few, _ = analyze_errors(truth_of(content, tmp_path), results)
+    assert few["instances"] == {"counted": 30, "found": 20, "missed": 10, "mean_oks_of_found": 1}
+    assert (few["detections"]["beyond_limit"], few["detections"]["limit"]) == (10, 20)
+    all_, _ = analyze_errors(truth_of(content, tmp_path, 30), results)
+    assert all_["instances"]["found"] == 30
+    assert all_["AP"]["all"]["AP"] == pytest.approx(1)

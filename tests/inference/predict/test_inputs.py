@@ -1,0 +1,90 @@
+"""Which files words stand for, and what their pictures are called."""
+
+import os
+
+import pytest
+
+from hrnet_kpt.inference.predict.inputs import find_inputs, natural_key
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch):
+    """Function that makes empty files, and goes to where they are."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(*names):
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).touch()
+
+    return make
+
+
+def names(*words, output=None):
+    return [item.name for item in find_inputs(words, output)]
+
+
+def test_folder_means_what_is_below_it_in_natural_order(make):
+    make(
+        "in/img10.jpg",
+        "in/img2.JPG",
+        "in/b/1.png",
+        "in/clip.MOV",
+        "in/notes.txt",
+        "in/.x.jpg",
+        "in/.git/y.jpg",
+    )
+    assert names("in") == ["b/1.png", "clip.MOV", "img2.JPG", "img10.jpg"]
+    assert names("in/") == names(os.path.abspath("in")) == names("in")
+    assert [item.is_video for item in find_inputs(["in"])] == [False, True, False, False]
+
+
+def test_patterns_files_and_lists(make):
+    make("a.jpg", "b.jpg", "b.txt", "[c].jpg", "deep/er/d.jpg")
+    assert names("*.jpg") == ["[c].jpg", "a.jpg", "b.jpg"]
+    assert names("[c].jpg") == ["[c].jpg"], "a file comes before a pattern"
+    assert names("**/*.jpg") == ["[c].jpg", "a.jpg", "b.jpg", "d.jpg"]
+    assert names("b.*", "a.jpg", "*.jpg") == ["b.jpg", "b.txt", "a.jpg", "[c].jpg"], "each once"
+    assert names("dee?") == ["er/d.jpg"]
+    with open("list.txt", "w") as file:
+        file.write("a.jpg\n\ndeep\n")
+    assert names("@list.txt") == ["a.jpg", "er/d.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("files", "words", "expected"),
+    [
+        (["a/1.jpg", "b/1.jpg"], ["a", "b"], {"a/1.jpg": "a/1.jpg", "b/1.jpg": "b/1.jpg"}),
+        (["a/1.jpg", "b/2.jpg"], ["a", "b"], {"1.jpg": "1.jpg", "2.jpg": "2.jpg"}),
+        (["a/1.jpg", "a/b/1.jpg"], ["a"], {"1.jpg": "1.jpg", "b/1.jpg": "b/1.jpg"}),
+        (["a/1.jpg", "a/b/1.jpg"], ["a/1.jpg", "a/b/1.jpg"], {"1.jpg": "1.jpg", "b/1.jpg": "b/1.jpg"}),
+        (["1.png", "1.jpg", "2.JPEG"], ["."], {"1.jpg": "1.jpg", "1.png": "1.png", "2.JPEG": "2.JPEG"}),
+        (["1.tif", "2.webp"], ["."], {"1.tif": "1.jpg", "2.webp": "2.jpg"}),
+        (["1.tif", "1.webp"], ["."], {"1.tif": "1.tif.jpg", "1.webp": "1.webp.jpg"}),
+        (["1.tif", "1.jpg"], ["."], {"1.jpg": "1.jpg", "1.tif": "1.tif.jpg"}),
+        (["c.avi", "c.mp4", "d.MKV"], ["."], {"c.avi": "c.avi.mp4", "c.mp4": "c.mp4", "d.MKV": "d.mp4"}),
+        (["photo"], ["photo"], {"photo": "photo.jpg"}),
+    ],
+)  # fmt: skip
+def test_names_and_outputs_are_each_their_own(make, files, words, expected):
+    make(*files)
+    assert {item.name: item.output for item in find_inputs(words)} == expected
+
+
+def test_pictures_of_an_earlier_run_are_no_inputs(make):
+    make("a.jpg", "out/a.jpg", "outer/b.jpg")
+    assert names(".", output="out") == ["a.jpg", "outer/b.jpg"]
+    assert names("*/*.jpg", output="out") == ["b.jpg"]
+    assert names("out/a.jpg", output="out") == ["a.jpg"], "unless it is said so"
+    with pytest.raises(ValueError, match="but in --output"):
+        names("out", output="out")
+
+
+def test_numbers_in_names_count():
+    assert sorted(["a10b", "a2b", "a2", "b1", "²"], key=natural_key) == [
+        "a2",
+        "a2b",
+        "a10b",
+        "b1",
+        "²",
+    ]

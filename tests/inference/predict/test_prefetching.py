@@ -1,0 +1,63 @@
+"""Work in a thread: the same items in the same order, errors where they occur, and an end to it."""
+
+import threading
+import time
+
+import pytest
+
+from hrnet_kpt.inference.predict.stream import prefetched
+
+
+def count(made, until=1000):
+    for i in range(until):
+        made.append(i)
+        yield i
+
+
+def test_items_come_in_order():
+    assert list(prefetched(prefetched(count([], 100), 3), 2)) == list(range(100))
+
+
+def test_it_is_ahead_by_no_more_than_asked_for():
+    made = []
+    items = prefetched(count(made), 3)
+    assert next(items) == 0
+    time.sleep(0.3)
+    assert 2 <= len(made) <= 1 + 3 + 1, "one taken, three in the queue, one in hand"
+    items.close()
+
+
+def test_error_comes_in_its_turn():
+    def failing():
+        yield 1
+        yield 2
+        raise ValueError("third")
+
+    items = prefetched(failing(), 8)
+    assert [next(items), next(items)] == [1, 2]
+    with pytest.raises(ValueError, match="third"):
+        next(items)
+
+
+def test_closing_ends_the_threads_and_closes_what_they_work_on():
+    closed = []
+
+    def endless():
+        try:
+            yield from count([], 10**9)
+        finally:
+            closed.append(True)
+
+    def doubled(items):
+        try:
+            for item in items:
+                yield 2 * item
+        finally:
+            items.close()
+
+    before = threading.active_count()
+    items = prefetched(doubled(prefetched(endless(), 2)), 2)
+    assert next(items) == 0
+    items.close()
+    assert closed == [True]
+    assert threading.active_count() == before
