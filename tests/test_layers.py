@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "projects" / "hrnet_kpt"
 LAYERS = [
     {"modeling"},
     {"data", "weights"},
+    {"dataset_checks"},
     {"config"},
     {"inference"},
     {"engine"},

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hrnet_kpt.data.ground_truth import load_ground_truth
-from hrnet_kpt.data.keypoints import KeypointSchema
+from hrnet_kpt.data.schema import KeypointSchema
 
 NAMES = ["nose", "left_hand", "right_hand"]
 SCHEMA = KeypointSchema([*NAMES, "tail"], [("left_hand", "right_hand")], sigmas=[0.05] * 4)

@@ -10,8 +10,8 @@ from detectron2.data.build import filter_images_with_few_keypoints
 from detectron2.data.datasets import load_coco_json
 
 from hrnet_kpt.data import COCO_PERSON, KeypointSchema
+from hrnet_kpt.data.categories import read_labels
 from hrnet_kpt.data.coco import load_keypoint_dataset, read_coco
-from hrnet_kpt.data.labels import read_labels
 
 SCHEMA = KeypointSchema(["nose", "left_ear", "right_ear", "wheel"])
 CLASSES = {"cat": ["nose", "left_ear", "right_ear"], "cart": ["wheel"], "box": []}

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hrnet_kpt.data.checks.check_annotations import read_json
 from hrnet_kpt.data.coco import read_coco
 from hrnet_kpt.data.json_files import read_json_file
+from hrnet_kpt.dataset_checks.annotations import read_json
 from hrnet_kpt.errors import UserError
 
 VALUES = st.recursive(

@@ -12,8 +12,8 @@ from pycocotools.cocoeval import COCOeval
 
 from hrnet_kpt.analysis.error_tables import analyze_errors
 from hrnet_kpt.data import KeypointSchema, scoring
-from hrnet_kpt.data.checks.check_annotations import check_annotations
 from hrnet_kpt.data.ground_truth import load_ground_truth
+from hrnet_kpt.dataset_checks.annotations import check_annotations
 from hrnet_kpt.engine.evaluator import KeypointEvaluator, evaluate_results
 
 SCHEMA = KeypointSchema(["a", "b"], sigmas=[0.1, 0.1])

@@ -13,13 +13,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from hrnet_kpt.data import KeypointSchema, scoring
-from hrnet_kpt.data.checks.check_annotations import check_annotations
-from hrnet_kpt.data.checks.repair import repair
+from hrnet_kpt.data.categories import read_labels
 from hrnet_kpt.data.coco import load_keypoint_dataset, read_coco
 from hrnet_kpt.data.ground_truth import load_ground_truth
-from hrnet_kpt.data.labels import read_labels
 from hrnet_kpt.data.references import match_ids
 from hrnet_kpt.data.results import read_results
+from hrnet_kpt.dataset_checks.annotations import check_annotations
+from hrnet_kpt.dataset_checks.repair import repair
 from hrnet_kpt.errors import UserError
 
 NAMES = ["a", "left_b", "right_b"]

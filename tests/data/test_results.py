@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from hrnet_kpt.data.categories import read_labels
 from hrnet_kpt.data.drawable import drawable
 from hrnet_kpt.data.ground_truth import load_ground_truth
-from hrnet_kpt.data.labels import read_labels
 from hrnet_kpt.data.results import read_results
 from hrnet_kpt.errors import UserError
 

@@ -12,9 +12,9 @@ from pycocotools.cocoeval import COCOeval
 
 from hrnet_kpt.analysis.errors import match
 from hrnet_kpt.data import COCO_PERSON, KeypointSchema, scoring
+from hrnet_kpt.data.categories import read_labels
 from hrnet_kpt.data.explaining import explain
 from hrnet_kpt.data.ground_truth import AREA_SHARE
-from hrnet_kpt.data.labels import read_labels
 
 NAMES = ["a", "left_b", "right_b", "c"]
 SIGMAS = [0.1, 0.05, 0.2, 0.3]

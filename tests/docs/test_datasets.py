@@ -9,9 +9,9 @@ from detectron2.config import instantiate
 from omegaconf import OmegaConf
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.data.checks.check_annotations import check_annotations
 from hrnet_kpt.data.coco import load_keypoint_dataset
 from hrnet_kpt.data.loaders import seeded
+from hrnet_kpt.dataset_checks.annotations import check_annotations
 
 PAGE = "docs/datasets.md"
 

@@ -8,8 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from hrnet_kpt.data.categories import read_labels
 from hrnet_kpt.data.drawing import LEFT, RIGHT
-from hrnet_kpt.data.labels import read_labels
 from hrnet_kpt.engine.pictures import draw_predictions
 
 CONTENT = {

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from hrnet_kpt.data.coco import load_keypoint_dataset
-from hrnet_kpt.data.coco_person import COCO_PERSON
 from hrnet_kpt.data.ground_truth import load_ground_truth
+from hrnet_kpt.data.schema import COCO_PERSON
 from hrnet_kpt.engine.pictures import paths_by_id
 from hrnet_kpt.engine.prediction_coco import coco_ids
 from hrnet_kpt.engine.prediction_inputs import find_inputs

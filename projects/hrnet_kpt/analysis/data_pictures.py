@@ -13,13 +13,13 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from ..config.calls import accepts
+from ..data.categories import given_classes, given_schema
 from ..data.drawable import drawable, drawable_record, drawable_sample
 from ..data.drawing import captioned, contact_sheet, draw_image
 from ..data.image_range import ImageRange, find_image_range, given_range
 from ..data.images import listed_size, open_image
-from ..data.keypoints import KeypointSchema
-from ..data.labels import given_classes, given_schema
 from ..data.loaders import seeded
+from ..data.schema import KeypointSchema
 from ..engine.pictures import (
     SCORE_THRESHOLD,
     draw_usable,

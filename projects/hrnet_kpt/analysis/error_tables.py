@@ -10,7 +10,7 @@ import numpy as np
 from tabulate import tabulate
 
 from ..data.ground_truth import GroundTruth
-from ..data.keypoints import KeypointSchema
+from ..data.schema import KeypointSchema
 from ..errors import UserError
 from .errors import KINDS, Matches, Pair, match
 from .errors_by_stage import AREAS, STAGES, break_down_ap

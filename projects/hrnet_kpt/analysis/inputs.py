@@ -10,9 +10,9 @@ from typing import Any
 from detectron2.config import instantiate
 
 from ..config import load_config
+from ..data.categories import given_classes, read_labels
 from ..data.coco import read_coco
 from ..data.ground_truth import GroundTruth, load_ground_truth, without_images
-from ..data.labels import given_classes, read_labels
 from ..errors import UserError
 
 logger = logging.getLogger(__name__)

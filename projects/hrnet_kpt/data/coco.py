@@ -12,13 +12,12 @@ import numpy as np
 from detectron2.structures import BoxMode
 
 from ..errors import UserError
-from .image_files import find_images
-from .images import listed_size
+from .categories import Classes, given_classes, given_schema, keypoint_slots
+from .images import find_images, listed_size
 from .json_files import read_json_file
-from .keypoints import KeypointSchema
-from .labels import Classes, given_classes, given_schema, keypoint_slots
 from .masks import read_segmentation
 from .references import normalise
+from .schema import KeypointSchema
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .keypoints import KeypointSchema
 from .masks import to_bitmap
-from .sides import left_right_pairs
+from .schema import KeypointSchema, left_right_pairs
 
 Color = tuple[int, int, int]
 

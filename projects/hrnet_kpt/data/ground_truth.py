@@ -15,9 +15,9 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from ..errors import UserError
+from .categories import Classes, keypoint_slots
 from .coco import annotations_of, read_coco
-from .keypoints import KeypointSchema
-from .labels import Classes, keypoint_slots
+from .schema import KeypointSchema
 
 logger = logging.getLogger(__name__)
 

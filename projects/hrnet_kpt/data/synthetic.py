@@ -19,8 +19,8 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
 from ..errors import UserError
-from .coco_person import COCO_PERSON
 from .figure import Figure, random_figure
+from .schema import COCO_PERSON
 from .shapes import LIMB_LIGHTNESS, SEAM, Array, Shape, capsule, disc, limb, random_colour
 
 logger = logging.getLogger(__name__)

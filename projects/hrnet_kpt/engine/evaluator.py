@@ -18,11 +18,11 @@ from tabulate import tabulate
 
 from ..data import scoring
 from ..data.calibration import Calibration, fit_calibration
+from ..data.categories import Classes, given_classes, given_schema
 from ..data.explaining import NAMES, explain
 from ..data.ground_truth import GroundTruth, load_ground_truth, without_images
-from ..data.keypoints import KeypointSchema
-from ..data.labels import Classes, given_classes, given_schema
 from ..data.loaders import BadImages, none_usable
+from ..data.schema import KeypointSchema
 from ..errors import UserError
 from ..files import replace_text, to_json
 

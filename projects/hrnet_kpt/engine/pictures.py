@@ -14,13 +14,12 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from PIL import Image
 
+from ..data.categories import given_classes, given_schema
 from ..data.drawable import drawable
 from ..data.drawing import captioned, contact_sheet, draw_image
 from ..data.ground_truth import GroundTruth, load_ground_truth
-from ..data.image_files import image_paths
 from ..data.image_range import given_range
-from ..data.images import BadImageError, listed_size, open_image
-from ..data.labels import given_classes, given_schema
+from ..data.images import BadImageError, image_paths, listed_size, open_image
 from ..data.results import read_results
 from ..files import replacing
 

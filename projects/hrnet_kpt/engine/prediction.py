@@ -18,7 +18,7 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ..config import load_config
-from ..data.labels import given_classes, given_schema
+from ..data.categories import given_classes, given_schema
 from ..data.video import BadVideoError, read_info, require_video_support
 from ..errors import UserError
 from ..inference import Predictor

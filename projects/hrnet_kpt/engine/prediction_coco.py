@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..data.categories import Classes
 from ..data.ground_truth import load_ground_truth
-from ..data.image_files import match_names
-from ..data.keypoints import KeypointSchema
-from ..data.labels import Classes
+from ..data.images import match_names
+from ..data.schema import KeypointSchema
 from ..errors import UserError
 from ..files import to_json
 from .prediction_inputs import Input

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..data import video
-from ..data.image_files import IMAGE_EXTENSIONS
+from ..data.images import IMAGE_EXTENSIONS
 from ..errors import UserError
 
 logger = logging.getLogger(__name__)

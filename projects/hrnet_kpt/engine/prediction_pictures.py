@@ -11,11 +11,10 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ..data.categories import Classes
 from ..data.drawing import draw_image
-from ..data.image_files import IMAGE_EXTENSIONS
-from ..data.images import UNREADABLE
-from ..data.keypoints import KeypointSchema
-from ..data.labels import Classes
+from ..data.images import IMAGE_EXTENSIONS, UNREADABLE
+from ..data.schema import KeypointSchema
 from ..data.video import BadVideoError, VideoInfo, VideoWriter, read_info
 from ..errors import UserError
 from .prediction_inputs import PNG, Input, is_video

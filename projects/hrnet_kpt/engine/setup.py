@@ -18,16 +18,14 @@ from omegaconf import DictConfig, ListConfig
 
 from ..config.keys import value_at
 from ..config.settling import is_generated
-from ..data.checks.check_annotations import read_json, refuse_errors
-from ..data.checks.check_categories import checked_categories
-from ..data.checks.check_set import check_set
-from ..data.checks.mirror_pairs import check_flip_pairs
-from ..data.image_files import image_paths
+from ..data.categories import checked_categories, given_classes, given_schema, keypoint_slots
 from ..data.image_range import find_image_range, shown_range
-from ..data.labels import given_classes, given_schema, keypoint_slots
+from ..data.images import image_paths
 from ..data.mapper import flip_directions
 from ..data.masks import read_segmentation
-from ..data.sides import says_near_and_off
+from ..data.schema import says_near_and_off
+from ..dataset_checks.annotations import check_set, read_json, refuse_errors
+from ..dataset_checks.mirror_pairs import check_flip_pairs
 from ..errors import UserError
 from ..files import UNFINISHED
 from .log_files import LogFile

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..config.calls import accepts
-from ..data.labels import flip_indices
+from ..data.categories import flip_indices
 from ..data.loaders import seeded
 
 

@@ -13,8 +13,8 @@ from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
-from ..data.keypoints import KeypointSchema
-from ..data.labels import Classes, given_classes, given_schema
+from ..data.categories import Classes, given_classes, given_schema
+from ..data.schema import KeypointSchema
 from ..errors import UserError
 from .merging import oks_nms, weighted_box_fusion
 from .views import View

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..config.sources import differing_settings, label_names
-from ..data.labels import given_classes, given_schema
+from ..data.categories import given_classes, given_schema
 from ..weights import load_weights, refuse_identity_norms
 from .keypoint_head import DecodingKeypointHead
 from .optimizing import optimize_for_inference

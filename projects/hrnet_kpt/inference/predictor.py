@@ -19,8 +19,8 @@ from omegaconf import DictConfig
 from ..config import load_config
 from ..config.doctor import settle_and_check
 from ..data.calibration import Calibration, calibration_beside
+from ..data.categories import given_classes, given_schema
 from ..data.image_range import ImageRange
-from ..data.labels import given_classes, given_schema
 from ..errors import UserError
 from ..memory import keep_freed_memory
 from ..weights.checkpoints import newest_file

@@ -9,10 +9,15 @@ import detectron2.data.transforms as T
 from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ...data.keypoints import DEFAULT_SIGMA, KeypointSchema
-from ...data.labels import Classes, given_classes, given_schema
+from ...data.categories import Classes, given_classes, given_schema
 from ...data.mapper import flip_directions
-from ...data.sides import left_right_pairs, says_near_and_off, top_bottom_pairs
+from ...data.schema import (
+    DEFAULT_SIGMA,
+    KeypointSchema,
+    left_right_pairs,
+    says_near_and_off,
+    top_bottom_pairs,
+)
 from ..calls import call_parameters, target_of
 from ..findings import Finding, error, warning
 from ..keys import value_at
