@@ -36,7 +36,7 @@ def parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
 
-    from hrnet_kpt.data.image_range import given_range
+    from hrnet_kpt.data.image_range import parse_range
     from hrnet_kpt.dataset_checks.report import check_dataset
 
     def work() -> None:
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
             fix=args.fix,
             draw=args.draw,
             grow=args.grow_boxes,
-            image_range=given_range(args.image_range or "auto"),
+            image_range=parse_range(args.image_range or "auto"),
         )
 
     return run_tool(work, args.debug)

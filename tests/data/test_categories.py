@@ -3,7 +3,7 @@
 import pytest
 
 from hrnet_kpt.data import COCO_PERSON, KeypointSchema
-from hrnet_kpt.data.categories import keypoint_slots, name_classes, read_labels
+from hrnet_kpt.data.categories import keypoint_indices, name_classes, read_labels
 from hrnet_kpt.data.coco import read_coco
 from hrnet_kpt.data.schema import DEFAULT_SIGMA
 from hrnet_kpt.errors import UserError
@@ -144,13 +144,13 @@ def test_slots_find_keypoints_by_name_in_any_order(share):
     schema, classes = read(CAT, BOX, BIRD, share=share)
     for category in (CAT, BIRD, BOX, {**CAT, "keypoints": ["right_paw", "nose"]}):
         own = category.get("keypoints", [])
-        slots = keypoint_slots(category, schema, classes, "b.json")
+        slots = keypoint_indices(category, schema, classes, "b.json")
         assert [schema.names[slot].split("/")[-1] for slot in slots] == own
 
 
 def test_slots_of_renamed_keypoints_follow_their_order_and_say_so(caplog):
     schema, classes = read(CAT)
-    slots = keypoint_slots({**CAT, "keypoints": ["n", "l", "r"]}, schema, classes, "b.json")
+    slots = keypoint_indices({**CAT, "keypoints": ["n", "l", "r"]}, schema, classes, "b.json")
     assert slots.tolist() == [0, 1, 2]
     assert "taken as nose, left_paw, right_paw" in caplog.text
 
@@ -158,9 +158,9 @@ def test_slots_of_renamed_keypoints_follow_their_order_and_say_so(caplog):
 def test_slots_of_other_keypoints_or_classes_are_refused():
     schema, classes = read(CAT)
     with pytest.raises(ValueError, match=r"b\.json.*data\.keypoints"):
-        keypoint_slots({**CAT, "keypoints": ["n", "l"]}, schema, classes, "b.json")
+        keypoint_indices({**CAT, "keypoints": ["n", "l"]}, schema, classes, "b.json")
     with pytest.raises(ValueError, match=r"b\.json.*'dog' is none of the classes cat"):
-        keypoint_slots({**CAT, "name": "dog"}, schema, classes, "b.json")
+        keypoint_indices({**CAT, "name": "dog"}, schema, classes, "b.json")
 
 
 def test_classes_are_named_by_a_given_schema():

@@ -16,7 +16,7 @@ from PIL import Image
 from hrnet_kpt.data.coco import load_keypoint_dataset
 from hrnet_kpt.data.images import BadImageError
 from hrnet_kpt.data.loaders import (
-    EndlessSamples,
+    InfiniteDataset,
     build_test_loader,
     build_train_loader,
     seeded,
@@ -75,7 +75,7 @@ def test_loading_leaves_the_training_s_own_random_numbers_alone():
 
 
 def test_each_epoch_has_every_image_once_in_an_order_of_its_own():
-    samples = EndlessSamples(records(20), mapped, seed=3)
+    samples = InfiniteDataset(records(20), mapped, seed=3)
     epochs = [[samples[20 * e + i] for i in range(20)] for e in range(3)]
     orders = [[sample["image_id"] for sample in epoch] for epoch in epochs]
     assert all(sorted(order) == list(range(20)) for order in orders)
@@ -323,7 +323,7 @@ def test_a_wait_that_is_broken_off_loses_no_image(workers, monkeypatch):
     batches = iter(loader)
     found = [next(batches) for _ in range(3)]
     state, calls = loader.state_dict(), []
-    original = EndlessSamples.__getitem__
+    original = InfiniteDataset.__getitem__
 
     def interrupted(self, position):
         calls.append(position)
@@ -332,7 +332,7 @@ def test_a_wait_that_is_broken_off_loses_no_image(workers, monkeypatch):
         return original(self, position)
 
     if not workers:  # in this process
-        monkeypatch.setattr(EndlessSamples, "__getitem__", interrupted)
+        monkeypatch.setattr(InfiniteDataset, "__getitem__", interrupted)
         with pytest.raises(KeyboardInterrupt):
             next(batches)
         monkeypatch.undo()

@@ -1,12 +1,15 @@
 """A small, clean data set, for tests of the checks."""
 
 import copy
+import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from hrnet_kpt.data.synthetic import write_synthetic_people
 from hrnet_kpt.dataset_checks.annotations import check_annotations
+from hrnet_kpt.dataset_checks.table import annotation_table
 
 CATEGORY = {
     "id": 3,
@@ -74,5 +77,20 @@ def owl_images(tmp_path_factory):
 def found(owl_images):
     """Function of a content: its findings, by name."""
     return lambda content: {
-        f.name: f for f in check_annotations(content, "owls.json", str(owl_images))
+        f.name: f
+        for f in check_annotations(annotation_table(content, "owls.json"), str(owl_images))
     }
+
+
+@pytest.fixture(scope="session")
+def people(drawn_people):
+    """The json of 12 images of drawn people; not to be changed."""
+    return json.loads((drawn_people / "train.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def many_people(tmp_path_factory):
+    """587 drawn people: most face the camera, a sixth is seen from behind, some from the side; not to be changed."""
+    root = tmp_path_factory.mktemp("people")
+    write_synthetic_people(str(root), num_train=300, num_test=1)
+    return json.loads((root / "train.json").read_text())

@@ -16,6 +16,7 @@ from hrnet_kpt.data.schema import COCO_PERSON
 from hrnet_kpt.dataset_checks.annotations import check_annotations, refuse_errors
 from hrnet_kpt.dataset_checks.boxes import Margin, read_margin
 from hrnet_kpt.dataset_checks.repair import repair
+from hrnet_kpt.dataset_checks.table import annotation_table
 from hrnet_kpt.errors import UserError
 
 
@@ -48,7 +49,7 @@ def labelled(annotation):
 
 
 def levels(content):
-    return {f.name: f.level for f in check_annotations(content, "x.json")}
+    return {f.name: f.level for f in check_annotations(annotation_table(content, "x.json"))}
 
 
 @pytest.mark.parametrize("rounded", [lambda v: v, round, lambda v: float(np.floor(v))])
@@ -84,7 +85,7 @@ def test_other_boxes_do_not_grow(drawn_people):
 def test_boxes_of_one_keypoint_teach_nothing_until_they_are_grown(tips):
     assert levels(tips) == {"no-usable-box": "error", "box-empty": "warning"}
     with pytest.raises(UserError, match="no-usable-box"):
-        refuse_errors(check_annotations(tips, "x.json"))
+        refuse_errors(check_annotations(annotation_table(tips, "x.json")))
     assert "no-usable-box" in levels(repair(tips)[0])
     assert "no-usable-box" in levels(repair(tips, margin=Margin(0.2, False))[0])  # 20 % of nothing
     repaired, _ = repair(tips, margin=Margin(8, True))
@@ -118,13 +119,10 @@ def test_other_margins_are_refused(text):
         read_margin(text)
 
 
-@pytest.fixture(scope="module")
-def people(drawn_people):
-    return json.loads((drawn_people / "train.json").read_text())
-
-
 def found(content):
-    return {finding.name: finding for finding in check_annotations(content, "x.json")}
+    return {
+        finding.name: finding for finding in check_annotations(annotation_table(content, "x.json"))
+    }
 
 
 def with_areas(content, area_of):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from hrnet_kpt.dataset_checks.annotations import check_annotations, refuse_errors
 from hrnet_kpt.dataset_checks.repair import repair
+from hrnet_kpt.dataset_checks.table import annotation_table
 from hrnet_kpt.errors import UserError
 
 KEYPOINTS = 6
@@ -84,7 +85,7 @@ def written(content, layout, unit, keypoint_unit="pixels"):
 
 
 def names(content):
-    return {finding.name for finding in check_annotations(content, "x.json")}
+    return {finding.name for finding in check_annotations(annotation_table(content, "x.json"))}
 
 
 def same_places(one, other):
@@ -108,7 +109,7 @@ def test_any_convention_is_named_and_converted(seed, images, convention):
     wrong = written(clean, *convention)
     assert names(wrong) == {"box-convention"}
     with pytest.raises(UserError, match="box-convention"):
-        refuse_errors(check_annotations(wrong, "x.json"))
+        refuse_errors(check_annotations(annotation_table(wrong, "x.json")))
     repaired, done = repair(wrong)
     same_places(repaired, clean)
     assert names(repaired) == set()
@@ -205,7 +206,7 @@ def test_boxes_that_no_convention_explains_are_refused_and_stay():
     assert "box-convention-unclear" in names(wrong)
     assert "box-convention" not in names(wrong)
     with pytest.raises(UserError, match="box-convention-unclear"):
-        refuse_errors(check_annotations(wrong, "x.json"))
+        refuse_errors(check_annotations(annotation_table(wrong, "x.json")))
     assert "box-convention-unclear" in names(repair(wrong)[0])
 
 

@@ -1,7 +1,6 @@
 """Objects that are annotated twice, or in two halves."""
 
 import copy
-import json
 
 import numpy as np
 import pytest
@@ -10,15 +9,11 @@ from hypothesis import strategies as st
 
 from hrnet_kpt.dataset_checks.annotations import check_annotations
 from hrnet_kpt.dataset_checks.repair import repair
-
-
-@pytest.fixture(scope="module")
-def people(drawn_people):
-    return json.loads((drawn_people / "train.json").read_text())
+from hrnet_kpt.dataset_checks.table import annotation_table
 
 
 def names(content):
-    return {finding.name for finding in check_annotations(content, "x.json")}
+    return {finding.name for finding in check_annotations(annotation_table(content, "x.json"))}
 
 
 def shifted(annotation, pixels):
@@ -43,7 +38,11 @@ def test_copies_are_found_and_dropped(people, data):
         again = shifted(people["annotations"][row], data.draw(st.floats(-0.2, 0.2)))
         place = data.draw(st.integers(row + 1, len(content["annotations"])))
         content["annotations"].insert(place, {**again, "id": 1000 + len(content["annotations"])})
-    [finding] = [f for f in check_annotations(content, "x.json") if f.name == "annotation-doubled"]
+    [finding] = [
+        f
+        for f in check_annotations(annotation_table(content, "x.json"))
+        if f.name == "annotation-doubled"
+    ]
     assert len(finding.annotation_ids) == len(chosen)
     repaired, _ = repair(content)
     assert len(repaired["annotations"]) == count
@@ -80,14 +79,14 @@ def test_listings_of_one_file_are_joined(people, drawn_people):
         annotation["image_id"] = image["id"]
     first = content["annotations"][0]
     content["annotations"].append({**first, "id": 999, "image_id": people["images"][0]["id"]})
-    found = {f.name for f in check_annotations(content, "x.json", folder)}
+    found = {f.name for f in check_annotations(annotation_table(content, "x.json"), folder)}
     assert found == {"file-listed-again", "annotation-doubled"}
     repaired, _ = repair(content, folder)
     assert repaired["images"] == people["images"]
     assert [a["image_id"] for a in repaired["annotations"]] == [
         a["image_id"] for a in people["annotations"]
     ]
-    assert check_annotations(repaired, "x.json", folder) == []
+    assert check_annotations(annotation_table(repaired, "x.json"), folder) == []
 
 
 def halves(people, box_of):

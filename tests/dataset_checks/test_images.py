@@ -9,6 +9,7 @@ from PIL import Image, ImageFilter
 
 from hrnet_kpt.data.images import BadImageError, read_image
 from hrnet_kpt.dataset_checks.images import check_images, check_leaks
+from hrnet_kpt.dataset_checks.table import annotation_table
 
 ORIENTATION = 0x0112
 WIDTH, HEIGHT = 64, 48
@@ -34,7 +35,7 @@ def check(tmp_path):
 
     def check(*entries):
         content = {"images": list(entries), "annotations": [], "categories": []}
-        found, opened = check_images(content, "x.json", str(tmp_path))
+        found, opened = check_images(annotation_table(content, "x.json"), str(tmp_path))
         assert all(str(finding).startswith(f"x.json: {finding.name}: ") for finding in found)
         return {finding.name: finding for finding in found}, opened
 
@@ -73,7 +74,7 @@ def test_signed_values_are_an_error_that_names_the_range(check, tmp_path):
     assert f"data.image_range=[{low:g},{high:g}]" in str(found["image-range-unclear"])
     assert len(opened) == 1
     content = {"images": [entry(1, "ct.tif")], "annotations": [], "categories": []}
-    assert check_images(content, "x.json", str(tmp_path), (-1000, 3000))[0] == []
+    assert check_images(annotation_table(content, "x.json"), str(tmp_path), (-1000, 3000))[0] == []
 
 
 def test_depths_that_are_mixed(check, tmp_path):
@@ -233,4 +234,4 @@ def test_scene_in_which_something_moved_is_not_the_same_picture(check, tmp_path)
 def test_real_images_are_clean(photographs, dataset):
     path = photographs / dataset / "annotations.json"
     content = json.loads(path.read_text())
-    assert check_images(content, str(path), str(path.parent))[0] == []
+    assert check_images(annotation_table(content, str(path)), str(path.parent))[0] == []

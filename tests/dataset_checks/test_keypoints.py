@@ -1,24 +1,18 @@
 """Keypoints that nobody labelled, written as if somebody had, and visibilities of two states."""
 
 import copy
-import json
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrnet_kpt.dataset_checks.annotations import check_annotations
 from hrnet_kpt.dataset_checks.repair import repair
-
-
-@pytest.fixture(scope="module")
-def people(drawn_people):
-    return json.loads((drawn_people / "train.json").read_text())
+from hrnet_kpt.dataset_checks.table import annotation_table
 
 
 def names(content):
-    return {finding.name for finding in check_annotations(content, "x.json")}
+    return {finding.name for finding in check_annotations(annotation_table(content, "x.json"))}
 
 
 def put(annotation, number, x, y, v=2):

@@ -1,5 +1,6 @@
 """Left and right by the poses: sets whose names are taken away give their pairs back; others give nothing."""
 
+import copy
 import json
 import shlex
 
@@ -12,8 +13,8 @@ from omegaconf import OmegaConf
 from hrnet_kpt.config.overrides import apply_overrides
 from hrnet_kpt.data import COCO_PERSON
 from hrnet_kpt.data.schema import left_right_pairs
-from hrnet_kpt.data.synthetic import write_synthetic_people
 from hrnet_kpt.dataset_checks.mirror_pairs import check_flip_pairs, mirror_pairs, override
+from hrnet_kpt.dataset_checks.table import annotation_table
 
 SETS = ["bees/train", "openfield_mouse/train", "openfield_mouse/test"]
 OTHER_SETS = ["bees/test", "coco/annotations", "crowdpose/annotations", "horse10/annotations"]
@@ -30,22 +31,15 @@ def without_names(content):
 
 
 def found_pairs(content):
-    [finding] = check_flip_pairs(content, "x.json")
+    [finding] = check_flip_pairs(annotation_table(content, "x.json"))
     assert (finding.name, finding.level) == ("flip-pairs-unknown", "warning")
     pairs = json.loads(finding.sentence.split("flip_pairs:")[1].split("}'")[0])
     return {(int(a), int(b)) for a, b in pairs}
 
 
-@pytest.fixture(scope="module")
-def people(tmp_path_factory):
-    root = tmp_path_factory.mktemp("people")
-    write_synthetic_people(str(root), num_train=60, num_test=1, image_size=96)
-    return json.loads((root / "train.json").read_text())
-
-
-def test_drawn_people_without_names_give_cocos_pairs(people):
-    assert check_flip_pairs(people, "x.json") == []
-    content = json.loads(json.dumps(people))
+def test_drawn_people_without_names_give_cocos_pairs(many_people):
+    assert check_flip_pairs(annotation_table(many_people, "x.json")) == []
+    content = copy.deepcopy(many_people)
     pairs = without_names(content)
     assert found_pairs(content) == pairs and len(pairs) == 8
 
@@ -53,7 +47,7 @@ def test_drawn_people_without_names_give_cocos_pairs(people):
 @pytest.mark.parametrize("name", SETS)
 def test_real_sets_without_names_give_their_pairs(photographs, name):
     content = json.loads((photographs / f"{name}.json").read_text())
-    assert check_flip_pairs(content, "x.json") == []
+    assert check_flip_pairs(annotation_table(content, "x.json")) == []
     pairs = without_names(content)
     assert found_pairs(content) == pairs
 
@@ -61,9 +55,9 @@ def test_real_sets_without_names_give_their_pairs(photographs, name):
 @pytest.mark.parametrize("name", [*OTHER_SETS, "glue_tubes/train", "glue_tubes/test"])
 def test_real_sets_that_say_too_little_give_nothing(photographs, name):
     content = json.loads((photographs / f"{name}.json").read_text())
-    assert check_flip_pairs(content, "x.json") == []
+    assert check_flip_pairs(annotation_table(content, "x.json")) == []
     without_names(content)
-    assert check_flip_pairs(content, "x.json") == []
+    assert check_flip_pairs(annotation_table(content, "x.json")) == []
 
 
 def shown(pose, count=60, noise=0.03, mirrored=0.0, turn=3.0, seed=0):
@@ -128,16 +122,14 @@ def test_lines_and_two_keypoints_give_nothing():
     assert mirror_pairs(shown(np.array([-1, 1 + 0j]))) == []
 
 
-def test_pairs_that_the_schema_has_are_not_asked_for(people):
-    content = json.loads(json.dumps(people))
+def test_pairs_that_the_schema_has_are_not_asked_for(many_people):
+    content = copy.deepcopy(many_people)
     without_names(content)
-    assert (
-        check_flip_pairs(content, "x", {"person": COCO_PERSON.names}, COCO_PERSON.flip_pairs) == []
-    )
-    [finding] = check_flip_pairs(
-        content, "x", {"person": COCO_PERSON.names}, COCO_PERSON.flip_pairs[:3]
-    )
-    assert override([*COCO_PERSON.flip_pairs[:3], *COCO_PERSON.flip_pairs[3:]]) in finding.sentence
+    table, pairs = annotation_table(content, "x.json"), COCO_PERSON.flip_pairs
+    named = {"person": COCO_PERSON.names}
+    assert check_flip_pairs(table, named, pairs) == []
+    [finding] = check_flip_pairs(table, named, pairs[:3])
+    assert override(pairs) in finding.sentence
 
 
 @settings(max_examples=40, deadline=None)

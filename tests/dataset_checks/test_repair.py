@@ -13,6 +13,7 @@ from hrnet_kpt.data.ground_truth import load_ground_truth
 from hrnet_kpt.data.mapper import KeypointMapper
 from hrnet_kpt.dataset_checks.annotations import check_annotations
 from hrnet_kpt.dataset_checks.repair import REPAIRED, repair, write_json
+from hrnet_kpt.dataset_checks.table import annotation_table
 
 
 def moved(annotation, dx):
@@ -64,7 +65,10 @@ def spoil(content):
 
 
 def names(content, images):
-    return {finding.name for finding in check_annotations(content, "x.json", str(images))}
+    return {
+        finding.name
+        for finding in check_annotations(annotation_table(content, "x.json"), str(images))
+    }
 
 
 def test_repaired_findings_are_gone(clean, owl_images):

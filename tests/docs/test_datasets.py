@@ -12,6 +12,7 @@ from hrnet_kpt.config import load_config
 from hrnet_kpt.data.coco import load_keypoint_dataset
 from hrnet_kpt.data.loaders import seeded
 from hrnet_kpt.dataset_checks.annotations import check_annotations
+from hrnet_kpt.dataset_checks.table import annotation_table
 
 PAGE = "docs/datasets.md"
 
@@ -26,7 +27,7 @@ def blocks(repository):
 
 def test_example_of_the_format_is_clean(blocks):
     [example] = blocks("json")
-    assert check_annotations(json.loads(example), "example") == []
+    assert check_annotations(annotation_table(json.loads(example), "example")) == []
 
 
 def test_example_of_augmentations_gives_samples(blocks, drawn_people):

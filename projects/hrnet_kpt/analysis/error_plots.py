@@ -14,7 +14,7 @@ from ..data.drawable import drawable
 from ..data.drawing import captioned, contact_sheet, draw_image
 from ..data.ground_truth import GroundTruth
 from ..data.image_range import ImageRange, find_image_range
-from ..data.images import listed_size, open_image
+from ..data.images import annotated_size, open_image
 from ..engine.pictures import SCORE_THRESHOLD, draw_usable, paths_by_id
 from .error_tables import MOST_ROWS, NAMES, worst_keypoints
 from .errors import KINDS, Matches
@@ -162,7 +162,7 @@ def _side_by_side(
 ) -> list[Image.Image]:
     """Prediction and truth of an image, each under a line of text."""
     entry = truth.coco.imgs[row["image_id"]]
-    image = open_image(paths[entry["id"]], listed_size(entry), image_range)
+    image = open_image(paths[entry["id"]], annotated_size(entry), image_range)
     others = [
         i
         for i in [*matches.doubles, *matches.background]

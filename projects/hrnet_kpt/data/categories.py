@@ -27,27 +27,31 @@ def read_labels(
 ) -> tuple[KeypointSchema, dict[str, list[str]]]:
     """The keypoints and the classes of the `categories` of a COCO-format json.
 
-    content, where: the json and its path, for messages.
-    share_keypoints: keypoints of the same name in two categories are one and the same keypoint; else every category
-        has its own, named "category/keypoint", if more than one category has keypoints.
+    Flip pairs follow from the names (see `schema.left_right_pairs`). Sigmas are those of the first category that has
+    `sigmas` for a keypoint (evaluation takes each category's own, see GroundTruth.sigmas), else COCO's where a name is
+    one of COCO's, else DEFAULT_SIGMA, with a warning. Bones of a skeleton that name joints which do not exist are left
+    out with a warning.
 
-    Returns the schema of all keypoints together, and the keypoints of each category by their names in it. Flip pairs
-    follow from the names (see `sides.left_right_pairs`). Sigmas are those of the first category that gives `sigmas` for
-    a keypoint (evaluation takes each category's own, see GroundTruth.sigmas), else COCO's where a name is one of
-    COCO's, else DEFAULT_SIGMA, with a warning. Bones of a skeleton that name joints which do not exist are left out
-    with a warning.
+    Args:
+        content, where: the json and its path, for messages.
+        share_keypoints: keypoints of the same name in two categories are one and the same keypoint; else every category
+            has its own, named "category/keypoint", if more than one category has keypoints.
 
-    Raises UserError where no category has keypoints, or one is not as COCO has it.
+    Returns:
+        The schema of all keypoints together, and the keypoints of each category by their names in it.
+
+    Raises:
+        UserError: no category has keypoints, or one is not as COCO has it.
     """
     categories = checked_categories(content, where)
-    prefix = not share_keypoints and sum(bool(listed_names(c)) for c in categories) > 1
+    prefix = not share_keypoints and sum(bool(keypoint_names(c)) for c in categories) > 1
     classes: dict[str, list[str]] = {}
     sigmas: dict[str, float | None] = {}
     plain: dict[str, str] = {}  # names without their category
     flip_pairs: dict[str, str] = {}
     skeleton: dict[tuple[str, str], None] = {}
     for category in categories:
-        own = listed_names(category)
+        own = keypoint_names(category)
         names = [f"{category['name']}/{name}" for name in own] if prefix else own
         classes[category["name"]] = names
         full = dict(zip(own, names, strict=True))
@@ -74,17 +78,18 @@ def read_labels(
 def name_classes(
     content: Mapping[str, Any], where: str, keypoints: KeypointSchema
 ) -> dict[str, list[str]]:
-    """The classes of a json by the names of a given schema, which may differ from the json's.
+    """The classes of a json by the names of a schema, which may differ from the json's.
 
     A category has those keypoints of the schema that it lists; or all of them, in the schema's order, if it lists as
     many by other names, or is the only category and lists none. By a schema without keypoints no category has any.
 
-    Raises UserError where neither holds.
+    Raises:
+        UserError: neither holds.
     """
     categories = checked_categories(content, where)
     classes: dict[str, list[str]] = {}
     for category in categories:
-        own, name = listed_names(category) if keypoints.names else [], category["name"]
+        own, name = keypoint_names(category) if keypoints.names else [], category["name"]
         full = [
             keypoint if keypoint in keypoints.names else f"{name}/{keypoint}" for keypoint in own
         ]
@@ -99,15 +104,16 @@ def name_classes(
     return classes
 
 
-def keypoint_slots(
+def keypoint_indices(
     category: Mapping[str, Any], keypoints: KeypointSchema, classes: Classes, where: str
 ) -> np.ndarray:
-    """Where the schema has each keypoint of a json's category: indices, in the order of its annotations.
+    """The schema's index of each keypoint of a json's category, in the order of its annotations.
 
     Keypoints are found by name. A category that has as many keypoints as the class, by other names or by none, is
     taken to list them in the class's order. A schema without keypoints leaves those of the json out.
 
-    Raises UserError where neither holds, or the class is unknown.
+    Raises:
+        UserError: neither holds, or the class is unknown.
     """
     name = category["name"]
     if name not in classes:
@@ -115,7 +121,7 @@ def keypoint_slots(
             f"{where}: category {name!r} is none of the classes {', '.join(classes)}: "
             "set data.classes, or rename it"
         )
-    own, expected = listed_names(category) if keypoints.names else [], list(classes[name])
+    own, expected = keypoint_names(category) if keypoints.names else [], list(classes[name])
     known = {full: full for full in expected}
     known |= {full.removeprefix(f"{name}/"): full for full in expected}
     if all(keypoint in known for keypoint in own):
@@ -123,7 +129,10 @@ def keypoint_slots(
     elif len(own) == len(expected):
         logger.warning(
             "%s: category %s calls its keypoints %s; they are taken as %s, in this order",
-            *(where, name, ", ".join(own), ", ".join(expected)),
+            where,
+            name,
+            ", ".join(own),
+            ", ".join(expected),
         )
         found = expected
     else:
@@ -136,20 +145,20 @@ def keypoint_slots(
 
 def num_keypoints(keypoints: KeypointSchema | str) -> int:
     """Length of the schema, for a config node; `auto` that nobody resolved counts as COCO's 17."""
-    return len(given_schema(keypoints).names)
+    return len(resolve_schema(keypoints).names)
 
 
 def num_classes(classes: Classes | str, unresolved: int = 1) -> int:
     """How many classes there are, for a config node; `auto` that nobody resolved counts as `unresolved`."""
-    return unresolved if classes == "auto" else len(given_classes(classes))
+    return unresolved if classes == "auto" else len(resolve_classes(classes))
 
 
 def flip_indices(keypoints: KeypointSchema | str) -> list[int]:
     """The schema's flip_indices, for a config node; `auto` that nobody resolved has COCO's."""
-    return given_schema(keypoints).flip_indices
+    return resolve_schema(keypoints).flip_indices
 
 
-def given_schema(keypoints: KeypointSchema | str) -> KeypointSchema:
+def resolve_schema(keypoints: KeypointSchema | str) -> KeypointSchema:
     """The schema of a config; `auto` that nobody resolved is COCO's."""
     if isinstance(keypoints, str):
         if keypoints != "auto":
@@ -160,7 +169,7 @@ def given_schema(keypoints: KeypointSchema | str) -> KeypointSchema:
     return keypoints
 
 
-def given_classes(classes: Classes | str) -> Classes:
+def resolve_classes(classes: Classes | str) -> Classes:
     """The classes of a config; `auto` that nobody resolved is COCO's person."""
     if isinstance(classes, str):
         if classes != "auto":
@@ -214,7 +223,7 @@ def category_errors(categories: Sequence[Mapping[str, Any]]) -> Iterator[tuple[s
 
 
 def _errors_of(category: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    listed, names = category.get("keypoints"), listed_names(category)
+    listed, names = category.get("keypoints"), keypoint_names(category)
     if listed and not isinstance(listed, list):
         yield (
             "names-malformed",
@@ -258,7 +267,7 @@ def ambiguous_ids(what: str, ids: Sequence[Any]) -> str:
     )
 
 
-def listed_names(category: Mapping[str, Any]) -> list[str]:
+def keypoint_names(category: Mapping[str, Any]) -> list[str]:
     """The names of a category's keypoints, in the order of its annotations; none where `keypoints` is no list."""
     listed = category.get("keypoints")
     return [str(name) for name in listed] if isinstance(listed, list) else []
@@ -270,15 +279,14 @@ def bones_of(category: Mapping[str, Any]) -> list[Any]:
     return skeleton if isinstance(skeleton, list) else [skeleton]
 
 
+def is_integer(value: Any) -> bool:
+    """Whether a value of a json is a whole number, and no boolean."""
+    return type(value) is int or (type(value) is float and value.is_integer())
+
+
 def is_bone(bone: Any) -> bool:
     """Whether a bone of a skeleton is a pair of whole numbers."""
-    return (
-        isinstance(bone, list)
-        and len(bone) == 2
-        and all(
-            type(joint) is int or (type(joint) is float and joint.is_integer()) for joint in bone
-        )
-    )
+    return isinstance(bone, list) and len(bone) == 2 and all(map(is_integer, bone))
 
 
 def joins_keypoints(bone: Any, count: int) -> bool:
@@ -287,28 +295,32 @@ def joins_keypoints(bone: Any, count: int) -> bool:
 
 
 def _bones(category: Mapping[str, Any], own: list[str], where: str) -> list[tuple[int, int]]:
-    """The skeleton of a category as pairs of positions, counted from 0 (COCO counts from 1)."""
-    bones = category.get("skeleton") or []
+    """The skeleton of a category as pairs of indices, from 0 (COCO counts from 1)."""
+    bones = bones_of(category)
     inside = [(int(a) - 1, int(b) - 1) for a, b in bones if joins_keypoints([a, b], len(own))]
     if len(inside) < len(bones):
         logger.warning(
             "%s: %d bones of the skeleton of %s join keypoints that do not exist; left out",
-            *(where, len(bones) - len(inside), category["name"]),
+            where,
+            len(bones) - len(inside),
+            category["name"],
         )
     return inside
 
 
 def _complete_sigmas(
-    given: Mapping[str, float | None], plain: Mapping[str, str], where: str
+    declared: Mapping[str, float | None], plain: Mapping[str, str], where: str
 ) -> list[float]:
-    """The sigma of each keypoint, COCO's for its plain name where the json gives none; a warning names the others."""
+    """The sigma of each keypoint, COCO's for its plain name where the json has none; a warning names the others."""
     cocos = dict(zip(COCO_PERSON.names, COCO_PERSON.sigmas, strict=True))
-    known = {n: cocos.get(plain[n]) if sigma is None else sigma for n, sigma in given.items()}
+    known = {n: cocos.get(plain[n]) if sigma is None else sigma for n, sigma in declared.items()}
     unknown = [name for name, sigma in known.items() if sigma is None]
     if unknown:
         names = ", ".join(unknown) if len(unknown) <= 10 else f"{len(unknown)} keypoints"
         logger.warning(
             "%s: no sigma is known for %s; %g is used; give the category `sigmas`, or set data.keypoints.sigmas",
-            *(where, names, DEFAULT_SIGMA),
+            where,
+            names,
+            DEFAULT_SIGMA,
         )
     return [DEFAULT_SIGMA if sigma is None else sigma for sigma in known.values()]

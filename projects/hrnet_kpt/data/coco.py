@@ -12,8 +12,8 @@ import numpy as np
 from detectron2.structures import BoxMode
 
 from ..errors import UserError
-from .categories import Classes, given_classes, given_schema, keypoint_slots
-from .images import find_images, listed_size
+from .categories import Classes, keypoint_indices, resolve_classes, resolve_schema
+from .images import annotated_size, find_images
 from .json_files import read_json_file
 from .masks import read_segmentation
 from .references import normalise
@@ -93,12 +93,12 @@ def load_keypoint_dataset(
 
     Raises UserError where the json contradicts the schema or the classes.
     """
-    schema, classes = given_schema(keypoints), given_classes(classes)
+    schema, classes = resolve_schema(keypoints), resolve_classes(classes)
     content = read_coco(annotations)
     class_index = {name: index for index, name in enumerate(classes)}
     categories = {
         category["id"]: (
-            keypoint_slots(category, schema, classes, str(annotations)),
+            keypoint_indices(category, schema, classes, str(annotations)),
             class_index[category["name"]],
         )
         for category in content["categories"]
@@ -138,7 +138,7 @@ def load_keypoint_dataset(
             "image_id": image["id"],
             "annotations": instances,
         }
-        size = listed_size(image)
+        size = annotated_size(image)
         if size:
             record["width"], record["height"] = size
         records.append(record)

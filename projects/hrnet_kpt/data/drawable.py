@@ -9,7 +9,7 @@ import numpy as np
 from detectron2.structures import BoxMode
 
 from .ground_truth import GroundTruth
-from .masks import to_run_lengths
+from .masks import to_rle
 
 
 def drawable(truth: GroundTruth, instances: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -76,9 +76,7 @@ def drawable_sample(sample: dict[str, Any], classes: Sequence[str]) -> list[dict
     if found.has("gt_masks"):
         for instance, mask in zip(instances, found.gt_masks, strict=True):
             polygons = isinstance(mask, list)
-            instance["mask"] = (
-                [p.tolist() for p in mask] if polygons else to_run_lengths(mask.numpy())
-            )
+            instance["mask"] = [p.tolist() for p in mask] if polygons else to_rle(mask.numpy())
     return instances
 
 

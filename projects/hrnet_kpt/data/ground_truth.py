@@ -15,7 +15,7 @@ import numpy as np
 from pycocotools.coco import COCO
 
 from ..errors import UserError
-from .categories import Classes, keypoint_slots
+from .categories import Classes, keypoint_indices
 from .coco import annotations_of, read_coco
 from .schema import KeypointSchema
 
@@ -74,7 +74,7 @@ def load_ground_truth(
     """
     content = read_coco(annotations)
     slots = {
-        category["id"]: keypoint_slots(category, keypoints, classes, str(annotations))
+        category["id"]: keypoint_indices(category, keypoints, classes, str(annotations))
         for category in content["categories"]
     }
     scored = "annotations" in content

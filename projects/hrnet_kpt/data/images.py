@@ -52,13 +52,16 @@ def read_image(
 
     Grayscale, palette and CMYK images are converted; transparency is dropped.
 
-    image_format: "RGB" or "BGR", the order of the channels.
-    size: width and height in pixels that the annotations are meant for. If the file has them before it is turned
-        upright and not after, its pixels were annotated as they are stored, and are left so.
-    image_range: [low, high]: the values that become 0 and 255 in images of more than 8 bits for a channel. Those of 8
-        bits are left as they are. "8-bit": deeper ones are refused, unless their values are 0 to 255 already.
+    Args:
+        path: of the file.
+        image_format: "RGB" or "BGR", the order of the channels.
+        size: width and height in pixels that the annotations are meant for. If the file has them before it is turned
+            upright and not after, its pixels were annotated as they are stored, and are left so.
+        image_range: [low, high]: the values that become 0 and 255 in images of more than 8 bits for a channel. Those of
+            8 bits are left as they are. "8-bit": deeper ones are refused, unless their values are 0 to 255 already.
 
-    Raises BadImageError that names the file.
+    Raises:
+        BadImageError: it cannot be used; the message names the file.
     """
     return _to_array(open_image(path, size, image_range), image_format)
 
@@ -109,8 +112,8 @@ def contrast(rgb: Image.Image) -> int:
     return max(high - low for low, high in extrema)
 
 
-def listed_size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Width and height that a json's entry of an image, or its dataset dict, says; None if it does not."""
+def annotated_size(entry: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Width and height of an image by its entry in a json, or its dataset dict; None where they are missing."""
     width, height = entry.get("width"), entry.get("height")
     return (width, height) if width and height else None
 
@@ -122,7 +125,7 @@ def _to_array(rgb: Image.Image, image_format: str) -> np.ndarray:
 
 
 def _in_rgb(image: Image.Image, deep: np.ndarray | None, image_range: ImageRange) -> Image.Image:
-    """A loaded image in 8 bits; deep: the values that it has in more, None where it does not."""
+    """A loaded image in 8 bits. deep: its values if they have more, else None."""
     if deep is not None:
         mode = image.mode if deep.ndim == 3 else "L"
         size = (image.width, image.height)
@@ -148,9 +151,9 @@ def _turned_upright(image: Image.Image, stored: Image.Image) -> Image.Image:
 
 # Pillow opens more, but not as what one would call a photograph: PDF, EPS, weather data.
 IMAGE_EXTENSIONS = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
-    *(".ppm", ".pgm", ".pnm", ".jp2", ".avif"),
-)
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pnm", ".jp2",
+    ".avif",
+)  # fmt: skip
 # A folder with more entries is a mistake, such as the root of a disk: other spellings are not looked for in it.
 MAX_ENTRIES = 1_000_000
 MANY = 20  # files that fit alike: as many as that are not told apart by their spelling
@@ -165,8 +168,8 @@ class FoundImages:
     Attributes:
         paths: the file of each name, None where there is none, or several could be meant.
         spellings: how often a name is spelt in another way than its file, by what differs.
-        respelled: positions of those names.
-        several: positions of the names of which several files could be meant, or which share theirs with another name.
+        respelled: indices of those names.
+        several: indices of the names of which several files could be meant, or which share theirs with another name.
         searched: how many files the folder and its subfolders hold; 0 if they were not looked through.
     """
 
@@ -249,7 +252,7 @@ def respell(images: Sequence[dict[str, Any]], folder: str) -> int:
 
 @dataclass(frozen=True)
 class Match:
-    """The files that a name fits equally well, by position, and in what it differs from them."""
+    """The files that a name fits equally well, by index, and in what it differs from them."""
 
     files: Sequence[int]
     kind: str
@@ -353,7 +356,7 @@ def _closest(
 def _sharing(
     names: Sequence[Any], paths: Sequence[str | None], respelled: Collection[int]
 ) -> list[int]:
-    """Positions of the respelled names whose file another name has, too."""
+    """Indices of the respelled names whose file another name has, too."""
     if not respelled:
         return []
     users: defaultdict[str, set[str]] = defaultdict(set)
@@ -375,19 +378,19 @@ def _files_below(folder: str) -> list[str]:
     """The files of a folder and its subfolders, without hidden ones; none of one with more than MAX_ENTRIES."""
     left, found, seen, count = [""], list[str](), set[str](), 0
     while left and count <= MAX_ENTRIES:
-        place = left.pop()
-        real = os.path.realpath(os.path.join(folder, place))
-        if real in seen:  # links may go in circles
+        subfolder = left.pop()
+        path = os.path.realpath(os.path.join(folder, subfolder))
+        if path in seen:  # links may go in circles
             continue
-        seen.add(real)
-        with suppress(OSError), os.scandir(real) as entries:
+        seen.add(path)
+        with suppress(OSError), os.scandir(path) as entries:
             for entry in entries:
                 count += 1
                 if not entry.name.startswith("."):
                     if entry.is_dir():
-                        left.append(f"{place}{entry.name}/")
+                        left.append(f"{subfolder}{entry.name}/")
                     elif entry.is_file():
-                        found.append(f"{place}{entry.name}")
+                        found.append(f"{subfolder}{entry.name}")
                 if count > MAX_ENTRIES:
                     break
     return sorted(found) if count <= MAX_ENTRIES else []

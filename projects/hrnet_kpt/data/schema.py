@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from omegaconf import ListConfig, OmegaConf
 
 from ..errors import UserError
@@ -20,13 +21,15 @@ DEFAULT_SIGMA = 0.05
 class KeypointSchema:
     """The keypoints of a data set, in the order in which its annotations list them.
 
-    names: unique names; none for boxes and masks alone.
-    flip_pairs: pairs of names that trade places when the image is mirrored.
-    skeleton: pairs of names that a picture joins by a line.
-    sigmas: spread of the annotators per keypoint, as a share of the object's size: the constants
-        of COCO's object keypoint similarity (https://cocodataset.org/#keypoints-eval).
+    Attributes:
+        names: unique names; none for boxes and masks alone.
+        flip_pairs: pairs of names that are swapped when the image is mirrored.
+        skeleton: pairs of names that a drawing joins by a line.
+        sigmas: spread of the annotators per keypoint, as a fraction of the object's size: the constants of COCO's
+            object keypoint similarity (https://cocodataset.org/#keypoints-eval).
 
-    Raises UserError where they contradict each other.
+    Raises:
+        UserError: they contradict each other.
     """
 
     names: Sequence[str]
@@ -39,7 +42,7 @@ class KeypointSchema:
         set_ = object.__setattr__
         for field in ("names", "flip_pairs", "skeleton", "sigmas"):
             value = getattr(self, field)
-            # detectron2's instantiate has resolved what is in them: `${` in a name is text now.
+            # detectron2's instantiate has resolved what is in them: `${` in a name is no interpolation now.
             if isinstance(value, ListConfig):
                 set_(self, field, OmegaConf.to_container(value, resolve=False))
         set_(self, "names", tuple(self.names))
@@ -62,7 +65,7 @@ class KeypointSchema:
 
     @property
     def flip_indices(self) -> list[int]:
-        """Position i of a mirrored instance holds the keypoint that stood at flip_indices[i]."""
+        """Keypoint i of a mirrored instance is keypoint flip_indices[i] of the instance."""
         partner = {
             a: b for left, right in self.flip_pairs for a, b in ((left, right), (right, left))
         }
@@ -126,9 +129,10 @@ COCO_PERSON = KeypointSchema(
         ("right_ear", "right_shoulder"),
     ),
     sigmas=(
-        *(0.026, 0.025, 0.025, 0.035, 0.035),
-        *(0.079, 0.079, 0.072, 0.072, 0.062, 0.062),
-        *(0.107, 0.107, 0.087, 0.087, 0.089, 0.089),
+        0.026,
+        *np.repeat(
+            (0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089), 2
+        ).tolist(),  # left, right
     ),
 )
 
@@ -186,7 +190,7 @@ LEVELS = (("top", "bottom"), ("upper", "lower"), ("oben", "unten"), ("haut", "ba
 _TOKEN = re.compile(
     r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])|(?<=[a-zß-ÿ])(?=[A-ZÀ-Þ])|(?<=[A-Z])(?=[A-Z][a-z])|([\W_]+)"
 )
-# The mirrored name, and whether the side that the name itself has is the left one.
+# The mirrored name, and whether the name itself is the left one.
 Mirrored = tuple[str, bool]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,23 +20,35 @@ from .table import AnnotationTable
 
 # Pixels by which a box may reach over the border: COCO's own boxes do so by rounding.
 ROUNDING = 1.0
+# Extents below this many pixels equal many boxes by chance; so do a few boxes.
+MIN_EXTENT = 5.0
+MIN_TIGHT = 5
+NEARLY_ALL = 0.95
+# An area may exceed its box by rounding: by this fraction, and by as much as sides that are this many pixels longer.
+LARGER = 0.1
+PIXELS = 2.0
+# Fewer too large areas, or a smaller fraction of a category's, are single slips; so are tiny ones among fewer areas.
+MIN_LARGER = 2
+MIN_LARGER_FRACTION = 0.01
+MIN_TINY = 3
+SAMPLE = 500  # segmentations that are looked at
 
 
 def check_boxes(table: AnnotationTable) -> Iterator[Finding]:
     """Findings about `bbox` and `iscrowd`. Crowds are only looked at for what evaluation reads of them."""
-    given = np.array([isinstance(a.get("bbox"), list) for a in table.annotations], dtype=bool)
+    present = np.array([isinstance(a.get("bbox"), list) for a in table.annotations], dtype=bool)
     yield from table.finding(
         "error",
         "box-missing",
         "{} without a `bbox`: add x, y, width and height of the box, or remove them",
-        ~given,
+        ~present,
     )
     finite = np.isfinite(table.boxes).all(axis=1)
     yield from table.finding(
         "error",
         "box-not-numbers",
         "{} with a `bbox` that is not four finite numbers: correct or remove them",
-        given & ~finite,
+        present & ~finite,
     )
     counts = finite & ~table.crowd
     sides = table.boxes[:, 2:]
@@ -86,9 +98,7 @@ def beyond_border(table: AnnotationTable) -> tuple[np.ndarray, np.ndarray]:
 
     A border that is not known counts as infinitely far away.
     """
-    sizes = np.full((len(table.boxes), 2), np.inf)
-    listed = table.image >= 0
-    sizes[listed] = np.nan_to_num(table.sizes[table.image[listed]], nan=np.inf)
+    sizes = table.image_sizes(unknown=np.inf)
     low, high = table.boxes[:, :2], table.boxes[:, :2] + table.boxes[:, 2:]
     outside = ((low >= sizes) | (high <= 0)).any(axis=1)
     over = ((low < -ROUNDING) | (high > sizes + ROUNDING)).any(axis=1)
@@ -108,12 +118,6 @@ def _crowds(table: AnnotationTable) -> Iterator[Finding]:
         "{} with an `iscrowd` that is neither 0 nor 1: correct it",
         ~np.array(known, dtype=bool),
     )
-
-
-# Extents below this many pixels equal many boxes by chance; so do a few boxes.
-SMALLEST = 5.0
-FEWEST = 5
-NEARLY_ALL = 0.95
 
 
 class Margin(NamedTuple):
@@ -151,14 +155,14 @@ def check_tight_boxes(table: AnnotationTable, points: LabelledPoints) -> Iterato
     """Findings about categories whose boxes are the extent of keypoints, or have no extent at all."""
     touching, extents = tight(table, points)
     sides = extents[:, 2:] - extents[:, :2]
-    judged = (sides.max(axis=1, initial=0) > SMALLEST) & np.isfinite(sides).all(axis=1)
+    judged = (sides.max(axis=1, initial=0) > MIN_EXTENT) & np.isfinite(sides).all(axis=1)
     judged &= np.isfinite(table.boxes).all(axis=1)
     instances = (table.image >= 0) & ~table.crowd
-    usable = instances & np.isfinite(table.boxes).all(axis=1) & (table.boxes[:, 2:] > 0).all(axis=1)
+    usable = instances & table.boxed()
     for index, category in enumerate(table.categories):
         own = table.category == index
         chosen = own & judged
-        if chosen.sum() >= FEWEST and (touching & chosen).sum() >= NEARLY_ALL * chosen.sum():
+        if chosen.sum() >= MIN_TIGHT and (touching & chosen).sum() >= NEARLY_ALL * chosen.sum():
             yield from table.finding(
                 "warning",
                 "box-from-keypoints",
@@ -191,9 +195,7 @@ def grow_boxes(table: AnnotationTable, margin: Margin) -> tuple[list[dict[str, A
     added = np.full(len(sides), margin.value)
     if not margin.pixels:
         added = margin.value * sides.max(axis=1, initial=0)
-    sizes = np.full((len(sides), 2), np.inf)
-    listed = table.image >= 0
-    sizes[listed] = np.nan_to_num(table.sizes[table.image[listed]], nan=np.inf)
+    sizes = table.image_sizes(unknown=np.inf)
     low = (extents[:, :2] - added[:, None]).clip(0)
     high = np.minimum(extents[:, 2:] + added[:, None], sizes)
     chosen = (touching | empty) & (high > low).all(axis=1) & ~table.crowd
@@ -210,17 +212,6 @@ def grow_boxes(table: AnnotationTable, margin: Margin) -> tuple[list[dict[str, A
     return annotations, int(chosen.sum())
 
 
-# An area may exceed its box by rounding: by this fraction, and by as much as sides that are this many pixels longer.
-LARGER = 0.1
-PIXELS = 2.0
-# As few, or as small a part, are single slips.
-FEWEST_LARGER = 2
-SMALLEST_PART = 0.01
-# Areas from as many annotations on are tiny as a rule.
-FEWEST_TINY = 3
-SAMPLE = 500  # segmentations that are looked at
-
-
 def is_positive(value: Any) -> bool:
     """Whether a value of a json is a finite number above 0."""
     return type(value) in (int, float) and 0 < value < math.inf
@@ -229,7 +220,7 @@ def is_positive(value: Any) -> bool:
 def check_areas(table: AnnotationTable) -> Iterator[Finding]:
     """Findings about `area`: missing, no number, or implausible for the box."""
     areas = [annotation.get("area") for annotation in table.annotations]
-    boxed = _boxed(table)
+    boxed = table.boxed()
     missing = np.array([not area for area in areas], dtype=bool)
     yield from table.finding(
         "warning",
@@ -275,8 +266,8 @@ def implausible_areas(table: AnnotationTable) -> tuple[np.ndarray, np.ndarray]:
     Only where it is more than a slip: larger ones of at least 2 annotations and 1 percent of a category; tiny ones
     where the median of the category is. Areas that are those of the segmentation are right.
     """
-    areas, boxed = np.full(len(table.boxes), np.nan), _boxed(table)
-    for row in np.flatnonzero(boxed & ~table.crowd):
+    areas = np.full(len(table.boxes), np.nan)
+    for row in np.flatnonzero(table.boxed() & ~table.crowd):
         area = table.annotations[row].get("area")
         if is_positive(area):
             areas[row] = area
@@ -285,37 +276,30 @@ def implausible_areas(table: AnnotationTable) -> tuple[np.ndarray, np.ndarray]:
         box = sides.prod(axis=1)
         larger = (areas > (1 + LARGER) * box) & (areas > (sides + PIXELS).prod(axis=1))
         tiny = areas < TINY_AREA * box
-    known = np.isfinite(areas)
     for category in np.unique(table.category):
         own = table.category == category
-        count = (own & known).sum()
-        if (own & larger).sum() < max(FEWEST_LARGER, SMALLEST_PART * count) or _as_segmented(
-            table, own & larger
-        ):
+        count = (own & np.isfinite(areas)).sum()
+        slips = (own & larger).sum() < max(MIN_LARGER, MIN_LARGER_FRACTION * count)
+        if slips or _as_segmented(table, own & larger):
             larger &= ~own
-        few = count < FEWEST_TINY or 2 * (own & tiny).sum() <= count
-        if few or _as_segmented(table, own & tiny):
+        slips = count < MIN_TINY or 2 * (own & tiny).sum() <= count
+        if slips or _as_segmented(table, own & tiny):
             tiny &= ~own
     return larger, tiny
 
 
-def plausible_area(annotation: Mapping[str, Any], box: np.ndarray, size: np.ndarray) -> float:
-    """What the area of an object should be, in pixels: its segmentation's, else AREA_SHARE of its box.
-
-    Args:
-        annotation: the entry of the json.
-        box: (4,) x, y, width, height.
-        size: (2,) width and height of the image, NaN where unknown.
-    """
-    width, height = box[2:].tolist()
-    area = segmentation_area(annotation, size)
+def plausible_area(table: AnnotationTable, row: int) -> float:
+    """What the area of an object should be, in pixels: its segmentation's, else AREA_SHARE of its box."""
+    width, height = table.boxes[row, 2:].tolist()
+    area = segmentation_area(table, row)
     if area is not None and 0 < area <= (1 + LARGER) * width * height:
         return area
     return AREA_SHARE * width * height
 
 
-def segmentation_area(annotation: Mapping[str, Any], size: np.ndarray) -> float | None:
+def segmentation_area(table: AnnotationTable, row: int) -> float | None:
     """The area of an annotation's segmentation in pixels, as pycocotools counts it; None where there is none."""
+    annotation, image = table.annotations[row], table.image[row]
     if not annotation.get("segmentation"):
         return None
     try:
@@ -324,39 +308,33 @@ def segmentation_area(annotation: Mapping[str, Any], size: np.ndarray) -> float 
             if isinstance(segmentation["counts"], list):
                 return float(sum(segmentation["counts"][1::2]))
             return float(rle.area(segmentation))
-        height_width = [int(value) for value in size[::-1]]
-        return float(rle.area(rle.merge(rle.frPyObjects(segmentation, *height_width))))
+        width, height = map(int, table.sizes[image] if image >= 0 else (np.nan, np.nan))
+        return float(rle.area(rle.merge(rle.frPyObjects(segmentation, height, width))))
     except (UserError, TypeError, ValueError, OverflowError):
         return None
 
 
-def _boxed(table: AnnotationTable) -> np.ndarray:
-    boxed: np.ndarray = np.isfinite(table.boxes).all(axis=1) & (table.boxes[:, 2:] > 0).all(axis=1)
-    return boxed
-
-
-def _size(table: AnnotationTable, row: int) -> np.ndarray:
-    image = table.image[row]
-    return table.sizes[image] if image >= 0 else np.full(2, np.nan)
+def _sampled(chosen: np.ndarray) -> np.ndarray:
+    rows = np.flatnonzero(chosen)
+    return rows[:: 1 + len(rows) // SAMPLE]
 
 
 def _as_segmented(table: AnnotationTable, chosen: np.ndarray) -> bool:
     """Whether most of the areas of these annotations are what their segmentations cover."""
-    rows = np.flatnonzero(chosen)
-    rows = rows[:: 1 + len(rows) // SAMPLE]
-    agree = 0
+    rows, agree = _sampled(chosen), 0
     for row in rows:
-        segmented = segmentation_area(table.annotations[row], _size(table, row))
-        area = table.annotations[row]["area"]
+        segmented, area = segmentation_area(table, row), table.annotations[row]["area"]
         agree += segmented is not None and abs(segmented - area) <= LARGER * area
     return 2 * agree > len(rows)
 
 
 def _times_true(table: AnnotationTable, chosen: np.ndarray) -> float:
     """How many times as large as they should be areas are, in the median."""
-    rows = np.flatnonzero(chosen)
-    rows = rows[:: 1 + len(rows) // SAMPLE]
-    entries = [(table.annotations[row], table.boxes[row], _size(table, row)) for row in rows]
     return float(
-        np.median([entry["area"] / plausible_area(entry, *rest) for entry, *rest in entries])
+        np.median(
+            [
+                table.annotations[row]["area"] / plausible_area(table, row)
+                for row in _sampled(chosen)
+            ]
+        )
     )

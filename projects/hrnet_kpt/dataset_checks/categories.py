@@ -14,7 +14,7 @@ from ..data.categories import (
     category_errors,
     is_bone,
     joins_keypoints,
-    listed_names,
+    keypoint_names,
 )
 from ..errors import join_names
 from .finding import Finding, counted
@@ -66,7 +66,7 @@ def mixed_ids(table: AnnotationTable, what: str, name: str) -> Iterator[Finding]
 
 def highest_joint(table: AnnotationTable, index: int) -> int:
     """The highest number that a joint may have in the skeleton of a category."""
-    return max(len(listed_names(table.categories[index])), table.num_keypoints(index))
+    return max(len(keypoint_names(table.categories[index])), table.num_keypoints(index))
 
 
 def counts_from_zero(bones: list[Any], count: int) -> bool:
@@ -100,7 +100,7 @@ def _without_annotations(table: AnnotationTable) -> Iterator[Finding]:
 
 def _names(table: AnnotationTable, index: int) -> Iterator[Finding]:
     listed = table.categories[index].get("keypoints")
-    names, count = listed_names(table.categories[index]), table.num_keypoints(index)
+    names, count = keypoint_names(table.categories[index]), table.num_keypoints(index)
     rows = [row for row in np.flatnonzero(table.category == index) if table.has_keypoints(row)]
     if listed and not isinstance(listed, list):
         return  # an error of the category by itself
@@ -126,14 +126,14 @@ def _skeleton(table: AnnotationTable, index: int) -> Iterator[Finding]:
     unknown = [bone for bone in bones if count and not joins_keypoints(bone, count)]
     if counts_from_zero(bones, count):
         sentence = (
-            "has a `skeleton` that counts the keypoints from 0, where COCO counts from 1: pictures show wrong "
+            "has a `skeleton` that counts the keypoints from 0, where COCO counts from 1: drawings show wrong "
             "bones"
         )
         yield _finding(table, index, "warning", "skeleton-from-zero", sentence)
     elif unknown:
         sentence = (
             f"has {counted(len(unknown), 'bone')} in its `skeleton`, like {unknown[0]}, of keypoints that do not "
-            f"exist: it has {count}, counted from 1; left out of pictures, the others may be wrong too"
+            f"exist: it has {count}, counted from 1; left out of drawings, the others may be wrong too"
         )
         yield _finding(table, index, "warning", "skeleton-joint-unknown", sentence)
 
@@ -141,12 +141,12 @@ def _skeleton(table: AnnotationTable, index: int) -> Iterator[Finding]:
 def _sigmas(table: AnnotationTable, index: int) -> Iterator[Finding]:
     category = table.categories[index]
     sigmas = category.get("sigmas")
-    if not isinstance(sigmas, list) or not listed_names(category):
+    if not isinstance(sigmas, list) or not keypoint_names(category):
         return
     numbers = [value for value in sigmas if type(value) in (int, float) and math.isfinite(value)]
     if max(numbers, default=0) > LARGEST_SIGMA:
         sentence = (
-            f"has a sigma of {max(numbers):g}: above {LARGEST_SIGMA:g}, almost any place counts as right, so that AP "
-            "says little; they are shares of the object's size, in COCO 0.025 to 0.107"
+            f"has a sigma of {max(numbers):g}: above {LARGEST_SIGMA:g}, almost any point counts as right, so that AP "
+            "says little; they are fractions of the object's size, in COCO 0.025 to 0.107"
         )
         yield _finding(table, index, "warning", "sigmas-large", sentence)

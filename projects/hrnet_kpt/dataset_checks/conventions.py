@@ -50,7 +50,7 @@ SURELY = 10
 
 
 class Convention(NamedTuple):
-    """layout: one of LAYOUTS. unit, keypoint_unit: of UNITS, of boxes and of keypoints."""
+    """How boxes are written, one of LAYOUTS, in which unit of UNITS, and in which one keypoints are."""
 
     layout: str
     unit: str
@@ -63,11 +63,13 @@ COCO = Convention(XYWH, "pixels", "pixels")
 class Fit(NamedTuple):
     """How well a reading explains n annotations.
 
-    misfits: how many it contradicts. total: n.
-    same_area: fraction of areas that equal width times height, NaN where there are few.
-    spread: how much the edges vary about the outermost keypoints, or, without keypoints, how much the logarithm of
-        area over box varies; NaN where there are few. Comparable between layouts of the same units.
-    plausible: whether areas without keypoints are those of objects in such boxes.
+    Attributes:
+        misfits: how many it contradicts.
+        total: n.
+        same_area: fraction of areas that equal width times height, NaN where there are few.
+        spread: how much the edges vary about the outermost keypoints, or, without keypoints, how much the logarithm
+            of area over box varies; NaN where there are few. Comparable between layouts of the same units.
+        plausible: whether areas without keypoints are those of objects in such boxes.
     """
 
     misfits: int
@@ -83,12 +85,19 @@ class Fit(NamedTuple):
 
 def recognise(table: AnnotationTable) -> Convention:
     """The convention of a file: another than COCO's only where that is certain."""
-    return _recognised(_fits(table))
+    return _recognised(_fits(table, labelled_points(table)))
 
 
-def check_conventions(table: AnnotationTable) -> tuple[AnnotationTable, list[Finding]]:
-    """The table with boxes and keypoints as COCO has them, and what had to be converted for that."""
-    fits = _fits(table)
+def check_conventions(
+    table: AnnotationTable, points: LabelledPoints
+) -> tuple[AnnotationTable, list[Finding]]:
+    """The table with boxes and keypoints as COCO has them, the same one if they are, and what was converted.
+
+    Args:
+        table: of the json.
+        points: its labelled keypoints.
+    """
+    fits = _fits(table, points)
     convention = _recognised(fits)
     if convention != COCO:
         found = list(_findings(table, convention, fits[convention], fits[COCO]))
@@ -96,9 +105,9 @@ def check_conventions(table: AnnotationTable) -> tuple[AnnotationTable, list[Fin
     return table, list(_unclear(table, fits))
 
 
-def _fits(table: AnnotationTable) -> dict[Convention, Fit]:
+def _fits(table: AnnotationTable, points: LabelledPoints) -> dict[Convention, Fit]:
     """How each possible reading fits; COCO's alone where there are too few annotations to tell."""
-    sample = _Sample(table)
+    sample = _Sample(table, points)
     possible = sample.possible() if len(sample.boxes) >= FEWEST else [COCO]
     return {convention: sample.fit(convention) for convention in possible}
 
@@ -120,9 +129,7 @@ def converted(table: AnnotationTable, convention: Convention) -> AnnotationTable
 
     Boxes that are not four numbers, and what is a fraction of an image of unknown size, stay as they are.
     """
-    sizes = np.full((len(table.boxes), 2), np.nan)
-    listed = table.image >= 0
-    sizes[listed] = table.sizes[table.image[listed]]
+    sizes = table.image_sizes()
     boxes = to_coco(table.boxes, sizes, convention)
     annotations: list[dict[str, Any]] = [dict(entry) for entry in table.annotations]
     scale = np.nan_to_num(_scale(sizes, convention.keypoint_unit), nan=1.0)
@@ -175,11 +182,10 @@ def _scaled(keypoints: Any, scale: list[float]) -> Any:
 class _Sample:
     """Annotations that can be judged, as arrays of n rows."""
 
-    def __init__(self, table: AnnotationTable) -> None:
+    def __init__(self, table: AnnotationTable, points: LabelledPoints) -> None:
         usable = (table.image >= 0) & ~table.crowd & np.isfinite(table.boxes).all(axis=1)
         usable &= (table.boxes[:, 2:] != 0).any(axis=1)
-        sizes = table.sizes[np.where(table.image >= 0, table.image, 0)] if len(table.sizes) else []
-        sizes = np.reshape(sizes, (-1, 2)) if usable.any() else np.zeros((len(usable), 2))
+        sizes = table.image_sizes()
         sized = usable & np.isfinite(sizes).all(axis=1)
         self.sized = 10 * sized.sum() > 9 * usable.sum()
         rows = np.flatnonzero(sized if self.sized else usable)
@@ -189,10 +195,9 @@ class _Sample:
         area = [table.annotations[row].get("area") for row in rows]
         self.area = np.array([a if type(a) in (int, float) else np.nan for a in area], dtype=float)
         self.area[~(np.isfinite(self.area) & (self.area > 0))] = np.nan
-        points = labelled_points(table)
-        place = np.full(len(table.boxes), -1)
-        place[rows] = np.arange(len(rows))
-        owner = place[points.annotation]
+        index = np.full(len(table.boxes), -1)
+        index[rows] = np.arange(len(rows))
+        owner = index[points.annotation]
         self.points = LabelledPoints(owner[owner >= 0], points.xy[owner >= 0])
 
     def possible(self) -> list[Convention]:

@@ -52,7 +52,7 @@ def check_duplicates(table: AnnotationTable, points: LabelledPoints) -> Iterator
 
 
 def same_file(table: AnnotationTable) -> np.ndarray:
-    """For each image, the position of the first one of the same file: (M,)."""
+    """For each image, the index of the first one of the same file: (M,)."""
     first: dict[Any, int] = {}
     result = np.arange(len(table.images))
     for row, image in enumerate(table.images):
@@ -119,15 +119,15 @@ def _same_labels(table: AnnotationTable, labelled: LabelledPoints, pairs: np.nda
         first, second = (table.annotations[i].get("area") for i in pairs[row])
         if type(first) in (int, float) and type(second) in (int, float):
             same[row] = not abs(first - second) > SAME_AREA * max(abs(first), abs(second))
-    place = np.full(len(table.boxes), -1)
+    index = np.full(len(table.boxes), -1)
     for category in np.unique(table.category[pairs]):
         own = np.flatnonzero((table.category[pairs[:, 0]] == category) & (counts > 0).all(axis=1))
         rows, points = table.keypoints(category)
-        place[rows] = np.arange(len(rows))
-        own = own[(place[pairs[own]] >= 0).all(axis=1)]
-        both = labelled_of(table, rows, points)[place[pairs[own]]]  # n x 2 x K
-        places = points[..., :2][place[pairs[own]]]
-        apart = np.where(both.all(axis=1), abs(places[:, 0] - places[:, 1]).max(axis=-1), 0)
+        index[rows] = np.arange(len(rows))
+        own = own[(index[pairs[own]] >= 0).all(axis=1)]
+        both = labelled_of(table, rows, points)[index[pairs[own]]]  # n x 2 x K
+        xy = points[..., :2][index[pairs[own]]]
+        apart = np.where(both.all(axis=1), abs(xy[:, 0] - xy[:, 1]).max(axis=-1), 0)
         sides = table.boxes[pairs[own, 0], 2:].max(axis=1)
         near = apart.max(axis=1, initial=0) <= np.maximum(1.0, SAME_PLACE * sides)
         same[own] = near & (both[:, 0] == both[:, 1]).all(axis=1)
@@ -145,13 +145,13 @@ def split_objects(
         left_out: (N,) those that are not looked at.
 
     Returns:
-        The positions of the n annotations with the boxes, and of those with the keypoints, in the same order. Only
+        The indices of the n annotations with the boxes, and of those with the keypoints, in the same order. Only
         where it leaves no choice: one box alone holds the keypoints, and holds no other annotation's.
     """
     none = np.zeros(0, dtype=np.int64)
     labelled = points.counts(len(table.boxes)) > 0
     instance = (table.image >= 0) & (table.category >= 0) & ~table.crowd & ~left_out
-    boxed = np.isfinite(table.boxes).all(axis=1) & (table.boxes[:, 2:] > 0).all(axis=1)
+    boxed = table.boxed()
     boxes = np.flatnonzero(instance & boxed & ~labelled)
     keypoints = np.flatnonzero(instance & labelled)
     if len(boxes) == 0 or len(keypoints) == 0:

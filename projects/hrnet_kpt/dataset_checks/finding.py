@@ -14,13 +14,14 @@ SHOWN = 10
 class Finding:
     """A kind of defect, with everything that has it.
 
-    level: "error" if training cannot go on, "warning" if it goes on.
-    where: the path of the json.
-    name: one or a few words joined by hyphens, the same for every finding of the kind.
-    sentence: how many of what, what becomes of them, what to do.
-    annotation_ids, image_ids: of what has the defect, in the order of the json.
-
     `str` gives the one line that users read.
+
+    Attributes:
+        level: "error" if training cannot go on, "warning" if it goes on.
+        where: the path of the json.
+        name: one or a few words joined by hyphens, the same for every finding of the kind.
+        sentence: how many of what, what becomes of them, what to do.
+        annotation_ids, image_ids: of what has the defect, in the order of the json.
     """
 
     level: str
@@ -49,7 +50,7 @@ def counted(number: int, word: str) -> str:
 def shown_ids(word: str, ids: Sequence[Any]) -> str:
     """The word and the first ids: `images 3, 5`, `annotations 1, ..., 10 and 7 more`."""
     more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
-    names = ", ".join(map(repr, ids[:SHOWN]))  # a text in quotes: '7' is not 7
+    names = ", ".join(map(repr, ids[:SHOWN]))  # a string in quotes: '7' is not 7
     return f"{word if len(ids) == 1 else word + 's'} {names}{more}"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,25 +19,30 @@ from ..data.images import (
     UPRIGHT,
     AlphaOnlyError,
     BadImageError,
+    annotated_size,
     contrast,
     image_paths,
-    listed_size,
     open_image,
 )
 from .finding import Finding, counted, unique
+from .table import AnnotationTable
 
 Size = tuple[int, int]
-LEAST_CONTRAST = 16  # gray levels: nothing is to be seen in an image with less
+MIN_CONTRAST = 16  # gray levels: nothing is to be seen in an image with less
 
 
 class Opened(NamedTuple):
     """An image of a json that can be read.
 
-    image_id: its id. path: its file.
-    stored, upright: width and height of the file's pixels, before and after they are turned as its EXIF data say.
-    turned: whether the EXIF data say that they are to be turned or mirrored.
-    listed: width and height in the json, None where it does not say them.
-    deep: whether it has more than 8 bits for a channel. contrast: the largest difference of two pixels, in 0 to 255.
+    Attributes:
+        image_id: its id.
+        path: its file.
+        stored, upright: width and height of the file's pixels, before and after they are turned as its EXIF data say.
+        turned: whether the EXIF data say that they are to be turned or mirrored.
+        annotated: width and height in the json, None where it does not have them.
+        fingerprint: what tells it from other images.
+        deep: whether it has more than 8 bits for a channel.
+        contrast: the largest difference of two pixels, in 0 to 255.
     """
 
     image_id: Any
@@ -45,33 +50,33 @@ class Opened(NamedTuple):
     stored: Size
     upright: Size
     turned: bool
-    listed: tuple[Any, Any] | None
+    annotated: tuple[Any, Any] | None
     fingerprint: Fingerprint
     deep: bool
     contrast: int
 
 
 def check_images(
-    content: Mapping[str, Any], where: str, images: str, image_range: ImageRange = "auto"
+    table: AnnotationTable, images: str, image_range: ImageRange = "auto"
 ) -> tuple[list[Finding], list[Opened]]:
     """Open every image of a json that is there; what is wrong with them, and those that can be read.
 
-    content, where: the json, as of read_json, and its path. images: the folder of the images.
-    image_range: data.image_range of the training.
+    Args:
+        table: of the json.
+        images: the folder of the images.
+        image_range: data.image_range of the training.
     """
     jobs = [
         (entry, path)
-        for entry, path in zip(
-            content["images"], image_paths(content["images"], images), strict=True
-        )
+        for entry, path in zip(table.images, image_paths(table.images, images), strict=True)
         if path is not None and os.path.isfile(path)
     ]
     found = []
     if image_range == "auto":
         image_range, unclear = find_image_range([path for _, path in jobs])
         if unclear:
-            found.append(_finding("error", where, "image-range-unclear", unclear, []))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside of python's lock
+            found.append(Finding("error", table.where, "image-range-unclear", unclear))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow decodes outside of Python's lock
         opening = pool.map(lambda job: _open(job[0], job[1], image_range), jobs)
         results = list(tqdm(opening, total=len(jobs), desc="images", disable=None))
     opened = [result for result in results if isinstance(result, Opened)]
@@ -87,12 +92,13 @@ def check_images(
         bad = [(i, e) for i, e in failed if isinstance(e, AlphaOnlyError) == alpha]
         if bad:
             sentence = (
-                f"{counted(len(bad), 'image')} {what}, the first one {bad[0][1]}: repair the files, take "
-                "them out of the json, or set data.on_bad_image=skip"
+                f"{{}} {what}, the first one {bad[0][1]}: repair the files, take them out of the json, or set "
+                "data.on_bad_image=skip"
             )
-            found.append(_finding("error", where, name, sentence, [i for i, _ in bad]))
-    found += [*_depths(opened, where), *_contrasts(opened, where)]
-    return [*found, *_sizes(opened, where), *_duplicates(opened, where)], opened
+            found += _finding("error", table.where, name, sentence, [i for i, _ in bad])
+    for check in (_depths, _contrasts, _sizes, _duplicates):
+        found += check(opened, table.where)
+    return found, opened
 
 
 def check_leaks(
@@ -101,22 +107,18 @@ def check_leaks(
     """Warnings about images of the test set that are in the training set too, as of check_images."""
     prints, others = [o.fingerprint for o in test], [o.fingerprint for o in train]
     copies = equal_files(prints, others)
-    again = {i: j for i, j in equal_pictures(prints, others).items() if i not in copies}
-    said = "that training sees too: AP comes out too high"
+    again = {i: j for i, j in similar_images(prints, others).items() if i not in copies}
     found = []
     for name, what, pairs in (
-        ("test-image-in-train", "with the same bytes as one of", copies),
-        ("test-picture-in-train", "with the same picture as one of", again),
+        ("test-image-in-train", "bytes", copies),
+        ("test-picture-in-train", "picture", again),
     ):
-        if pairs:
-            i, j = next(iter(pairs.items()))
+        for i, j in list(pairs.items())[:1]:
             sentence = (
-                f"{counted(len(pairs), 'image')} {what} {train_where}, {said}; the first one {test[i].path} is "
-                f"{train[j].path}"
+                f"{{}} with the same {what} as one of {train_where}, that training sees too: AP comes out too high; "
+                f"the first one {test[i].path} is {train[j].path}"
             )
-            found.append(
-                _finding("warning", where, name, sentence, [test[i].image_id for i in pairs])
-            )
+            found += _finding("warning", where, name, sentence, [test[i].image_id for i in pairs])
     return found
 
 
@@ -137,127 +139,144 @@ def _open(entry: Mapping[str, Any], path: str, image_range: ImageRange) -> Opene
         stored=stored,
         upright=image.size,
         turned=turned,
-        listed=listed_size(entry),
+        annotated=annotated_size(entry),
         fingerprint=fingerprint(Path(path).read_bytes(), image),
         deep=deep,
         contrast=contrast(image),
     )
 
 
-def _depths(opened: Sequence[Opened], where: str) -> Iterator[Finding]:
+def _depths(opened: Sequence[Opened], where: str) -> list[Finding]:
     deep = [image for image in opened if image.deep]
-    if 0 < len(deep) < len(opened):
-        sentence = (
-            f"{counted(len(deep), 'image')} of more than 8 bits, the first one {deep[0].path}, among {len(opened)}: "
-            "data.image_range scales these, and leaves those of 8 bits as they are; see that they look alike"
-        )
-        yield _finding("warning", where, "image-depths-mixed", sentence, [o.image_id for o in deep])
+    if len(deep) == len(opened):
+        return []
+    return _about(
+        "warning",
+        where,
+        "image-depths-mixed",
+        f"{{}} of more than 8 bits, the first one {{first}}, among {len(opened)}: data.image_range scales these, and "
+        "leaves those of 8 bits as they are; see that they look alike",
+        deep,
+    )
 
 
-def _contrasts(opened: Sequence[Opened], where: str) -> Iterator[Finding]:
-    flat = [image for image in opened if image.contrast < LEAST_CONTRAST]
-    if 2 * len(flat) > len(opened):
-        sentence = (
-            f"{counted(len(flat), 'image')} of {len(opened)} that are nearly constant, the first one {flat[0].path}: "
-            f"of 0 to 255, their darkest and brightest pixel differ by less than {LEAST_CONTRAST}; for images of more "
-            "than 8 bits set data.image_range=[low,high], else convert them"
-        )
-        yield _finding(
-            "warning", where, "images-nearly-constant", sentence, [o.image_id for o in flat]
-        )
+def _contrasts(opened: Sequence[Opened], where: str) -> list[Finding]:
+    flat = [image for image in opened if image.contrast < MIN_CONTRAST]
+    if 2 * len(flat) <= len(opened):
+        return []
+    return _about(
+        "warning",
+        where,
+        "images-nearly-constant",
+        f"{{}} of {len(opened)} that are nearly constant, the first one {{first}}: of 0 to 255, their darkest and "
+        f"brightest pixel differ by less than {MIN_CONTRAST}; for images of more than 8 bits set "
+        "data.image_range=[low,high], else convert them",
+        flat,
+    )
 
 
-def _sizes(opened: Sequence[Opened], where: str) -> Iterator[Finding]:
+def _sizes(opened: Sequence[Opened], where: str) -> list[Finding]:
     wrong: list[Opened] = []
     upright: list[Opened] = []
     as_stored: list[Opened] = []
     unclear: list[Opened] = []
     for image in opened:
-        if image.listed not in (None, image.upright, image.stored):
+        if image.annotated not in (None, image.upright, image.stored):
             wrong.append(image)
         elif image.turned:
-            if image.listed is None or image.upright == image.stored:
+            if image.annotated is None or image.upright == image.stored:
                 unclear.append(image)
             else:
-                (upright if image.listed == image.upright else as_stored).append(image)
+                (upright if image.annotated == image.upright else as_stored).append(image)
+    found = []
     if wrong:
-        first = wrong[0]
-        assert first.listed is not None
-        sentence = (
-            f"{counted(len(wrong), 'image')} of another size than the json says, the first one {first.path}: "
-            f"{first.upright[0]} x {first.upright[1]} pixels, annotated for {first.listed[0]} x {first.listed[1]}; "
-            "find the files that were annotated, or set data.on_bad_image=skip"
+        (width, height), annotated = wrong[0].upright, wrong[0].annotated
+        assert annotated is not None
+        found += _about(
+            "error",
+            where,
+            "image-size-wrong",
+            f"{{}} of another size than the json says, the first one {{first}}: {width} x {height} pixels, annotated "
+            f"for {annotated[0]} x {annotated[1]}; find the files that were annotated, or set data.on_bad_image=skip",
+            wrong,
         )
-        yield _finding("error", where, "image-size-wrong", sentence, [o.image_id for o in wrong])
-    for name, chosen, said in (
-        ("exif-upright", upright, "read upright, which has the size that the json says"),
+    for name, chosen, how in (
+        ("exif-upright", upright, "upright, which has the size that the json says"),
         (
             "exif-as-stored",
             as_stored,
-            "read as stored, not turned, which has the size that the json says",
+            "as stored, not turned, which has the size that the json says",
         ),
         (
-            *("exif-unclear", unclear),
-            "read upright, though no size in the json tells whether they were annotated so: look at pictures of them",
+            "exif-unclear",
+            unclear,
+            "upright, though no size in the json tells whether they were annotated so: look at drawings of them",
         ),
     ):
-        if chosen:
-            sentence = (
-                f"{counted(len(chosen), 'image')} whose EXIF data turn or mirror them, the first one {chosen[0].path}: "
-                f"{said}"
-            )
-            yield _finding("warning", where, name, sentence, [o.image_id for o in chosen])
+        sentence = f"{{}} whose EXIF data turn or mirror them, the first one {{first}}: read {how}"
+        found += _about("warning", where, name, sentence, chosen)
+    return found
 
 
-def _duplicates(opened: Sequence[Opened], where: str) -> Iterator[Finding]:
+def _duplicates(opened: Sequence[Opened], where: str) -> list[Finding]:
     prints = [o.fingerprint for o in opened]
     copies = {i: j for i, j in equal_files(prints).items() if opened[i].path != opened[j].path}
     again = {
         i: j
-        for i, j in equal_pictures(prints).items()
+        for i, j in similar_images(prints).items()
         if i not in copies and prints[i].digest != prints[j].digest
     }
-    for name, pairs, what in (
-        ("image-copied", copies, "with the same bytes as an earlier one"),
-        ("picture-repeated", again, "with the same picture as an earlier one"),
+    found = []
+    for name, what, pairs in (
+        ("image-copied", "bytes", copies),
+        ("picture-repeated", "picture", again),
     ):
-        if pairs:
-            i, j = next(iter(pairs.items()))
+        for j in list(pairs.values())[:1]:
             sentence = (
-                f"{counted(len(pairs), 'image')} {what}, the first one {opened[i].path} is {opened[j].path}: it counts "
+                f"{{}} with the same {what} as an earlier one, the first one {{first}} is {opened[j].path}: it counts "
                 "several times"
             )
-            yield _finding("warning", where, name, sentence, [opened[i].image_id for i in pairs])
+            found += _about("warning", where, name, sentence, [opened[i] for i in pairs])
+    return found
 
 
-def _finding(level: str, where: str, name: str, sentence: str, ids: Sequence[Any]) -> Finding:
-    return Finding(level, where, name, sentence, (), unique(ids))
+def _about(
+    level: str, where: str, name: str, sentence: str, images: Sequence[Opened]
+) -> list[Finding]:
+    """The finding about some images; {first} in the sentence becomes the first one's file."""
+    if images:
+        sentence = sentence.replace("{first}", images[0].path)
+    return _finding(level, where, name, sentence, [image.image_id for image in images])
+
+
+def _finding(level: str, where: str, name: str, sentence: str, ids: Sequence[Any]) -> list[Finding]:
+    """The finding about images of these ids, none without ids; {} in the sentence becomes their number."""
+    if not ids:
+        return []
+    sentence = sentence.replace("{}", counted(len(ids), "image"), 1)
+    return [Finding(level, where, name, sentence, (), unique(ids))]
 
 
 SIDE = 32  # of a thumbnail, in cells
-# Gray levels: below this standard deviation a thumbnail has nothing to tell pictures apart by.
+# Gray levels: below this standard deviation a thumbnail has nothing to tell images apart by.
 FLAT = 5.0
-# Correlation, of thumbnails of half as many cells a side, from which pictures are compared cell by cell.
+# Correlation, of thumbnails of half as many cells a side, from which images are compared cell by cell.
 LIKE = 0.995
-# Standard deviations of the thumbnail, less than which every cell of the same picture differs. Photographs saved anew
+# Standard deviations of the thumbnail, less than which every cell of the same image differs. Photographs saved anew
 # as JPEG of quality 30 differ by up to 0.3, at half the size most do; a thing that has moved differs by 1 or more.
 DIFFERENCE = 0.35
 ROWS = 256
 
 
 class Fingerprint(NamedTuple):
-    """What tells a picture from another.
-
-    digest: of the bytes of the file.
-    cells: SIDE x SIDE gray levels, uint8.
-    """
+    """What tells an image from another: a digest of the file's bytes, and SIDE x SIDE gray levels, uint8."""
 
     digest: bytes
     cells: np.ndarray
 
 
 def fingerprint(content: bytes, image: Image.Image) -> Fingerprint:
-    """The fingerprint of a file's bytes and the picture in it."""
+    """The fingerprint of a file's bytes and the image in it."""
     cells = np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX))
     return Fingerprint(hashlib.blake2b(content, digest_size=16).digest(), cells)
 
@@ -265,31 +284,31 @@ def fingerprint(content: bytes, image: Image.Image) -> Fingerprint:
 def equal_files(
     prints: Sequence[Fingerprint], others: Sequence[Fingerprint] | None = None
 ) -> dict[int, int]:
-    """For each picture whose file equals one of the others, byte for byte: the first such one.
+    """For each image whose file equals one of the others, byte for byte: the first such one.
 
-    others: another set; None for the earlier ones of the same set.
+    Args:
+        prints: of a set.
+        others: of another set; None for the earlier ones of the same set.
     """
-    places: dict[bytes, int] = {}
-    if others is not None:
-        for j, other in enumerate(others):
-            places.setdefault(other.digest, j)
-        return {i: places[p.digest] for i, p in enumerate(prints) if p.digest in places}
-    first = [places.setdefault(p.digest, i) for i, p in enumerate(prints)]
-    return {i: j for i, j in enumerate(first) if j != i}
+    first: dict[bytes, int] = {}
+    for j, other in enumerate(prints if others is None else others):
+        first.setdefault(other.digest, j)
+    equal = {i: first[p.digest] for i, p in enumerate(prints) if p.digest in first}
+    return equal if others is not None else {i: j for i, j in equal.items() if j != i}
 
 
-def equal_pictures(
+def similar_images(
     prints: Sequence[Fingerprint], others: Sequence[Fingerprint] | None = None
 ) -> dict[int, int]:
-    """For each picture that one of the others shows too, in another quality or size: that one. Arguments as above.
+    """For each image that one of the others shows too, in another quality or size: that one. Arguments as above.
 
-    Pictures are the same if their thumbnails, of mean 0 and standard deviation 1, differ by less than DIFFERENCE in
+    Images are the same if their thumbnails, of mean 0 and standard deviation 1, differ by less than DIFFERENCE in
     every cell. Only the best correlated one is compared so. Flat ones are never the same.
     """
     if not prints or (others is not None and not others):
         return {}
-    cells, coarse = _normalised(prints)
-    other_cells, other_coarse = (cells, coarse) if others is None else _normalised(others)
+    cells, coarse = _thumbnails(prints)
+    other_cells, other_coarse = (cells, coarse) if others is None else _thumbnails(others)
     found: dict[int, int] = {}
     for start in range(0, len(prints), ROWS):
         correlation = coarse[start : start + ROWS] @ other_coarse.T
@@ -304,7 +323,7 @@ def equal_pictures(
     return found
 
 
-def _normalised(prints: Sequence[Fingerprint]) -> tuple[np.ndarray, np.ndarray]:
+def _thumbnails(prints: Sequence[Fingerprint]) -> tuple[np.ndarray, np.ndarray]:
     """Thumbnails, and coarse ones of mean 0 and length 1 as rows, 0 where flat."""
     cells = np.stack([p.cells for p in prints])
     half = cells.reshape(len(cells), SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4), dtype=np.float32)

@@ -23,71 +23,26 @@ LARGER = 10.0
 FEWEST = 5
 
 
-def check_keypoints(table: AnnotationTable) -> Iterator[Finding]:
-    """Findings about `keypoints` and `num_keypoints`. Crowds are only looked at for what training reads of them."""
-    count = len(table.annotations)
-    own = np.zeros(count, dtype=np.int64)  # keypoints of its category
-    labelled_counts = np.full(count, -1)  # of those that could be read
-    parts: dict[str, list[np.ndarray]] = {}
-    many_outside: list[Finding] = []
-    states: set[float] = set()
-    corner_count = 0
-    for category in range(len(table.categories)):
-        own[table.category == category] = table.num_keypoints(category)
-        rows, points = table.keypoints(category)
-        labelled = points[..., 2] > 0
-        readable = np.isfinite(points[..., 2]).all(axis=1)
-        labelled_counts[rows[readable]] = labelled[readable].sum(axis=1)
-        states |= set(np.unique(points[..., 2][labelled]).tolist())
-        corners = corner_points(table, rows, points)
-        corner_count += int(corners.sum())
-        parts.setdefault("keypoints-at-corner", []).append(rows[corners.any(axis=1)])
-        for name, chosen in _masks(table, rows, points, labelled, corners).items():
-            parts.setdefault(name, []).append(rows[chosen])
-        many_outside += _outside_box(table, category, rows, points, labelled & ~corners)
-    listed = np.array([bool(a.get("keypoints")) for a in table.annotations], dtype=bool)
-    labelled_counts[~listed] = 0
-    lengths = np.array([_length(a.get("keypoints")) for a in table.annotations], dtype=np.int64)
-    yield from table.finding(
-        *("error", "keypoints-length"),
-        "{} whose `keypoints` are not one list of three numbers (x, y, v) for each keypoint of the category: correct "
-        "or remove them",
-        listed & (table.category >= 0) & (lengths != 3 * own),
-    )
-    for level, name, sentence in _SENTENCES:
-        rows = np.sort(np.concatenate(parts.get(name, []) or [np.zeros(0, dtype=np.int64)]))
-        yield from table.finding(
-            level, name, sentence.replace("{corners}", f"{corner_count}"), rows
-        )
-    labelled_rows = (labelled_counts > 0) & ~table.crowd
-    if states == {1.0} and labelled_rows.sum() >= FEWEST:
-        yield from table.finding(
-            "warning",
-            "visibility-all-1",
-            "{}, all that have labelled keypoints, with no visibility but v = 1: by that all keypoints are hidden, "
-            "which a tool that knows two states means by labelled; learning and AP count 1 as they count 2",
-            labelled_rows,
-        )
-    yield from many_outside
-    yield from _num_keypoints(table, labelled_counts)
-    yield from _unlabelled(table, own, labelled_counts)
-
-
-_SENTENCES = (
+# Findings about single annotations, in the order in which they are reported. {corners}: how many keypoints.
+SINGLE = (
     (
-        *("error", "keypoints-not-numbers"),
+        "error",
+        "keypoints-not-numbers",
         "{} with `keypoints` that are not all finite numbers: correct or remove them",
     ),
     (
-        *("warning", "visibility-not-0-1-2"),
+        "warning",
+        "visibility-not-0-1-2",
         "{} with a visibility v other than 0, 1 and 2: above 0 it counts as labelled, else as not",
     ),
     (
-        *("warning", "unlabelled-with-place"),
+        "warning",
+        "unlabelled-with-place",
         "{} with coordinates of keypoints that are not labelled (v = 0): taken as 0, 0",
     ),
     (
-        *("warning", "keypoints-outside-image"),
+        "warning",
+        "keypoints-outside-image",
         "{} with labelled keypoints outside the image: those are not learned, but evaluation counts them",
     ),
     (
@@ -106,8 +61,63 @@ _SENTENCES = (
 )
 
 
-def _length(listed: object) -> int:
-    return len(listed) if isinstance(listed, list) else -1
+def check_keypoints(table: AnnotationTable) -> Iterator[Finding]:
+    """Findings about `keypoints` and `num_keypoints`. Crowds are only looked at for what training reads of them."""
+    counts = labelled_counts(table)
+    own = np.zeros(len(counts), dtype=np.int64)  # keypoints of its category
+    rows_of: dict[str, list[np.ndarray]] = {name: [] for _, name, _ in SINGLE}
+    many_outside: list[Finding] = []
+    visibilities: set[float] = set()
+    num_corners = 0
+    for category in range(len(table.categories)):
+        own[table.category == category] = table.num_keypoints(category)
+        rows, points = table.keypoints(category)
+        labelled = points[..., 2] > 0
+        visibilities |= set(np.unique(points[..., 2][labelled]).tolist())
+        corners = corner_points(table, rows, points)
+        num_corners += int(corners.sum())
+        for name, chosen in _masks(table, rows, points, labelled, corners).items():
+            rows_of[name].append(rows[chosen])
+        many_outside += _outside_box(table, category, rows, points, labelled & ~corners)
+    listed = [annotation.get("keypoints") for annotation in table.annotations]
+    lengths = np.array([len(v) if isinstance(v, list) else -1 for v in listed], dtype=np.int64)
+    yield from table.finding(
+        "error",
+        "keypoints-length",
+        "{} whose `keypoints` are not one list of three numbers (x, y, v) for each keypoint of the category: correct "
+        "or remove them",
+        np.array([bool(v) for v in listed], dtype=bool)
+        & (table.category >= 0)
+        & (lengths != 3 * own),
+    )
+    for level, name, sentence in SINGLE:
+        if rows_of[name]:
+            sentence = sentence.replace("{corners}", f"{num_corners}")
+            yield from table.finding(level, name, sentence, np.sort(np.concatenate(rows_of[name])))
+    instances = (counts > 0) & ~table.crowd
+    if visibilities == {1.0} and instances.sum() >= FEWEST:
+        yield from table.finding(
+            "warning",
+            "visibility-all-1",
+            "{}, all that have labelled keypoints, with no visibility but v = 1: by that all keypoints are hidden, "
+            "which a tool that knows two states means by labelled; learning and AP count 1 as they count 2",
+            instances,
+        )
+    yield from many_outside
+    yield from _num_keypoints(table, counts)
+    yield from _unlabelled(table, own, counts)
+
+
+def labelled_counts(table: AnnotationTable) -> np.ndarray:
+    """How many labelled keypoints (v > 0) each annotation has, (N,); -1 where they cannot be read."""
+    counts = np.full(len(table.annotations), -1)
+    for category in range(len(table.categories)):
+        rows, points = table.keypoints(category)
+        readable = np.isfinite(points[..., 2]).all(axis=1)
+        counts[rows[readable]] = (points[readable, :, 2] > 0).sum(axis=1)
+    without = [not annotation.get("keypoints") for annotation in table.annotations]
+    counts[np.array(without, dtype=bool)] = 0
+    return counts
 
 
 def _masks(
@@ -120,20 +130,20 @@ def _masks(
     """For each kind of defect of n instances of a category, which have it."""
     x, y, v = points[..., 0], points[..., 1], points[..., 2]
     finite = np.isfinite(x) & np.isfinite(y)
-    sizes = np.full((len(rows), 2), np.inf)
-    known = table.image[rows] >= 0
-    sizes[known] = np.nan_to_num(table.sizes[table.image[rows[known]]], nan=np.inf)
+    sizes = table.image_sizes(unknown=np.inf)[rows]
     # As the mapper has it: COCO's coordinates are indices of pixels, the last one's far edge is still inside.
     inside = (x >= -0.5) & (y >= -0.5) & (x + 0.5 <= sizes[:, :1]) & (y + 0.5 <= sizes[:, 1:])
+    instance = ~table.crowd[rows]
+    large = table.boxes[rows, 2:].max(axis=1, initial=0) > LARGER
     return {
         "keypoints-not-numbers": (~np.isfinite(v) | (labelled & ~finite)).any(axis=1),
         "visibility-not-0-1-2": (np.isfinite(v) & (v != 0) & (v != 1) & (v != 2)).any(axis=1),
         "unlabelled-with-place": ((v == 0) & ((x != 0) | (y != 0))).any(axis=1),
-        "keypoints-outside-image": (labelled & finite & ~inside & ~corners).any(axis=1)
-        & ~table.crowd[rows],
+        "keypoints-outside-image": (labelled & finite & ~inside & ~corners).any(axis=1) & instance,
+        "keypoints-at-corner": corners.any(axis=1),
         "keypoints-in-one-place": _in_one_place(points, labelled & finite & ~corners)
-        & (table.boxes[rows, 2:].max(axis=1, initial=0) > LARGER)
-        & ~table.crowd[rows],
+        & large
+        & instance,
     }
 
 
@@ -171,44 +181,42 @@ def _outside_box(
     )
 
 
-def _num_keypoints(table: AnnotationTable, labelled_counts: np.ndarray) -> Iterator[Finding]:
-    stated = ["num_keypoints" in annotation for annotation in table.annotations]
+def _num_keypoints(table: AnnotationTable, counts: np.ndarray) -> Iterator[Finding]:
     listed = [bool(annotation.get("keypoints")) for annotation in table.annotations]
-    relevant = np.array(listed, dtype=bool) & (labelled_counts >= 0) & ~table.crowd
+    relevant = np.array(listed, dtype=bool) & (counts >= 0) & ~table.crowd
+    stated = [annotation.get("num_keypoints") for annotation in table.annotations]
+    missing = np.array([value is None for value in stated], dtype=bool)
     yield from table.finding(
-        *("warning", "num-keypoints-missing"),
+        "warning",
+        "num-keypoints-missing",
         "{} without `num_keypoints`: counted for the evaluation",
-        relevant & ~np.array(stated, dtype=bool),
+        relevant & missing,
     )
-    counts = labelled_counts.tolist()
-    wrong = [
-        bool(relevant[row]) and stated[row] and annotation["num_keypoints"] != counts[row]
-        for row, annotation in enumerate(table.annotations)
-    ]
+    wrong = [value != count for value, count in zip(stated, counts.tolist(), strict=True)]
     yield from table.finding(
-        *("warning", "num-keypoints-wrong"),
+        "warning",
+        "num-keypoints-wrong",
         "{} with a `num_keypoints` that is not the number of keypoints with v > 0: counted for the evaluation",
-        np.array(wrong, dtype=bool),
+        relevant & ~missing & np.array(wrong, dtype=bool),
     )
 
 
-def _unlabelled(
-    table: AnnotationTable, own: np.ndarray, labelled_counts: np.ndarray
-) -> Iterator[Finding]:
+def _unlabelled(table: AnnotationTable, own: np.ndarray, counts: np.ndarray) -> Iterator[Finding]:
     instances = (table.image >= 0) & ~table.crowd
     for index, category in enumerate(table.categories):
         chosen = instances & (table.category == index)
-        unlabelled = chosen & (labelled_counts == 0)
+        unlabelled = chosen & (counts == 0)
         if table.num_keypoints(index) and unlabelled.sum() > MANY_UNLABELLED * chosen.sum():
             share = unlabelled.sum() / chosen.sum()
             yield from table.finding(
-                *("warning", "many-unlabelled"),
+                "warning",
+                "many-unlabelled",
                 f"{{}}, {share:.0%} of category {category.get('name')!r}, without a labelled keypoint (v > 0): they "
                 "teach boxes alone",
                 unlabelled,
             )
-    teaches = instances & ((labelled_counts != 0) | (own == 0))
-    crowds = iscrowd_everywhere(table, labelled_counts)
+    teaches = instances & ((counts != 0) | (own == 0))
+    crowds = iscrowd_everywhere(table, counts)
     yield from table.finding(
         "error",
         "iscrowd-everywhere",
@@ -220,20 +228,21 @@ def _unlabelled(
         yield Finding("error", table.where, "nothing-to-learn", sentence)
 
 
-def iscrowd_everywhere(table: AnnotationTable, labelled_counts: np.ndarray) -> np.ndarray:
+def iscrowd_everywhere(table: AnnotationTable, counts: np.ndarray) -> np.ndarray:
     """The annotations with labelled keypoints if all of them are crowds, else none; (N,).
 
     A crowd of COCO's has a bitmap in place of a polygon, and no labelled keypoint.
     """
-    labelled = labelled_counts > 0
+    labelled = counts > 0
     return labelled & table.crowd & bool((table.crowd | ~labelled).all())
 
 
 class LabelledPoints(NamedTuple):
     """P labelled keypoints with finite coordinates.
 
-    annotation: (P,) the position of the annotation in the file, ascending.
-    xy: (P, 2) in pixels.
+    Attributes:
+        annotation: (P,) the index of the annotation in the file, ascending.
+        xy: (P, 2) in pixels.
     """
 
     annotation: np.ndarray
@@ -257,24 +266,24 @@ class LabelledPoints(NamedTuple):
 def labelled_points(table: AnnotationTable) -> LabelledPoints:
     """All keypoints with v > 0, but for those of crowds and those at a corner that nobody labelled."""
     annotations: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
-    places: list[np.ndarray] = [np.zeros((0, 2))]
+    xy: list[np.ndarray] = [np.zeros((0, 2))]
     for category in range(len(table.categories)):
         rows, points = table.keypoints(category)
         labelled = labelled_of(table, rows, points)
         labelled &= ~corner_points(table, rows, points)
         n, k = np.nonzero(labelled)
         annotations.append(rows[n])
-        places.append(points[n, k, :2])
+        xy.append(points[n, k, :2])
     annotation = np.concatenate(annotations)
     order = np.argsort(annotation, kind="stable")
-    return LabelledPoints(annotation[order], np.concatenate(places)[order])
+    return LabelledPoints(annotation[order], np.concatenate(xy)[order])
 
 
 def labelled_of(table: AnnotationTable, rows: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Which keypoints of n annotations have v > 0 and finite coordinates and are of no crowd: (n, K).
 
     Args:
-        rows: (n,) positions of the annotations.
+        rows: (n,) indices of the annotations.
         points: (n, K, 3) their x, y, v.
     """
     labelled: np.ndarray = (points[..., 2] > 0) & np.isfinite(points).all(axis=-1)
@@ -300,9 +309,7 @@ def corner_points(table: AnnotationTable, rows: np.ndarray, points: np.ndarray) 
     left, top = x == 0, y == 0
     negative = labelled & (x == -1) & (y == -1)
     origin = labelled & left & top
-    sizes = np.full((len(rows), 1, 2), np.nan)
-    listed = table.image[rows] >= 0
-    sizes[listed, 0] = table.sizes[table.image[rows[listed]]]
+    sizes = table.image_sizes()[rows][:, None]
     right = (x == sizes[..., 0]) | (x == sizes[..., 0] - 1)
     bottom = (y == sizes[..., 1]) | (y == sizes[..., 1] - 1)
     other = labelled & (left | right) & (top | bottom) & ~origin

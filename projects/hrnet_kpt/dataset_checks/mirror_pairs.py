@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from ..data.categories import listed_names
+from ..data.categories import keypoint_names
 from ..data.schema import left_right_pairs
 from .finding import Finding, counted
-from .swapped_sides import FEWEST, average_pose, laid_over
-from .table import annotation_table
+from .swapped_sides import FEWEST, align_similarity, average_pose
+from .table import AnnotationTable
 
 # Instances below which an average pose says too little, and as many as it is taken of.
 ENOUGH, MOST = 20, 2_000
@@ -32,35 +32,33 @@ ABOUT_AS_WELL, UPRIGHT = 0.02, 0.7
 
 
 def check_flip_pairs(
-    content: Mapping[str, Any],
-    where: str,
+    table: AnnotationTable,
     named: Mapping[Any, Sequence[str]] | None = None,
     pairs: Sequence[Sequence[str]] | None = None,
 ) -> list[Finding]:
     """A warning for each category in which keypoints look paired, and no pairs are known.
 
-    named: the names of the keypoints of each category, by its name; those of the json by default.
-    pairs: the pairs of names that are known; those that follow from the names by default.
-
-    Other arguments as for check_annotations.
+    Args:
+        table: of the json.
+        named: the names of the keypoints of each category, by its name; those of the json by default.
+        pairs: the pairs of names that are known; those that follow from the names by default.
     """
     found: list[Finding] = []
-    table = None
-    for index, category in enumerate(content["categories"]):
-        names = list((named or {}).get(category.get("name"), listed_names(category)))
+    for index, category in enumerate(table.categories):
+        names = list((named or {}).get(category.get("name"), keypoint_names(category)))
         known = left_right_pairs(names) if pairs is None else pairs
         paired = [pair for pair in known if set(pair) <= set(names)]
         if len(names) < FEWEST or len(names) - 2 * len(paired) < 2:
             continue
-        table = table or annotation_table(content, where)
         if len(names) == table.num_keypoints(index):
             rows, points = table.keypoints(index)
             points = points[~table.crowd[rows]]
-            positions = [(names.index(left), names.index(right)) for left, right in paired]
-            new = [(names[i], names[j]) for i, j in mirror_pairs(points, positions)]
+            indices = [(names.index(left), names.index(right)) for left, right in paired]
+            new = [(names[i], names[j]) for i, j in mirror_pairs(points, indices)]
             if new:
                 name = category.get("name")
-                found.append(_finding(where, name, new, [tuple(p) for p in known], len(points)))
+                known = [tuple(pair) for pair in known]
+                found.append(_finding(table.where, name, new, known, len(points)))
     return found
 
 
@@ -69,7 +67,9 @@ def mirror_pairs(
 ) -> list[tuple[int, int]]:
     """Pairs of keypoints that change places when the average pose is mirrored, without those that are known.
 
-    points: n x K x 3 of x, y, v; not labelled where v is 0, or a number is not finite.
+    Args:
+        points: n x K x 3 of x, y, v; not labelled where v is 0, or a number is not finite.
+        known: pairs of indices.
 
     None where the pose is not symmetric, where instances show it and its mirror image alike, where the known pairs
     do not change places, and where there are too few instances to tell.
@@ -81,23 +81,23 @@ def mirror_pairs(
     points, labelled = points[::step], labelled[::step]
     if len(points) < ENOUGH or not labelled.any(axis=0).all():
         return []
-    places = np.where(labelled, points[..., 0] + 1j * points[..., 1], 0)
-    pose = average_pose(places, labelled)
+    positions = np.where(labelled, points[..., 0] + 1j * points[..., 1], 0)
+    pose = average_pose(positions, labelled)
     if pose is None:
         return []
     weights = labelled / pose.spread**2
     as_it_is, mirrored = (
-        laid_over(places, weights, p)[1] for p in (pose.places, pose.places.conj())
+        align_similarity(positions, weights, p)[1] for p in (pose.positions, pose.positions.conj())
     )
     agrees = mirrored > CLEAR * as_it_is
     tells = agrees | (as_it_is > CLEAR * mirrored)
     if tells.mean() < MOST_TELL or agrees.sum() < MOST_AGREE * tells.sum():
         return []
-    best = min(_symmetries(pose.places), key=lambda symmetry: symmetry[0])[0]
+    best = min(_symmetries(pose.positions), key=lambda symmetry: symmetry[0])[0]
     if best > SYMMETRIC:
         return []
-    turn = _mean_turn(places[agrees], labelled[agrees], pose.places)
-    chosen = [s for s in _symmetries(pose.places) if s[0] <= best + ABOUT_AS_WELL]
+    turn = _mean_turn(positions[agrees], labelled[agrees], pose.positions)
+    chosen = [s for s in _symmetries(pose.positions) if s[0] <= best + ABOUT_AS_WELL]
     if abs(turn) > UPRIGHT:
         chosen.sort(key=lambda symmetry: abs(np.cos(symmetry[1] / 2 + np.angle(turn))))
     else:
@@ -105,14 +105,14 @@ def mirror_pairs(
     _, angle, partner = chosen[0]
     if any(partner[i] != j for i, j in known):
         return []
-    off = abs(np.exp(1j * angle) * pose.places.conj() - pose.places[partner])
+    off = abs(np.exp(1j * angle) * pose.positions.conj() - pose.positions[partner])
     taken = {i for pair in known for i in pair}
     return [
         (i, j)
         for i, j in enumerate(partner.tolist())
         if i < j
         and not {i, j} & taken
-        and abs(pose.places[i] - pose.places[j]) > APART * max(off[i], off[j])
+        and abs(pose.positions[i] - pose.positions[j]) > APART * max(off[i], off[j])
     ]
 
 
@@ -137,10 +137,10 @@ def _symmetries(pose: np.ndarray) -> Iterator[tuple[float, float, np.ndarray]]:
             yield float(np.sqrt((off**2).mean())), best, partner
 
 
-def _mean_turn(places: np.ndarray, labelled: np.ndarray, pose: np.ndarray) -> complex:
+def _mean_turn(positions: np.ndarray, labelled: np.ndarray, pose: np.ndarray) -> complex:
     """The mean of the directions, of length 1, by which instances are turned against the pose."""
     total = labelled.sum(axis=1, keepdims=True)
-    centred = np.where(labelled, places - places.sum(axis=1, keepdims=True) / total, 0)
+    centred = np.where(labelled, positions - positions.sum(axis=1, keepdims=True) / total, 0)
     turns = (centred * pose.conj()).sum(axis=1)
     return complex((turns / np.maximum(abs(turns), 1e-12)).mean())
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from ..data.categories import joins_keypoints
+from ..data.categories import bones_of, is_integer, joins_keypoints
 from ..data.ground_truth import AREA_SHARE
-from ..data.images import ANY_RANGE, BadImageError, image_paths, listed_size, open_image, respell
+from ..data.images import ANY_RANGE, BadImageError, annotated_size, image_paths, open_image, respell
 from ..data.references import normalise
-from ..files import to_json
+from ..errors import UserError
+from ..files import replace_text, to_json
 from .boxes import (
     ROUNDING,
     Margin,
@@ -32,6 +33,7 @@ from .keypoints import (
     check_keypoints,
     corner_points,
     iscrowd_everywhere,
+    labelled_counts,
     labelled_of,
     labelled_points,
 )
@@ -151,21 +153,22 @@ def repair(
 
 
 def write_json(content: Mapping[str, Any], path: str | Path) -> None:
-    """Write a json in one piece: it is there as a whole, or not at all."""
+    """Write a json in one piece: it is there as a whole, or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
-        unfinished.write_text(to_json(content))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, to_json(content))
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _category(table: AnnotationTable, index: int, done: Counter[str]) -> Entry:
     category, joints = dict(table.categories[index]), highest_joint(table, index)
-    skeleton = category.get("skeleton") or []
-    bones = skeleton if isinstance(skeleton, list) else [skeleton]
+    bones = bones_of(category)
     if counts_from_zero(bones, joints):
         category["skeleton"] = [[int(a) + 1, int(b) + 1] for a, b in bones]
         done["skeletons that count from 0: counted from 1"] += 1
@@ -193,7 +196,7 @@ def _without_copies(entries: list[Entry], what: str, done: Counter[str]) -> list
 
 
 def _size(image: Entry, path: str | None, done: Counter[str]) -> None:
-    if path is None or listed_size(image):
+    if path is None or annotated_size(image):
         return
     try:
         width, height = open_image(path, image_range=ANY_RANGE).size
@@ -205,7 +208,7 @@ def _size(image: Entry, path: str | None, done: Counter[str]) -> None:
 
 
 def _of_its_size(table: AnnotationTable, paths: np.ndarray, rows: np.ndarray) -> list[bool]:
-    """For images at these positions, whether their file can be read and is of the size that the json says."""
+    """For images of these indices, whether their file can be read and is of the size that the json says."""
     fits = {}
     for row in set(rows.tolist()):
         width, height = table.sizes[row].tolist()
@@ -247,22 +250,17 @@ def _keypoints(annotation: Entry, count: int, done: Counter[str]) -> None:
 
 def _wrong_crowds(table: AnnotationTable) -> np.ndarray:
     """Of crowds, where all annotations with labelled keypoints are such: those without a bitmap; (N,)."""
-    labelled = np.zeros(len(table.annotations), dtype=int)
-    for category in range(len(table.categories)):
-        rows, points = table.keypoints(category)
-        labelled[rows] = (points[..., 2] > 0).sum(axis=1)
     bitmap = [isinstance(a.get("segmentation"), dict) for a in table.annotations]
-    return iscrowd_everywhere(table, labelled) & ~np.array(bitmap, dtype=bool)
+    return iscrowd_everywhere(table, labelled_counts(table)) & ~np.array(bitmap, dtype=bool)
 
 
 def _number(annotations: list[Entry], done: Counter[str]) -> None:
-    """New ids, after the largest one, where one is missing, 0, not a whole number, or an earlier annotation's."""
+    """New ids, after the largest one, where one is missing, 0, no integer, or an earlier annotation's."""
     taken: set[Any] = set()
     renumbered = []
     for annotation in annotations:
         number = annotation.get("id")
-        whole = type(number) is int or (type(number) is float and number.is_integer())
-        if not whole or number == 0 or number in taken:
+        if not is_integer(number) or number == 0 or number in taken:
             renumbered.append(annotation)
         else:
             taken.add(number)
@@ -293,13 +291,10 @@ def merge_listings(
     if not moved:
         return kept, list(annotations)
 
-    def place(annotation: Entry) -> Entry:
-        number = annotation.get("image_id")
-        if not isinstance(number, (int, str, float)) or number not in moved:
-            return annotation
-        return {**annotation, "image_id": moved[number]}
-
-    return kept, [place(annotation) for annotation in annotations]
+    return kept, [
+        {**entry, "image_id": moved[entry["image_id"]]} if entry.get("image_id") in moved else entry
+        for entry in annotations
+    ]
 
 
 def repair_objects(
@@ -339,16 +334,14 @@ def repair_objects(
 def repair_areas(table: AnnotationTable, done: Counter[str]) -> list[Entry]:
     """Annotations with plausible areas where they were missing, no positive number, too large or tiny."""
     larger, tiny = implausible_areas(table)
-    boxed = np.isfinite(table.boxes).all(axis=1) & (table.boxes[:, 2:] > 0).all(axis=1)
+    boxed = table.boxed()
     annotations = []
     for row, entry in enumerate(table.annotations):
         lacking = not is_positive(entry.get("area"))
         if boxed[row] and (lacking or larger[row] or tiny[row]):
-            image = table.image[row]
-            size = table.sizes[image] if image >= 0 else np.full(2, np.nan)
             what = "missing or not positive" if lacking else "larger than the box, or tiny"
             done[f"`area` {what}: the segmentation's, else {AREA_SHARE:g} of the box, written"] += 1
-            entry = {**entry, "area": plausible_area(entry, table.boxes[row], size)}
+            entry = {**entry, "area": plausible_area(table, row)}
         annotations.append(entry)
     return annotations
 
@@ -388,8 +381,8 @@ def _without_corner_points(table: AnnotationTable, done: Counter[str]) -> Sequen
     return table.annotations if annotations is None else annotations
 
 
-def _is_extent(box: np.ndarray, places: np.ndarray) -> bool:
-    extent = np.concatenate([places.min(axis=0), np.ptp(places, axis=0)])
+def _is_extent(box: np.ndarray, xy: np.ndarray) -> bool:
+    extent = np.concatenate([xy.min(axis=0), np.ptp(xy, axis=0)])
     return bool((abs(box - extent) <= ROUNDING).all())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image
 from tabulate import tabulate
 
-from ..data.categories import listed_names, read_labels
+from ..data.categories import keypoint_names, read_labels
 from ..data.coco import load_keypoint_dataset
 from ..data.drawable import drawable_record, drawable_sample
 from ..data.drawing import captioned, contact_sheet, draw_image
 from ..data.image_range import ImageRange, find_image_range
-from ..data.images import BadImageError, listed_size, open_image
+from ..data.images import BadImageError, annotated_size, open_image
 from ..data.mapper import KeypointMapper
 from ..data.schema import KeypointSchema, left_right_pairs
 from ..errors import UserError
@@ -51,13 +51,16 @@ def check_dataset(
 ) -> None:
     """Print the statistics of data sets and what is wrong with them; repair and draw the first one.
 
-    sets: path of the json and folder of the images, of the training set and then, if there is one, of the test set.
-    open_images: whether to open every image; else only the names of the files are looked for.
-    fix: where to write the repaired json. draw: folder for the sheet of samples.
-    grow: how far boxes grow there that are only the extent of their keypoints, as of read_margin.
-    image_range: data.image_range of the training; "auto" reads it from the images of the first set.
+    Args:
+        sets: path of the json and folder of the images, of the training set and then, if there is one, of the test set.
+        open_images: whether to open every image; else only the names of the files are looked for.
+        fix: where to write the repaired json.
+        draw: folder for the sheet of samples.
+        grow: how far boxes grow there that are only the extent of their keypoints, as of read_margin.
+        image_range: data.image_range of the training; "auto" reads it from the images of the first set.
 
-    Raises UserError with all errors, a line each; of a json that was repaired, those that are left.
+    Raises:
+        UserError: with all errors, a line each; of a json that was repaired, those that are left.
     """
     if grow is not None and fix is None:
         raise UserError(f"--grow-boxes {grow} changes nothing without --fix OUT.json")
@@ -70,17 +73,18 @@ def check_dataset(
     found: list[Finding] = []
     opened: list[list[Opened]] = []
     for number, (content, (where, images)) in enumerate(zip(contents, sets, strict=True)):
-        print(f"{describe(content, where)}\n")
+        table = annotation_table(content, where)
+        print(f"{describe(table)}\n")
         if fix is not None and number == 0:
-            found += _repair(content, where, images, fix, labels, margin)
+            found += _repair(content, table, images, fix, labels, margin)
         else:
-            found += check_set(content, where, images, number == 0, labels)
-        found += check_sides(content, where)
-        found += check_flip_pairs(content, where)
+            found += check_set(table, images, number == 0, labels)
+        found += check_sides(table)
+        found += check_flip_pairs(table)
         if open_images:
             if opened and image_range == "auto":  # the test set is scaled as the training set
                 image_range, _ = find_image_range([image.path for image in opened[0]])
-            findings, readable = check_images(content, where, images, image_range)
+            findings, readable = check_images(table, images, image_range)
             found += findings
             opened.append(readable)
     if len(opened) == 2:
@@ -106,17 +110,17 @@ def check_dataset(
 
 def _repair(
     content: dict[str, Any],
-    where: str,
+    table: AnnotationTable,
     images: str,
     fix: str,
     labels: Labels | None,
     margin: Margin | None,
 ) -> list[Finding]:
     """Write the repaired json and say what was done; return what is wrong with it still."""
-    before = check_annotations(content, where, images)
+    before = check_annotations(table, images)
     repaired, done = repair(content, images, margin)
     write_json(repaired, fix)
-    left = check_set(repaired, fix, images, True, labels)
+    left = check_set(annotation_table(repaired, fix), images, True, labels)
     for finding in before:
         if finding.name not in {other.name for other in left}:
             print(f"repaired: {finding}")
@@ -125,12 +129,11 @@ def _repair(
     return left
 
 
-def describe(content: Mapping[str, Any], where: str) -> str:
-    """Tables of the categories, and of the keypoints of each, as text. Arguments as for check_annotations."""
-    table = annotation_table(content, where)
+def describe(table: AnnotationTable) -> str:
+    """Tables of the categories, and of the keypoints of each, as text."""
     empty = len(table.images) - len(set(table.image[table.image >= 0].tolist()))
     lines = [
-        f"{where}: {counted(len(table.images), 'image')} ({empty} without annotations), "
+        f"{table.where}: {counted(len(table.images), 'image')} ({empty} without annotations), "
         f"{counted(len(table.annotations), 'annotation')} ({table.crowd.sum()} of crowds)",
         "",
         _text([category_row(table, i) for i in range(len(table.categories))]),
@@ -138,12 +141,12 @@ def describe(content: Mapping[str, Any], where: str) -> str:
     for i in range(len(table.categories)):
         rows = keypoint_rows(table, i)
         if rows:
-            pairs = left_right_pairs(listed_names(table.categories[i]))
+            pairs = left_right_pairs(keypoint_names(table.categories[i]))
             lines += [
                 "",
                 f"{table.categories[i].get('name')}: {counted(len(rows), 'keypoint')}, "
                 f"{counted(len(pairs), 'pair')} that a mirror exchanges. Percent of its instances that are no crowds; "
-                "x and y: mean place in the box, from 0 to 1.",
+                "x and y: mean position in the box, from 0 to 1.",
                 _text(rows),
             ]
     return "\n".join(lines)
@@ -171,7 +174,7 @@ def category_row(table: AnnotationTable, category: int) -> dict[str, Any]:
 
 def keypoint_rows(table: AnnotationTable, category: int) -> list[dict[str, Any]]:
     """For each keypoint of a category: who it trades places with in a mirror, how often it is labelled, and where."""
-    names = listed_names(table.categories[category])
+    names = keypoint_names(table.categories[category])
     rows, points = table.keypoints(category)
     if not names or len(names) != points.shape[1]:
         return []
@@ -180,11 +183,11 @@ def keypoint_rows(table: AnnotationTable, category: int) -> list[dict[str, Any]]
     alone = ~table.crowd[rows]
     boxes, points = table.boxes[rows[alone]][:, None], points[alone]
     with np.errstate(all="ignore"):
-        places = (points[..., :2] - boxes[..., :2]) / boxes[..., 2:]
+        positions = (points[..., :2] - boxes[..., :2]) / boxes[..., 2:]
     found = []
     for k, name in enumerate(names):
         labelled = points[:, k, 2] > 0
-        seen = places[labelled & np.isfinite(places[:, k]).all(axis=-1), k]
+        seen = positions[labelled & np.isfinite(positions[:, k]).all(axis=-1), k]
         x, y = seen.mean(axis=0) if len(seen) else (np.nan, np.nan)
         found.append(
             {
@@ -207,7 +210,7 @@ def _text(rows: list[dict[str, Any]]) -> str:
 
 logger = logging.getLogger(__name__)
 
-SIDE = 420  # of a picture, the longer one, in pixels
+SIDE = 420  # of a drawing, the longer one, in pixels
 COLUMNS = 4
 
 
@@ -221,7 +224,7 @@ def write_sample_sheet(
     """Write folder/samples.png: the images with the most labelled keypoints, and their mirror images.
 
     A mirrored sample went through the mapper of training with a certain flip, flip pairs applied: the colour that shows
-    the left side must be on the left side of the body in both pictures. Images that cannot be read are passed over.
+    the left side must be on the left side of the body in both drawings. Images that cannot be read are passed over.
     Returns the path. Raises UserError where the json cannot be loaded, or no image be read.
     """
     schema, classes = read_labels(read_json(annotations), annotations)
@@ -236,19 +239,19 @@ def write_sample_sheet(
         keypoint_hflip_indices=schema.flip_indices,
         image_range=image_range,
     )
-    pictures: list[Image.Image] = []
+    drawings: list[Image.Image] = []
     for record in records:
         try:
-            pictures += _as_annotated_and_mirrored(record, schema, list(classes), flip)
+            drawings += _as_annotated_and_mirrored(record, schema, list(classes), flip)
         except BadImageError as error:
             logger.warning("Not drawn: %s", error)
-        if len(pictures) == 2 * count:
+        if len(drawings) == 2 * count:
             break
-    if not pictures:
+    if not drawings:
         raise BadImageError(f"{annotations}: none of its images can be read from {images}")
     path = Path(folder) / "samples.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(pictures, COLUMNS if len(pictures) > 2 else 2).save(path)
+    contact_sheet(drawings, COLUMNS if len(drawings) > 2 else 2).save(path)
     return path
 
 
@@ -259,7 +262,7 @@ def _labelled(record: dict[str, Any]) -> int:
 def _as_annotated_and_mirrored(
     record: dict[str, Any], schema: KeypointSchema, classes: Sequence[str], flip: KeypointMapper
 ) -> list[Image.Image]:
-    image = open_image(record["file_name"], listed_size(record), flip.image_range)
+    image = open_image(record["file_name"], annotated_size(record), flip.image_range)
     sample = flip(record)
     mirrored = Image.fromarray(sample["image"].permute(1, 2, 0).numpy())
     name = os.path.basename(record["file_name"])

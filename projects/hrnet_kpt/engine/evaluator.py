@@ -18,7 +18,7 @@ from tabulate import tabulate
 
 from ..data import scoring
 from ..data.calibration import Calibration, fit_calibration
-from ..data.categories import Classes, given_classes, given_schema
+from ..data.categories import Classes, resolve_classes, resolve_schema
 from ..data.explaining import NAMES, explain
 from ..data.ground_truth import GroundTruth, load_ground_truth, without_images
 from ..data.loaders import BadImages, none_usable
@@ -56,9 +56,9 @@ class KeypointEvaluator(DatasetEvaluator):
         max_detections: int | None = None,
     ) -> None:
         self.masks = masks
-        self.classes = list(given_classes(classes))
+        self.classes = list(resolve_classes(classes))
         self.truth = load_ground_truth(
-            annotations, given_schema(keypoints), given_classes(classes), max_detections
+            annotations, resolve_schema(keypoints), resolve_classes(classes), max_detections
         )
         self.output_dir = Path(output_dir)
         self.results: list[dict[str, Any]] = []

@@ -18,7 +18,7 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ..config import load_config
-from ..data.categories import given_classes, given_schema
+from ..data.categories import resolve_classes, resolve_schema
 from ..data.video import BadVideoError, read_info, require_video_support
 from ..errors import UserError
 from ..inference import Predictor
@@ -70,8 +70,8 @@ def predict(options: Options) -> list[str]:
         if first_video is not None:
             require_video_support(first_video.path)
         cfg = _load(options)
-        schema = given_schema(instantiate(cfg.data.keypoints))
-        classes = given_classes(cfg.data.classes)
+        schema = resolve_schema(instantiate(cfg.data.keypoints))
+        classes = resolve_classes(cfg.data.classes)
         model, least = model_fingerprint(cfg, options.weights), options.threshold
         pictures, drawn = None, set[str]()
         if options.output:
