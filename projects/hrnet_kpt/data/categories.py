@@ -250,9 +250,7 @@ def _errors_of(category: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             "sigmas-length",
             f"has {len(numbers)} `sigmas` for {len(names)} `keypoints`: give a list of as many, or none",
         )
-    elif not all(
-        type(value) in (int, float) and math.isfinite(value) and value > 0 for value in numbers
-    ):
+    elif not all(map(is_positive, numbers)):
         yield (
             "sigmas-not-positive",
             f"has `sigmas` that are not all positive numbers, {numbers}: correct or remove them",
@@ -282,6 +280,11 @@ def bones_of(category: Mapping[str, Any]) -> list[Any]:
 def is_integer(value: Any) -> bool:
     """Whether a value of a json is a whole number, and no boolean."""
     return type(value) is int or (type(value) is float and value.is_integer())
+
+
+def is_positive(value: Any) -> bool:
+    """Whether a value of a json is a finite number above 0."""
+    return type(value) in (int, float) and 0 < value < math.inf
 
 
 def is_bone(bone: Any) -> bool:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools import mask as rle
 
+from ..data.categories import is_positive
 from ..data.explaining import TINY_AREA
 from ..data.ground_truth import AREA_SHARE
 from ..data.masks import read_segmentation
@@ -210,11 +211,6 @@ def grow_boxes(table: AnnotationTable, margin: Margin) -> tuple[list[dict[str, A
                 entry["area"] = AREA_SHARE * float(boxes[row, 2:].prod())
         annotations.append(entry)
     return annotations, int(chosen.sum())
-
-
-def is_positive(value: Any) -> bool:
-    """Whether a value of a json is a finite number above 0."""
-    return type(value) in (int, float) and 0 < value < math.inf
 
 
 def check_areas(table: AnnotationTable) -> Iterator[Finding]:

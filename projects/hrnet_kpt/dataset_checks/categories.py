@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from ..data.categories import (
     bones_of,
     category_errors,
     is_bone,
+    is_positive,
     joins_keypoints,
     keypoint_names,
 )
@@ -21,7 +21,7 @@ from .finding import Finding, counted
 from .table import AnnotationTable
 
 # Above it, OKS calls anything near the object right: COCO's largest is 0.107.
-LARGEST_SIGMA = 0.5
+MAX_SIGMA = 0.5
 
 
 def check_categories(table: AnnotationTable) -> Iterator[Finding]:
@@ -41,7 +41,7 @@ def check_categories(table: AnnotationTable) -> Iterator[Finding]:
         yield from _names(table, index)
         yield from _skeleton(table, index)
         yield from _sigmas(table, index)
-    if not any(table.num_keypoints(index) for index in range(len(table.categories))):
+    if not any(table.num_keypoints):
         sentence = "no category has a list of `keypoints`: add the names of the keypoints to one"
         if len(table.categories) > 1 and not len(table.annotations):
             sentence += (
@@ -66,7 +66,7 @@ def mixed_ids(table: AnnotationTable, what: str, name: str) -> Iterator[Finding]
 
 def highest_joint(table: AnnotationTable, index: int) -> int:
     """The highest number that a joint may have in the skeleton of a category."""
-    return max(len(keypoint_names(table.categories[index])), table.num_keypoints(index))
+    return max(len(keypoint_names(table.categories[index])), table.num_keypoints[index])
 
 
 def counts_from_zero(bones: list[Any], count: int) -> bool:
@@ -100,7 +100,7 @@ def _without_annotations(table: AnnotationTable) -> Iterator[Finding]:
 
 def _names(table: AnnotationTable, index: int) -> Iterator[Finding]:
     listed = table.categories[index].get("keypoints")
-    names, count = keypoint_names(table.categories[index]), table.num_keypoints(index)
+    names, count = keypoint_names(table.categories[index]), table.num_keypoints[index]
     rows = [row for row in np.flatnonzero(table.category == index) if table.has_keypoints(row)]
     if listed and not isinstance(listed, list):
         return  # an error of the category by itself
@@ -143,10 +143,10 @@ def _sigmas(table: AnnotationTable, index: int) -> Iterator[Finding]:
     sigmas = category.get("sigmas")
     if not isinstance(sigmas, list) or not keypoint_names(category):
         return
-    numbers = [value for value in sigmas if type(value) in (int, float) and math.isfinite(value)]
-    if max(numbers, default=0) > LARGEST_SIGMA:
+    largest = max(filter(is_positive, sigmas), default=0)
+    if largest > MAX_SIGMA:
         sentence = (
-            f"has a sigma of {max(numbers):g}: above {LARGEST_SIGMA:g}, almost any point counts as right, so that AP "
+            f"has a sigma of {largest:g}: above {MAX_SIGMA:g}, almost any point counts as right, so that AP "
             "says little; they are fractions of the object's size, in COCO 0.025 to 0.107"
         )
         yield _finding(table, index, "warning", "sigmas-large", sentence)

@@ -114,12 +114,8 @@ def _fits(table: AnnotationTable, points: LabelledPoints) -> dict[Convention, Fi
 
 def _recognised(fits: dict[Convention, Fit]) -> Convention:
     for one, fit in fits.items():
-        others = [
-            _is_better(fit, other, one[1:] == name[1:])
-            for name, other in fits.items()
-            if name != one
-        ]
-        if one != COCO and all(others):
+        others = [(name, other) for name, other in fits.items() if name != one]
+        if one != COCO and all(_is_better(fit, other, one[1:] == n[1:]) for n, other in others):
             return one
     return COCO
 

@@ -122,7 +122,7 @@ def _same_labels(table: AnnotationTable, labelled: LabelledPoints, pairs: np.nda
     index = np.full(len(table.boxes), -1)
     for category in np.unique(table.category[pairs]):
         own = np.flatnonzero((table.category[pairs[:, 0]] == category) & (counts > 0).all(axis=1))
-        rows, points = table.keypoints(category)
+        rows, points = table.keypoints[category]
         index[rows] = np.arange(len(rows))
         own = own[(index[pairs[own]] >= 0).all(axis=1)]
         both = labelled_of(table, rows, points)[index[pairs[own]]]  # n x 2 x K

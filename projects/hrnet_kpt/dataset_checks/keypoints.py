@@ -69,9 +69,8 @@ def check_keypoints(table: AnnotationTable) -> Iterator[Finding]:
     many_outside: list[Finding] = []
     visibilities: set[float] = set()
     num_corners = 0
-    for category in range(len(table.categories)):
-        own[table.category == category] = table.num_keypoints(category)
-        rows, points = table.keypoints(category)
+    for category, (rows, points) in enumerate(table.keypoints):
+        own[table.category == category] = table.num_keypoints[category]
         labelled = points[..., 2] > 0
         visibilities |= set(np.unique(points[..., 2][labelled]).tolist())
         corners = corner_points(table, rows, points)
@@ -111,8 +110,7 @@ def check_keypoints(table: AnnotationTable) -> Iterator[Finding]:
 def labelled_counts(table: AnnotationTable) -> np.ndarray:
     """How many labelled keypoints (v > 0) each annotation has, (N,); -1 where they cannot be read."""
     counts = np.full(len(table.annotations), -1)
-    for category in range(len(table.categories)):
-        rows, points = table.keypoints(category)
+    for rows, points in table.keypoints:
         readable = np.isfinite(points[..., 2]).all(axis=1)
         counts[rows[readable]] = (points[readable, :, 2] > 0).sum(axis=1)
     without = [not annotation.get("keypoints") for annotation in table.annotations]
@@ -206,7 +204,7 @@ def _unlabelled(table: AnnotationTable, own: np.ndarray, counts: np.ndarray) -> 
     for index, category in enumerate(table.categories):
         chosen = instances & (table.category == index)
         unlabelled = chosen & (counts == 0)
-        if table.num_keypoints(index) and unlabelled.sum() > MANY_UNLABELLED * chosen.sum():
+        if table.num_keypoints[index] and unlabelled.sum() > MANY_UNLABELLED * chosen.sum():
             share = unlabelled.sum() / chosen.sum()
             yield from table.finding(
                 "warning",
@@ -267,8 +265,7 @@ def labelled_points(table: AnnotationTable) -> LabelledPoints:
     """All keypoints with v > 0, but for those of crowds and those at a corner that nobody labelled."""
     annotations: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
     xy: list[np.ndarray] = [np.zeros((0, 2))]
-    for category in range(len(table.categories)):
-        rows, points = table.keypoints(category)
+    for rows, points in table.keypoints:
         labelled = labelled_of(table, rows, points)
         labelled &= ~corner_points(table, rows, points)
         n, k = np.nonzero(labelled)

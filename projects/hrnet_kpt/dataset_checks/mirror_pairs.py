@@ -50,15 +50,19 @@ def check_flip_pairs(
         paired = [pair for pair in known if set(pair) <= set(names)]
         if len(names) < FEWEST or len(names) - 2 * len(paired) < 2:
             continue
-        if len(names) == table.num_keypoints(index):
-            rows, points = table.keypoints(index)
+        if len(names) == table.num_keypoints[index]:
+            rows, points = table.keypoints[index]
             points = points[~table.crowd[rows]]
             indices = [(names.index(left), names.index(right)) for left, right in paired]
             new = [(names[i], names[j]) for i, j in mirror_pairs(points, indices)]
             if new:
-                name = category.get("name")
-                known = [tuple(pair) for pair in known]
-                found.append(_finding(table.where, name, new, known, len(points)))
+                sentence = (
+                    f"keypoints of category {category.get('name')!r} look like left and right of the same, and their "
+                    f"names do not say so: {', '.join(f'{left} and {right}' for left, right in new)} change places "
+                    f"when the average pose of {counted(len(points), 'instance')} is mirrored. Mirrored images would "
+                    f"teach them the wrong way round: set {override([*known, *new])}, or leave RandomFlip out"
+                )
+                found.append(Finding("warning", table.where, "flip-pairs-unknown", sentence))
     return found
 
 
@@ -93,15 +97,14 @@ def mirror_pairs(
     tells = agrees | (as_it_is > CLEAR * mirrored)
     if tells.mean() < MOST_TELL or agrees.sum() < MOST_AGREE * tells.sum():
         return []
-    best = min(_symmetries(pose.positions), key=lambda symmetry: symmetry[0])[0]
+    symmetries = sorted(_symmetries(pose.positions), key=lambda symmetry: symmetry[0])
+    best = symmetries[0][0]
     if best > SYMMETRIC:
         return []
     turn = _mean_turn(positions[agrees], labelled[agrees], pose.positions)
-    chosen = [s for s in _symmetries(pose.positions) if s[0] <= best + ABOUT_AS_WELL]
+    chosen = [symmetry for symmetry in symmetries if symmetry[0] <= best + ABOUT_AS_WELL]
     if abs(turn) > UPRIGHT:
         chosen.sort(key=lambda symmetry: abs(np.cos(symmetry[1] / 2 + np.angle(turn))))
-    else:
-        chosen.sort(key=lambda symmetry: symmetry[0])
     _, angle, partner = chosen[0]
     if any(partner[i] != j for i, j in known):
         return []
@@ -143,22 +146,6 @@ def _mean_turn(positions: np.ndarray, labelled: np.ndarray, pose: np.ndarray) ->
     centred = np.where(labelled, positions - positions.sum(axis=1, keepdims=True) / total, 0)
     turns = (centred * pose.conj()).sum(axis=1)
     return complex((turns / np.maximum(abs(turns), 1e-12)).mean())
-
-
-def _finding(
-    where: str,
-    category: Any,
-    new: Sequence[tuple[str, str]],
-    known: Sequence[Sequence[str]],
-    count: int,
-) -> Finding:
-    listed = ", ".join(f"{left} and {right}" for left, right in new)
-    sentence = (
-        f"keypoints of category {category!r} look like left and right of the same, and their names do not say so: "
-        f"{listed} change places when the average pose of {counted(count, 'instance')} is mirrored. Mirrored images "
-        f"would teach them the wrong way round: set {override([*known, *new])}, or leave RandomFlip out"
-    )
-    return Finding("warning", where, "flip-pairs-unknown", sentence)
 
 
 def override(pairs: Sequence[Sequence[str]]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.categories import bones_of, is_integer, joins_keypoints
+from ..data.categories import bones_of, is_integer, is_positive, joins_keypoints
 from ..data.ground_truth import AREA_SHARE
 from ..data.images import ANY_RANGE, BadImageError, annotated_size, image_paths, open_image, respell
 from ..data.references import normalise
@@ -23,7 +23,6 @@ from .boxes import (
     beyond_border,
     grow_boxes,
     implausible_areas,
-    is_positive,
     plausible_area,
 )
 from .categories import counts_from_zero, highest_joint
@@ -125,7 +124,6 @@ def repair(
         table = annotation_table({**result, "annotations": annotations}, "")
         done["`iscrowd` 1 on all annotations with labelled keypoints: 0 written"] += len(crowds)
     table = repair_objects(table, margin, done)
-    counts = [table.num_keypoints(i) for i in range(len(table.categories))]
     _, over = beyond_border(table)
     over &= (table.image >= 0) & ~table.crowd
     if images is not None:
@@ -144,7 +142,7 @@ def repair(
             annotation["iscrowd"] = 0
             done["`iscrowd` missing: 0 written"] += 1
         if table.category[row] >= 0:
-            _keypoints(annotation, counts[table.category[row]], done)
+            _keypoints(annotation, table.num_keypoints[table.category[row]], done)
         result["annotations"].append(annotation)
     annotations = [dict(entry) for entry in repair_areas(annotation_table(result, ""), done)]
     result["annotations"] = _without_copies(annotations, "annotations", done)
@@ -360,8 +358,7 @@ def _rebuilt(table: AnnotationTable, annotations: Sequence[Entry]) -> Annotation
 
 def _without_corner_points(table: AnnotationTable, done: Counter[str]) -> Sequence[Entry]:
     annotations: list[Entry] | None = None
-    for category in range(len(table.categories)):
-        rows, points = table.keypoints(category)
+    for rows, points in table.keypoints:
         corners = corner_points(table, rows, points)
         labelled = labelled_of(table, rows, points)
         for n in np.flatnonzero(corners.any(axis=1)):

@@ -31,6 +31,10 @@ from .repair import REPAIRED, repair, write_json
 from .swapped_sides import check_sides
 from .table import AnnotationTable, annotation_table
 
+logger = logging.getLogger(__name__)
+
+SIDE = 420  # of a drawing, the longer one, in pixels
+COLUMNS = 4
 # Errors in spite of which samples can be drawn: of other images.
 OF_SOME_IMAGES = {
     "image-missing",
@@ -156,11 +160,10 @@ def category_row(table: AnnotationTable, category: int) -> dict[str, Any]:
     """How much there is of a category; instances are annotations of no crowds."""
     own = table.category == category
     instances = own & ~table.crowd
-    rows, points = table.keypoints(category)
+    rows, points = table.keypoints[category]
     labelled = (points[~table.crowd[rows], :, 2] > 0).sum(axis=1)
-    sides = table.boxes[instances, 2:]
-    usable = np.isfinite(sides).all(axis=1) & (sides > 0).all(axis=1)
-    scale = float(np.median(np.sqrt(sides[usable].prod(axis=1)))) if usable.any() else np.nan
+    sides = table.boxes[instances & table.boxed(), 2:]
+    scale = float(np.median(np.sqrt(sides.prod(axis=1)))) if len(sides) else np.nan
     return {
         "category": table.categories[category].get("name"),
         "instances": int(instances.sum()),
@@ -175,7 +178,7 @@ def category_row(table: AnnotationTable, category: int) -> dict[str, Any]:
 def keypoint_rows(table: AnnotationTable, category: int) -> list[dict[str, Any]]:
     """For each keypoint of a category: who it trades places with in a mirror, how often it is labelled, and where."""
     names = keypoint_names(table.categories[category])
-    rows, points = table.keypoints(category)
+    rows, points = table.keypoints[category]
     if not names or len(names) != points.shape[1]:
         return []
     partner = {a: b for pair in left_right_pairs(names) for a, b in (pair, pair[::-1])}
@@ -208,12 +211,6 @@ def _text(rows: list[dict[str, Any]]) -> str:
     return tabulate(rows, headers="keys", tablefmt="simple", floatfmt=formats)
 
 
-logger = logging.getLogger(__name__)
-
-SIDE = 420  # of a drawing, the longer one, in pixels
-COLUMNS = 4
-
-
 def write_sample_sheet(
     annotations: str,
     images: str,
@@ -225,7 +222,12 @@ def write_sample_sheet(
 
     A mirrored sample went through the mapper of training with a certain flip, flip pairs applied: the colour that shows
     the left side must be on the left side of the body in both drawings. Images that cannot be read are passed over.
-    Returns the path. Raises UserError where the json cannot be loaded, or no image be read.
+
+    Returns:
+        The path of the sheet.
+
+    Raises:
+        UserError: the json cannot be loaded, or no image be read.
     """
     schema, classes = read_labels(read_json(annotations), annotations)
     records = load_keypoint_dataset(annotations, images, schema, classes)

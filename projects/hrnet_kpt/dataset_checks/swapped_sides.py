@@ -66,9 +66,9 @@ def _check_category(table: AnnotationTable, category: int) -> Iterator[Finding]:
         [(names.index(left), names.index(right)) for left, right in left_right_pairs(names)],
         dtype=np.int64,
     ).reshape(-1, 2)
-    if len(pairs) < 2 or len(names) != table.num_keypoints(category):
+    if len(pairs) < 2 or len(names) != table.num_keypoints[category]:
         return
-    rows, points = table.keypoints(category)
+    rows, points = table.keypoints[category]
     labelled = (points[..., 2] > 0) & np.isfinite(points).all(axis=-1) & ~table.crowd[rows, None]
     enough = labelled.sum(axis=1) >= FEWEST
     rows, points, labelled = rows[enough], points[enough], labelled[enough]
@@ -130,44 +130,36 @@ def measure_sides(
     """
     front = _against(positions, labelled, pairs, pose)
     back = _against(positions[:, flip], labelled[:, flip], pairs, pose)
-    turned = back.evidence > front.evidence
-
-    def chosen(name: str) -> np.ndarray:
-        first, second = getattr(front, name), getattr(back, name)
-        return np.where(turned if first.ndim == 1 else turned[:, None], second, first)
-
-    certain = (chosen("evidence") > EVIDENCE) & (abs(front.evidence - back.evidence) > EVIDENCE)
-    certain &= chosen("misfit") < GOOD_FIT
-    return Sides(
-        turned=turned,
-        certain=certain,
-        judged=chosen("both") & certain[:, None],
-        exchanged=chosen("exchanged") & certain[:, None],
-        apart=chosen("apart"),
+    turned = back[3] > front[3]
+    both, exchanged, apart, evidence, misfit = (
+        np.where(turned if first.ndim == 1 else turned[:, None], second, first)
+        for first, second in zip(front, back, strict=True)
     )
-
-
-class _Against(NamedTuple):
-    both: np.ndarray
-    exchanged: np.ndarray
-    apart: np.ndarray
-    evidence: np.ndarray
-    misfit: np.ndarray
+    certain = (evidence > EVIDENCE) & (abs(front[3] - back[3]) > EVIDENCE)
+    certain &= misfit < GOOD_FIT
+    judged, exchanged = both & certain[:, None], exchanged & certain[:, None]
+    return Sides(turned, certain, judged, exchanged, apart)
 
 
 def _against(
     positions: np.ndarray, labelled: np.ndarray, pairs: np.ndarray, pose: Pose
-) -> _Against:
-    """The same for the pose as it is: pairs that fit better exchanged are left out of the fit, the rest is measured."""
+) -> tuple[np.ndarray, ...]:
+    """The same for the pose as it is: pairs that fit better exchanged are left out of the fit, the rest is measured.
+
+    Returns:
+        Which pairs are labelled, which are exchanged, how far apart they are, as in Sides, (n, P); the evidence that
+        instances face this way, and the median of the squares, (n,).
+    """
     left, right = pairs.T
     both = labelled[:, left] & labelled[:, right]
     weights = labelled / pose.spread**2
 
-    def squares(laid: np.ndarray, other: bool) -> np.ndarray:
+    def squares(aligned: np.ndarray, other: bool) -> np.ndarray:
         """Mean square of a pair's distances from its positions, or each other's, in spreads."""
         to = (right, left) if other else (left, right)
         distances = [
-            abs(laid[:, at] - pose.positions[of]) ** 2 for at, of in zip(pairs.T, to, strict=True)
+            abs(aligned[:, at] - pose.positions[of]) ** 2
+            for at, of in zip(pairs.T, to, strict=True)
         ]
         return (distances[0] + distances[1]) / 2 / pose.spread[left] ** 2
 
@@ -176,29 +168,25 @@ def _against(
         ours = positions.copy()
         ours[:, left] = np.where(better, positions[:, right], positions[:, left])
         ours[:, right] = np.where(better, positions[:, left], positions[:, right])
-        laid, _ = align_similarity(ours, weights, pose.positions)
-        # `laid` has the exchanged ones in their new positions.
-        better = both & ((squares(laid, True) < squares(laid, False)) ^ better)
+        aligned, _ = align_similarity(ours, weights, pose.positions)
+        # `aligned` has the exchanged ones in their new positions.
+        better = both & ((squares(aligned, True) < squares(aligned, False)) ^ better)
     out = np.zeros_like(labelled)
     out[:, left] = out[:, right] = better
     weights = weights * ~out
-    laid, _ = align_similarity(positions, weights, pose.positions)
-    same, exchanged = squares(laid, False), squares(laid, True)
+    aligned, _ = align_similarity(positions, weights, pose.positions)
+    same, exchanged = squares(aligned, False), squares(aligned, True)
     kept = both & ~better
     axis = pose.positions[left] - pose.positions[right]
     with np.errstate(all="ignore"):
-        apart = ((laid[:, left] - laid[:, right]) * axis.conj()).real / abs(axis) ** 2
-    off = np.where(weights > 0, abs(laid - pose.positions) ** 2 / pose.spread**2 / 2, np.nan)
+        apart = ((aligned[:, left] - aligned[:, right]) * axis.conj()).real / abs(axis) ** 2
+    off = np.where(weights > 0, abs(aligned - pose.positions) ** 2 / pose.spread**2 / 2, np.nan)
     enough = (weights > 0).sum(axis=1) >= FEWEST
     misfit = np.full(len(positions), np.inf)
     misfit[enough] = np.nanmedian(off[enough], axis=1)
-    return _Against(
-        both=both,
-        exchanged=better & (exchanged < NEAR) & (same > FAR) & (same > RATIO * exchanged),
-        apart=apart,
-        evidence=((np.minimum(exchanged, FAR) - np.minimum(same, FAR)) * kept).sum(axis=1),
-        misfit=misfit,
-    )
+    evidence = ((np.minimum(exchanged, FAR) - np.minimum(same, FAR)) * kept).sum(axis=1)
+    exchanged = better & (exchanged < NEAR) & (same > FAR) & (same > RATIO * exchanged)
+    return both, exchanged, apart, evidence, misfit
 
 
 # Instances that the average is taken of, at most, and poses that it is started from.
@@ -297,12 +285,12 @@ def _refined(
             pose, have = _exchanged(pose, have, flip)
         ours = np.where(turned[:, None], other_positions, positions)
         known = np.where(turned[:, None], other_labelled, labelled)
-        laid, left_over = align_similarity(ours, known & have, pose)
+        aligned, left_over = align_similarity(ours, known & have, pose)
         sure = (known & have).sum(axis=1) >= FEWEST - 1
-        laid, known = laid[sure], known[sure]
+        aligned, known = aligned[sure], known[sure]
         have = known.any(axis=0)
-        pose = _centred(_median(laid, known), have)
-    distance = _median(abs(laid - pose), known).real
+        pose = _centred(_median(aligned, known), have)
+    distance = _median(abs(aligned - pose), known).real
     if flip is not None:
         distance = (distance + distance[flip]) / 2
     spread = distance / np.sqrt(2 * np.log(2))  # of a normal distribution

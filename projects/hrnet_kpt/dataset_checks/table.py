@@ -76,21 +76,6 @@ class AnnotationTable:
         ids = unique(self.images[row].get("id") for row in chosen)
         return [Finding(level, self.where, name, sentence, (), ids)]
 
-    def keypoints(self, category: int) -> tuple[np.ndarray, np.ndarray]:
-        """The keypoints of a category: annotations that list as many as it has, and n x K x 3 of x, y, v.
-
-        NaN where they are no numbers. A category without names has as many keypoints as most of its annotations.
-        """
-        return self._keypoints[category]
-
-    def num_keypoints(self, category: int) -> int:
-        """How many keypoints a category has.
-
-        As many as it names, unless several annotations agree on another number and none has this one; as many as most
-        annotations have where it names none.
-        """
-        return self._num_keypoints[category]
-
     def has_keypoints(self, row: int) -> bool:
         """Whether an annotation has a list of keypoints that is not empty."""
         listed = self.annotations[row].get("keypoints")
@@ -111,9 +96,13 @@ class AnnotationTable:
         return np.nan_to_num(sizes, nan=unknown)
 
     @cached_property
-    def _keypoints(self) -> list[tuple[np.ndarray, np.ndarray]]:
+    def keypoints(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each category: its annotations that list as many keypoints as it has, and n x K x 3 of x, y, v.
+
+        NaN where they are no numbers.
+        """
         found = []
-        for category, count in enumerate(self._num_keypoints):
+        for category, count in enumerate(self.num_keypoints):
             rows = np.flatnonzero(self.category == category)
             listed = [self.annotations[row].get("keypoints") for row in rows]
             fits = [isinstance(values, list) and 0 < len(values) == 3 * count for values in listed]
@@ -123,7 +112,12 @@ class AnnotationTable:
         return found
 
     @cached_property
-    def _num_keypoints(self) -> list[int]:
+    def num_keypoints(self) -> list[int]:
+        """How many keypoints each category has.
+
+        As many as it names, unless several annotations agree on another number and none has this one; as many as most
+        annotations have where it names none.
+        """
         found = []
         for index, category in enumerate(self.categories):
             names = keypoint_names(category)
