@@ -6,7 +6,6 @@ from detectron2.data.datasets.builtin_meta import (
     COCO_PERSON_KEYPOINT_FLIP_MAP,
     COCO_PERSON_KEYPOINT_NAMES,
 )
-from detectron2.data.datasets.builtin_meta import COCO_PERSON_KEYPOINT_NAMES as COCO_NAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.cocoeval import Params
@@ -20,6 +19,7 @@ NAMES = st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=12, uniqu
 def test_coco_person_equals_detectron2_and_pycocotools():
     assert COCO_PERSON.names == tuple(COCO_PERSON_KEYPOINT_NAMES)
     assert set(COCO_PERSON.flip_pairs) == set(COCO_PERSON_KEYPOINT_FLIP_MAP)
+    assert left_right_pairs(COCO_PERSON.names) == list(COCO_PERSON_KEYPOINT_FLIP_MAP)
     assert COCO_PERSON.sigmas == pytest.approx(Params("keypoints").kpt_oks_sigmas.tolist())
 
 
@@ -66,17 +66,18 @@ def test_subset_keeps_what_joins_its_names():
 
 # A name's two forms: with {} for the part of the body.
 SPELLINGS = [
-    *[("left_{}", "right_{}"), ("{}_left", "{}_right"), ("left{}", "right{}"), ("{}left", "{}right")],
-    *[("Left{}", "Right{}"), ("LEFT {}", "RIGHT {}"), ("front-left-{}", "front-right-{}")],
-    *[("l_{}", "r_{}"), ("{}.L", "{}.R"), ("{}L", "{}R"), ("{}_l1", "{}_r1"), ("{}1L", "{}1R")],
-    *[("L_{}_1", "R_{}_1"), ("lt {}", "rt {}"), ("{}_li", "{}_re"), ("{}-sx", "{}-dx")],
-    *[("links_{}", "rechts_{}"), ("linkes {}", "rechtes {}"), ("linker{}", "rechter{}")],
-    *[("{}_gauche", "{}_droite"), ("{} gauche", "{} droit"), ("{}_izquierda", "{}_derecha")],
-    *[("{}_izquierdo", "{}_derecho"), ("{}_sinistra", "{}_destra"), ("{} sinistro", "{} destro")],
-    *[("{}_esquerdo", "{}_direito"), ("{}_esquerda", "{}_direita"), ("vänster_{}", "höger_{}")],
-    *[("左{}", "右{}"), ("{}(左)", "{}(右)"), ("왼쪽 {}", "오른쪽 {}"), ("левый_{}", "правый_{}")],
-    *[("Левая {}", "Правая {}"), ("lewa_{}", "prawa_{}"), ("port_{}", "starboard_{}")],
-    *[("near{}", "off{}"), ("Near_{}", "Off_{}"), ("near-{}", "off-{}")],
+    ("left_{}", "right_{}"), ("{}_left", "{}_right"), ("left{}", "right{}"), ("{}left", "{}right"),
+    ("Left{}", "Right{}"), ("LEFT {}", "RIGHT {}"), ("front-left-{}", "front-right-{}"),
+    ("l_{}", "r_{}"), ("{}.L", "{}.R"), ("{}L", "{}R"), ("{}_l1", "{}_r1"), ("{}1L", "{}1R"),
+    ("L_{}_1", "R_{}_1"), ("lt {}", "rt {}"), ("{}_li", "{}_re"), ("{}-sx", "{}-dx"),
+    ("links_{}", "rechts_{}"), ("linkes {}", "rechtes {}"), ("linker{}", "rechter{}"),
+    ("{}_gauche", "{}_droite"), ("{} gauche", "{} droit"), ("{}_izquierda", "{}_derecha"),
+    ("{}_izquierdo", "{}_derecho"), ("{}_sinistra", "{}_destra"), ("{} sinistro", "{} destro"),
+    ("{}_esquerdo", "{}_direito"), ("{}_esquerda", "{}_direita"), ("vänster_{}", "höger_{}"),
+    ("左{}", "右{}"), ("{}(左)", "{}(右)"), ("왼쪽 {}", "오른쪽 {}"), ("левый_{}", "правый_{}"),
+    ("Левая {}", "Правая {}"), ("lewa_{}", "prawa_{}"), ("port_{}", "starboard_{}"),
+    ("{}Left", "{}Right"), ("{}-l", "{}-r"), ("L_{}", "R_{}"), ("front_left_{}", "front_right_{}"),
+    ("near{}", "off{}"), ("Near_{}", "Off_{}"), ("near-{}", "off-{}"),
 ]  # fmt: skip
 PARTS = ["wing", "eye", "hoof", "antenna", "paw2"]
 
@@ -103,6 +104,7 @@ def test_every_spelling_gives_its_pairs_and_no_more(left, right):
         (["L", "M", "R"], [("L", "R")]),
         (["tR", "tl"], [("tl", "tR")]),
         (["l", "r"], [("l", "r")]),
+        (["LEye", "REye"], [("LEye", "REye")]),
         (["Left_eye", "right_eye"], [("Left_eye", "right_eye")]),
         (["main_droite", "main_gauche", "oeil_droit", "oeil_gauche"],
          [("main_gauche", "main_droite"), ("oeil_gauche", "oeil_droit")]),
@@ -144,10 +146,6 @@ def test_names_of_real_projects(names, pairs):
 )  # fmt: skip
 def test_no_pairs_in_names_that_have_no_sides(names):
     assert left_right_pairs(names) == []
-
-
-def test_cocos_pairs_are_detectron2s():
-    assert left_right_pairs(COCO_NAMES) == list(COCO_PERSON_KEYPOINT_FLIP_MAP)
 
 
 def test_pairs_of_animal_data_sets():
@@ -195,4 +193,4 @@ def test_corners_are_named_from_top_and_bottom():
         ("top_right", "bottom_right"),
     }
     assert set(top_bottom_pairs(["tl", "tr", "br", "bl"])) == {("tl", "bl"), ("tr", "br")}
-    assert top_bottom_pairs(["upper_lip", "lower_lip", *COCO_NAMES]) == []
+    assert top_bottom_pairs(["upper_lip", "lower_lip", *COCO_PERSON.names]) == []

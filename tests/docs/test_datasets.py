@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from functools import partial
 
 import pytest
 from detectron2.config import instantiate
@@ -18,11 +19,8 @@ PAGE = "docs/datasets.md"
 
 
 @pytest.fixture
-def blocks(repository):
-    """Function of a language: the code blocks of the page in it."""
-    text = (repository / PAGE).read_text()
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return lambda language: [block for name, block in found if name == language]
+def blocks(code_blocks):
+    return partial(code_blocks, "datasets.md")
 
 
 def test_example_of_the_format_is_clean(blocks):
@@ -46,7 +44,7 @@ def test_example_of_augmentations_gives_samples(blocks, drawn_people):
     assert len(sizes) > 3 and max(max(size) for size in sizes) <= 1600
 
 
-def test_every_command_is_one_that_its_tool_takes(blocks, repository, load_tool):
+def test_every_command_is_one_that_its_tool_takes(blocks, repository, parse_commands):
     commands = [
         shlex.split(command)
         for block in blocks("")
@@ -55,8 +53,7 @@ def test_every_command_is_one_that_its_tool_takes(blocks, repository, load_tool)
     ]
     tools = [command for command in commands if command[0].startswith("tools/")]
     assert len(tools) >= 5
-    for name, *arguments in tools:
-        load_tool(name).parser().parse_intermixed_args(arguments)
+    parse_commands(tools)
     scripts = [command[1] for command in commands if command[0] == "python"]
     assert all((repository / script).is_file() for script in scripts) and len(scripts) == 3
 
