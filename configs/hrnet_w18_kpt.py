@@ -19,7 +19,7 @@ from detectron2.modeling.roi_heads import (
     StandardROIHeads,
 )
 
-from hrnet_kpt.data.labels import num_classes, num_keypoints
+from hrnet_kpt.data.categories import num_classes, num_keypoints
 from hrnet_kpt.modeling import HRFPN, HRNet
 from hrnet_kpt.modeling.poolers import pooler_scales
 

@@ -36,8 +36,8 @@ def parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
 
-    from hrnet_kpt.data.checks.check_dataset import check_dataset
-    from hrnet_kpt.data.image_range import given_range
+    from hrnet_kpt.data.image_range import parse_range
+    from hrnet_kpt.dataset_checks.report import check_dataset
 
     def work() -> None:
         sets = [(args.annotations, args.images)]
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
             fix=args.fix,
             draw=args.draw,
             grow=args.grow_boxes,
-            image_range=given_range(args.image_range or "auto"),
+            image_range=parse_range(args.image_range or "auto"),
         )
 
     return run_tool(work, args.debug)

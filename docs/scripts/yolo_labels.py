@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from hrnet_kpt.command_line import run_tool
-from hrnet_kpt.data.image_files import image_paths
+from hrnet_kpt.data.images import image_paths
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.io import read_json_file
 

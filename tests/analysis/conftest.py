@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from hrnet_kpt.data.keypoints import KeypointSchema
+from hrnet_kpt.data.schema import KeypointSchema
 from hrnet_kpt.evaluation.ground_truth import load_ground_truth
 
 NAMES = ["nose", "left_hand", "right_hand"]

@@ -13,7 +13,7 @@ from hrnet_kpt.analysis.error_plots import CELL, draw_breakdown, draw_keypoint_l
 from hrnet_kpt.analysis.error_tables import image_scores
 from hrnet_kpt.analysis.errors import KINDS, match
 from hrnet_kpt.analysis.errors_by_stage import STAGES
-from hrnet_kpt.data.keypoints import KeypointSchema
+from hrnet_kpt.data.schema import KeypointSchema
 from hrnet_kpt.evaluation.ground_truth import load_ground_truth
 
 

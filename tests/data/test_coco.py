@@ -13,9 +13,9 @@ from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import Boxes, Instances
 
 from hrnet_kpt.data import COCO_PERSON, KeypointSchema
+from hrnet_kpt.data.categories import read_labels
 from hrnet_kpt.data.coco import from_coco, load_keypoint_dataset, read_coco, to_coco, to_result
-from hrnet_kpt.data.labels import read_labels
-from hrnet_kpt.data.masks import to_run_lengths
+from hrnet_kpt.data.masks import to_rle
 
 SCHEMA = KeypointSchema(["nose", "left_ear", "right_ear", "wheel"])
 CLASSES = {"cat": ["nose", "left_ear", "right_ear"], "cart": ["wheel"], "box": []}
@@ -162,7 +162,7 @@ def test_result_is_the_one_that_detectron2_writes(masks):
             found.scores[i].item(),
             found.pred_boxes.tensor[i].numpy(),
             found.pred_keypoints[i].numpy(),
-            to_run_lengths(found.pred_masks[i].numpy()) if masks else None,
+            to_rle(found.pred_masks[i].numpy()) if masks else None,
         )
         for i in range(3)
     ]

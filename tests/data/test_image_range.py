@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hrnet_kpt.data.image_range import find_image_range, given_range, to_eight_bits
+from hrnet_kpt.data.image_range import find_image_range, parse_range, to_eight_bits
 from hrnet_kpt.data.images import (
     AlphaOnlyError,
     BadImageError,
@@ -252,7 +252,7 @@ def test_shapes_in_the_transparency_are_refused(tmp_path):
 )
 def test_what_is_no_range_is_refused(value):
     with pytest.raises(UserError, match=r"data\.image_range="):
-        given_range(value)
+        parse_range(value)
 
 
 def test_tables_and_formula_agree():

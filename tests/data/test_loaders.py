@@ -3,6 +3,7 @@
 import multiprocessing
 import re
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,16 @@ from PIL import Image
 from hrnet_kpt.data.coco import load_keypoint_dataset
 from hrnet_kpt.data.images import BadImageError
 from hrnet_kpt.data.loaders import (
-    EndlessSamples,
+    InfiniteDataset,
     build_test_loader,
     build_train_loader,
     seeded,
 )
 from hrnet_kpt.data.mapper import KeypointMapper
+
+BOTH = pytest.mark.parametrize(
+    "build", [partial(build_train_loader, total_batch_size=1), build_test_loader]
+)
 
 
 def mapped(record):
@@ -75,7 +80,7 @@ def test_loading_leaves_the_training_s_own_random_numbers_alone():
 
 
 def test_each_epoch_has_every_image_once_in_an_order_of_its_own():
-    samples = EndlessSamples(records(20), mapped, seed=3)
+    samples = InfiniteDataset(records(20), mapped, seed=3)
     epochs = [[samples[20 * e + i] for i in range(20)] for e in range(3)]
     orders = [[sample["image_id"] for sample in epoch] for epoch in epochs]
     assert all(sorted(order) == list(range(20)) for order in orders)
@@ -139,10 +144,9 @@ def test_batches_that_cannot_be_split_are_refused(size, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("build", [build_train_loader, build_test_loader])
+@BOTH
 def test_bad_images_fail_by_name_in_one_line(build, workers):
-    arguments = {"total_batch_size": 1} if build is build_train_loader else {}
-    loader = build(records(6, bad=(2,)), mapped, num_workers=workers, **arguments)
+    loader = build(records(6, bad=(2,)), mapped, num_workers=workers)
     with pytest.raises(ValueError, match=r"image 2: broken.*on_bad_image=skip") as raised:
         take(loader, 7)
     assert "\n" not in str(raised.value)
@@ -174,11 +178,6 @@ def test_more_bad_images_than_allowed_fail():
         take(loader, 12)
 
 
-def test_unknown_policy_is_refused():
-    with pytest.raises(ValueError, match=r"on_bad_image='ignore'.*fail or skip"):
-        build_test_loader(records(1), mapped, on_bad_image="ignore")
-
-
 def test_real_files_that_are_broken_are_skipped_by_name(drawn_people, tmp_path):
     dataset = load_keypoint_dataset(str(drawn_people / "test.json"), str(drawn_people / "test"))
     (tmp_path / "cut.jpg").write_bytes(Path(dataset[1]["file_name"]).read_bytes()[:900])
@@ -206,14 +205,10 @@ def test_seeded_is_the_same_for_the_same_numbers_only():
 def test_200_000_images_start_in_seconds_with_flat_memory():
     dataset = [
         {
-            "file_name": f"folder/{i:012d}.jpg",
-            "image_id": i,
-            "width": 9,
-            "height": 7,
-            "annotations": [{"bbox": [1.5] * 4, "keypoints": [float(i)] * 51, "category_id": 0}]
-            * 2,
+            **record,
+            "annotations": [{"bbox": [1.5] * 4, "keypoints": [1.5] * 51, "category_id": 0}] * 2,
         }
-        for i in range(200_000)
+        for record in records(200_000)
     ]
     start = time.perf_counter()
     loader = build_train_loader(dataset, mapped, 4, num_workers=3, seed=0)
@@ -245,15 +240,10 @@ def first_error(size, bad, limit, processes=1, build=build_train_loader):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(comm, "get_world_size", lambda: processes)
             patch.setattr(comm, "get_rank", lambda rank=rank: rank)
-            arguments = {"seed": 0, "total_batch_size": processes}
-            if build is build_test_loader:
-                arguments = {}
+            train = {"seed": 0, "total_batch_size": processes}
+            arguments = {} if build is build_test_loader else train
             loader = build(
-                records(size, bad),
-                mapped,
-                on_bad_image="skip",
-                max_bad_images=limit,
-                **arguments,
+                records(size, bad), mapped, on_bad_image="skip", max_bad_images=limit, **arguments
             )
             try:
                 for _ in zip(loader, range(size + 2), strict=False):
@@ -304,11 +294,12 @@ def test_two_workers_find_no_usable_image():
         next(iter(loader))
 
 
-@pytest.mark.parametrize("build", [build_train_loader, build_test_loader])
-def test_a_set_without_images_is_refused(build):
-    arguments = {"total_batch_size": 1} if build is build_train_loader else {}
+@BOTH
+def test_a_set_without_images_and_an_unknown_policy_are_refused(build):
     with pytest.raises(ValueError, match="no images"):
-        build([], mapped, **arguments)
+        build([], mapped)
+    with pytest.raises(ValueError, match=r"on_bad_image='ignore'"):
+        build(records(1), mapped, on_bad_image="ignore")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -323,7 +314,7 @@ def test_a_wait_that_is_broken_off_loses_no_image(workers, monkeypatch):
     batches = iter(loader)
     found = [next(batches) for _ in range(3)]
     state, calls = loader.state_dict(), []
-    original = EndlessSamples.__getitem__
+    original = InfiniteDataset.__getitem__
 
     def interrupted(self, position):
         calls.append(position)
@@ -332,7 +323,7 @@ def test_a_wait_that_is_broken_off_loses_no_image(workers, monkeypatch):
         return original(self, position)
 
     if not workers:  # in this process
-        monkeypatch.setattr(EndlessSamples, "__getitem__", interrupted)
+        monkeypatch.setattr(InfiniteDataset, "__getitem__", interrupted)
         with pytest.raises(KeyboardInterrupt):
             next(batches)
         monkeypatch.undo()

@@ -15,9 +15,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from hrnet_kpt.data.coco import load_keypoint_dataset
-from hrnet_kpt.data.coco_person import COCO_PERSON
 from hrnet_kpt.data.mapper import KeypointMapper
 from hrnet_kpt.data.masks import read_segmentation, to_bitmap, transformed_masks
+from hrnet_kpt.data.schema import COCO_PERSON
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.evaluation.evaluator import evaluate_results
 from hrnet_kpt.evaluation.ground_truth import load_ground_truth

@@ -13,11 +13,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from hrnet_kpt.data import KeypointSchema
-from hrnet_kpt.data.checks.check_annotations import check_annotations
-from hrnet_kpt.data.checks.repair import repair
+from hrnet_kpt.data.categories import read_labels
 from hrnet_kpt.data.coco import load_keypoint_dataset, read_coco
-from hrnet_kpt.data.labels import read_labels
 from hrnet_kpt.data.references import match_ids
+from hrnet_kpt.dataset_checks.annotations import check_annotations
+from hrnet_kpt.dataset_checks.repair import repair
+from hrnet_kpt.dataset_checks.table import annotation_table
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.evaluation import scoring
 from hrnet_kpt.evaluation.ground_truth import load_ground_truth
@@ -192,13 +193,13 @@ def test_repair_writes_matched_ids_and_deletes_nothing(data):
     for annotation in content["annotations"]:
         annotation["image_id"] = by_value(annotation["image_id"], draw)
         annotation["category_id"] = by_value(annotation["category_id"], draw)
-    before = {finding.name for finding in check_annotations(content, "x.json")}
+    before = {finding.name for finding in check_annotations(annotation_table(content, "x.json"))}
     assert before <= {"image-id-of-another-type", "category-id-of-another-type"}
     repaired, _ = repair(content)
     for annotation, right in zip(repaired["annotations"], CONTENT["annotations"], strict=True):
         assert annotation["image_id"] == right["image_id"]
         assert annotation["category_id"] == right["category_id"]
-    assert check_annotations(repaired, "x.json") == []
+    assert check_annotations(annotation_table(repaired, "x.json")) == []
 
 
 @pytest.mark.parametrize(
@@ -238,7 +239,9 @@ def test_ids_that_mean_the_same_are_refused(key, tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="some mean the same"):
         read_coco(path)
-    errors = {f.name for f in check_annotations(content, "a.json") if f.level == "error"}
+    errors = {
+        f.name for f in check_annotations(annotation_table(content, "a.json")) if f.level == "error"
+    }
     assert f"{key.replace('ies', 'y').removesuffix('s')}-ids-mixed" in errors
 
 
@@ -270,11 +273,11 @@ def test_a_file_as_roboflow_exports_it(name, tmp_path):
     truth = load_ground_truth(path, schema, classes)
     for evaluate in (scoring.evaluate_boxes, scoring.evaluate_keypoints):
         assert evaluate(truth, [{**result, "score": 0.9}]).stats[0] == pytest.approx(1)
-    findings = check_annotations(content, "a.json")
+    findings = check_annotations(annotation_table(content, "a.json"))
     assert {f.name for f in findings} == {"root-category", "annotation-id-zero"}
     assert {f.level for f in findings} == {"warning"}
     repaired, _ = repair(content)
-    assert check_annotations(repaired, "a.json") == []
+    assert check_annotations(annotation_table(repaired, "a.json")) == []
     assert repaired["annotations"] == [{**annotation, "id": 1}]
 
 
@@ -291,7 +294,9 @@ def test_other_categories_without_keypoints_stay(change):
     content = roboflow("insects")
     change(content)
     assert set(read_labels(content, "a.json")[1]) == {"insects", "beetle"}
-    assert not any(f.name == "root-category" for f in check_annotations(content, "a.json"))
+    assert not any(
+        f.name == "root-category" for f in check_annotations(annotation_table(content, "a.json"))
+    )
 
 
 def test_crowds_everywhere_are_repaired_but_for_those_with_a_bitmap():
@@ -299,9 +304,13 @@ def test_crowds_everywhere_are_repaired_but_for_those_with_a_bitmap():
     for annotation in content["annotations"]:
         annotation["iscrowd"] = 1
     content["annotations"][0]["segmentation"] = {"size": [200, 200], "counts": [0, 9, 39991]}
-    assert "iscrowd-everywhere" in {f.name for f in check_annotations(content, "x.json")}
+    assert "iscrowd-everywhere" in {
+        f.name for f in check_annotations(annotation_table(content, "x.json"))
+    }
     repaired, _ = repair(content)
     crowds = [annotation["iscrowd"] for annotation in repaired["annotations"]]
     # The sixth has no labelled keypoint.
     assert crowds == [1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0]
-    assert "iscrowd-everywhere" not in {f.name for f in check_annotations(repaired, "x.json")}
+    assert "iscrowd-everywhere" not in {
+        f.name for f in check_annotations(annotation_table(repaired, "x.json"))
+    }

@@ -9,6 +9,7 @@ import pickle
 import signal
 import subprocess
 import time
+from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -136,6 +137,11 @@ def test_little_shared_memory(size, fill):
         assert answer == [[True] * 4] * 6
 
 
+BOTH = pytest.mark.parametrize(
+    "build", [partial(build_train_loader, total_batch_size=1), build_test_loader]
+)
+
+
 def hang(record):
     if record["image_id"] == 5:
         time.sleep(1000)
@@ -148,31 +154,26 @@ def die(record):
     return dict(record)
 
 
-@pytest.mark.parametrize("build", [build_train_loader, build_test_loader])
+@BOTH
 def test_a_worker_that_hangs_is_logged_and_then_an_error(build, monkeypatch, new_children):
     monkeypatch.setattr(workers, "POLL", 0.05)
     monkeypatch.setattr("hrnet_kpt.data.loaders.POLL", 0.05)
     monkeypatch.setattr(workers, "LOG_PERIOD", 0.2)
-    arguments = {"total_batch_size": 1} if build is build_train_loader else {}
-    loader = build(RECORDS, hang, num_workers=1, timeout=0.5, **arguments)
+    loader = build(RECORDS, hang, num_workers=1, timeout=0.5)
     said = []
     monkeypatch.setattr(workers.logger, "warning", lambda *words: said.append(words[0] % words[1:]))
-    start = time.monotonic()
     with pytest.raises(UserError, match=r"waited .*data\.timeout") as raised:
         for _ in loader:
             pass
-    elapsed = time.monotonic() - start
-    assert elapsed < 3, "a worker that hangs is not waited for"
     assert "\n" not in str(raised.value)
-    assert 1 <= len(said) <= elapsed / 0.2, "once a period"
+    assert 1 <= len(said) <= 2, "once a period of 0.2 s in 0.5 s"
     assert all(line.startswith("data: waited ") for line in said)
     assert not new_children()
 
 
-@pytest.mark.parametrize("build", [build_train_loader, build_test_loader])
+@BOTH
 def test_a_worker_that_is_killed_is_one_line(build, new_children):
-    arguments = {"total_batch_size": 1} if build is build_train_loader else {}
-    loader = build(RECORDS, die, num_workers=2, **arguments)
+    loader = build(RECORDS, die, num_workers=2)
     with pytest.raises(UserError, match=r"worker .*num_workers") as raised:
         for _ in loader:
             pass

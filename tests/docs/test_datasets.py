@@ -3,30 +3,29 @@
 import json
 import re
 import shlex
+from functools import partial
 
 import pytest
 from detectron2.config import instantiate
 from omegaconf import OmegaConf
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.data.checks.check_annotations import check_annotations
 from hrnet_kpt.data.coco import load_keypoint_dataset
 from hrnet_kpt.data.loaders import seeded
+from hrnet_kpt.dataset_checks.annotations import check_annotations
+from hrnet_kpt.dataset_checks.table import annotation_table
 
 PAGE = "docs/datasets.md"
 
 
 @pytest.fixture
-def blocks(repository):
-    """Function of a language: the code blocks of the page in it."""
-    text = (repository / PAGE).read_text()
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return lambda language: [block for name, block in found if name == language]
+def blocks(code_blocks):
+    return partial(code_blocks, "datasets.md")
 
 
 def test_example_of_the_format_is_clean(blocks):
     [example] = blocks("json")
-    assert check_annotations(json.loads(example), "example") == []
+    assert check_annotations(annotation_table(json.loads(example), "example")) == []
 
 
 def test_example_of_augmentations_gives_samples(blocks, drawn_people):
@@ -45,7 +44,7 @@ def test_example_of_augmentations_gives_samples(blocks, drawn_people):
     assert len(sizes) > 3 and max(max(size) for size in sizes) <= 1600
 
 
-def test_every_command_is_one_that_its_tool_takes(blocks, repository, load_tool):
+def test_every_command_is_one_that_its_tool_takes(blocks, repository, parse_commands):
     commands = [
         shlex.split(command)
         for block in blocks("")
@@ -54,8 +53,7 @@ def test_every_command_is_one_that_its_tool_takes(blocks, repository, load_tool)
     ]
     tools = [command for command in commands if command[0].startswith("tools/")]
     assert len(tools) >= 5
-    for name, *arguments in tools:
-        load_tool(name).parser().parse_intermixed_args(arguments)
+    parse_commands(tools)
     scripts = [command[1] for command in commands if command[0] == "python"]
     assert all((repository / script).is_file() for script in scripts) and len(scripts) == 3
 

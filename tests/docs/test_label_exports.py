@@ -60,9 +60,6 @@ def counts(text, word):
     return sum(int(count) for count in re.findall(rf"^{word} \((\d+)\)", text, re.MULTILINE))
 
 
-# ------------------------------------------------------------------------------- the formats
-
-
 def region(kind, id_, label, parent=None, **value):
     return {
         "id": id_,
@@ -176,35 +173,23 @@ def test_every_point_is_written_or_counted(program, boxes, points, request, caps
         assert all((name, *place) in {p[:3] for p in points} for name, place in places.items())
 
 
+OVERLAPPING, APART = [(0, 0, 60, 60), (40, 40, 60, 60)], [(0, 0, 9, 9), (20, 0, 9, 9)]
+SLIPS = [("nose", 1, 1, "b0"), ("nose", 2, 2, "b0"), ("left_ear", 3, 3, "z")]  # twice; in no group
+
+
 @pytest.mark.parametrize("program", FORMATS)
 @pytest.mark.parametrize(
     ("boxes", "points", "expected", "left_out"),
     [
         # In both boxes, one of which has a nose; two noses in both.
-        (
-            [(0, 0, 60, 60), (40, 40, 60, 60)],
-            [("nose", 50, 50, None), ("nose", 10, 10, None)],
-            [{"nose": (10, 10)}, {"nose": (50, 50)}],
-            0,
-        ),
-        (
-            [(0, 0, 60, 60), (40, 40, 60, 60)],
-            [("nose", 50, 50, None), ("nose", 51, 51, None)],
-            [{}, {}],
-            2,
-        ),
+        (OVERLAPPING, [("nose", 50, 50, None), ("nose", 10, 10, None)], [{"nose": (10, 10)}, {"nose": (50, 50)}], 0),
+        (OVERLAPPING, [("nose", 50, 50, None), ("nose", 51, 51, None)], [{}, {}], 2),
         # Outside of every box: of the only one, or of none.
-        ([(0, 0, 9, 9)], [("nose", 50, 50, None)], [{"nose": (50, 50)}], 0),
-        ([(0, 0, 9, 9), (20, 0, 9, 9)], [("nose", 50, 50, None)], [{}, {}], 1),
-        # The same twice, and a slip in the group.
-        (
-            [(0, 0, 9, 9), (20, 0, 9, 9)],
-            [("nose", 1, 1, "b0"), ("nose", 2, 2, "b0"), ("left_ear", 3, 3, "z")],
-            [{"nose": (1, 1), "left_ear": (3, 3)}, {}],
-            1,
-        ),
+        (APART[:1], [("nose", 50, 50, None)], [{"nose": (50, 50)}], 0),
+        (APART, [("nose", 50, 50, None)], [{}, {}], 1),
+        (APART, SLIPS, [{"nose": (1, 1), "left_ear": (3, 3)}, {}], 1),
     ],
-)
+)  # fmt: skip
 def test_what_is_ambiguous(program, boxes, points, expected, left_out, request, capsys):
     status, content = request.getfixturevalue(program)(FORMATS[program](boxes, points))
     assert status == 0 and [places for _, places in found(content)] == expected
@@ -232,8 +217,6 @@ def test_unknown_labels_are_refused_in_one_line_or_left_out(program, request, ca
     assert status == 0 and found(written)[0][1] == {"nose": (2, 2)}
     assert counts(capsys.readouterr().out, "left out") == 1
 
-
-# ------------------------------------------------------------------------------ Label Studio
 
 ONE = [rectangle("b", 20, 10, 60, 40), keypoint("p", "nose", 50, 30, "b")]
 EXPECTED = [((20, 10, 60, 40), {"nose": (50, 30)})]
@@ -298,42 +281,34 @@ def test_image_of_a_task(data, name, label_studio):
     assert content["images"] == [{"id": 1, "file_name": name, "width": 200, "height": 100}]
 
 
+def changed(result, kind, **value):
+    return {**result, "type": kind, "value": {**result["value"], **value}}
+
+
+CHOICE = {"type": "choices", "id": "c", "value": {"choices": ["blurred"]}}
+UNLABELLED = region("rectanglelabels", "c", "", x=1, y=2, width=3, height=4, rectanglelabels=[])
+POLYGON = region("polygonlabels", "b", "cat", points=[[10, 10], [40, 20], [20, 50]])
+ELLIPSE = region("ellipselabels", "b", "cat", x=25, y=30, radiusX=15, radiusY=20)
+BRUSH = region("brushlabels", "m", "cat", rle=[1, 2], format="rle")
+# Labels apart from rectangles, a relation in place of a parent.
+RELATED = [
+    changed(ONE[0], "rectangle", rectanglelabels=[]),
+    changed(ONE[0], "labels", labels=["cat"]),
+    {key: value for key, value in ONE[1].items() if key != "parentID"},
+    {"type": "relation", "from_id": "p", "to_id": "b", "direction": "right"},
+]
+
+
 @pytest.mark.parametrize(
     ("results", "left_out", "assumed"),
     [
-        ([{"type": "choices", "id": "c", "value": {"choices": ["blurred"]}}, *ONE], 1, 0),
-        ([*ONE, region("brushlabels", "m", "cat", rle=[1, 2], format="rle")], 1, 0),
-        (
-            [
-                *ONE,
-                region("rectanglelabels", "c", "", x=1, y=2, width=3, height=4, rectanglelabels=[]),
-            ],
-            1,
-            0,
-        ),
-        # A text about the rectangle, which repeats its geometry.
-        ([*ONE, {**ONE[0], "type": "textarea", "value": {**ONE[0]["value"], "text": ["x"]}}], 0, 0),
-        # Labels apart from rectangles, a relation in place of a parent.
-        (
-            [
-                {
-                    **ONE[0],
-                    "type": "rectangle",
-                    "value": {**ONE[0]["value"], "rectanglelabels": []},
-                },
-                {**ONE[0], "type": "labels", "value": {**ONE[0]["value"], "labels": ["cat"]}},
-                {k: v for k, v in ONE[1].items() if k != "parentID"},
-                {"type": "relation", "from_id": "p", "to_id": "b", "direction": "right"},
-            ],
-            0,
-            0,
-        ),
-        (
-            [region("polygonlabels", "b", "cat", points=[[10, 10], [40, 20], [20, 50]]), ONE[1]],
-            0,
-            1,
-        ),
-        ([region("ellipselabels", "b", "cat", x=25, y=30, radiusX=15, radiusY=20), ONE[1]], 0, 1),
+        ([CHOICE, *ONE], 1, 0),
+        ([*ONE, BRUSH], 1, 0),
+        ([*ONE, UNLABELLED], 1, 0),
+        ([*ONE, changed(ONE[0], "textarea", text=["x"])], 0, 0),  # repeats its geometry
+        (RELATED, 0, 0),
+        ([POLYGON, ONE[1]], 0, 1),
+        ([ELLIPSE, ONE[1]], 0, 1),
     ],
 )
 def test_other_results(results, left_out, assumed, label_studio, capsys):
@@ -371,12 +346,7 @@ def test_json_min_lines_and_completions(label_studio):
         [task(*ONE, data={"pages": ["a.jpg", "b.jpg"]})],
         [task(*ONE, data={"text": "no image"})],
         [task({**ONE[0], "image_rotation": 90})],
-        [
-            task(
-                rectangle("b", 1, 2, 3, 4),
-                {**ONE[1], "value": {"x": None, "y": [], "keypointlabels": ["nose"]}},
-            )
-        ],
+        [task(ONE[0], changed(ONE[1], "keypointlabels", x=None, y=[]))],
         [{"id": 1, "data": None, "annotations": [{"result": ONE}]}],
     ],
 )
@@ -384,8 +354,6 @@ def test_what_is_no_export_is_one_line(content, label_studio, capsys):
     assert label_studio(content) == (2, None)
     assert len(capsys.readouterr().err.splitlines()) == 1
 
-
-# ----------------------------------------------------------------------------------- labelme
 
 CAT = [
     shape("rectangle", "cat", [[80, 50], [20, 10]], 1, flags={}),

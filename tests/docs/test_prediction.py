@@ -14,23 +14,16 @@ from hrnet_kpt.inference import Predictor
 PAGES = ("prediction.md", "deployment.md")
 
 
-def blocks(repository, page, language):
-    text = (repository / "docs" / page).read_text()
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return [block for name, block in found if name == language]
-
-
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_are_understood(repository, load_tool, page):
-    lines = "".join(blocks(repository, page, "")).replace("\\\n", " ").splitlines()
+def test_commands_are_understood(code_blocks, parse_commands, page):
+    lines = "".join(code_blocks(page, "")).replace("\\\n", " ").splitlines()
     commands = [shlex.split(line) for line in lines if line.startswith("tools/")]
     assert commands
-    for command in commands:
-        load_tool(command[0]).parser().parse_intermixed_args(command[1:])
+    parse_commands(commands)
 
 
-def test_example_in_python_runs(repository, run_of_a_model, capsys):
-    [example] = blocks(repository, "prediction.md", "python")
+def test_example_in_python_runs(code_blocks, run_of_a_model, capsys):
+    [example] = code_blocks("prediction.md", "python")
     exec(compile(example, "prediction.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
@@ -38,8 +31,8 @@ def test_example_in_python_runs(repository, run_of_a_model, capsys):
         assert re.fullmatch(r"0\.\d\d nose at [\d.]+ [\d.]+, right with \d+%", line)
 
 
-def test_line_of_json_has_the_keys_that_are_shown(repository, run_of_a_model, load_tool):
-    [shown] = blocks(repository, "prediction.md", "json")
+def test_line_of_json_has_the_keys_that_are_shown(code_blocks, run_of_a_model, load_tool):
+    [shown] = code_blocks("prediction.md", "json")
     arguments = ["--run", "output/demo", "--input", "photo.jpg", "--json", "found.jsonl"]
     assert load_tool("tools/predict.py").main(arguments) == 0
     [line] = (run_of_a_model / "found.jsonl").read_text().splitlines()
@@ -61,9 +54,11 @@ def test_settings_of_augmentation_are_the_configs(repository):
 
 
 @pytest.mark.slow
-def test_exported_example_runs(repository, run_of_a_model, load_tool, monkeypatch, capsys):
+def test_exported_example_runs(
+    repository, code_blocks, run_of_a_model, load_tool, monkeypatch, capsys
+):
     """Of an HRNet; tests/inference/export/test_onnx_runner.py runs it with less."""
-    [example] = blocks(repository, "deployment.md", "python")
+    [example] = code_blocks("deployment.md", "python")
     run = "output/demo"
     arguments = ["--config-file", f"{run}/config.yaml", "--weights", f"{run}/model_final.pth"]
     assert load_tool("tools/export_model.py").main([*arguments, "--output", "people.onnx"]) == 0

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from hrnet_kpt.data.categories import read_labels
 from hrnet_kpt.data.coco import load_keypoint_dataset, read_coco
-from hrnet_kpt.data.labels import read_labels
 
 NAMES = ["nose", "left_ear", "right_ear"]
 

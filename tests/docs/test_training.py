@@ -4,6 +4,7 @@ import re
 import shlex
 import sys
 import types
+from functools import partial
 
 import pytest
 from detectron2.config import LazyCall as L
@@ -20,10 +21,8 @@ def page(repository):
 
 
 @pytest.fixture
-def blocks(page):
-    """Function of a language: the code blocks of the page in it."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    return lambda language: [block for name, block in found if name == language]
+def blocks(code_blocks):
+    return partial(code_blocks, "training.md")
 
 
 def test_every_override_is_taken(page):
@@ -38,12 +37,11 @@ def test_every_override_is_taken(page):
         load_config("hrnet_w18_kpt.py", [override])
 
 
-def test_commands_are_ones_that_the_tools_take(blocks, load_tool):
+def test_commands_are_ones_that_the_tools_take(blocks, parse_commands):
     lines = [line for block in blocks("") for line in re.sub(r"\\\n", " ", block).splitlines()]
     commands = [line[line.index("tools/") :] for line in lines if "tools/" in line]
     assert len(commands) >= 10
-    for name, *arguments in map(shlex.split, commands):
-        load_tool(name).parser().parse_intermixed_args(arguments)
+    parse_commands(map(shlex.split, commands))
 
 
 class FakeRun:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from functools import partial
 
 import pytest
 import timm
@@ -21,10 +22,8 @@ def page(repository):
 
 
 @pytest.fixture
-def blocks(page):
-    """Function of a language: the code blocks of the page in it."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
-    return lambda language: [block for name, block in found if name == language]
+def blocks(code_blocks):
+    return partial(code_blocks, "weights.md")
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_a_training_that_waits(
     folder = tmp_path / "run"
     cfg = load_config(PAGE, [*tiny_overrides(folder), f"dataloader.train.num_workers={workers}"])
     there = tmp_path / "there"
-    original = loaders.EndlessSamples.__getitem__
+    original = loaders.InfiniteDataset.__getitem__
 
     def hang(self, position):
         if position >= 5:  # in the middle of the third batch
@@ -74,7 +74,7 @@ def test_a_training_that_waits(
 
     sender = signal_once_there(there, signum)
     with monkeypatch.context() as patch, pytest.raises(Stopped) as stopped:
-        patch.setattr(loaders.EndlessSamples, "__getitem__", hang)
+        patch.setattr(loaders.InfiniteDataset, "__getitem__", hang)
         train(cfg)
     sender.join()
     assert stopped.value.signum == signum
@@ -94,7 +94,7 @@ def test_a_training_that_never_got_a_batch(tiny_overrides, tmp_path, monkeypatch
         there.touch()
         time.sleep(1000)
 
-    monkeypatch.setattr(loaders.EndlessSamples, "__getitem__", hang)
+    monkeypatch.setattr(loaders.InfiniteDataset, "__getitem__", hang)
     sender = signal_once_there(there, signal.SIGTERM)
     with pytest.raises(Stopped, match="no checkpoint"):
         train(load_config(PAGE, tiny_overrides(tmp_path / "run")))

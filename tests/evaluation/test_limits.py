@@ -12,7 +12,8 @@ from pycocotools.cocoeval import COCOeval
 
 from hrnet_kpt.analysis.error_tables import analyze_errors
 from hrnet_kpt.data import KeypointSchema
-from hrnet_kpt.data.checks.check_annotations import check_annotations
+from hrnet_kpt.dataset_checks.annotations import check_annotations
+from hrnet_kpt.dataset_checks.table import annotation_table
 from hrnet_kpt.evaluation import scoring
 from hrnet_kpt.evaluation.evaluator import KeypointEvaluator, evaluate_results
 from hrnet_kpt.evaluation.ground_truth import load_ground_truth
@@ -105,7 +106,7 @@ def test_what_perfect_results_reach_is_what_pycocotools_gives_them(counts, limit
     ],
 )
 def test_findings_about_limits(counts, limits, found):
-    findings = check_annotations(ants(*counts)[0], "ants.json", **limits)
+    findings = check_annotations(annotation_table(ants(*counts)[0], "ants.json"), **limits)
     assert [f.name for f in findings] == ["limits-exceeded"] * found
     assert all(f.level == "warning" and f.image_ids == (0,) for f in findings)
 
@@ -114,7 +115,7 @@ def test_crowds_and_unlabelled_ones_do_not_count_as_objects_with_keypoints():
     content, _ = ants(30)
     for annotation in content["annotations"][:10]:
         annotation.update(keypoints=[0] * 6, num_keypoints=0)
-    assert check_annotations(content, "ants.json") == []
+    assert check_annotations(annotation_table(content, "ants.json")) == []
 
 
 def test_evaluation_says_its_limits(tmp_path, caplog):

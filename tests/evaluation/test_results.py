@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from hrnet_kpt.data.labels import read_labels
+from hrnet_kpt.data.categories import read_labels
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.evaluation.ground_truth import load_ground_truth
 from hrnet_kpt.evaluation.results import read_results

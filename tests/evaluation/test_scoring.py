@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 
 from hrnet_kpt.analysis.errors import match
 from hrnet_kpt.data import COCO_PERSON, KeypointSchema
-from hrnet_kpt.data.labels import read_labels
+from hrnet_kpt.data.categories import read_labels
 from hrnet_kpt.evaluation import scoring
 from hrnet_kpt.evaluation.explain import explain
 from hrnet_kpt.evaluation.ground_truth import AREA_SHARE

@@ -12,7 +12,7 @@ from detectron2.structures.keypoints import heatmaps_to_keypoints
 from PIL import Image
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.data.coco_person import COCO_PERSON
+from hrnet_kpt.data.schema import COCO_PERSON
 from hrnet_kpt.inference import optimize_for_inference
 from hrnet_kpt.inference.augmentation import KeypointTTA
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.cocoeval import COCOeval
 
-from hrnet_kpt.data.coco_person import COCO_PERSON
+from hrnet_kpt.data.schema import COCO_PERSON
 from hrnet_kpt.inference.merging import object_keypoint_similarity, oks_nms, weighted_box_fusion
 
 SIGMAS = torch.tensor(COCO_PERSON.sigmas)

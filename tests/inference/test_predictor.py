@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.data.coco_person import COCO_PERSON
+from hrnet_kpt.data.schema import COCO_PERSON
 from hrnet_kpt.engine import evaluate
 from hrnet_kpt.inference import Predictor
 from hrnet_kpt.inference.predictor import files_of_run

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from hrnet_kpt.data.coco_person import COCO_PERSON
+from hrnet_kpt.data.schema import COCO_PERSON
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.inference.augmentation import KeypointTTA
 from hrnet_kpt.inference.views import View

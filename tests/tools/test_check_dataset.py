@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hrnet_kpt.data.checks.repair import REPAIRED
+from hrnet_kpt.dataset_checks.repair import REPAIRED
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from hrnet_kpt.data.coco import load_keypoint_dataset
-from hrnet_kpt.data.coco_person import COCO_PERSON
+from hrnet_kpt.data.schema import COCO_PERSON
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.evaluation.ground_truth import load_ground_truth
 from hrnet_kpt.inference.predict.coco import coco_ids

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from hrnet_kpt.data.labels import read_labels
+from hrnet_kpt.data.categories import read_labels
 from hrnet_kpt.visualization.draw import LEFT, RIGHT
 from hrnet_kpt.visualization.run_images import draw_predictions
 

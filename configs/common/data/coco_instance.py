@@ -1,6 +1,6 @@
 from detectron2.config import LazyCall as L
 
-from hrnet_kpt.data.keypoints import KeypointSchema
+from hrnet_kpt.data.schema import KeypointSchema
 
 from .coco_keypoint import data, dataloader
 

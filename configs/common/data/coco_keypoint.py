@@ -1,8 +1,8 @@
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
 
+from hrnet_kpt.data.categories import flip_indices
 from hrnet_kpt.data.coco import load_keypoint_dataset
-from hrnet_kpt.data.labels import flip_indices
 from hrnet_kpt.data.loaders import build_test_loader, build_train_loader
 from hrnet_kpt.data.mapper import KeypointMapper
 from hrnet_kpt.evaluation.evaluator import KeypointEvaluator

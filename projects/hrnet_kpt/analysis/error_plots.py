@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ..data.image_range import ImageRange, find_image_range
-from ..data.images import listed_size, open_image
+from ..data.images import annotated_size, open_image
 from ..evaluation.ground_truth import GroundTruth
 from ..visualization.adapters import drawable
 from ..visualization.draw import captioned, contact_sheet, draw_image
@@ -162,7 +162,7 @@ def _side_by_side(
 ) -> list[Image.Image]:
     """Prediction and truth of an image, each under a line of text."""
     entry = truth.coco.imgs[row["image_id"]]
-    image = open_image(paths[entry["id"]], listed_size(entry), image_range)
+    image = open_image(paths[entry["id"]], annotated_size(entry), image_range)
     others = [
         i
         for i in [*matches.doubles, *matches.background]

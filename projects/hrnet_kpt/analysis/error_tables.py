@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from ..data.keypoints import KeypointSchema
+from ..data.schema import KeypointSchema
 from ..errors import UserError
 from ..evaluation.ground_truth import GroundTruth
 from .errors import KINDS, Matches, Pair, match

@@ -10,8 +10,8 @@ from typing import Any
 from detectron2.config import instantiate
 
 from ..config import load_config
+from ..data.categories import read_labels, resolve_classes
 from ..data.coco import read_coco
-from ..data.labels import given_classes, read_labels
 from ..errors import UserError
 from ..evaluation.ground_truth import GroundTruth, load_ground_truth, without_images
 
@@ -41,7 +41,7 @@ def load_run(run: str | Path) -> tuple[GroundTruth, Path, Path]:
     truth = load_ground_truth(
         data.test.annotations,
         instantiate(data.keypoints),
-        given_classes(data.classes),
+        resolve_classes(data.classes),
         cfg.dataloader.evaluator.get("max_detections"),
     )
     results = Path(run) / "inference" / "coco_instances_results.json"

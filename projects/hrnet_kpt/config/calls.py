@@ -13,7 +13,7 @@ from detectron2.config import instantiate
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 
-from ..data.labels import flip_indices
+from ..data.categories import flip_indices
 from .keys import walk
 
 

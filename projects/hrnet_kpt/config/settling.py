@@ -13,10 +13,9 @@ from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from ..data.categories import name_classes, read_labels
 from ..data.coco import read_coco
-from ..data.coco_person import COCO_PERSON
-from ..data.keypoints import KeypointSchema
-from ..data.labels import name_classes, read_labels
+from ..data.schema import COCO_PERSON, KeypointSchema
 from ..errors import UserError, one_line
 from .keys import escape
 

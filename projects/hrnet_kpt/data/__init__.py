@@ -1,6 +1,5 @@
 """Data sets: the keypoint schema, COCO-format json, loading and augmentation, drawn people."""
 
-from .coco_person import COCO_PERSON
-from .keypoints import KeypointSchema
+from .schema import COCO_PERSON, KeypointSchema
 
 __all__ = ["COCO_PERSON", "KeypointSchema"]

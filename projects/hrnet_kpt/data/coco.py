@@ -18,12 +18,11 @@ from numpy.typing import ArrayLike
 
 from ..errors import UserError
 from ..io import read_json_file
-from .image_files import find_images
-from .images import listed_size
-from .keypoints import KeypointSchema
-from .labels import Classes, given_classes, given_schema, keypoint_slots
+from .categories import Classes, keypoint_indices, resolve_classes, resolve_schema
+from .images import annotated_size, find_images
 from .masks import Segmentation, read_segmentation
 from .references import normalise
+from .schema import KeypointSchema
 
 logger = logging.getLogger(__name__)
 
@@ -181,12 +180,12 @@ def load_keypoint_dataset(
 
     Raises UserError where the json contradicts the schema or the classes.
     """
-    schema, classes = given_schema(keypoints), given_classes(classes)
+    schema, classes = resolve_schema(keypoints), resolve_classes(classes)
     content = read_coco(annotations)
     class_index = {name: index for index, name in enumerate(classes)}
     categories = {
         category["id"]: (
-            keypoint_slots(category, schema, classes, str(annotations)),
+            keypoint_indices(category, schema, classes, str(annotations)),
             class_index[category["name"]],
         )
         for category in content["categories"]
@@ -226,7 +225,7 @@ def load_keypoint_dataset(
             "image_id": image["id"],
             "annotations": instances,
         }
-        size = listed_size(image)
+        size = annotated_size(image)
         if size:
             record["width"], record["height"] = size
         records.append(record)

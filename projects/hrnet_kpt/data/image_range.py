@@ -20,7 +20,7 @@ ImageRange = str | Sequence[float]
 SAMPLE = 100  # images that the range of a set is read from, at most
 INTEGER_MAXIMA = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
 # Floats from 0 to 255 reach this at least, in any set of photographs; below it they may as well be anything else.
-LEAST_OF_255 = 32.0
+MIN_OF_255 = 32.0
 _OTHER_BYTE = {
     ";16B": ";16L",
     ";16L": ";16B",
@@ -29,7 +29,7 @@ _OTHER_BYTE = {
 
 
 class _Depth(NamedTuple):
-    """Of one image: its path, whether its values are floats, their extremes and 1st and 99th percentile."""
+    """Of one image: its path, whether its values are floats, their minimum, maximum, 1st and 99th percentile."""
 
     path: str
     floats: bool
@@ -46,9 +46,13 @@ def is_deep(image: Image.Image) -> bool:
 def deep_values(path: str | os.PathLike[str], image: Image.Image) -> np.ndarray:
     """The values of a deep image as they are stored: height x width, or height x width x channels.
 
-    path: of the file. image: the same file, opened and not yet loaded; it is loaded here.
+    Args:
+        path: of the file.
+        image: the same file, opened and not yet loaded; it is loaded here.
 
-    Raises OSError as Pillow does, and ValueError where it cannot give both bytes.
+    Raises:
+        OSError: as Pillow does.
+        ValueError: it cannot read both bytes.
     """
     modes = [_raw_mode(tile) for tile in _tiles(image)]
     image.load()
@@ -70,9 +74,12 @@ def deep_values(path: str | os.PathLike[str], image: Image.Image) -> np.ndarray:
 def to_eight_bits(values: np.ndarray, image_range: ImageRange) -> np.ndarray:
     """Values of any type as uint8: round(255 (value - low) / (high - low)), cut off at 0 and 255; NaN becomes 0.
 
-    image_range: [low, high]; or "8-bit" or "auto", for which the values must be 0 to 255 as they are.
+    Args:
+        values: of an image.
+        image_range: [low, high]; or "8-bit" or "auto", for which the values must be 0 to 255 as they are.
 
-    Raises UserError that says which values there are, and what to set.
+    Raises:
+        UserError: they are not; it says which values there are, and what to set.
     """
     if values.dtype == np.uint8:
         return values
@@ -117,8 +124,12 @@ def shown_range(image_range: ImageRange) -> str:
     return "[" + ",".join(f"{value:g}" for value in image_range) + "]"
 
 
-def given_range(image_range: ImageRange) -> ImageRange:
-    """A range as of a config, a ListConfig maybe; raises UserError where it is none."""
+def parse_range(image_range: ImageRange) -> ImageRange:
+    """A range as a config has it, a ListConfig maybe.
+
+    Raises:
+        UserError: it is none.
+    """
     if image_range in ("auto", "8-bit"):
         return image_range
     try:
@@ -135,7 +146,7 @@ def given_range(image_range: ImageRange) -> ImageRange:
 def _range_of(depths: Sequence[_Depth]) -> tuple[ImageRange, str]:
     lowest, highest = min(depths, key=lambda d: d.low), max(depths, key=lambda d: d.high)
     low, high, floats = lowest.low, highest.high, any(d.floats for d in depths)
-    if low >= 0 and all(d.floats for d in depths) and (high <= 1 or LEAST_OF_255 <= high <= 255):
+    if low >= 0 and all(d.floats for d in depths) and (high <= 1 or MIN_OF_255 <= high <= 255):
         return (0.0, 1.0 if high <= 1 else 255.0), ""
     if low >= 0 and high <= 65535 and not floats:
         return (0.0, float(next(top for top in INTEGER_MAXIMA if high <= top))), ""

@@ -44,8 +44,12 @@ class BadImages:
         self.image_ids: dict[Any, None] = {}  # of all that were skipped
         self.bad_in_a_row: dict[int, str] = {}  # message by index, since the last good image
 
-    def good(self, samples: Iterable[Record | BadSample]) -> Iterator[Record]:
-        """The samples without those that stand for a bad image; raises UserError as the policy says."""
+    def drop_bad(self, samples: Iterable[Record | BadSample]) -> Iterator[Record]:
+        """The samples without those that stand for a bad image.
+
+        Raises:
+            UserError: as the policy says.
+        """
         for sample in samples:
             if not isinstance(sample, BadSample):
                 self.bad_in_a_row.clear()
@@ -80,7 +84,7 @@ def none_usable(images: int, message: str) -> str:
 
 @dataclass(frozen=True)
 class BadSample:
-    """In place of a sample whose image cannot be used. index: in the dataset."""
+    """In place of a sample whose image cannot be used; its index in the dataset, its id, and why."""
 
     index: int
     image_id: Any
@@ -109,8 +113,8 @@ class Samples(Dataset):
             return BadSample(index, record.get("image_id"), str(error))
 
 
-class EndlessSamples(Samples):
-    """Samples of an endless stream: position p is of epoch p // len(dataset), each a shuffle of its own.
+class InfiniteDataset(Samples):
+    """An infinite stream of samples: position p is of epoch p // len(dataset), each a shuffle of its own.
 
     What stands at a position, augmentations included, depends on the seed and on nothing else.
     """
@@ -124,12 +128,12 @@ class EndlessSamples(Samples):
         self.order: np.ndarray = np.zeros(0, dtype=np.int64)
 
     def __getitem__(self, position: int) -> Record | BadSample:
-        epoch, place = divmod(position, len(self))
+        epoch, index = divmod(position, len(self))
         if epoch != self.epoch:
             generator = np.random.default_rng((self.seed, epoch))
             self.epoch, self.order = epoch, generator.permutation(len(self))
         with seeded(self.seed, position):
-            sample = super().__getitem__(int(self.order[place]))
+            sample = super().__getitem__(int(self.order[index]))
         if not isinstance(sample, BadSample):
             sample["position"] = position
         return sample
@@ -145,7 +149,7 @@ class TrainingLoader:
 
     def __init__(
         self,
-        samples: EndlessSamples,
+        samples: InfiniteDataset,
         batch_size: int,
         num_workers: int,
         prefetch_factor: int,
@@ -183,7 +187,7 @@ class TrainingLoader:
         batches: dict[bool, list[Record]] = {False: [], True: []}
         position = self.position
         with loaded(loader, "dataloader.train", self.timeout) as samples:
-            for sample in self.bad_images.good(samples):
+            for sample in self.bad_images.drop_bad(samples):
                 # What waited is read again, and lies before.
                 position = max(position, sample["position"] + processes)
                 batch = batches[sample["width"] > sample["height"]]
@@ -219,9 +223,9 @@ class EvaluationLoader:
     def __iter__(self) -> Iterator[list[Record]]:
         with loaded(self.loader, "dataloader.test", self.timeout) as batches:
             for batch in batches:
-                good = list(self.bad_images.good(batch))
-                if good:
-                    yield good
+                usable = list(self.bad_images.drop_bad(batch))
+                if usable:
+                    yield usable
 
 
 def build_train_loader(
@@ -238,16 +242,21 @@ def build_train_loader(
 ) -> TrainingLoader:
     """Endless batches of shuffled samples, the same for a seed with any number of workers.
 
-    total_batch_size: images an iteration, of all processes together.
-    num_workers: processes that load images, for each process that trains; 0 loads in the latter.
-    seed: -1 draws one.
-    on_bad_image: "fail", or "skip" up to max_bad_images different files.
-    prefetch_factor: images that each process that loads them reads ahead.
-    pin_memory: put images into page-locked memory, from which a GPU copies faster.
-    timeout: seconds without an image from the processes that load them after which the run fails; 0: none.
+    Args:
+        dataset: dataset dicts.
+        mapper: makes a sample of one.
+        total_batch_size: images an iteration, of all processes together.
+        num_workers: processes that load images, for each process that trains; 0 loads in the latter.
+        seed: -1 draws one.
+        on_bad_image: "fail", or "skip" up to max_bad_images different files.
+        max_bad_images: see there.
+        prefetch_factor: images that each process that loads them reads ahead.
+        pin_memory: put images into page-locked memory, from which a GPU copies faster.
+        timeout: seconds without an image from the processes that load them after which the run fails; 0: none.
 
-    Raises UserError where the batch cannot be split evenly over the processes; its iterators raise it where an image,
-    or all of them, cannot be used, and where a process that loads them ends or is blocked.
+    Raises:
+        UserError: the batch cannot be split evenly over the processes; its iterators raise it where an image, or all of
+            them, cannot be used, and where a process that loads them ends or is blocked.
     """
     processes = comm.get_world_size()
     if prefetch_factor < 1:
@@ -257,7 +266,7 @@ def build_train_loader(
             f"dataloader.train.total_batch_size={total_batch_size} must be a multiple of the "
             f"{processes} processes"
         )
-    samples = EndlessSamples(dataset, mapper, seed if seed >= 0 else comm.shared_random_seed())
+    samples = InfiniteDataset(dataset, mapper, seed if seed >= 0 else comm.shared_random_seed())
     bad = BadImages(on_bad_image, max_bad_images, len(samples))
     batch_size = total_batch_size // processes
     return TrainingLoader(

@@ -11,16 +11,20 @@ import torch
 from detectron2.data.detection_utils import filter_empty_instances
 from detectron2.structures import Boxes, BoxMode, Instances, Keypoints
 
-from .image_range import ImageRange, given_range
-from .images import listed_size, read_image
+from .image_range import ImageRange, parse_range
+from .images import annotated_size, read_image
 from .masks import transformed_masks
 
 
 class KeypointInput(T.AugInput):
     """What augmentations see and transform: an image, the boxes in it, and their keypoints.
 
-    image: height x width x 3. boxes: N x 4, corners. keypoints: N x K x 3, each x, y, visibility.
     An augmentation whose `get_transform` has arguments of these names is called with them.
+
+    Attributes:
+        image: (height, width, 3).
+        boxes: (N, 4) x1, y1, x2, y2.
+        keypoints: (N, K, 3) x, y, v.
     """
 
     def __init__(self, image: np.ndarray, *, boxes: np.ndarray, keypoints: np.ndarray) -> None:
@@ -36,18 +40,18 @@ class KeypointInput(T.AugInput):
 class KeypointMapper:
     """Read a dataset dict's image, augment it, and bring its instances into detectron2's form.
 
-    is_train: add the instances; else there is only the image.
-    augmentations: detectron2's, and any that take `image`, `boxes` or `keypoints`.
-    image_format: "RGB" or "BGR".
-    keypoint_hflip_indices: position i of a mirrored instance holds the keypoint that stood at
-        keypoint_hflip_indices[i]. Needed for training.
-    image_range: what pixels of more than 8 bits are scaled by; see `images.read_image`.
-
     Called with a dataset dict, it returns one with `image` (uint8, 3 x height x width), the `height` and `width` of
     the file, and `instances`: without crowds, boxes cut off at the image's border and those with nothing inside left
-    out, keypoints outside it set to 0, masks if the dict has outlines.
+    out, keypoints outside it set to 0, masks if the dict has segmentations. It raises BadImageError that names an image
+    file which cannot be used.
 
-    Raises BadImageError that names an image file which cannot be used.
+    Args:
+        is_train: add the instances; else there is only the image.
+        augmentations: detectron2's, and any that take `image`, `boxes` or `keypoints`.
+        image_format: "RGB" or "BGR".
+        keypoint_hflip_indices: keypoint i of a mirrored instance is keypoint keypoint_hflip_indices[i] of the instance.
+            Needed for training.
+        image_range: what pixels of more than 8 bits are scaled by; see `images.read_image`.
     """
 
     def __init__(
@@ -62,13 +66,13 @@ class KeypointMapper:
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
-        self.image_range = given_range(image_range)
+        self.image_range = parse_range(image_range)
         self.keypoint_hflip_indices = np.array(keypoint_hflip_indices, dtype=np.int64)
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         sample = {key: value for key, value in record.items() if key != "annotations"}
         image = read_image(
-            record["file_name"], self.image_format, listed_size(record), self.image_range
+            record["file_name"], self.image_format, annotated_size(record), self.image_range
         )
         sample["height"], sample["width"] = image.shape[:2]
         annotations = [
@@ -91,8 +95,8 @@ class KeypointMapper:
             classes = [annotation["category_id"] for annotation in annotations]
             instances = self._instances(inputs, classes, is_mirrored(transforms))
             if annotations and "segmentation" in annotations[0]:
-                outlines = [annotation["segmentation"] for annotation in annotations]
-                instances.gt_masks = transformed_masks(outlines, transforms, image.shape[:2])
+                segmentations = [annotation["segmentation"] for annotation in annotations]
+                instances.gt_masks = transformed_masks(segmentations, transforms, image.shape[:2])
             sample["instances"] = filter_empty_instances(instances)
         pixels = np.ascontiguousarray(inputs.image.transpose(2, 0, 1))
         sample["image"] = torch.as_tensor(pixels)

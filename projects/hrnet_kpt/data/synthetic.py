@@ -21,8 +21,8 @@ from pycocotools import mask as rle
 from ..errors import UserError
 from ..io import replace_text
 from .coco import to_coco
-from .coco_person import COCO_PERSON
 from .figure import Figure, random_figure
+from .schema import COCO_PERSON
 from .shapes import LIMB_LIGHTNESS, SEAM, Array, Shape, capsule, disc, limb, random_colour
 
 logger = logging.getLogger(__name__)

@@ -116,7 +116,7 @@ def loaded(loader: DataLoader, key: str, timeout: float) -> Iterator[Iterator[An
         failed = False
         raise
     finally:
-        _end_workers(iterator, at_once=failed)
+        shutdown_workers(iterator, at_once=failed)
 
 
 def _wait_for_each(iterator: Any, key: str, workers: int, timeout: float) -> Iterator[Any]:
@@ -206,7 +206,7 @@ def _shared_memory(key: str) -> str:
     )
 
 
-def _end_workers(iterator: Any, at_once: bool) -> None:
+def shutdown_workers(iterator: Any, at_once: bool) -> None:
     """End a DataLoader's workers; left to the garbage collector, torch waits 5 seconds for each.
 
     at_once: without waiting for the images that they are at, which may never end.

@@ -18,17 +18,16 @@ from omegaconf import DictConfig, ListConfig
 
 from ..config.keys import value_at
 from ..config.settling import is_generated
-from ..data.checks.check_annotations import refuse_errors
-from ..data.checks.check_categories import checked_categories
-from ..data.checks.check_set import check_set
-from ..data.checks.mirror_pairs import check_flip_pairs
+from ..data.categories import keypoint_indices, resolve_classes, resolve_schema
 from ..data.coco import read_json
-from ..data.image_files import image_paths
 from ..data.image_range import find_image_range, shown_range
-from ..data.labels import given_classes, given_schema, keypoint_slots
+from ..data.images import image_paths
 from ..data.mapper import flip_directions
 from ..data.masks import read_segmentation
-from ..data.sides import says_near_and_off
+from ..data.schema import says_near_and_off
+from ..dataset_checks.annotations import check_set, refuse_errors
+from ..dataset_checks.mirror_pairs import check_flip_pairs
+from ..dataset_checks.table import annotation_table
 from ..errors import UserError
 from ..io import UNFINISHED
 from .run_logging import LogFile
@@ -144,8 +143,8 @@ def check_data(cfg: DictConfig, *splits: str) -> list[str]:
     No image is opened. What `data.generate` draws is not checked.
     """
     check_data_files(cfg, *splits)
-    schema = given_schema(instantiate(cfg.data.keypoints))
-    classes = given_classes(cfg.data.classes)
+    schema = resolve_schema(instantiate(cfg.data.keypoints))
+    classes = resolve_classes(cfg.data.classes)
     odd = []
     # A file that serves both splits is checked once.
     for path, images in dict.fromkeys(
@@ -165,9 +164,9 @@ def check_data(cfg: DictConfig, *splits: str) -> list[str]:
         ignored = () if schema.names else {"no-keypoints"}
         # Of no matter for a set that is only trained on.
         evaluated = "test" in splits and path == cfg.data.test.annotations
+        table = annotation_table(content, path)
         found = check_set(
-            content,
-            path,
+            table,
             images,
             trained_on,
             (schema, classes),
@@ -183,12 +182,12 @@ def check_data(cfg: DictConfig, *splits: str) -> list[str]:
                     read_segmentation(annotation, path)
         named = {
             category["name"]: [
-                schema.names[i] for i in keypoint_slots(category, schema, classes, path)
+                schema.names[i] for i in keypoint_indices(category, schema, classes, path)
             ]
-            for category in checked_categories(content, path)
+            for category in table.categories
         }
         if trained_on and mirror_directions(cfg):
-            odd += map(str, check_flip_pairs(content, path, named, schema.flip_pairs))
+            odd += map(str, check_flip_pairs(table, named, schema.flip_pairs))
     if cfg.data.get("image_range") == "auto":  # all of it is drawn
         cfg.data.image_range = "8-bit"
     return odd
@@ -262,7 +261,7 @@ def describe_mirrors(cfg: DictConfig) -> str:
         return "dataloader.train.mapper is none of ours: what mirrored images swap is not known"
     if not directions:
         return "images are not mirrored"
-    pairs = given_schema(instantiate(cfg.data.keypoints)).flip_pairs
+    pairs = resolve_schema(instantiate(cfg.data.keypoints)).flip_pairs
     swapped = ", ".join("/".join(pair) for pair in pairs) or "no keypoints"
     near_off = any(says_near_and_off(pair) for pair in pairs)
     return f"{' and '.join(sorted(directions))} mirroring swaps {swapped}" + (

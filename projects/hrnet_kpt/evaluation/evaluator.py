@@ -13,11 +13,11 @@ from detectron2.structures import Instances
 from detectron2.utils import comm
 from tabulate import tabulate
 
+from ..data.categories import Classes, resolve_classes, resolve_schema
 from ..data.coco import to_result
-from ..data.keypoints import KeypointSchema
-from ..data.labels import Classes, given_classes, given_schema
 from ..data.loaders import BadImages, none_usable
-from ..data.masks import to_run_lengths
+from ..data.masks import to_rle
+from ..data.schema import KeypointSchema
 from ..errors import UserError
 from ..io import replace_text, to_json
 from . import scoring
@@ -55,9 +55,9 @@ class KeypointEvaluator(DatasetEvaluator):
         max_detections: int | None = None,
     ) -> None:
         self.masks = masks
-        self.classes = list(given_classes(classes))
+        self.classes = list(resolve_classes(classes))
         self.truth = load_ground_truth(
-            annotations, given_schema(keypoints), given_classes(classes), max_detections
+            annotations, resolve_schema(keypoints), resolve_classes(classes), max_detections
         )
         self.output_dir = Path(output_dir)
         self.results: list[dict[str, Any]] = []
@@ -141,7 +141,7 @@ def to_results(
             continue
         slots = truth.slots[category]
         keypoints = found["pred_keypoints"][i].numpy()[slots] if "pred_keypoints" in found else ()
-        mask = to_run_lengths(found["pred_masks"][i].numpy()) if "pred_masks" in found else None
+        mask = to_rle(found["pred_masks"][i].numpy()) if "pred_masks" in found else None
         results.append(to_result(image_id, category, score, boxes[i], keypoints, mask))
     return results
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from pycocotools.coco import COCO
 
+from ..data.categories import Classes, keypoint_indices
 from ..data.coco import annotations_of, read_coco
-from ..data.keypoints import KeypointSchema
-from ..data.labels import Classes, keypoint_slots
+from ..data.schema import KeypointSchema
 from ..errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ def load_ground_truth(
     """
     content = read_coco(annotations)
     slots = {
-        category["id"]: keypoint_slots(category, keypoints, classes, str(annotations))
+        category["id"]: keypoint_indices(category, keypoints, classes, str(annotations))
         for category in content["categories"]
     }
     scored = "annotations" in content

@@ -13,8 +13,8 @@ from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor
 
-from ..data.keypoints import KeypointSchema
-from ..data.labels import Classes, given_classes, given_schema
+from ..data.categories import Classes, resolve_classes, resolve_schema
+from ..data.schema import KeypointSchema
 from ..errors import UserError
 from .merging import oks_nms, weighted_box_fusion
 from .views import View
@@ -65,11 +65,11 @@ class KeypointTTA:
             raise UserError(
                 f"tta.oks_nms_thresh={oks_nms_thresh}: give a similarity, 0 to 1, or None"
             )
-        self.schema = given_schema(keypoints)
+        self.schema = resolve_schema(keypoints)
         # Of each class, in the order of the model's outputs: where the schema has its keypoints.
         self.class_keypoints = [
             [self.schema.names.index(name) for name in names]
-            for names in given_classes(classes).values()
+            for names in resolve_classes(classes).values()
         ]
         self.enabled = enabled
         self.scales = tuple(scales)

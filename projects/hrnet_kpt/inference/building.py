@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..config.sources import differing_settings, label_names
-from ..data.labels import given_classes, given_schema
+from ..data.categories import resolve_classes, resolve_schema
 from ..weights import load_weights, refuse_identity_norms
 from .keypoint_head import DecodingKeypointHead
 from .optimizing import optimize_for_inference
@@ -56,9 +56,10 @@ def inference_model(cfg: DictConfig, model: nn.Module) -> nn.Module:
     optimized = optimize_for_inference(model, dtype, settings.get("compile", False))
     head = getattr(optimized.roi_heads, "keypoint_head", None)
     if isinstance(head, DecodingKeypointHead):
-        names = given_schema(instantiate(cfg.data.keypoints)).names
+        names = resolve_schema(instantiate(cfg.data.keypoints)).names
         places = [
-            [names.index(name) for name in own] for own in given_classes(cfg.data.classes).values()
+            [names.index(name) for name in own]
+            for own in resolve_classes(cfg.data.classes).values()
         ]
         optimized.roi_heads.keypoint_head = DecodingKeypointHead(
             head.head,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from detectron2.structures import Instances
 
-from ..data.masks import to_run_lengths
+from ..data.masks import to_rle
 from ..evaluation.calibration import Calibration
 
 
@@ -69,6 +69,6 @@ class Prediction:
                     by_name = dict(zip(self.keypoint_names, values.tolist(), strict=True))
                     new[key] = {own: by_name[own] for own in self.classes[name]}
             if self.instances.has("pred_masks"):
-                new["mask"] = to_run_lengths(self.instances.pred_masks[i].numpy())
+                new["mask"] = to_rle(self.instances.pred_masks[i].numpy())
             found.append(new)
         return found

@@ -18,8 +18,8 @@ from omegaconf import DictConfig
 
 from ..config import load_config
 from ..config.doctor import settle_and_check
+from ..data.categories import resolve_classes, resolve_schema
 from ..data.image_range import ImageRange
-from ..data.labels import given_classes, given_schema
 from ..errors import UserError
 from ..evaluation.calibration import Calibration, calibration_beside
 from ..memory import keep_freed_memory
@@ -71,9 +71,9 @@ class Predictor:
             )
         self.model = model
         self.classes: Mapping[str, Sequence[str]] = {
-            name: list(names) for name, names in given_classes(cfg.data.classes).items()
+            name: list(names) for name, names in resolve_classes(cfg.data.classes).items()
         }
-        self.schema = given_schema(instantiate(cfg.data.keypoints))
+        self.schema = resolve_schema(instantiate(cfg.data.keypoints))
         self.calibration = calibration_beside(Path(weights)) or Calibration()
 
     @classmethod

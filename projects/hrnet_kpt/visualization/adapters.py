@@ -9,7 +9,7 @@ import numpy as np
 from detectron2.structures import BoxMode, Instances
 
 from ..data.coco import to_coco
-from ..data.masks import to_run_lengths
+from ..data.masks import to_rle
 from ..evaluation.ground_truth import GroundTruth
 
 
@@ -73,7 +73,7 @@ def _annotations(instances: Instances) -> list[dict[str, Any]]:
         columns["segmentation"] = [
             [polygon.tolist() for polygon in mask]
             if isinstance(mask, list)
-            else to_run_lengths(mask.numpy())
+            else to_rle(mask.numpy())
             for mask in instances.gt_masks
         ]
     return [

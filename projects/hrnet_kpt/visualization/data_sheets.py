@@ -13,22 +13,16 @@ from omegaconf import DictConfig
 from PIL import Image
 
 from ..config.calls import accepts, with_labels
-from ..data.image_range import ImageRange, find_image_range, given_range
-from ..data.images import listed_size, open_image
-from ..data.keypoints import KeypointSchema
-from ..data.labels import given_classes, given_schema
+from ..data.categories import resolve_classes, resolve_schema
+from ..data.image_range import ImageRange, find_image_range, parse_range
+from ..data.images import annotated_size, open_image
 from ..data.loaders import seeded
+from ..data.schema import KeypointSchema
 from ..errors import UserError
 from ..io import atomic_write
 from .adapters import drawable, drawable_record
 from .draw import captioned, contact_sheet, draw_image
-from .run_images import (
-    SCORE_THRESHOLD,
-    draw_usable,
-    paths_by_id,
-    read_detections,
-    read_test_truth,
-)
+from .run_images import SCORE_THRESHOLD, draw_usable, paths_by_id, read_detections, read_test_truth
 
 Item = TypeVar("Item")
 
@@ -47,7 +41,7 @@ def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) ->
     Returns a message for each image that cannot be used, and is left out. Raises UserError where nothing is left.
     """
     cfg = cfg.copy()
-    schema = given_schema(instantiate(cfg.data.keypoints))
+    schema = resolve_schema(instantiate(cfg.data.keypoints))
     loader = cfg.dataloader[split]
     if not (isinstance(loader.get("mapper"), DictConfig) and "dataset" in loader):
         raise UserError(
@@ -58,12 +52,12 @@ def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) ->
     dataset = list(instantiate(loader.dataset))
     image_range = _image_range(cfg, [record["file_name"] for record in dataset])
     mapper = instantiate(loader.mapper)
-    classes = list(given_classes(cfg.data.classes))
+    classes = list(resolve_classes(cfg.data.classes))
     annotated = [index for index, record in enumerate(dataset) if record.get("annotations")]
 
     def draw(index: int) -> list[Image.Image]:
         record = dataset[index]
-        image = open_image(record["file_name"], listed_size(record), image_range)
+        image = open_image(record["file_name"], annotated_size(record), image_range)
         name = _name(record["file_name"], cfg.data[split].images)
         images = [_cell(image, drawable_record(record, classes), schema, name)]
         for version in range(VERSIONS[split]):
@@ -99,7 +93,7 @@ def draw_comparison(cfg: DictConfig, results: Path, num: int, seed: int, output:
     full = [e for e in entries if e["id"] in detections or truth.coco.imgToAnns.get(e["id"])]
 
     def draw(entry: dict[str, Any]) -> list[Image.Image]:
-        image = open_image(paths[entry["id"]], listed_size(entry), image_range)
+        image = open_image(paths[entry["id"]], annotated_size(entry), image_range)
         annotations = truth.coco.imgToAnns.get(entry["id"], [])
         found = detections.get(entry["id"], [])
         captions = (
@@ -130,7 +124,7 @@ def _image_range(cfg: DictConfig, paths: Sequence[str]) -> ImageRange:
     if cfg.data.get("image_range") == "auto":
         found, _ = find_image_range(paths)
         cfg.data.image_range = found if isinstance(found, str) else list(found)
-    return given_range(cfg.data.get("image_range", "8-bit"))
+    return parse_range(cfg.data.get("image_range", "8-bit"))
 
 
 def _name(file_name: str, folder: str) -> str:

@@ -13,9 +13,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from ..data.coco import from_coco, to_coco
-from ..data.keypoints import KeypointSchema
 from ..data.masks import to_bitmap
-from ..data.sides import left_right_pairs
+from ..data.schema import KeypointSchema, left_right_pairs
 
 Color = tuple[int, int, int]
 

@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from PIL import Image
 
-from ..data.image_files import image_paths
-from ..data.image_range import given_range
-from ..data.images import BadImageError, listed_size, open_image
-from ..data.labels import given_classes, given_schema
+from ..data.categories import resolve_classes, resolve_schema
+from ..data.image_range import parse_range
+from ..data.images import BadImageError, annotated_size, image_paths, open_image
 from ..evaluation.ground_truth import GroundTruth, load_ground_truth
 from ..evaluation.results import read_results
 from ..io import atomic_write
@@ -82,11 +81,11 @@ def draw_predictions(cfg: DictConfig, results: Path, output: Path) -> bool:
     detections = read_detections(results, truth)
     entries = sorted(truth.coco.imgs.values(), key=lambda entry: entry["id"])[:NUM_IMAGES]
     paths = paths_by_id(truth, cfg.data.test.images)
-    image_range = given_range(cfg.data.get("image_range", "8-bit"))
+    image_range = parse_range(cfg.data.get("image_range", "8-bit"))
 
     def draw(entry: dict[str, Any]) -> list[Image.Image]:
         instances = drawable(truth, detections.get(entry["id"], ()))
-        image = open_image(paths[entry["id"]], listed_size(entry), image_range)
+        image = open_image(paths[entry["id"]], annotated_size(entry), image_range)
         drawn = draw_image(image, instances, truth.schema, CELL)
         return [captioned(drawn, entry["file_name"])]
 
@@ -101,8 +100,8 @@ def read_test_truth(cfg: DictConfig) -> GroundTruth:
     """The annotations of `cfg.data.test`."""
     return load_ground_truth(
         cfg.data.test.annotations,
-        given_schema(instantiate(cfg.data.keypoints)),
-        given_classes(cfg.data.classes),
+        resolve_schema(instantiate(cfg.data.keypoints)),
+        resolve_classes(cfg.data.classes),
     )
 
 

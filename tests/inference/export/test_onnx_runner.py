@@ -11,7 +11,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from hrnet_kpt.data.coco_person import COCO_PERSON
+from hrnet_kpt.data.schema import COCO_PERSON
 from hrnet_kpt.inference.onnx_runner import OnnxPredictor
 
 # Nothing but numpy, onnxruntime and Pillow may be imported.

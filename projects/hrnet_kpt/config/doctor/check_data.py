@@ -9,10 +9,15 @@ import detectron2.data.transforms as T
 from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ...data.keypoints import DEFAULT_SIGMA, KeypointSchema
-from ...data.labels import Classes, given_classes, given_schema
+from ...data.categories import Classes, resolve_classes, resolve_schema
 from ...data.mapper import flip_directions
-from ...data.sides import left_right_pairs, says_near_and_off, top_bottom_pairs
+from ...data.schema import (
+    DEFAULT_SIGMA,
+    KeypointSchema,
+    left_right_pairs,
+    says_near_and_off,
+    top_bottom_pairs,
+)
 from ..calls import call_parameters, target_of
 from ..findings import Finding, error, warning
 from ..keys import value_at
@@ -36,8 +41,8 @@ COUNTS = {
 def check_data_settings(cfg: DictConfig) -> list[Finding]:
     """Counts, flips, schema, sigmas, paths and colours, wherever they are said."""
     try:
-        schema = given_schema(instantiate(cfg.data.keypoints))
-        classes = given_classes(instantiate(cfg.data.get("classes", "auto")))
+        schema = resolve_schema(instantiate(cfg.data.keypoints))
+        classes = resolve_classes(instantiate(cfg.data.get("classes", "auto")))
         schema.flip_indices, [len(names) for names in classes.values()]
     except (ValueError, TypeError, AttributeError) as reason:
         sentence = f"data.keypoints and data.classes are no schema ({said(reason)}): set both to auto to read them"

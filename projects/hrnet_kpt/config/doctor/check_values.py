@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from torch.nn.parallel import DistributedDataParallel
 
-from ...data.image_range import given_range
+from ...data.image_range import parse_range
 from ...errors import UserError
 from ..calls import call_parameters
 from ..findings import Finding, error, warning
@@ -247,7 +247,7 @@ def _check_ranges(cfg: DictConfig) -> Iterator[Finding]:
 
 def _check_image_range(cfg: DictConfig) -> Iterator[Finding]:
     try:
-        given_range(cfg.data.get("image_range", "auto"))
+        parse_range(cfg.data.get("image_range", "auto"))
     except UserError as reason:
         yield error("value-wrong", "data.image_range", str(reason))
 

@@ -18,7 +18,7 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ...config import load_config
-from ...data.labels import given_classes, given_schema
+from ...data.categories import resolve_classes, resolve_schema
 from ...errors import Stopped, UserError
 from ...visualization.run_images import SCORE_THRESHOLD
 from ...visualization.video import BadVideoError, read_info, require_video_support
@@ -67,8 +67,8 @@ def predict(options: Options) -> list[str]:
         if first_video is not None:
             require_video_support(first_video.path)
         cfg = _load(options)
-        schema = given_schema(instantiate(cfg.data.keypoints))
-        classes = given_classes(cfg.data.classes)
+        schema = resolve_schema(instantiate(cfg.data.keypoints))
+        classes = resolve_classes(cfg.data.classes)
         model, least = model_fingerprint(cfg, options.weights), options.threshold
         visualizations, drawn = None, set[str]()
         if options.output:

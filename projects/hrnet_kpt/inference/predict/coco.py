@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...data.categories import Classes
 from ...data.coco import to_result
-from ...data.image_files import match_names
-from ...data.keypoints import KeypointSchema
-from ...data.labels import Classes
+from ...data.images import match_names
+from ...data.schema import KeypointSchema
 from ...errors import UserError
 from ...evaluation.ground_truth import load_ground_truth
 from ...io import atomic_write, to_json

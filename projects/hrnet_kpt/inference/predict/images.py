@@ -11,21 +11,14 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ...data.categories import Classes
 from ...data.coco import to_result
-from ...data.image_files import IMAGE_EXTENSIONS
-from ...data.images import UNREADABLE
-from ...data.keypoints import KeypointSchema
-from ...data.labels import Classes
+from ...data.images import IMAGE_EXTENSIONS, UNREADABLE
+from ...data.schema import KeypointSchema
 from ...errors import UserError
 from ...io import atomic_write
 from ...visualization.draw import draw_image
-from ...visualization.video import (
-    BadVideoError,
-    VideoInfo,
-    VideoWriter,
-    read_info,
-    write_video,
-)
+from ...visualization.video import BadVideoError, VideoInfo, VideoWriter, read_info, write_video
 from .inputs import PNG, Input, is_video
 from .records import RESTART
 

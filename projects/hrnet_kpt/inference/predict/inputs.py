@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...data.image_files import IMAGE_EXTENSIONS
+from ...data.images import IMAGE_EXTENSIONS
 from ...errors import UserError
 from ...visualization import video
 

@@ -1,0 +1,399 @@
+"""What can be put right in a COCO-format json without asking anyone."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..data.categories import bones_of, is_integer, is_positive, joins_keypoints
+from ..data.images import ANY_RANGE, BadImageError, annotated_size, image_paths, open_image, respell
+from ..data.references import normalise
+from ..errors import UserError
+from ..evaluation.ground_truth import AREA_SHARE
+from ..io import replace_text, to_json
+from .boxes import ROUNDING, Margin, beyond_border, grow_boxes, implausible_areas, plausible_area
+from .categories import counts_from_zero, highest_joint
+from .conventions import COCO, converted, recognise
+from .duplicates import doubled, split_objects
+from .keypoints import (
+    check_keypoints,
+    corner_points,
+    iscrowd_everywhere,
+    labelled_counts,
+    labelled_of,
+    labelled_points,
+)
+from .table import AnnotationTable, annotation_table
+
+# The names of the findings that go away, wherever there is what the repair needs: a box for an area, a file for a size.
+REPAIRED = (
+    "annotation-doubled",
+    "annotation-id-no-number",
+    "annotation-id-repeated",
+    "annotation-id-zero",
+    "annotation-without-id",
+    "area-larger-than-box",
+    "area-missing",
+    "area-not-positive",
+    "area-tiny",
+    "box-convention",
+    "box-over-border",
+    "category-id-of-another-type",
+    "file-listed-again",
+    "file-name-respelled",
+    "image-id-of-another-type",
+    "image-size-missing",
+    "image-unknown",
+    "iscrowd-everywhere",
+    "iscrowd-missing",
+    "keypoint-convention",
+    "keypoints-at-corner",
+    "num-keypoints-missing",
+    "num-keypoints-wrong",
+    "object-in-two-annotations",
+    "root-category",
+    "skeleton-from-zero",
+    "skeleton-joint-unknown",
+    "skeleton-malformed",
+    "unlabelled-with-place",
+    "visibility-all-1",
+)
+
+Entry = dict[str, Any]
+
+
+def repair(
+    content: Mapping[str, Any], images: str | None = None, margin: Margin | None = None
+) -> tuple[Entry, list[str]]:
+    """A copy of a json in which everything is put right that leaves no choice, and what was done, a line for each kind.
+
+    References are written as the ids that they mean (see `references`). Boxes and keypoints of another convention are
+    converted, before anything else is done to them. A box partly outside its image is cut off at the border, if the
+    file has the size that the json says. An area is the segmentation's, else AREA_SHARE of the box. Of copies of an
+    annotation or an image one is kept; other annotations of the same id get new ones; listings of one file are joined,
+    and annotations that have the box and the keypoints of one object. Annotations of images that are not listed are
+    dropped, unless most are, and bones of keypoints that do not exist.
+    What needs a decision stays: sizes that contradict the file, unknown categories, keypoints of the wrong number or
+    visibility, missing or empty boxes, exchanged sides.
+
+    Args:
+        content: the json, as of read_json; it is not changed.
+        images: the folder of the images, for sizes that are missing.
+        margin: how far boxes grow that are only the extent of their keypoints; None leaves them as they are.
+    """
+    done: Counter[str] = Counter()
+    references = normalise(content)
+    result = dict(references.content)
+    for key, rows in references.by_value.items():
+        if rows:
+            done[f"`{key}` of another type than the id that it means: that id written"] = len(rows)
+    if references.root is not None:
+        done[f"category {references.root!r}, which only groups the others: left out"] = 1
+    if references.nulls:
+        done["entries with values that are null, which means missing: left out"] = references.nulls
+    result["images"] = _without_copies([dict(i) for i in result["images"]], "images", done)
+    if images is not None:
+        done["`file_name` spelt in another way than its file: as the file"] += respell(
+            result["images"], images
+        )
+    annotations = _without_copies(list(result.get("annotations", [])), "annotations", done)
+    result["images"], result["annotations"] = merge_listings(result["images"], annotations, done)
+    paths = image_paths(result["images"], images) if images is not None else []
+    for image, path in zip(result["images"], paths, strict=False):
+        _size(image, path, done)
+    table = annotation_table(result, "")
+    result["categories"] = [_category(table, i, done) for i in range(len(table.categories))]
+    crowds = np.flatnonzero(_wrong_crowds(table))
+    if len(crowds):  # before what is looked for in instances alone
+        annotations = list(table.annotations)
+        for row in crowds:
+            annotations[row] = {**annotations[row], "iscrowd": 0}
+        table = annotation_table({**result, "annotations": annotations}, "")
+        done["`iscrowd` 1 on all annotations with labelled keypoints: 0 written"] += len(crowds)
+    table = repair_objects(table, margin, done)
+    _, over = beyond_border(table)
+    over &= (table.image >= 0) & ~table.crowd
+    if images is not None:
+        over[over] = _of_its_size(table, np.array(paths, dtype=object), table.image[over])
+    # If most annotations are of unknown images, the ids are what is wrong.
+    droppable = 2 * (table.image < 0).sum() < len(table.image)
+    result["annotations"] = []
+    for row, entry in enumerate(table.annotations):
+        if "image_id" in entry and table.image[row] < 0 and droppable:
+            done["annotations of images that are not listed: dropped"] += 1
+            continue
+        annotation = dict(entry)
+        if over[row]:
+            _box(annotation, table.boxes[row], table.sizes[table.image[row]], done)
+        if "iscrowd" not in annotation:
+            annotation["iscrowd"] = 0
+            done["`iscrowd` missing: 0 written"] += 1
+        if table.category[row] >= 0:
+            _keypoints(annotation, table.num_keypoints[table.category[row]], done)
+        result["annotations"].append(annotation)
+    annotations = [dict(entry) for entry in repair_areas(annotation_table(result, ""), done)]
+    result["annotations"] = _without_copies(annotations, "annotations", done)
+    _number(result["annotations"], done)
+    return result, [f"{what} ({count})" for what, count in done.items() if count]
+
+
+def write_json(content: Mapping[str, Any], path: str | Path) -> None:
+    """Write a json in one piece: it is there as a whole, or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, to_json(content))
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _category(table: AnnotationTable, index: int, done: Counter[str]) -> Entry:
+    category, joints = dict(table.categories[index]), highest_joint(table, index)
+    bones = bones_of(category)
+    if counts_from_zero(bones, joints):
+        category["skeleton"] = [[int(a) + 1, int(b) + 1] for a, b in bones]
+        done["skeletons that count from 0: counted from 1"] += 1
+    elif bones and not all(joins_keypoints(bone, joints) for bone in bones):
+        category["skeleton"] = [bone for bone in bones if joins_keypoints(bone, joints)]
+        done["bones of keypoints that do not exist: dropped"] += len(bones) - len(
+            category["skeleton"]
+        )
+    return category
+
+
+def _without_copies(entries: list[Entry], what: str, done: Counter[str]) -> list[Entry]:
+    """Entries but for those that equal an earlier one in everything."""
+    times = Counter(str(entry.get("id")) for entry in entries)
+    kept, seen = [], set()
+    for entry in entries:
+        if times[str(entry.get("id"))] > 1:
+            text = json.dumps(entry, sort_keys=True)
+            if text in seen:
+                done[f"exact copies of {what}: dropped"] += 1
+                continue
+            seen.add(text)
+        kept.append(entry)
+    return kept
+
+
+def _size(image: Entry, path: str | None, done: Counter[str]) -> None:
+    if path is None or annotated_size(image):
+        return
+    try:
+        width, height = open_image(path, image_range=ANY_RANGE).size
+    except BadImageError:
+        return
+    if (image.get("width") or width) == width and (image.get("height") or height) == height:
+        image["width"], image["height"] = width, height
+        done["`width` and `height` missing: those of the file written"] += 1
+
+
+def _of_its_size(table: AnnotationTable, paths: np.ndarray, rows: np.ndarray) -> list[bool]:
+    """For images of these indices, whether their file can be read and is of the size that the json says."""
+    fits = {}
+    for row in set(rows.tolist()):
+        width, height = table.sizes[row].tolist()
+        try:
+            size = None if np.isnan(width) else (width, height)
+            open_image(paths[row] or "", size, ANY_RANGE)
+            fits[row] = True
+        except BadImageError:
+            fits[row] = False
+    return [fits[row] for row in rows.tolist()]
+
+
+def _box(annotation: Entry, box: np.ndarray, size: np.ndarray, done: Counter[str]) -> None:
+    size = np.nan_to_num(size, nan=np.inf)
+    low = box[:2].clip(0)
+    sides = np.minimum(box[:2] + box[2:], size) - low
+    if (box[2:] > 0).all() and (sides > 0).all():
+        annotation["bbox"] = [*low.tolist(), *sides.tolist()]
+        done["boxes over the border of the image: cut off"] += 1
+
+
+def _keypoints(annotation: Entry, count: int, done: Counter[str]) -> None:
+    listed = annotation.get("keypoints")
+    if not isinstance(listed, list) or not listed or len(listed) != 3 * count:
+        return
+    values = list(listed)
+    for i in range(0, len(values), 3):
+        if values[i + 2] == 0 and (values[i] != 0 or values[i + 1] != 0):
+            values[i] = values[i + 1] = 0
+    if values != listed:
+        annotation["keypoints"] = values
+        done["annotations with coordinates of keypoints that are not labelled: 0 written"] += 1
+    if not annotation.get("iscrowd") and all(type(v) in (int, float, bool) for v in values[2::3]):
+        labelled = sum(v > 0 for v in values[2::3])
+        if annotation.get("num_keypoints") != labelled:
+            annotation["num_keypoints"] = labelled
+            done["`num_keypoints` missing or wrong: counted"] += 1
+
+
+def _wrong_crowds(table: AnnotationTable) -> np.ndarray:
+    """Of crowds, where all annotations with labelled keypoints are such: those without a bitmap; (N,)."""
+    bitmap = [isinstance(a.get("segmentation"), dict) for a in table.annotations]
+    return iscrowd_everywhere(table, labelled_counts(table)) & ~np.array(bitmap, dtype=bool)
+
+
+def _number(annotations: list[Entry], done: Counter[str]) -> None:
+    """New ids, after the largest one, where one is missing, 0, no integer, or an earlier annotation's."""
+    taken: set[Any] = set()
+    renumbered = []
+    for annotation in annotations:
+        number = annotation.get("id")
+        if not is_integer(number) or number == 0 or number in taken:
+            renumbered.append(annotation)
+        else:
+            taken.add(number)
+    first = max(int(max(taken, default=0)), 0) + 1
+    for number, annotation in enumerate(renumbered, start=first):
+        annotation["id"] = number
+    if renumbered:
+        done["annotations without an `id` of their own: numbered anew"] += len(renumbered)
+
+
+def merge_listings(
+    images: Sequence[Entry], annotations: Sequence[Entry], done: Counter[str]
+) -> tuple[list[Entry], list[Entry]]:
+    """Images without those of a file that an earlier one has too, whose annotations become the earlier one's."""
+    first: dict[Any, Entry] = {}
+    moved: dict[Any, Any] = {}
+    kept = []
+    for image in images:
+        name, number = image.get("file_name"), image.get("id")
+        if isinstance(name, str) and isinstance(number, (int, str, float)):
+            size = (image.get("width"), image.get("height"))
+            earlier = first.setdefault((os.path.normpath(name), str(size)), image)
+            if earlier is not image and earlier["id"] != number:
+                moved[number] = earlier["id"]
+                done["images of a file that is listed before: joined with that one"] += 1
+                continue
+        kept.append(image)
+    if not moved:
+        return kept, list(annotations)
+
+    return kept, [
+        {**entry, "image_id": moved[entry["image_id"]]} if entry.get("image_id") in moved else entry
+        for entry in annotations
+    ]
+
+
+def repair_objects(
+    table: AnnotationTable, margin: Margin | None, done: Counter[str]
+) -> AnnotationTable:
+    """The table with everything put right that takes more than one annotation to see, boxes' convention first.
+
+    Args:
+        table: the annotations; they are not changed.
+        margin: how far boxes grow that are the extent of their keypoints; None leaves them.
+        done: what was done, and how often; it is added to.
+    """
+    convention = recognise(table)
+    if convention != COCO:
+        table = converted(table, convention)
+        if (convention.layout, convention.unit) != COCO[:2]:
+            finite = int(np.isfinite(table.boxes).all(axis=1).sum())
+            done[f"boxes of {convention.layout} in {convention.unit}: converted"] += finite
+        if convention.keypoint_unit != COCO.keypoint_unit:
+            listed = sum(table.has_keypoints(row) for row in range(len(table.annotations)))
+            done[f"annotations with keypoints in {convention.keypoint_unit}: converted"] += listed
+    table = _rebuilt(table, _without_corner_points(table, done))
+    if "visibility-all-1" in {finding.name for finding in check_keypoints(table)}:
+        table = _rebuilt(table, [_visible(entry, done) for entry in table.annotations])
+    copies = doubled(table, labelled_points(table))
+    if copies.any():
+        done["annotations that repeat an earlier one: dropped"] += int(copies.sum())
+        table = _rebuilt(table, [table.annotations[row] for row in np.flatnonzero(~copies)])
+    table = _rebuilt(table, _joined(table, done))
+    if margin is not None:
+        annotations, count = grow_boxes(table, margin)
+        done["boxes that were the extent of the keypoints: grown"] += count
+        table = _rebuilt(table, annotations)
+    return table
+
+
+def repair_areas(table: AnnotationTable, done: Counter[str]) -> list[Entry]:
+    """Annotations with plausible areas where they were missing, no positive number, too large or tiny."""
+    larger, tiny = implausible_areas(table)
+    boxed = table.boxed()
+    annotations = []
+    for row, entry in enumerate(table.annotations):
+        lacking = not is_positive(entry.get("area"))
+        if boxed[row] and (lacking or larger[row] or tiny[row]):
+            what = "missing or not positive" if lacking else "larger than the box, or tiny"
+            done[f"`area` {what}: the segmentation's, else {AREA_SHARE:g} of the box, written"] += 1
+            entry = {**entry, "area": plausible_area(table, row)}
+        annotations.append(entry)
+    return annotations
+
+
+def _rebuilt(table: AnnotationTable, annotations: Sequence[Entry]) -> AnnotationTable:
+    """The table of the same images and categories with other annotations."""
+    if annotations is table.annotations:
+        return table
+    content = {
+        "images": table.images,
+        "categories": table.categories,
+        "annotations": annotations,
+    }
+    return annotation_table(content, table.where)
+
+
+def _without_corner_points(table: AnnotationTable, done: Counter[str]) -> Sequence[Entry]:
+    annotations: list[Entry] | None = None
+    for rows, points in table.keypoints:
+        corners = corner_points(table, rows, points)
+        labelled = labelled_of(table, rows, points)
+        for n in np.flatnonzero(corners.any(axis=1)):
+            annotations = list(table.annotations) if annotations is None else annotations
+            row = rows[n]
+            values = list(table.annotations[row]["keypoints"])
+            for k in np.flatnonzero(corners[n]):
+                values[3 * k : 3 * k + 3] = [0, 0, 0]
+            entry = {**table.annotations[row], "keypoints": values}
+            done["keypoints at a corner of the image: 0, 0, 0 written"] += int(corners[n].sum())
+            rest = points[n, labelled[n] & ~corners[n], :2]
+            if _is_extent(table.boxes[row], points[n, labelled[n], :2]) and len(rest) > 1:
+                low, sides = rest.min(axis=0), np.ptp(rest, axis=0)
+                entry["bbox"] = [*low.tolist(), *sides.round(3).tolist()]
+                done["boxes that reached to such keypoints: those of the others written"] += 1
+            annotations[row] = entry
+    return table.annotations if annotations is None else annotations
+
+
+def _is_extent(box: np.ndarray, xy: np.ndarray) -> bool:
+    extent = np.concatenate([xy.min(axis=0), np.ptp(xy, axis=0)])
+    return bool((abs(box - extent) <= ROUNDING).all())
+
+
+def _visible(entry: Entry, done: Counter[str]) -> Entry:
+    listed = entry.get("keypoints")
+    if not isinstance(listed, list) or len(listed) % 3 or 1 not in listed[2::3]:
+        return entry
+    values = [2 if i % 3 == 2 and value == 1 else value for i, value in enumerate(listed)]
+    done["annotations with no visibility but v = 1: 2 written"] += 1
+    return {**entry, "keypoints": values}
+
+
+def _joined(table: AnnotationTable, done: Counter[str]) -> Sequence[Entry]:
+    boxes, keypoints = split_objects(
+        table, labelled_points(table), np.zeros(len(table.boxes), dtype=bool)
+    )
+    if len(boxes) == 0:
+        return table.annotations
+    done["objects whose box and keypoints were two annotations: joined"] += len(boxes)
+    annotations: dict[int, Entry] = dict(enumerate(table.annotations))
+    for box, other in zip(boxes.tolist(), keypoints.tolist(), strict=True):
+        taken = annotations.pop(other)
+        annotations[box] = {**annotations[box], "keypoints": taken["keypoints"]}
+    return list(annotations.values())

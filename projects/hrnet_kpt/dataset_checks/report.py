@@ -1,0 +1,280 @@
+"""Every check of a data set, one after the other: the work of tools/check_dataset.py."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import detectron2.data.transforms as T
+import numpy as np
+from PIL import Image
+from tabulate import tabulate
+
+from ..data.categories import keypoint_names, read_labels
+from ..data.coco import load_keypoint_dataset, read_json
+from ..data.image_range import ImageRange, find_image_range
+from ..data.images import BadImageError, annotated_size, open_image
+from ..data.mapper import KeypointMapper
+from ..data.schema import KeypointSchema, left_right_pairs
+from ..errors import UserError
+from ..visualization.adapters import drawable_record
+from ..visualization.draw import captioned, contact_sheet, draw_image
+from ..visualization.run_images import draw_usable
+from .annotations import Labels, check_annotations, check_set, labels_of
+from .boxes import Margin, read_margin
+from .finding import Finding, counted
+from .images import Opened, check_images, check_leaks
+from .mirror_pairs import check_flip_pairs
+from .repair import REPAIRED, repair, write_json
+from .swapped_sides import check_sides
+from .table import AnnotationTable, annotation_table
+
+logger = logging.getLogger(__name__)
+
+SIDE = 420  # of a drawing, the longer one, in pixels
+COLUMNS = 4
+# Errors in spite of which samples can be drawn: of other images.
+OF_SOME_IMAGES = {
+    "image-missing",
+    "image-unreadable",
+    "image-size-wrong",
+    "image-alpha-only",
+    "image-range-unclear",
+}
+
+
+def check_dataset(
+    sets: Sequence[tuple[str, str]],
+    open_images: bool = True,
+    fix: str | None = None,
+    draw: str | None = None,
+    grow: str | None = None,
+    image_range: ImageRange = "auto",
+) -> None:
+    """Print the statistics of data sets and what is wrong with them; repair and draw the first one.
+
+    Args:
+        sets: path of the json and folder of the images, of the training set and then, if there is one, of the test set.
+        open_images: whether to open every image; else only the names of the files are looked for.
+        fix: where to write the repaired json.
+        draw: folder for the sheet of samples.
+        grow: how far boxes grow there that are only the extent of their keypoints, as of read_margin.
+        image_range: data.image_range of the training; "auto" reads it from the images of the first set.
+
+    Raises:
+        UserError: with all errors, a line each; of a json that was repaired, those that are left.
+    """
+    if grow is not None and fix is None:
+        raise UserError(f"--grow-boxes {grow} changes nothing without --fix OUT.json")
+    margin = None if grow is None else read_margin(grow)
+    contents = [read_json(where, labelled=n == 0) for n, (where, _) in enumerate(sets)]
+    labels = labels_of(contents[-1], sets[-1][0])  # a model has the classes of the test set
+    for where, _ in sets:
+        if fix is not None and os.path.realpath(fix) == os.path.realpath(where):
+            raise UserError(f"--fix {fix} would overwrite annotations: give another file")
+    found: list[Finding] = []
+    opened: list[list[Opened]] = []
+    for number, (content, (where, images)) in enumerate(zip(contents, sets, strict=True)):
+        table = annotation_table(content, where)
+        print(f"{describe(table)}\n")
+        if fix is not None and number == 0:
+            found += _repair(content, table, images, fix, labels, margin)
+        else:
+            found += check_set(table, images, number == 0, labels)
+        found += check_sides(table)
+        found += check_flip_pairs(table)
+        if open_images:
+            if opened and image_range == "auto":  # the test set is scaled as the training set
+                image_range, _ = find_image_range([image.path for image in opened[0]])
+            findings, readable = check_images(table, images, image_range)
+            found += findings
+            opened.append(readable)
+    if len(opened) == 2:
+        found += check_leaks(opened[1], sets[1][0], opened[0], sets[0][0])
+
+    errors = [finding for finding in found if finding.level == "error"]
+    warnings = [finding for finding in found if finding.level != "error"]
+    for finding in warnings:
+        print(f"warning: {finding}")
+    repairable = sorted({finding.name for finding in found if finding.name in REPAIRED})
+    if repairable and fix is None:
+        print(f"--fix OUT.json repairs: {', '.join(repairable)}")
+    if draw is not None:
+        if {finding.name for finding in errors} <= OF_SOME_IMAGES:
+            path = write_sample_sheet(fix or sets[0][0], sets[0][1], draw, image_range)
+            print(f"samples, as annotated and mirrored, orange on the left of the body: {path}")
+        else:
+            print("no samples are drawn until the errors are mended")
+    if errors:
+        raise UserError("\n".join(map(str, errors)))
+    print(f"{counted(len(warnings), 'warning')}, no errors: training can go on")
+
+
+def _repair(
+    content: dict[str, Any],
+    table: AnnotationTable,
+    images: str,
+    fix: str,
+    labels: Labels | None,
+    margin: Margin | None,
+) -> list[Finding]:
+    """Write the repaired json and say what was done; return what is wrong with it still."""
+    before = check_annotations(table, images)
+    repaired, done = repair(content, images, margin)
+    write_json(repaired, fix)
+    left = check_set(annotation_table(repaired, fix), images, True, labels)
+    for finding in before:
+        if finding.name not in {other.name for other in left}:
+            print(f"repaired: {finding}")
+    for line in done or ["nothing to repair: an unchanged copy"]:
+        print(f"{fix}: {line}")
+    return left
+
+
+def describe(table: AnnotationTable) -> str:
+    """Tables of the categories, and of the keypoints of each, as text."""
+    empty = len(table.images) - len(set(table.image[table.image >= 0].tolist()))
+    lines = [
+        f"{table.where}: {counted(len(table.images), 'image')} ({empty} without annotations), "
+        f"{counted(len(table.annotations), 'annotation')} ({table.crowd.sum()} of crowds)",
+        "",
+        _text([category_row(table, i) for i in range(len(table.categories))]),
+    ]
+    for i in range(len(table.categories)):
+        rows = keypoint_rows(table, i)
+        if rows:
+            pairs = left_right_pairs(keypoint_names(table.categories[i]))
+            lines += [
+                "",
+                f"{table.categories[i].get('name')}: {counted(len(rows), 'keypoint')}, "
+                f"{counted(len(pairs), 'pair')} that a mirror exchanges. Percent of its instances that are no crowds; "
+                "x and y: mean position in the box, from 0 to 1.",
+                _text(rows),
+            ]
+    return "\n".join(lines)
+
+
+def category_row(table: AnnotationTable, category: int) -> dict[str, Any]:
+    """How much there is of a category; instances are annotations of no crowds."""
+    own = table.category == category
+    instances = own & ~table.crowd
+    rows, points = table.keypoints[category]
+    labelled = (points[~table.crowd[rows], :, 2] > 0).sum(axis=1)
+    sides = table.boxes[instances & table.boxed(), 2:]
+    scale = float(np.median(np.sqrt(sides.prod(axis=1)))) if len(sides) else np.nan
+    return {
+        "category": table.categories[category].get("name"),
+        "instances": int(instances.sum()),
+        "crowds": int((own & table.crowd).sum()),
+        "images": len(set(table.image[own & (table.image >= 0)].tolist())),
+        "with keypoints": int((labelled > 0).sum()),
+        "keypoints each": float(labelled[labelled > 0].mean()) if labelled.any() else 0.0,
+        "box, median px": scale,
+    }
+
+
+def keypoint_rows(table: AnnotationTable, category: int) -> list[dict[str, Any]]:
+    """For each keypoint of a category: who it trades places with in a mirror, how often it is labelled, and where."""
+    names = keypoint_names(table.categories[category])
+    rows, points = table.keypoints[category]
+    if not names or len(names) != points.shape[1]:
+        return []
+    partner = {a: b for pair in left_right_pairs(names) for a, b in (pair, pair[::-1])}
+    instances = max(1, int(((table.category == category) & ~table.crowd).sum()))
+    alone = ~table.crowd[rows]
+    boxes, points = table.boxes[rows[alone]][:, None], points[alone]
+    with np.errstate(all="ignore"):
+        positions = (points[..., :2] - boxes[..., :2]) / boxes[..., 2:]
+    found = []
+    for k, name in enumerate(names):
+        labelled = points[:, k, 2] > 0
+        seen = positions[labelled & np.isfinite(positions[:, k]).all(axis=-1), k]
+        x, y = seen.mean(axis=0) if len(seen) else (np.nan, np.nan)
+        found.append(
+            {
+                "keypoint": name,
+                "mirrored": partner.get(name, ""),
+                "labelled": 100 * float(labelled.sum()) / instances,
+                "visible": 100 * float((points[:, k, 2] == 2).sum()) / instances,
+                "x": float(x),
+                "y": float(y),
+            }
+        )
+    return found
+
+
+def _text(rows: list[dict[str, Any]]) -> str:
+    columns = list(rows[0]) if rows else []
+    formats = [".2f" if name in ("x", "y") else ".1f" for name in columns]
+    return tabulate(rows, headers="keys", tablefmt="simple", floatfmt=formats)
+
+
+def write_sample_sheet(
+    annotations: str,
+    images: str,
+    folder: str,
+    image_range: ImageRange = "auto",
+    count: int = 16,
+) -> Path:
+    """Write folder/samples.png: the images with the most labelled keypoints, and their mirror images.
+
+    A mirrored sample went through the mapper of training with a certain flip, flip pairs applied: the colour that shows
+    the left side must be on the left side of the body in both drawings. Images that cannot be read are passed over.
+
+    Returns:
+        The path of the sheet.
+
+    Raises:
+        UserError: the json cannot be loaded, or no image be read.
+    """
+    schema, classes = read_labels(read_json(annotations), annotations)
+    records = load_keypoint_dataset(annotations, images, schema, classes)
+    records.sort(key=lambda record: -_labelled(record))
+    if image_range == "auto":
+        image_range, _ = find_image_range([record["file_name"] for record in records])
+    flip = KeypointMapper(
+        is_train=True,
+        augmentations=[T.RandomFlip(prob=1.0)],
+        image_format="RGB",
+        keypoint_hflip_indices=schema.flip_indices,
+        image_range=image_range,
+    )
+
+    def draw(record: dict[str, Any]) -> list[Image.Image]:
+        return _as_annotated_and_mirrored(record, schema, list(classes), flip)
+
+    drawings, _ = draw_usable(records, draw, 2 * count)
+    if not drawings:
+        raise BadImageError(f"{annotations}: none of its images can be read from {images}")
+    path = Path(folder) / "samples.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(drawings, COLUMNS if len(drawings) > 2 else 2).save(path)
+    return path
+
+
+def _labelled(record: dict[str, Any]) -> int:
+    return sum(v > 0 for a in record["annotations"] for v in a["keypoints"][2::3])
+
+
+def _as_annotated_and_mirrored(
+    record: dict[str, Any], schema: KeypointSchema, classes: Sequence[str], flip: KeypointMapper
+) -> list[Image.Image]:
+    image = open_image(record["file_name"], annotated_size(record), flip.image_range)
+    sample = flip(record)
+    mirrored = Image.fromarray(sample["image"].permute(1, 2, 0).numpy())
+    name = os.path.basename(record["file_name"])
+    return [
+        captioned(
+            draw_image(image, drawable_record(record, classes), schema, SIDE),
+            f"{name}, as annotated",
+        ),
+        captioned(
+            draw_image(mirrored, drawable_record(sample, classes), schema, SIDE),
+            "mirrored; left is orange again"
+            if schema.flip_pairs
+            else "mirrored; no left and right",
+        ),
+    ]

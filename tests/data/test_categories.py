@@ -1,0 +1,163 @@
+"""What is read from a json's categories, and where its keypoints go."""
+
+import pytest
+
+from hrnet_kpt.data import COCO_PERSON, KeypointSchema
+from hrnet_kpt.data.categories import keypoint_indices, name_classes, read_labels
+from hrnet_kpt.data.coco import read_coco
+from hrnet_kpt.data.schema import DEFAULT_SIGMA
+from hrnet_kpt.dataset_checks.categories import check_categories
+from hrnet_kpt.dataset_checks.table import annotation_table
+from hrnet_kpt.errors import UserError
+
+CAT = {"name": "cat", "keypoints": ["nose", "left_paw", "right_paw"], "skeleton": [[1, 2], [1, 3]]}
+BIRD = {"name": "bird", "keypoints": ["beak", "nose"], "skeleton": [[1, 2]]}
+BOX = {"name": "box"}
+
+
+def content(*categories):
+    return {"categories": [{"id": i + 1, "name": "x", **c} for i, c in enumerate(categories)]}
+
+
+def read(*categories, share=True):
+    return read_labels(content(*categories), "a.json", share)
+
+
+def test_coco_person_equals_a_real_coco_json(photographs):
+    path = photographs / "coco" / "annotations.json"
+    schema, classes = read_labels(read_coco(path), str(path))
+    assert schema == COCO_PERSON
+    assert classes == {"person": list(COCO_PERSON.names)}
+
+
+def test_broken_skeleton_is_cut_and_said(photographs, caplog):
+    path = photographs / "crowdpose" / "annotations.json"
+    schema, _ = read_labels(read_coco(path), str(path))
+    assert len(schema.names) == 14
+    assert all({a, b} <= set(schema.names) for a, b in schema.skeleton)
+    assert "3 bones" in caplog.text and "do not exist" in caplog.text
+
+
+def test_flip_pairs_follow_names():
+    names = [
+        "tail",
+        "REye",
+        "paw_left",
+        "LEye",
+        "leg",
+        "nail",
+    ]  # partners in any order; a paw alone
+    assert read({"keypoints": names})[0].flip_pairs == (("LEye", "REye"),)
+
+
+def test_sigmas_are_the_files_else_cocos_else_a_default_that_is_said(caplog):
+    assert read({"keypoints": ["a", "nose"], "sigmas": [0.1, 0.2]})[0].sigmas == (0.1, 0.2)
+    assert not caplog.records
+    assert read({"keypoints": ["a", "left_hip"]})[0].sigmas == (DEFAULT_SIGMA, 0.107)
+    assert "no sigma is known for a;" in caplog.text
+
+
+def test_sigmas_of_a_category_go_before_a_default(caplog):
+    named = {"keypoints": ["a", "nose"]}
+    assert read(named, {**BOX, **named, "sigmas": [0.1, 0.2]})[0].sigmas == (0.1, 0.2)
+    assert not caplog.records
+
+
+def test_categories_share_keypoints_of_one_name():
+    schema, classes = read(CAT, BOX, BIRD)
+    assert schema.names == ("nose", "left_paw", "right_paw", "beak")
+    assert classes == {
+        "cat": ["nose", "left_paw", "right_paw"],
+        "box": [],
+        "bird": ["beak", "nose"],
+    }
+    assert schema.flip_pairs == (("left_paw", "right_paw"),)
+    assert set(schema.skeleton) == {("nose", "left_paw"), ("nose", "right_paw"), ("beak", "nose")}
+
+
+def test_categories_can_have_keypoints_of_their_own():
+    schema, classes = read(CAT, BOX, BIRD, share=False)
+    assert schema.names == ("cat/nose", "cat/left_paw", "cat/right_paw", "bird/beak", "bird/nose")
+    assert classes["bird"] == ["bird/beak", "bird/nose"]
+    assert schema.flip_pairs == (("cat/left_paw", "cat/right_paw"),)
+    assert ("bird/beak", "bird/nose") in schema.skeleton
+    assert schema.sigmas[0] == schema.sigmas[4] == 0.026
+    assert read(CAT, BOX, share=False)[0].names == ("nose", "left_paw", "right_paw")
+
+
+@pytest.mark.parametrize(
+    ("categories", "name"),
+    [
+        ([CAT, CAT], "category-name-repeated"),
+        ([{"keypoints": ["a", "a"]}], "names-repeated"),
+        ([{"keypoints": ["a"], "sigmas": [0.1, 0.1]}], "sigmas-length"),
+        ([{"keypoints": ["a"], "sigmas": ["wide"]}], "sigmas-not-positive"),
+        ([{"keypoints": ["a"], "sigmas": 0.1}], "sigmas-length"),
+        ([{"keypoints": "nose"}], "names-malformed"),
+        ([{"keypoints": 3}], "names-malformed"),
+        ([{"keypoints": ["a", "b"], "skeleton": [[1, 2, 1]]}], "skeleton-malformed"),
+        ([{"keypoints": ["a", "b"], "skeleton": ["ab"]}], "skeleton-malformed"),
+        ([{"name": ["x"], "keypoints": ["a"]}], "category-incomplete"),
+        ([{"id": [1], "keypoints": ["a"]}], "category-incomplete"),
+        ([{"id": 2, "keypoints": ["a"]}, {**BOX, "id": "2"}], "category-ids-mixed"),
+    ],
+)
+def test_categories_that_make_no_schema_are_refused_as_the_check_finds_them(categories, name):
+    wrong = content(*categories)
+    table = annotation_table({**wrong, "images": []}, "a.json")
+    [line] = [str(f) for f in check_categories(table) if f.name == name]
+    for read_wrong in (
+        lambda: read_labels(wrong, "a.json"),
+        lambda: name_classes(wrong, "a.json", KeypointSchema(["a"])),
+    ):
+        with pytest.raises(UserError) as error:
+            read_wrong()
+        assert line in str(error.value).splitlines()
+
+
+def test_categories_without_keypoints_make_no_schema():
+    with pytest.raises(UserError, match="no category"):
+        read(BOX)
+
+
+@pytest.mark.parametrize(
+    "text", ["no json", "[]", "3", '{"images": []}', '{"images": [{}], "categories": []}']
+)
+def test_what_is_no_coco_json_is_refused_by_path(text, tmp_path):
+    path = tmp_path / "wrong.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=rf"^{path}: [^\n]*json|^{path}: entry 0 of `images`"):
+        read_coco(path)
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_indices_find_keypoints_by_name_in_any_order(share):
+    schema, classes = read(CAT, BOX, BIRD, share=share)
+    for category in (CAT, BIRD, BOX, {**CAT, "keypoints": ["right_paw", "nose"]}):
+        own = category.get("keypoints", [])
+        indices = keypoint_indices(category, schema, classes, "b.json")
+        assert [schema.names[index].split("/")[-1] for index in indices] == own
+
+
+def test_indices_of_renamed_keypoints_follow_their_order_and_say_so(caplog):
+    schema, classes = read(CAT)
+    indices = keypoint_indices({**CAT, "keypoints": ["n", "l", "r"]}, schema, classes, "b.json")
+    assert indices.tolist() == [0, 1, 2]
+    assert "taken as nose, left_paw, right_paw" in caplog.text
+
+
+def test_indices_of_other_keypoints_or_classes_are_refused():
+    schema, classes = read(CAT)
+    with pytest.raises(ValueError, match=r"b\.json.*data\.keypoints"):
+        keypoint_indices({**CAT, "keypoints": ["n", "l"]}, schema, classes, "b.json")
+    with pytest.raises(ValueError, match=r"b\.json.*'dog' is none of the classes cat"):
+        keypoint_indices({**CAT, "name": "dog"}, schema, classes, "b.json")
+
+
+def test_classes_are_named_by_a_schema():
+    schema = KeypointSchema(["tip", "left", "right"])
+    assert name_classes(content(CAT), "a.json", schema) == {"cat": ["tip", "left", "right"]}
+    assert name_classes(content(BOX), "a.json", schema) == {"box": ["tip", "left", "right"]}
+    assert name_classes(content(CAT, BOX), "a.json", read(CAT)[0])["box"] == []
+    with pytest.raises(ValueError, match=r"2 keypoints, data\.keypoints 3"):
+        name_classes(content(BIRD), "a.json", schema)

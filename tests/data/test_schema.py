@@ -1,0 +1,196 @@
+"""The keypoint schema."""
+
+import pytest
+from detectron2.data.datasets.builtin_meta import (
+    COCO_CATEGORIES,
+    COCO_PERSON_KEYPOINT_FLIP_MAP,
+    COCO_PERSON_KEYPOINT_NAMES,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools.cocoeval import Params
+
+from hrnet_kpt.data import COCO_PERSON, KeypointSchema
+from hrnet_kpt.data.schema import left_right_pairs, says_near_and_off, top_bottom_pairs
+
+NAMES = st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=12, unique=True)
+
+
+def test_coco_person_equals_detectron2_and_pycocotools():
+    assert COCO_PERSON.names == tuple(COCO_PERSON_KEYPOINT_NAMES)
+    assert set(COCO_PERSON.flip_pairs) == set(COCO_PERSON_KEYPOINT_FLIP_MAP)
+    assert left_right_pairs(COCO_PERSON.names) == list(COCO_PERSON_KEYPOINT_FLIP_MAP)
+    assert COCO_PERSON.sigmas == pytest.approx(Params("keypoints").kpt_oks_sigmas.tolist())
+
+
+@given(NAMES)
+def test_flipping_twice_is_the_identity(bases):
+    names = [f"{side}_{base}" for base in bases for side in ("left", "right")] + ["nose tip"]
+    schema = KeypointSchema(names, [(f"left_{b}", f"right_{b}") for b in bases])
+    flips = schema.flip_indices
+    assert [flips[i] for i in flips] == list(range(len(names)))
+    assert all(
+        names[i].replace("left_", "", 1).replace("right_", "", 1)
+        == names[j].replace("left_", "", 1).replace("right_", "", 1)
+        for i, j in enumerate(flips)
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        ({"names": ["a", "a"]}, "unique"),
+        ({"names": ["a"], "sigmas": [0.1, 0.1]}, "sigmas"),
+        ({"names": ["a"], "sigmas": [0.0]}, "sigmas"),
+        ({"names": ["a", "b"], "flip_pairs": [["a", "c"]]}, "flip_pairs"),
+        ({"names": ["a", "b", "c"], "flip_pairs": [["a", "b"], ["b", "c"]]}, "two pairs"),
+        ({"names": ["a", "b"], "skeleton": [["a", "z"]]}, "skeleton"),
+    ],
+)
+def test_contradicting_schema_is_refused(arguments, word):
+    with pytest.raises(ValueError, match=word):
+        KeypointSchema(**arguments)
+
+
+def test_subset_keeps_what_joins_its_names():
+    schema = COCO_PERSON.subset(["right_eye", "left_eye", "nose"])
+    assert schema.names == ("right_eye", "left_eye", "nose")
+    assert schema.flip_pairs == (("left_eye", "right_eye"),)
+    assert set(schema.skeleton) == {
+        ("left_eye", "right_eye"),
+        ("nose", "left_eye"),
+        ("nose", "right_eye"),
+    }
+    assert schema.sigmas == (0.025, 0.025, 0.026)
+
+
+# A name's two forms: with {} for the part of the body.
+SPELLINGS = [
+    ("left_{}", "right_{}"), ("{}_left", "{}_right"), ("left{}", "right{}"), ("{}left", "{}right"),
+    ("Left{}", "Right{}"), ("LEFT {}", "RIGHT {}"), ("front-left-{}", "front-right-{}"),
+    ("l_{}", "r_{}"), ("{}.L", "{}.R"), ("{}L", "{}R"), ("{}_l1", "{}_r1"), ("{}1L", "{}1R"),
+    ("L_{}_1", "R_{}_1"), ("lt {}", "rt {}"), ("{}_li", "{}_re"), ("{}-sx", "{}-dx"),
+    ("links_{}", "rechts_{}"), ("linkes {}", "rechtes {}"), ("linker{}", "rechter{}"),
+    ("{}_gauche", "{}_droite"), ("{} gauche", "{} droit"), ("{}_izquierda", "{}_derecha"),
+    ("{}_izquierdo", "{}_derecho"), ("{}_sinistra", "{}_destra"), ("{} sinistro", "{} destro"),
+    ("{}_esquerdo", "{}_direito"), ("{}_esquerda", "{}_direita"), ("vänster_{}", "höger_{}"),
+    ("左{}", "右{}"), ("{}(左)", "{}(右)"), ("왼쪽 {}", "오른쪽 {}"), ("левый_{}", "правый_{}"),
+    ("Левая {}", "Правая {}"), ("lewa_{}", "prawa_{}"), ("port_{}", "starboard_{}"),
+    ("{}Left", "{}Right"), ("{}-l", "{}-r"), ("L_{}", "R_{}"), ("front_left_{}", "front_right_{}"),
+    ("near{}", "off{}"), ("Near_{}", "Off_{}"), ("near-{}", "off-{}"),
+]  # fmt: skip
+PARTS = ["wing", "eye", "hoof", "antenna", "paw2"]
+
+
+@pytest.mark.parametrize(("left", "right"), SPELLINGS)
+def test_every_spelling_gives_its_pairs_and_no_more(left, right):
+    pairs = [(left.format(part), right.format(part)) for part in PARTS]
+    middle = ["nose", "tail", "heel", "lip", "neck"]
+    names = [*middle, *(name for pair in pairs for name in pair[::-1])]
+    assert left_right_pairs(names) == pairs
+    alone = [*middle, *(pair[0] for pair in pairs)]  # no partner is there
+    assert left_right_pairs(alone) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (["head", "L1", "L2", "R2", "R1"], [("L1", "R1"), ("L2", "R2")]),
+        (["Head", "Lwing", "Lleg", "Rleg", "Rwing"], [("Lwing", "Rwing"), ("Lleg", "Rleg")]),
+        (["head", "Lwing", "Rwing"], [("Lwing", "Rwing")]),
+        (["nose", "lear", "rear", "leye", "reye"], [("lear", "rear"), ("leye", "reye")]),
+        (["fl", "fr", "hl", "hr"], [("fl", "fr"), ("hl", "hr")]),
+        (["FLpaw", "FRpaw", "HLpaw", "HRpaw"], [("FLpaw", "FRpaw"), ("HLpaw", "HRpaw")]),
+        (["L", "M", "R"], [("L", "R")]),
+        (["tR", "tl"], [("tl", "tR")]),
+        (["l", "r"], [("l", "r")]),
+        (["LEye", "REye"], [("LEye", "REye")]),
+        (["Left_eye", "right_eye"], [("Left_eye", "right_eye")]),
+        (["main_droite", "main_gauche", "oeil_droit", "oeil_gauche"],
+         [("main_gauche", "main_droite"), ("oeil_gauche", "oeil_droit")]),
+        # The left corner of the left eye is the right corner of the right one in a mirror.
+        (["left_eye_left", "left_eye_right", "right_eye_left", "right_eye_right"],
+         [("left_eye_left", "right_eye_right"), ("left_eye_right", "right_eye_left")]),
+        (["left_eye_l", "left_eye_r", "right_eye_l", "right_eye_r"],
+         [("left_eye_l", "right_eye_r"), ("left_eye_r", "right_eye_l")]),
+    ],
+)  # fmt: skip
+def test_names_of_real_projects(names, pairs):
+    assert left_right_pairs(names) == pairs
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["lip", "rip"],
+        ["Lip", "Rip"],
+        ["LIP", "RIP"],
+        ["lamp", "ramp"],
+        ["light", "right"],
+        ["leg", "reg"],
+        ["heel", "heer"],
+        ["cell", "celr"],
+        ["cleft", "bright", "upright"],
+        ["line", "recht"],
+        ["port", "bow", "stern"],
+        ["near", "far"],
+        list("abcdefghijklmnopqrstuvwxyz"),
+        [f"row_{letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"],
+        [a + b for a in "ab" for b in "abcdefghijklmnopqrstuvwxyz"],
+        [str(i) for i in range(68)],
+        ["wrist", *(f"{f}{i}" for f in ("thumb", "forefinger", "ring_finger", "pinky") for i in "1234")],
+        [category["name"] for category in COCO_CATEGORIES],
+        ["head", "tail"],
+        [],
+    ],
+)  # fmt: skip
+def test_no_pairs_in_names_that_have_no_sides(names):
+    assert left_right_pairs(names) == []
+
+
+def test_pairs_of_animal_data_sets():
+    """AP-10K: its swaps as published with mmpose; and Horse-10's near and off."""
+    parts = ["Eye", "Shoulder", "Elbow", "F_Paw", "Hip", "Knee", "B_Paw"]
+    names = ["Nose", "Neck", "Root of tail", *(f"{side}_{part}" for part in parts for side in "LR")]
+    assert left_right_pairs(names) == [(f"L_{part}", f"R_{part}") for part in parts]
+    horse = ["Nose", "Eye", "Nearknee", "Offknee", "Nearfrontfoot", "Offfrontfoot", "Shoulder"]
+    pairs = left_right_pairs(horse)
+    assert pairs == [("Nearknee", "Offknee"), ("Nearfrontfoot", "Offfrontfoot")]
+    assert all(says_near_and_off(pair) for pair in pairs)
+    assert not says_near_and_off(("left_eye", "right_eye"))
+
+
+words = st.text("abcdefghij", min_size=2, max_size=6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(words, min_size=1, max_size=6, unique=True),
+    st.sampled_from(SPELLINGS),
+    st.randoms(use_true_random=False),
+)
+def test_pairs_do_not_hang_on_the_order_and_never_overlap(parts, spelling, random):
+    names = [form.format(part) for part in parts for form in spelling]
+    expected = {tuple(form.format(part) for form in spelling) for part in parts}
+    random.shuffle(names)
+    pairs = left_right_pairs(names)
+    assert set(pairs) == expected
+    assert [left for left, _ in pairs] == sorted((left for left, _ in pairs), key=names.index)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text("lrLReft_1 äß左右", max_size=5), max_size=12, unique=True))
+def test_whatever_the_names_each_stands_in_one_pair_of_two_that_are_there(names):
+    pairs = left_right_pairs(names)
+    used = [name for pair in pairs for name in pair]
+    assert len(set(used)) == len(used) and set(used) <= set(names)
+
+
+def test_corners_are_named_from_top_and_bottom():
+    corners = ["top_left", "top_right", "bottom_right", "bottom_left"]
+    assert set(top_bottom_pairs(corners)) == {
+        ("top_left", "bottom_left"),
+        ("top_right", "bottom_right"),
+    }
+    assert set(top_bottom_pairs(["tl", "tr", "br", "bl"])) == {("tl", "bl"), ("tr", "br")}
+    assert top_bottom_pairs(["upper_lip", "lower_lip", *COCO_PERSON.names]) == []

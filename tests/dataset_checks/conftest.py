@@ -1,0 +1,96 @@
+"""A small, clean data set, for tests of the checks."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from hrnet_kpt.data.synthetic import write_synthetic_people
+from hrnet_kpt.dataset_checks.annotations import check_annotations
+from hrnet_kpt.dataset_checks.table import annotation_table
+
+CATEGORY = {
+    "id": 3,
+    "name": "owl",
+    "keypoints": ["beak", "left_eye", "right_eye", "left_foot", "right_foot"],
+    "skeleton": [[1, 2], [1, 3], [4, 5]],
+    "sigmas": [0.03, 0.03, 0.03, 0.08, 0.08],
+}
+CROWD = {
+    "id": 13,
+    "image_id": 8,
+    "category_id": 3,
+    "bbox": [0, 0, 0, 10],
+    "area": 12,
+    "iscrowd": 1,
+    "segmentation": {"size": [48, 64], "counts": [0, 12, 3060]},
+    "keypoints": [0] * 15,
+    "num_keypoints": 0,
+}
+
+
+def owl(number, image, x, y):
+    """An annotation of an owl of 20 x 24 pixels at x, y, one of its feet not labelled."""
+    places = [(10, 4, 2), (14, 3, 2), (6, 3, 1), (15, 23, 2)]
+    keypoints = [value for dx, dy, v in places for value in (x + dx, y + dy, v)] + [0, 0, 0]
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": 3,
+        "bbox": [x, y, 20, 24.5],
+        "area": 300.5,
+        "iscrowd": 0,
+        "keypoints": keypoints,
+        "num_keypoints": 4,
+    }
+
+
+@pytest.fixture
+def clean():
+    """A json with nothing to find fault with: 2 images of 64 x 48, 3 owls, a crowd."""
+    content = {
+        "info": {"description": "kept as it is"},
+        "images": [
+            {"id": 7, "file_name": "a.png", "width": 64, "height": 48},
+            {"id": 8, "file_name": "more/b.png", "width": 64, "height": 48},
+        ],
+        "annotations": [owl(11, 7, 2, 3), owl(12, 7, 30, 20), CROWD, owl(14, 8, 40.5, 10.25)],
+        "categories": [CATEGORY],
+    }
+    return copy.deepcopy(content)
+
+
+@pytest.fixture(scope="session")
+def owl_images(tmp_path_factory):
+    """The folder of its two images: noise, each of its own."""
+    folder = tmp_path_factory.mktemp("owls")
+    (folder / "more").mkdir()
+    for seed, name in enumerate(("a.png", "more/b.png")):
+        pixels = np.random.default_rng(seed).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def found(owl_images):
+    """Function of a content: its findings, by name."""
+    return lambda content: {
+        f.name: f
+        for f in check_annotations(annotation_table(content, "owls.json"), str(owl_images))
+    }
+
+
+@pytest.fixture(scope="session")
+def people(drawn_people):
+    """The json of 12 images of drawn people; not to be changed."""
+    return json.loads((drawn_people / "train.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def many_people(tmp_path_factory):
+    """587 drawn people: most face the camera, a sixth is seen from behind, some from the side; not to be changed."""
+    root = tmp_path_factory.mktemp("people")
+    write_synthetic_people(str(root), num_train=300, num_test=1)
+    return json.loads((root / "train.json").read_text())
