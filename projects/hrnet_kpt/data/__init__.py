@@ -1,4 +1,4 @@
-"""Data sets: the keypoint schema, COCO-format json, loading and augmentation, drawn people, pictures."""
+"""Data sets: the keypoint schema, COCO-format json, loading and augmentation, synthetic people, pictures."""
 
 from .coco_person import COCO_PERSON
 from .keypoints import KeypointSchema

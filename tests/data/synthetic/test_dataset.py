@@ -1,4 +1,4 @@
-"""The drawn people, judged by what is on disk: json and pictures."""
+"""Synthetic people, judged by what is on disk: json and images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set that needs no download: drawn people in clutter, as images and COCO-format json.
+"""Synthetic people in clutter, written as images and COCO-format json.
 
 Drawn from a seed, once, so that training goes through the very path that real COCO takes. It is
 meant to be small, not easy: people overlap, are cut by the border and by objects, and stand among
@@ -18,14 +18,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 from pycocotools import mask as rle
 
-from ..errors import UserError
-from .coco_person import COCO_PERSON
+from ...errors import UserError
+from ..coco_person import COCO_PERSON
 from .figure import Figure, random_figure
 from .shapes import LIMB_LIGHTNESS, SEAM, Array, Shape, capsule, disc, limb, random_colour
 
 logger = logging.getLogger(__name__)
 
 VERSION = 1  # goes into the json: raise it when the drawing changes, and old files are written anew
+# In the json; what earlier versions wrote has it too, and is recognised by it.
 DESCRIPTION = "drawn people"
 OTHER_FOLDER = "give another folder, so that nothing of yours is overwritten"
 NEAREST = Image.Resampling.NEAREST
@@ -42,10 +43,14 @@ def write_synthetic_people(
 ) -> None:
     """Write root/{train,test}.json and root/{train,test}/*.jpg, unless they are there already.
 
-    image_size: width and height in pixels. Every image has its own random stream, made of the seed,
-    the split and its number: it depends on nothing else, and no stream is used twice.
+    Every image has its own random stream, made of the seed, the split and its index: it depends on nothing else, and
+    no stream is used twice.
 
-    Raises UserError where root holds files that are not of a drawn data set: they would be lost.
+    Args:
+        image_size: Width and height in pixels.
+
+    Raises:
+        UserError: root holds files that are not of a synthetic data set and would be lost.
     """
     for stream, (split, count) in enumerate((("train", num_train), ("test", num_test))):
         parameters = {
@@ -76,22 +81,22 @@ def _refuse_foreign_files(root: Path, split: str) -> None:
     target, folder = root / f"{split}.json", root / split
     if target.is_file():
         try:
-            drawn = json.loads(target.read_text())["info"]["description"] == DESCRIPTION
+            ours = json.loads(target.read_text())["info"]["description"] == DESCRIPTION
         except (ValueError, KeyError, TypeError):
-            drawn = False
-        if not drawn:
-            raise UserError(f"{target} is no drawn data set: {OTHER_FOLDER}")
+            ours = False
+        if not ours:
+            raise UserError(f"{target} is no synthetic data set: {OTHER_FOLDER}")
     names = os.listdir(folder) if folder.is_dir() else []
     foreign = sorted(name for name in names if not re.fullmatch(r"\d{6}\.jpg", name))
     if foreign:
-        raise UserError(f"{folder} holds {foreign[0]}, which was not drawn: {OTHER_FOLDER}")
+        raise UserError(f"{folder} holds {foreign[0]}, which is no synthetic image: {OTHER_FOLDER}")
 
 
 def _write_split(root: Path, stream: int, parameters: dict[str, Any]) -> None:
     """Write the images, then the json: a json stands for images that are all there."""
     split, size = parameters["split"], parameters["image_size"]
     folder, target = root / split, root / f"{split}.json"
-    logger.info("drawing %d images of people into %s", parameters["num_images"], folder)
+    logger.info("drawing %d images of synthetic people into %s", parameters["num_images"], folder)
     target.unlink(missing_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     images: list[dict[str, Any]] = []
@@ -100,9 +105,9 @@ def _write_split(root: Path, stream: int, parameters: dict[str, Any]) -> None:
         random = np.random.default_rng(
             np.random.SeedSequence(parameters["seed"], spawn_key=(stream, number))
         )
-        picture, people = draw_image(random, size)
+        image, people = draw_image(random, size)
         name = f"{number:06d}.jpg"
-        picture.save(folder / name, quality=90)
+        image.save(folder / name, quality=90)
         images.append({"id": number + 1, "file_name": name, "width": size, "height": size})
         for person in people:
             annotations.append({"id": len(annotations) + 1, "image_id": number + 1, **person})
@@ -136,15 +141,15 @@ def draw_image(rng: np.random.Generator, size: int) -> tuple[Image.Image, list[d
         people = _annotate(figures, in_front, size)
         if people is not None:
             break
-    picture = _background(rng, size)
-    draw = ImageDraw.Draw(picture)
+    image = _background(rng, size)
+    draw = ImageDraw.Draw(image)
     behind = [shape for _ in range(rng.integers(5, 13)) for shape in _clutter(rng, size)]
     for shape in behind + [shape for figure in figures for shape in figure.shapes] + in_front:
         # The seam alone has no dark outline: thin as it is, there would be little left of it.
         darker = 20 if shape.colour == SEAM else 11
         outline = tuple(channel * darker // 20 for channel in shape.colour)
         draw.polygon(_vertices(shape.polygon), fill=shape.colour, outline=outline)
-    pixels = np.asarray(picture.reduce(OVERSAMPLING), dtype=np.int16)
+    pixels = np.asarray(image.reduce(OVERSAMPLING), dtype=np.int16)
     grain = int(rng.integers(1, 14))
     pixels = pixels + rng.integers(-grain, grain + 1, pixels.shape, dtype=np.int16)
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), people
@@ -246,8 +251,8 @@ def _background(rng: np.random.Generator, size: int) -> Image.Image:
     base, contrast = rng.integers(50, 206) + rng.integers(-40, 41, 3), rng.integers(8, 60)
     clouds = base + rng.integers(-contrast, contrast + 1, (cells, cells, 1))
     clouds = clouds + rng.integers(-contrast, contrast + 1, (cells, cells, 3)) // 3
-    picture = Image.fromarray(clouds.clip(0, 255).astype(np.uint8))
-    picture = picture.resize((size, size), Image.Resampling.BICUBIC).resize((side, side), NEAREST)
+    image = Image.fromarray(clouds.clip(0, 255).astype(np.uint8))
+    image = image.resize((size, size), Image.Resampling.BICUBIC).resize((side, side), NEAREST)
     for _ in range(rng.integers(0, 4)):
         colours = np.array([random_colour(rng) for _ in range(2)], dtype=np.uint8)
         rows, columns = rng.integers(1, 20, 2)
@@ -257,8 +262,8 @@ def _background(rng: np.random.Generator, size: int) -> Image.Image:
         width, height = (int(value) for value in rng.uniform(0.15, 0.6, 2) * side)
         patch = Image.fromarray(colours[pattern]).resize((width, height), NEAREST)
         x, y = (int(value) for value in rng.uniform(-0.2, 0.9, 2) * side)
-        picture.paste(patch, (x, y))
-    return picture
+        image.paste(patch, (x, y))
+    return image
 
 
 def _clutter(rng: np.random.Generator, size: int) -> list[Shape]:

@@ -1,4 +1,4 @@
-"""Drawn people on disk: written once, from the seed alone, and over nobody's files."""
+"""Synthetic people on disk: written once, from the seed alone, and over nobody's files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from detectron2.utils.registry import _convert_target_to_string, locate
 from PIL import Image
 
 from hrnet_kpt.data.synthetic import write_synthetic_people
@@ -57,6 +58,12 @@ def test_written_once(tmp_path: Path) -> None:
         (tmp_path / damage).unlink()
         write()
         assert written(tmp_path) == before
+
+
+def test_saved_configs_name_the_package() -> None:
+    name = "hrnet_kpt.data.synthetic.write_synthetic_people"
+    assert _convert_target_to_string(write_synthetic_people) == name
+    assert locate(name) is write_synthetic_people
 
 
 @pytest.mark.parametrize(

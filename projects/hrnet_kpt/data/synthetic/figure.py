@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .coco_person import COCO_PERSON
+from ..coco_person import COCO_PERSON
 from .shapes import (
     CIRCLE,
     LIMB_LIGHTNESS,
