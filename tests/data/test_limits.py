@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.cocoeval import COCOeval
 
-from hrnet_kpt.analysis.error_tables import analyze_errors
+from hrnet_kpt.analysis.errors.tables import analyze_errors
 from hrnet_kpt.data import KeypointSchema, scoring
 from hrnet_kpt.data.checks.check_annotations import check_annotations
 from hrnet_kpt.data.ground_truth import load_ground_truth

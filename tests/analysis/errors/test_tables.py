@@ -7,9 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from hrnet_kpt.analysis.error_tables import analyze_errors, image_scores, keypoint_table, within
-from hrnet_kpt.analysis.errors import match
-from hrnet_kpt.analysis.errors_by_stage import break_down_ap
+from hrnet_kpt.analysis.errors.matching import match
+from hrnet_kpt.analysis.errors.stages import break_down_ap
+from hrnet_kpt.analysis.errors.tables import analyze_errors, image_scores, keypoint_table, within
 from hrnet_kpt.errors import UserError
 
 # Similarity is exp(-d^2 / 200) with a keypoint of an instance of the default area.

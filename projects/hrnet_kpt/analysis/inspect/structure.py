@@ -1,14 +1,12 @@
-"""The modules of a network and what they hold: parameters and buffers, counted."""
+"""The modules of a network with their numbers of parameters and buffers, and tables as text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from detectron2.layers import FrozenBatchNorm2d
 from torch import nn
-
-from .text_table import text_table
 
 NORMS = (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 
@@ -16,8 +14,9 @@ NORMS = (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm2d, nn.GroupNorm, nn.La
 def describe_structure(model: nn.Module, depth: int) -> dict[str, Any]:
     """The tree of modules of `model` down to `depth` levels below it, as plain data for a json.
 
-    tree: a node, see _node. Its counts are those of the whole model, at any depth.
-    norms: for each class of normalisation layers, how many `layers`, `parameters` and values in `buffers` it has.
+    Returns:
+        `tree`, a node, see _node, whose counts are those of the whole model at any depth; and `norms`: for each class
+        of normalisation layers, how many `layers`, `parameters` and values in `buffers` it has.
     """
     norms: dict[str, dict[str, int]] = {}
     for module in model.modules():
@@ -56,6 +55,23 @@ def structure_text(structure: Mapping[str, Any]) -> str:
             text_table(rows, left=2),
         ]
     )
+
+
+def text_table(rows: Sequence[Sequence[str]], left: int) -> str:
+    """Rows as lines with aligned columns: the first `left` columns to the left, the others to the right.
+
+    A row of one cell is a heading, which may be longer than its column. Blanks in front of a text are kept.
+    """
+    table = [row for row in rows if len(row) > 1]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if i < left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=False))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
 
 
 def _node(name: str, module: nn.Module, depth: int, counted: set[int]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from detectron2.config import instantiate
 from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
-from hrnet_kpt.analysis.flops import count_flops, count_macs, flops_text, uncounted_parts
+from hrnet_kpt.analysis.inspect.flops import count_flops, count_macs, flops_text, uncounted_parts
 from hrnet_kpt.config import load_config
 
 SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"
@@ -22,7 +22,7 @@ def count(model, height, width):
 
 @pytest.fixture(scope="module")
 def w18():
-    """Rows by part of the page, for a picture of 800 x 1344 pixels."""
+    """Rows by part of the page, for an image of 800 x 1344 pixels."""
     with torch.device("meta"):
         model = instantiate(load_config("hrnet_w18_kpt.py").model)
     rows = count(model, 800, 1344)
@@ -38,7 +38,7 @@ def tiny_model(tiny_overrides, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tiny_rows(tiny_model):
-    """Rows by part of the tiny model, for a picture of 64 x 128 pixels."""
+    """Rows by part of the tiny model, for an image of 64 x 128 pixels."""
     return count(copy.deepcopy(tiny_model).to("meta"), 64, 128)
 
 
@@ -105,21 +105,21 @@ def test_fvcore_counts_the_same_convolutions(tiny_model, tiny_rows):
         operators = analysis.by_operator()
         return operators["conv"] + operators["linear"]
 
-    trunk = fvcore(tiny_model.backbone.bottom_up, image)
-    assert tiny_rows["backbone.bottom_up"]["macs"] == trunk
-    assert tiny_rows["backbone"]["macs"] == fvcore(tiny_model.backbone, image) - trunk
+    bottom_up = fvcore(tiny_model.backbone.bottom_up, image)
+    assert tiny_rows["backbone.bottom_up"]["macs"] == bottom_up
+    assert tiny_rows["backbone"]["macs"] == fvcore(tiny_model.backbone, image) - bottom_up
     rpn = fvcore(tiny_model.proposal_generator.rpn_head, features)
     assert tiny_rows["proposal_generator.rpn_head"]["macs"] == rpn
     box = fvcore(tiny_model.roi_heads.box_head, torch.zeros(1, 16, 7, 7))
     assert tiny_rows["roi_heads.box_head"]["macs_each"] == box
 
 
-def test_trunk_without_a_neck_is_the_whole_backbone(tiny_model, tiny_rows):
+def test_bottom_up_without_a_neck_is_the_whole_backbone(tiny_model, tiny_rows):
     model = copy.deepcopy(tiny_model).to("meta")
     model.backbone = model.backbone.bottom_up
     model.proposal_generator, model.roi_heads = None, None
     [row] = count(model, 64, 128).values()
-    assert (row["part"], row["role"]) == ("backbone", "trunk")
+    assert (row["part"], row["role"]) == ("backbone", "bottom_up")
     assert row["macs"] == tiny_rows["backbone.bottom_up"]["macs"]
 
 

@@ -9,10 +9,10 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hrnet_kpt.analysis.error_plots import CELL, draw_breakdown, draw_keypoint_losses, draw_sheets
-from hrnet_kpt.analysis.error_tables import image_scores
-from hrnet_kpt.analysis.errors import KINDS, match
-from hrnet_kpt.analysis.errors_by_stage import STAGES
+from hrnet_kpt.analysis.errors.matching import KINDS, match
+from hrnet_kpt.analysis.errors.plots import CELL, draw_breakdown, draw_keypoint_losses, draw_sheets
+from hrnet_kpt.analysis.errors.stages import STAGES
+from hrnet_kpt.analysis.errors.tables import image_scores
 from hrnet_kpt.data.ground_truth import load_ground_truth
 from hrnet_kpt.data.keypoints import KeypointSchema
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from ..data.ground_truth import GroundTruth
-from ..data.keypoints import KeypointSchema
-from ..errors import UserError
-from .errors import KINDS, Matches, Pair, match
-from .errors_by_stage import AREAS, STAGES, break_down_ap
+from ...data.ground_truth import GroundTruth
+from ...data.keypoints import KeypointSchema
+from ...errors import UserError
+from .matching import KINDS, Matches, Pair, match
+from .stages import AREAS, STAGES, break_down_ap
 
 # How many keypoints a person can take in at once.
 MOST_ROWS = 40

@@ -12,7 +12,7 @@ from detectron2.modeling.roi_heads import StandardROIHeads
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from .text_table import text_table
+from .structure import text_table
 
 
 def count_macs(function: Callable[..., Any], *inputs: Any) -> tuple[int, Any]:
@@ -28,29 +28,30 @@ def count_macs(function: Callable[..., Any], *inputs: Any) -> tuple[int, Any]:
 
 
 def count_flops(model: GeneralizedRCNN, image: Tensor, rows: list[dict[str, Any]]) -> None:
-    """Add to `rows` what each part of a GeneralizedRCNN costs for one picture, as plain data for a json.
+    """Add to `rows` what each part of a GeneralizedRCNN costs for one image, as plain data for a json.
 
-    model, image: on the meta device, or there will be real work; image (1, 3, height, width), padded.
-    rows: gets an entry for each part that could be counted, also where a later one raises an exception:
-        part: its name in the model; "backbone" stands for the backbone without the one inside it, if there is one.
-        role: what it is.
-        per: "picture", "proposal" or "detection".
-        macs_each: multiply-accumulates for one of them. times: how many there are at most. macs: the product.
+    Args:
+        model: On the meta device, or there will be real work.
+        image: (1, 3, height, width), padded, on the model's device.
+        rows: Gets an entry for each part that could be counted, also where a later one raises an exception:
+            `part`, its name in the model ("backbone" stands for the backbone without the one inside it, if there is
+            one); `role`; `per`: "image", "proposal" or "detection"; `macs_each`: multiply-accumulates for one of
+            them; `times`: how many there are at most; `macs`: the product.
     """
     model.eval()
 
-    def add(part: str, role: str, macs: int, per: str = "picture", times: int = 1) -> None:
+    def add(part: str, role: str, macs: int, per: str = "image", times: int = 1) -> None:
         row = {"part": part, "role": role, "per": per, "macs_each": macs, "times": times}
         rows.append({**row, "macs": macs * times})
 
-    trunk_macs = 0
+    bottom_up_macs = 0
     for name, child in model.backbone.named_children():
         if isinstance(child, Backbone):
             macs, _ = count_macs(child, image)
-            add(f"backbone.{name}", "trunk", macs)
-            trunk_macs += macs
+            add(f"backbone.{name}", "bottom_up", macs)
+            bottom_up_macs += macs
     macs, features = count_macs(model.backbone, image)
-    add("backbone", "neck" if trunk_macs else "trunk", macs - trunk_macs)
+    add("backbone", "neck" if bottom_up_macs else "bottom_up", macs - bottom_up_macs)
 
     rpn, heads = model.proposal_generator, model.roi_heads
     if hasattr(rpn, "rpn_head"):

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.cocoeval import COCOeval
 
-from hrnet_kpt.analysis.error_tables import keypoint_table
-from hrnet_kpt.analysis.errors import KINDS, match
-from hrnet_kpt.analysis.errors_by_stage import STAGES, break_down_ap
+from hrnet_kpt.analysis.errors.matching import KINDS, match
+from hrnet_kpt.analysis.errors.stages import STAGES, break_down_ap
+from hrnet_kpt.analysis.errors.tables import keypoint_table
 from hrnet_kpt.data.ground_truth import results_index
 
 # Similarity is exp(-d^2 / 200) with a keypoint of an instance of the default area.

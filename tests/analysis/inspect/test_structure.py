@@ -5,7 +5,7 @@ import torch
 from detectron2.config import instantiate
 from torch import nn
 
-from hrnet_kpt.analysis.structure import describe_structure, structure_text
+from hrnet_kpt.analysis.inspect.structure import describe_structure, structure_text
 from hrnet_kpt.config import load_config
 
 

@@ -1,4 +1,4 @@
-"""Pictures of an error analysis: what AP loses, what each keypoint loses, and the worst and the best images."""
+"""Plots of an error analysis: what AP loses, what each keypoint loses, and the worst and the best images."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..data.drawable import drawable
-from ..data.drawing import captioned, contact_sheet, draw_image
-from ..data.ground_truth import GroundTruth
-from ..data.image_range import ImageRange, find_image_range
-from ..data.images import listed_size, open_image
-from ..engine.pictures import SCORE_THRESHOLD, draw_usable, paths_by_id
-from .error_tables import MOST_ROWS, NAMES, worst_keypoints
-from .errors import KINDS, Matches
-from .errors_by_stage import AREAS, STAGES
+from ...data.drawable import drawable
+from ...data.drawing import captioned, contact_sheet, draw_image
+from ...data.ground_truth import GroundTruth
+from ...data.image_range import ImageRange, find_image_range
+from ...data.images import listed_size, open_image
+from ...engine.pictures import SCORE_THRESHOLD, draw_usable, paths_by_id
+from .matching import KINDS, Matches
+from .stages import AREAS, STAGES
+from .tables import MOST_ROWS, NAMES, worst_keypoints
 
 COLORS = {
     "jitter": "#f2b134",
@@ -34,7 +34,7 @@ AP_COLOR = "#2e7d5b"
 
 NUM_IMAGES = 12
 COLUMNS = 2
-CELL = 400  # pixels, the longer side of a picture
+CELL = 400  # pixels, the longer side of an image
 
 
 def draw_breakdown(areas: Mapping[str, Mapping[str, Any]], output: Path) -> None:
@@ -58,7 +58,8 @@ def draw_breakdown(areas: Mapping[str, Mapping[str, Any]], output: Path) -> None
             if high > 84 and low < 16:
                 place, offset, color = high, -4, "white"
             axes.annotate(
-                *(text, (place, row)),
+                text,
+                (place, row),
                 xytext=(offset, 0),
                 textcoords="offset points",
                 ha="left" if offset > 0 else "right",
@@ -91,7 +92,8 @@ def draw_keypoint_losses(
     for kind in KINDS:
         lost = np.array([100 * row["lost"][kind] / num_pairs for row in shown])
         axes.barh(
-            *(range(len(shown)), lost),
+            range(len(shown)),
+            lost,
             left=left,
             color=COLORS[kind],
             label=NAMES[kind],
@@ -100,7 +102,8 @@ def draw_keypoint_losses(
         left += lost
     for place, end in enumerate(left):
         axes.annotate(
-            *(f"{end:.2f}", (end, place)),
+            f"{end:.2f}",
+            (end, place),
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
@@ -130,9 +133,12 @@ def draw_sheets(
     Not more than half of the images are on either sheet. Detections on an instance that counts are drawn whatever
     their score is, others from SCORE_THRESHOLD on.
 
-    scores: what image_scores returns. images: their folder.
+    Args:
+        scores: What image_scores returns.
+        images: Their folder.
 
-    Returns a message for each image that cannot be read, and is left out; a sheet without images is not written.
+    Returns:
+        A message for each image that cannot be read, and is left out; a sheet without images is not written.
     """
     ranked = sorted(
         (row for row in scores if row["oks"] is not None),
@@ -143,12 +149,12 @@ def draw_sheets(
     image_range, _ = find_image_range(list(paths.values()))
     failures = []
     for rows, output in zip((ranked[:count], ranked[::-1][:count]), outputs, strict=True):
-        pictures, failed = draw_usable(
+        cells, failed = draw_usable(
             rows, lambda row: _side_by_side(truth, results, matches, row, paths, image_range)
         )
         failures += failed
-        if pictures:
-            contact_sheet(pictures, 2 * min(COLUMNS, len(pictures) // 2)).save(output)
+        if cells:
+            contact_sheet(cells, 2 * min(COLUMNS, len(cells) // 2)).save(output)
     return failures
 
 

@@ -1,4 +1,4 @@
-"""What every part of a network puts out for one picture: names, shapes, strides and ranges of values."""
+"""What every part of a network returns for one image: names, shapes, strides and ranges of values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from detectron2.modeling.roi_heads.keypoint_head import keypoint_rcnn_inference
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
-from .text_table import text_table
+from .structure import text_table
 
 # How many regions the keypoint head gets here: at stock size, one costs it 250 times as much as the box head.
 MOST_REGIONS = 8
@@ -31,26 +31,24 @@ STATISTICS = ("min", "mean", "max", "std")
 def describe_outputs(
     model: GeneralizedRCNN, images: ImageList, parts: list[dict[str, Any]]
 ) -> None:
-    """Run a GeneralizedRCNN in eval mode and add to `parts` what each part puts out, as plain data for a json.
-
-    images: one picture, as the model's preprocess_image returns it.
-    parts: gets an entry for each part that has run, also where a later one raises an exception:
-        part: its name in the model, "backbone.bottom_up"; "input" and "instances" are what the model gets and returns.
-        class: with its Python module; None for these two.
-        note: what else there is to say, or "".
-        tensors: rows, see _row.
+    """Run a GeneralizedRCNN in eval mode and add to `parts` what each part returns, as plain data for a json.
 
     Keypoints are looked for in the first few detections, or first few proposals where nothing is detected. Where
-    nothing is proposed, which is so with most random weights, the whole picture is the only proposal.
+    nothing is proposed, which is so with most random weights, the whole image is the only proposal.
+
+    Args:
+        images: One image, as the model's preprocess_image returns it.
+        parts: Gets an entry for each part that has run, also where a later one raises an exception: `part`, its name
+            in the model ("input" and "instances" are what the model takes and returns); `class` with its Python
+            module, None for these two; `note`, or ""; `tensors`: rows, see _row.
     """
     model.eval()
     strides = {name: shape.stride for name, shape in _declared_shapes(model.backbone)}
     levels = list(getattr(model.proposal_generator, "in_features", ()))
 
     def record(name: str, module: nn.Module | None, output: Any) -> None:
-        own_name = re.sub(r"\.\d+$", "", name).rpartition(".")[
-            2
-        ]  # of a cascade's heads, the list's
+        # Of a cascade's heads, the list's.
+        own_name = re.sub(r"\.\d+$", "", name).rpartition(".")[2]
         names = RETURNS.get(own_name, ())
         if isinstance(output, tuple) and len(output) == len(names):
             output = dict(zip(names, output, strict=True))
@@ -91,10 +89,10 @@ def outputs_text(outputs: Mapping[str, Any]) -> str:
         rows.append([f"{part['part']}{kind}{': ' if part['note'] else ''}{part['note']}"])
         for row in part["tensors"]:
             numbers = ["" if row[key] is None else f"{row[key]:.4g}" for key in STATISTICS]
-            odd = f" ({row['not_finite']} not finite)" if row["not_finite"] else ""
+            wrong = f" ({row['not_finite']} not finite)" if row["not_finite"] else ""
             optional = ["" if row[key] is None else str(row[key]) for key in ("channels", "stride")]
             shape = " × ".join(map(str, row["shape"]))
-            rows.append([f"  {row['name']}{odd}", shape, *optional, row["dtype"], *numbers])
+            rows.append([f"  {row['name']}{wrong}", shape, *optional, row["dtype"], *numbers])
     return text_table(rows, left=2)
 
 
@@ -121,12 +119,12 @@ def _propose(
     features: Mapping[str, Tensor],
     parts: list[dict[str, Any]],
 ) -> Instances:
-    """The proposals or, where there are none, the whole picture."""
+    """The proposals or, where there are none, the whole image."""
     if model.proposal_generator is not None:
         proposals = model.proposal_generator(images, features, None)[0][0]
         if len(proposals):
             return proposals
-    _add_note(parts[-1], "there are no proposals, so the ROI heads get the whole picture")
+    _add_note(parts[-1], "there are no proposals, so the ROI heads get the whole image")
     height, width = images.image_sizes[0]
     whole = Boxes(torch.tensor([[0.0, 0.0, width, height]]))
     return Instances((height, width), proposal_boxes=whole, objectness_logits=torch.ones(1))
@@ -181,7 +179,7 @@ def _tensors(value: Any, levels: Sequence[str], name: str = "") -> Iterator[tupl
     if isinstance(value, Instances):
         value = value.get_fields()
     elif isinstance(value, list) and len(value) == 1 and isinstance(value[0], Instances):
-        value = value[0].get_fields()  # a list of pictures, of which there is one
+        value = value[0].get_fields()  # a list of images, of which there is one
     elif isinstance(value, list) and len(value) == len(levels):
         value = dict(zip(levels, value, strict=True))
     elif isinstance(value, list | tuple):
@@ -194,9 +192,10 @@ def _tensors(value: Any, levels: Sequence[str], name: str = "") -> Iterator[tupl
 def _row(name: str, tensor: Tensor, strides: Mapping[str, int]) -> dict[str, Any]:
     """What there is to say of a tensor.
 
-    stride: pixels, as the backbone declares it, None for what is no feature map and belongs to none.
-    channels: None for what is no map.
-    min, mean, max, std: of the finite values, None where there are none; not_finite: how many others there are.
+    Returns:
+        Among others `stride`: in pixels, as the backbone declares it, None for what belongs to no feature map;
+        `channels`: None for what is no map; `min`, `mean`, `max`, `std` of the finite values, None where there are
+        none; `not_finite`: how many others there are.
     """
     finite = tensor.detach().double()
     finite = finite[finite.isfinite()]

@@ -1,4 +1,4 @@
-"""How long the parts of a detector take while it works."""
+"""How long each part of a detector takes."""
 
 from __future__ import annotations
 
@@ -10,10 +10,16 @@ from typing import Any
 import torch
 from detectron2.modeling import GeneralizedRCNN
 
-from .stopwatch import seconds
+from .timing import seconds
 
 PARTS = (
-    *("pre-processing", "trunk", "neck", "RPN", "box head", "keypoint head", "decoding"),
+    "pre-processing",
+    "bottom_up",
+    "neck",
+    "RPN",
+    "box head",
+    "keypoint head",
+    "decoding",
     "post-processing",
 )
 
@@ -25,7 +31,7 @@ def time_parts(
     heads = model.roi_heads
     methods = [
         (model, "preprocess_image", "pre-processing"),
-        (model.backbone.bottom_up, "forward", "trunk"),
+        (model.backbone.bottom_up, "forward", "bottom_up"),
         (model.backbone, "forward", "backbone"),
         (model.proposal_generator, "forward", "RPN"),
         (heads, "_forward_box", "box head"),
@@ -42,8 +48,8 @@ def time_parts(
     decoding = times["maps and decoding"] - times["maps"]
     found = {
         "pre-processing": times["pre-processing"],
-        "trunk": times["trunk"],
-        "neck": times["backbone"] - times["trunk"],
+        "bottom_up": times["bottom_up"],
+        "neck": times["backbone"] - times["bottom_up"],
         "RPN": times["RPN"],
         "box head": times["box head"],
         "keypoint head": times["keypoints"] - decoding,

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from hrnet_kpt.analysis.inputs import images_not_read, load_run
+from hrnet_kpt.analysis.errors.report import images_not_read, load_run
 
 
 def test_images_that_the_evaluation_could_not_read_are_left_out(run_folder, tmp_path):

@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
-from ..data.ground_truth import GroundTruth, results_index
+from ...data.ground_truth import GroundTruth, results_index
 
 KINDS = ("jitter", "inversion", "swap", "miss", "good")
 GOOD = KINDS.index("good")
@@ -47,10 +47,12 @@ COUNTED_OKS, NEAR_OKS = 0.5, 0.1
 class Pair:
     """A detection and its instance. Arrays have an entry for each of the n keypoints of the category, in its order.
 
-    result: index of the detection in the results. annotation: the instance.
-    slots: where the schema has each keypoint.
-    similarity: with the keypoint's own truth; NaN where that is not labelled.
-    kind: index in KINDS; -1 where the truth is not labelled.
+    Attributes:
+        result: Index of the detection in the results.
+        annotation: The instance.
+        slots: Where the schema has each keypoint.
+        similarity: With the keypoint's own truth; NaN where that is not labelled.
+        kind: Index in KINDS; -1 where the truth is not labelled.
     """
 
     result: int
@@ -82,10 +84,13 @@ class Matches:
 
 
 class Labels(NamedTuple):
-    """The keypoints of all the instances of an image, in the places where the schema has them.
+    """The keypoints of all the instances of an image, in the order of the schema.
 
-    ids: of the annotations. points: (instances, keypoints, 2). labelled: (instances, keypoints).
-    width: (instances, keypoints), 2 area (2 sigma)^2.
+    Attributes:
+        ids: Of the annotations.
+        points: (instances, keypoints, 2).
+        labelled: (instances, keypoints).
+        width: (instances, keypoints), 2 area (2 sigma)^2.
     """
 
     ids: list[Any]
@@ -95,7 +100,7 @@ class Labels(NamedTuple):
 
 
 def match(truth: GroundTruth, results: Sequence[Mapping[str, Any]]) -> Matches:
-    """Match COCO-format results with the truth, and tell what is wrong with the keypoints of each pair.
+    """Match COCO-format results with the truth, and classify the errors of the keypoints of each pair.
 
     Results of categories without keypoints, and those of an image and a category that are too many to count for AP, are
     in no list.
@@ -211,10 +216,12 @@ def _pair(
     me = labels.ids.index(annotation["id"])
     predicted = _points(result)[:, :2]
 
-    def similarity(places: np.ndarray) -> np.ndarray:
-        """Of each keypoint with the one that each instance labels at `places`; -1 without label; (instances, n)."""
-        distance = ((labels.points[:, places] - predicted) ** 2).sum(axis=2)
-        return np.where(labels.labelled[:, places], np.exp(-distance / labels.width[:, places]), -1)
+    def similarity(indices: np.ndarray) -> np.ndarray:
+        """Of each keypoint with the one that each instance labels at `indices`; -1 without label; (instances, n)."""
+        distance = ((labels.points[:, indices] - predicted) ** 2).sum(axis=2)
+        return np.where(
+            labels.labelled[:, indices], np.exp(-distance / labels.width[:, indices]), -1
+        )
 
     same, mirrored = similarity(slots), similarity(flipped)
     own, inverted = same[me], np.where(flipped == slots, -1, mirrored[me])

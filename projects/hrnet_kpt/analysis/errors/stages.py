@@ -22,7 +22,7 @@ instances a part of the corrections may change who gets which at a threshold. So
 prefers instances of the size in question, whichever a detection is paired with.
 
 What comes late among the keypoints gains much: an OKS of 0.95 needs all of them. The lost OKS of each kind
-(error_tables.keypoint_table) does not depend on an order.
+(tables.keypoint_table) does not depend on an order.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from typing import Any
 import numpy as np
 from pycocotools.cocoeval import COCOeval, Params
 
-from ..data.ground_truth import GroundTruth, index
-from ..data.scoring import evaluate_keypoints
-from .errors import KINDS, Matches, Pair
+from ...data.ground_truth import GroundTruth, index
+from ...data.scoring import evaluate_keypoints
+from .matching import KINDS, Matches, Pair
 
 STAGES = (*KINDS, "score", "background_false_positives", "false_negatives")
 _PARAMETERS = Params("keypoints")
@@ -144,9 +144,9 @@ def _best_scores(results: Results, matches: Matches) -> dict[int, float]:
             if results[i]["category_id"] == category
         }
         scores |= ranks
-        places = [i for i in ranks if i in near]
-        order = sorted(places, key=lambda i: i not in paired)
-        scores |= {i: ranks[place] for i, place in zip(order, places, strict=True)}
+        near_by_rank = [i for i in ranks if i in near]
+        order = sorted(near_by_rank, key=lambda i: i not in paired)
+        scores |= {i: ranks[j] for i, j in zip(order, near_by_rank, strict=True)}
     return scores
 
 

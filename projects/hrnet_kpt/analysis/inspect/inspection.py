@@ -1,4 +1,4 @@
-"""A look inside a model: its modules, what they put out, and what that costs."""
+"""Inspect a model: its modules, what they return, and what that costs."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from detectron2.structures import ImageList
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from ..config.doctor.build import build_or_refuse
-from ..config.sources import label_names
-from ..data.synthetic import draw_image
-from ..errors import UserError, one_line
-from ..weights import load_weights
-from ..weights.gate import part_of
+from ...config.doctor.build import build_or_refuse
+from ...config.sources import label_names
+from ...data.synthetic import draw_image
+from ...errors import UserError, one_line
+from ...weights import load_weights
+from ...weights.gate import part_of
 from .flops import count_flops, flops_text, uncounted_parts
 from .outputs import describe_outputs, outputs_text
 from .structure import describe_structure, structure_text
@@ -40,19 +40,22 @@ def inspect_model(
     size: str = "480x640",
     weights: str = "",
 ) -> tuple[dict[str, Any], list[UserError]]:
-    """Look into `cfg.model`; return plain data for a json, and an error for each section that could not be finished.
+    """Inspect `cfg.model`; return plain data for a json, and an error for each section that could not be finished.
 
-    sections: what to look at. They are the keys of the data:
-        structure: see describe_structure.
-        outputs: for a picture of drawn people. picture: height, width and, after padding, padded_height and
-            padded_width, in pixels. weights: the file, or None, and which parts have random ones. warnings: lines.
-            parts: see describe_outputs.
-        flops: of a picture. picture: as above. parts: see count_flops. macs: their sum. not_counted: names of parts.
-    depth: levels of modules below the model.
-    size: "HxW", height and width of the picture in pixels.
-    weights: path or URL; "" for random ones, the same every time.
+    Args:
+        sections: Of SECTIONS; they are the keys of the data.
+        depth: Levels of modules below the model.
+        size: "HxW", height and width of the image in pixels.
+        weights: Path or URL; "" for random ones, the same every time.
 
-    Raises UserError where one of these is wrong, or no model can be built.
+    Returns:
+        By section, `structure`: see describe_structure. `outputs`, for an image of synthetic people: `picture`
+        (height, width and, after padding, padded_height and padded_width, in pixels), `weights` (the file or None, and
+        which parts have random ones), `warnings` and `parts`, see describe_outputs. `flops`: `picture` as above,
+        `parts`, see count_flops, `macs`, their sum, and `not_counted`, names of parts.
+
+    Raises:
+        UserError: An argument is wrong, or no model can be built.
     """
     if depth < 0:
         raise UserError(f"--depth {depth}: write 0 for the model in one line, or more")
@@ -71,10 +74,10 @@ def inspect_model(
             )
         return document, failures
     if "outputs" in sections:
-        picture = _draw(height, width, model.input_format)
-        images = model.preprocess_image([{"image": picture}])
+        image = _draw(height, width, model.input_format)
+        images = model.preprocess_image([{"image": image}])
         parts: list[dict[str, Any]] = []
-        with _told(failures, "the model does not run", parts):
+        with _collecting(failures, "the model does not run", parts):
             describe_outputs(model, images, parts)
         document["outputs"] = {
             "picture": _sizes(images),
@@ -83,10 +86,10 @@ def inspect_model(
             "parts": parts,
         }
     if "flops" in sections:
-        picture = torch.zeros(3, height, width, device="meta")
-        images = model.to("meta").preprocess_image([{"image": picture}])
+        image = torch.zeros(3, height, width, device="meta")
+        images = model.to("meta").preprocess_image([{"image": image}])
         rows: list[dict[str, Any]] = []
-        with _told(failures, "flops cannot be counted", rows):
+        with _collecting(failures, "flops cannot be counted", rows):
             count_flops(model, images.tensor, rows)
         document["flops"] = {
             "picture": _sizes(images),
@@ -118,7 +121,7 @@ def inspection_text(document: Mapping[str, Any]) -> str:
             random = ", ".join(outputs["weights"]["random"])
             weights = f"{outputs['weights']['file']}{'; random: ' if random else ''}{random}"
         lines = [
-            f"Outputs for a picture of drawn people, {_size_text(outputs['picture'])}",
+            f"Outputs for an image of synthetic people, {_size_text(outputs['picture'])}",
             f"weights: {weights}",
             *(f"warning: {warning}" for warning in outputs["warnings"]),
         ]
@@ -126,7 +129,7 @@ def inspection_text(document: Mapping[str, Any]) -> str:
     if "flops" in document:
         flops = document["flops"]
         lines = [
-            f"Flops for a picture of {_size_text(flops['picture'])}",
+            f"Flops for an image of {_size_text(flops['picture'])}",
             "in multiply-accumulates (MAC) of convolutions and matrix products, the rest not counted",
             *(f"warning: {name} is not counted" for name in flops["not_counted"]),
         ]
@@ -164,7 +167,7 @@ def _load(model: nn.Module, weights: str, labels: Mapping[str, Sequence[str]]) -
 
 
 def _draw(height: int, width: int, channels: str | None) -> Tensor:
-    """(3, height, width), 0 to 255: drawn people, in RGB or, where `channels` says so, BGR."""
+    """(3, height, width), 0 to 255: synthetic people, in RGB or, where `channels` says so, BGR."""
     side = max(height, width)
     drawn, _ = draw_image(np.random.default_rng(SEED), min(max(side, SMALLEST), LARGEST))
     left, top = (side - width) / 2, (side - height) / 2
@@ -191,7 +194,9 @@ def _is_fresh(norm: Any) -> bool:
 
 
 @contextmanager
-def _told(failures: list[UserError], what: str, parts: list[dict[str, Any]]) -> Iterator[None]:
+def _collecting(
+    failures: list[UserError], what: str, parts: list[dict[str, Any]]
+) -> Iterator[None]:
     """Add an exception to `failures`, whatever it is: modules may be of any class, and raise anything."""
     try:
         yield

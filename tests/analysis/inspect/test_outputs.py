@@ -13,8 +13,8 @@ from detectron2.modeling.roi_heads import CascadeROIHeads, FastRCNNOutputLayers
 from detectron2.structures import Instances
 from torch import nn
 
-from hrnet_kpt.analysis.flops import count_flops, uncounted_parts
-from hrnet_kpt.analysis.outputs import MOST_REGIONS, describe_outputs, outputs_text
+from hrnet_kpt.analysis.inspect.flops import count_flops, uncounted_parts
+from hrnet_kpt.analysis.inspect.outputs import MOST_REGIONS, describe_outputs, outputs_text
 from hrnet_kpt.config import load_config
 
 SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"
@@ -33,13 +33,13 @@ def detecting(tiny_overrides, tmp_path_factory):
     return model
 
 
-def picture(height=96, width=128):
+def random_image(height=96, width=128):
     return torch.rand(3, height, width, generator=torch.Generator().manual_seed(0)) * 255
 
 
 def run(model, image=None):
     parts = []
-    images = model.preprocess_image([{"image": picture() if image is None else image}])
+    images = model.preprocess_image([{"image": random_image() if image is None else image}])
     describe_outputs(model, images, parts)
     return parts
 
@@ -60,24 +60,24 @@ def assert_describes(row, tensor):
 
 
 def test_parts_are_in_the_order_in_which_they_run(detecting):
-    rpn = ("proposal_generator.anchor_generator", "proposal_generator.rpn_head")
-    heads = ("box_pooler", "box_head", "box_predictor", "keypoint_pooler", "keypoint_head")
-    assert [part["part"] for part in run(detecting)] == [
-        *("input", "backbone.bottom_up", "backbone", *rpn, "proposal_generator"),
-        *(f"roi_heads.{name}" for name in heads),
-        "instances",
-    ]
+    names = """
+        input backbone.bottom_up backbone
+        proposal_generator.anchor_generator proposal_generator.rpn_head proposal_generator
+        roi_heads.box_pooler roi_heads.box_head roi_heads.box_predictor
+        roi_heads.keypoint_pooler roi_heads.keypoint_head instances
+    """
+    assert [part["part"] for part in run(detecting)] == names.split()
 
 
 def test_values_are_those_of_the_parts_called_one_by_one(detecting):
     parts = run(detecting)
     with torch.no_grad():
-        images = detecting.preprocess_image([{"image": picture()}])
-        trunk = detecting.backbone.bottom_up(images.tensor)
+        images = detecting.preprocess_image([{"image": random_image()}])
+        bottom_up = detecting.backbone.bottom_up(images.tensor)
         pyramid = detecting.backbone(images.tensor)
         logits, deltas = detecting.proposal_generator.rpn_head(list(pyramid.values()))
     assert_describes(rows(parts, "input")["image"], images.tensor)
-    for name, feature in trunk.items():
+    for name, feature in bottom_up.items():
         assert_describes(rows(parts, "backbone.bottom_up")[name], feature)
     for i, (name, feature) in enumerate(pyramid.items()):
         assert_describes(rows(parts, "backbone")[name], feature)
@@ -87,8 +87,8 @@ def test_values_are_those_of_the_parts_called_one_by_one(detecting):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (33, 65), (96, 128), (200, 64)])
-def test_features_have_the_size_their_stride_makes_of_the_padded_picture(detecting, size):
-    parts = run(detecting, picture(*size))
+def test_features_have_the_size_their_stride_makes_of_the_padded_image(detecting, size):
+    parts = run(detecting, random_image(*size))
     padded = [64 * math.ceil(side / 64) for side in size]
     assert rows(parts, "input")["image"]["shape"] == [1, 3, *padded]
     for name, stride in STRIDES.items():
@@ -113,7 +113,7 @@ def test_anchors_are_counted_in_all(detecting):
 def test_instances_are_the_first_that_detectron2_returns(detecting):
     parts = run(detecting)
     with torch.no_grad():
-        [expected] = detecting.inference([{"image": picture()}], do_postprocess=False)
+        [expected] = detecting.inference([{"image": random_image()}], do_postprocess=False)
     assert len(expected) == MOST_REGIONS + 3
     few = expected[:MOST_REGIONS]
     instances = rows(parts, "instances")
@@ -138,16 +138,16 @@ def test_keypoints_are_looked_for_in_proposals_where_nothing_is_detected(detecti
     )
 
 
-def test_whole_picture_stands_in_for_missing_proposals(detecting):
+def test_whole_image_stands_in_for_missing_proposals(detecting):
     model = copy.deepcopy(detecting)
     model.proposal_generator.min_box_size = 1e6
     [without] = [p for p in run(model) if p["part"] == "proposal_generator"]
     assert without["tensors"][0]["shape"] == [0, 4]
     assert without["tensors"][0]["min"] is None
-    assert "the ROI heads get the whole picture" in without["note"]
+    assert "whole image" in without["note"]
     model.proposal_generator = None
     parts = run(model)
-    assert "no proposals" in next(p for p in parts if p["part"] == "backbone")["note"]
+    assert "whole image" in next(p for p in parts if p["part"] == "backbone")["note"]
     assert rows(parts, "roi_heads.box_pooler")["output"]["shape"] == [1, 16, 7, 7]
 
 
@@ -158,11 +158,11 @@ def test_heatmaps_are_shown_where_no_keypoints_can_be_found(detecting):
     parts = run(model)
     assert rows(parts, "roi_heads.keypoint_head")["heatmaps"]["max"] > 1e20
     assert "pred_keypoints" not in rows(parts, "instances")
-    assert "too far apart for keypoints" in parts[-1]["note"]
+    assert "heatmaps" in parts[-1]["note"]
 
 
 def test_what_is_not_finite_is_counted_and_left_out_of_the_range(detecting):
-    image = picture()
+    image = random_image()
     image[0, 0, 0] = math.inf
     image[1, 0, :2] = math.nan
     row = rows(run(detecting, image), "input")["image"]
@@ -177,7 +177,7 @@ def test_parts_before_an_error_are_kept_and_no_hook_is(detecting):
     model.roi_heads.box_head = nn.Linear(3, 3)
     parts = []
     with pytest.raises(RuntimeError):
-        describe_outputs(model, model.preprocess_image([{"image": picture()}]), parts)
+        describe_outputs(model, model.preprocess_image([{"image": random_image()}]), parts)
     assert parts[-1]["part"] == "roi_heads.box_pooler"
     run(detecting)
     for module in (*model.modules(), *detecting.modules()):
@@ -291,7 +291,5 @@ def test_text_has_a_line_for_each_tensor(detecting):
     assert all(line.startswith(start) for line, start in zip(lines, expected, strict=True))
     p3 = rows(parts, "backbone")["p3"]
     [line] = [line for line in lines if line.startswith("  p3 ") and " × 16 × " in line]
-    assert line.split()[1:] == [
-        *("1", "×", "16", "×", "16", "×", "16", "16", "8", "float32"),
-        *(f"{p3[key]:.4g}" for key in ("min", "mean", "max", "std")),
-    ]
+    statistics = [f"{p3[key]:.4g}" for key in ("min", "mean", "max", "std")]
+    assert line.split()[1:] == ["1", *("× 16 " * 3).split(), "16", "8", "float32", *statistics]

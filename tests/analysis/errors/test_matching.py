@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from hrnet_kpt.analysis.errors import KINDS, match
+from hrnet_kpt.analysis.errors.matching import KINDS, match
 
 # Similarity is exp(-d^2 / 200) with a keypoint of an instance of the default area.
 POSE = np.array([[100.0, 100], [60, 150], [140, 150]])
