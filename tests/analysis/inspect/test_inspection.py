@@ -106,13 +106,6 @@ def test_wrong_size_is_refused(cfg, size):
         inspect_model(cfg, size=size)
 
 
-def test_wrong_depth_and_missing_weights_are_refused(cfg):
-    with pytest.raises(UserError, match="--depth -1"):
-        inspect_model(cfg, depth=-1)
-    with pytest.raises(UserError, match=r"--weights none\.pth: there is no such file"):
-        inspect_model(cfg, weights="none.pth")
-
-
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
