@@ -15,7 +15,7 @@ demo: setup
 		--resume train.output_dir=output/demo $(OVERRIDES)
 
 bench: setup
-	.venv/bin/python tools/benchmark.py $(OVERRIDES) --config-file configs/hrnet_w18_kpt.py $(BENCH)
+	.venv/bin/python docs/scripts/performance.py $(OVERRIDES) --config-file configs/hrnet_w18_kpt.py $(BENCH)
 
 lint: setup
 	.venv/bin/python -m ruff format --check .

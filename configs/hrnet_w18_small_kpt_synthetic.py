@@ -1,4 +1,4 @@
-"""A small HRNet Keypoint R-CNN for 192 pixel images of drawn people: trains in minutes on two CPU cores."""
+"""A small HRNet Keypoint R-CNN for 192 pixel images of synthetic people: trains in minutes on two CPU cores."""
 
 from .common.data.synthetic_people import data, dataloader
 from .common.optim import AdamW as optimizer

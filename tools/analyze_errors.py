@@ -33,7 +33,7 @@ def parser() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
 
-    from hrnet_kpt.analysis.error_report import write_error_report
+    from hrnet_kpt.analysis.errors.report import write_error_report
     from hrnet_kpt.engine.setup import set_up_logging
 
     def work() -> int:

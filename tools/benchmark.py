@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure what a model costs in time and memory: plain, optimised, and beside others, in turns in one process."""
+"""Measure what a model costs in time and memory: plain, optimised and compiled, in turns in one process."""
 
 import sys
 
@@ -7,7 +7,7 @@ from hrnet_kpt.command_line import Parser, run_tool
 
 EXAMPLES = """
 Overrides come first. Weights are random. Leave the machine alone while it measures.
-docs/performance.md tells what was found.
+docs/performance.md tells what was found; docs/scripts/performance.py measures other models beside.
 
 examples:
   tools/benchmark.py --config-file configs/hrnet_w18_kpt.py
@@ -19,7 +19,7 @@ examples:
 def parser() -> Parser:
     parser = Parser(__doc__, EXAMPLES)
     add, several = parser.add_argument, {"nargs": "+", "metavar": "N", "type": int}
-    models = ("plain", "optimized", "compiled", "detectron2", "timm")
+    models = ("plain", "optimized", "compiled")
     types = ("float32", "bfloat16", "float16")
     add("--config-file", required=True, metavar="FILE", help="a path, or a name in configs/")
     add("--size", dest="sizes", nargs="+", default=["800x1216"], metavar="HxW", help="of images")
@@ -41,8 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     debug = args.pop("debug")
 
     def work() -> None:
-        from hrnet_kpt.analysis.benchmark import Options, run_benchmark
-        from hrnet_kpt.analysis.benchmark_report import benchmark_text, write_benchmark
+        from hrnet_kpt.analysis.benchmark.report import benchmark_text, write_benchmark
+        from hrnet_kpt.analysis.benchmark.run import Options, run_benchmark
         from hrnet_kpt.config import load_config
 
         cfg = load_config(args.pop("config_file"), args.pop("overrides"))

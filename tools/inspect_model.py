@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         import logging
         from contextlib import redirect_stdout
 
-        from hrnet_kpt.analysis.inspection import SECTIONS, inspect_model, print_inspection
+        from hrnet_kpt.analysis.inspect.inspection import SECTIONS, inspect_model, print_inspection
         from hrnet_kpt.config import load_config
 
         logging.basicConfig(format="warning: %(message)s")

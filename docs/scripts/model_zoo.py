@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from detectron2.config import instantiate
 
-from hrnet_kpt.analysis.contenders import limit_detections, tame
-from hrnet_kpt.analysis.flops import count_flops
-from hrnet_kpt.analysis.stopwatch import peak_memory, seconds
+from hrnet_kpt.analysis.benchmark.models import calm_init, limit_detections
+from hrnet_kpt.analysis.benchmark.timing import peak_memory, seconds
+from hrnet_kpt.analysis.inspect.flops import count_flops
 from hrnet_kpt.config import load_config
 from hrnet_kpt.inference import optimize_for_inference
 from hrnet_kpt.memory import keep_freed_memory
@@ -37,17 +37,17 @@ def row(name):
 
     torch.manual_seed(0)
     model = instantiate(cfg.model).eval()
-    tame(model)
+    calm_init(model)
     limit_detections(model, 10)
     pixels = torch.randint(0, 256, (3, 800, 1216), dtype=torch.uint8)
     inputs = [{"image": pixels, "height": 800, "width": 1216}]
     keep_freed_memory()
     times = []
-    for contender in (model, optimize_for_inference(model)):
+    for measured in (model, optimize_for_inference(model)):
 
-        def work(contender=contender):
+        def work(measured=measured):
             with torch.inference_mode():
-                contender(inputs)
+                measured(inputs)
 
         work()
         times.append(min(seconds(work, CPU) for _ in range(2)))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.cocoeval import COCOeval
 
-from hrnet_kpt.analysis.error_tables import analyze_errors
+from hrnet_kpt.analysis.errors.tables import analyze_errors
 from hrnet_kpt.data import KeypointSchema
 from hrnet_kpt.dataset_checks.annotations import check_annotations
 from hrnet_kpt.dataset_checks.table import annotation_table

@@ -10,7 +10,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from hrnet_kpt.analysis.errors import match
+from hrnet_kpt.analysis.errors.matching import match
 from hrnet_kpt.data import COCO_PERSON, KeypointSchema
 from hrnet_kpt.data.categories import read_labels
 from hrnet_kpt.evaluation import scoring

@@ -1,1 +1,1 @@
-"""Looking into data and results: errors, and what they cost."""
+"""Inspect a model, analyse the errors of its keypoints, measure what it costs."""

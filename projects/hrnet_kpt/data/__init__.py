@@ -1,4 +1,4 @@
-"""Data sets: the keypoint schema, COCO-format json, loading and augmentation, drawn people."""
+"""Data sets: the keypoint schema, COCO-format json, loading and augmentation, synthetic people."""
 
 from .schema import COCO_PERSON, KeypointSchema
 

@@ -22,8 +22,8 @@ class Calibration:
     It is the share of right keypoints among labelled ones with such a score, in instances that were found: right is a
     keypoint whose similarity, exp(-d^2 / (2 area (2 sigma)^2)) at a distance of d pixels, is 0.5 at least.
 
-    The default was measured on drawn people, with the model of the synthetic config; other models and data need their
-    own, which every evaluation makes.
+    The default was measured on synthetic people, with the model of the synthetic config; other models and data need
+    their own, which every evaluation makes.
     """
 
     slope: float = 1.57

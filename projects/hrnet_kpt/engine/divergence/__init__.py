@@ -1,4 +1,4 @@
-"""What made a loss or a gradient Inf or NaN, and what becomes of the training."""
+"""What made a loss or a gradient Inf or NaN, and whether the training stops or skips the step."""
 
 from .policy import DivergencePolicy
 

@@ -21,7 +21,7 @@ from .reproducer import save_reproducer
 
 logger = logging.getLogger(__name__)
 
-RECENT = 5  # gradient norms that a report tells
+RECENT = 5  # gradient norms in a report
 
 
 class Training(Protocol):
@@ -36,13 +36,14 @@ class Training(Protocol):
 
 
 class DivergencePolicy:
-    """Explains a step that diverged, then ends the run or leaves the step out.
-
-    policy: "stop" or "skip". max_skipped: so many steps of a run may be left out.
-    folder: the run's, which gets a file that replays the step; without one there is none. Of the steps that are
-        left out, only the first is written.
+    """Explains a step that diverged, then ends the run or skips the step.
 
     All processes must call `handle` together, with the same step.
+
+    Args:
+        policy: "stop" or "skip".
+        max_skipped: How many steps of a run may be skipped.
+        folder: The run's, which gets a file that replays the step; of skipped steps, only the first. None for no file.
     """
 
     def __init__(
@@ -69,10 +70,11 @@ class DivergencePolicy:
         return isinstance(error, FloatingPointError) or bool(bad_labels(batch, model))
 
     def handle(self, training: Training, parts: Sequence[tuple[int, Any]], failed: bool) -> None:
-        """Leave the step out, or raise Diverged.
+        """Skip the step, or raise Diverged.
 
-        parts: of the iteration's batch, with their numbers, in which the failure may be.
-        failed: whether it was this process that met it.
+        Args:
+            parts: Of the iteration's batch, with their indices, in which the failure may be.
+            failed: Whether this process met it.
         """
         for kept, group in zip(self.kept, self.statistics, strict=True):
             torch._foreach_copy_(group, kept)
@@ -84,12 +86,12 @@ class DivergencePolicy:
         line = found[0] if found else f"iteration {training.iter} diverged in no process's replay"
         if stops:
             if self.policy == "skip":
-                line += f" (train.divergence.max_skipped={self.max_skipped} were left out before)"
+                line += f" (after train.divergence.max_skipped={self.max_skipped} skipped steps)"
             raise Diverged(line)
-        logger.warning("Left out, %d of at most %d: %s", self.skipped, self.max_skipped, line)
+        logger.warning("Skipped step (%d/%d): %s", self.skipped, self.max_skipped, line)
 
     def _report(self, training: Training, parts: Sequence[tuple[int, Any]], stops: bool) -> str:
-        """Log what is found, write the reproducer, and return the line that tells it."""
+        """Log what is found, write the reproducer, and return the cause in one line."""
         rank, iteration = comm.get_rank(), training.iter
         for part, batch in parts:
             step = Step(training.seed, iteration, part, rank, training.amp_dtype)
@@ -130,18 +132,18 @@ class DivergencePolicy:
         return path
 
     def _advice(self, diagnosis: Diagnosis, training: Training) -> str:
-        """What to do."""
+        """The remedy."""
         if diagnosis.labels:
-            return "mend the labels (tools/check_dataset.py finds more), or leave the image out"
+            return "correct the labels (tools/check_dataset.py finds more), or remove the image"
         if diagnosis.weights and training.iter == 0:
-            return "the run began with weights that have Inf or NaN: take others"
+            return "the run began with weights that have Inf or NaN: use others"
         again = self.folder and has_checkpoints(self.folder)
         remedy = "--resume from the last checkpoint" if again else "start again"
         remedy += " with a lower optimizer.lr or more lr_multiplier.warmup_iters"
         if training.amp_dtype is torch.float16:
             remedy += ", or with train.amp.dtype=bfloat16"
         if diagnosis.weights:
-            return f"an earlier step has spoilt the weights: {remedy}"
+            return f"an earlier step made the weights Inf or NaN: {remedy}"
         return remedy
 
 

@@ -28,19 +28,16 @@ def save_reproducer(
 ) -> None:
     """Write a file, in one step, that `torch.load` reads without running code.
 
-    config: the run's, as yaml. report: what was found.
+    Args:
+        config: The run's, as yaml.
+        report: What was found.
     """
     content = {
         "kind": KIND,
         "config": config,
         "model": model.state_dict(),
         "batch": [_plain_sample(sample) for sample in batch],
-        "step": {
-            "seed": step.seed,
-            "iteration": step.iteration,
-            "part": step.part,
-            "rank": step.rank,
-        },
+        "step": {key: getattr(step, key) for key in ("seed", "iteration", "part", "rank")},
         "amp_dtype": str(step.amp_dtype or "").removeprefix("torch."),
         "report": report,
     }
@@ -51,7 +48,8 @@ def save_reproducer(
 def replay(path: str, device: str) -> tuple[str, Diagnosis]:
     """What was found when the file was written, and what its replay on `device` finds now.
 
-    Raises UserError where the file is none of these, or its config cannot be built.
+    Raises:
+        UserError: The file is no reproducer, or its config cannot be built.
     """
     content = _read(path)
     with tempfile.TemporaryDirectory() as folder:

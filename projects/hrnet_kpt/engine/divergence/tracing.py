@@ -1,66 +1,71 @@
-"""Watching the modules of a model during one forward and backward pass."""
+"""Hooks that find the first module whose outputs or gradients are Inf or NaN in one forward and backward pass."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True)
 class Call:
-    """One run of a module, and whether the numbers that went through it were finite.
-
-    reached: when the gradient of its output came, counted over all gradients seen; None if none did.
-    """
+    """A running module: its name, whether its inputs are finite, and the autograd nodes that made them."""
 
     name: str
-    module: nn.Module
-    parent: Call | None
     finite_inputs: bool
-    finite_outputs: bool = True
-    reached: int | None = None
-    finite_output_gradients: bool = True
-    finite_input_gradients: bool = True
-
-    def __str__(self) -> str:
-        return f"{self.name or 'model'} ({type(self.module).__name__})"
+    input_nodes: frozenset[Node]
 
 
 @dataclass
 class Trace:
-    """The calls of a pass. finished: in the order in which they ended; running: those that an exception broke off."""
+    """What the hooks have seen. Modules are given by name, "" is the model, None is no module.
 
-    finished: list[Call] = field(default_factory=list)
+    Attributes:
+        source: The first to return non-finite outputs for finite inputs.
+        receiver: The first to return non-finite outputs at all.
+        gradient_source: The first whose backward pass made non-finite gradients of finite ones.
+        running: Calls that have not returned, the outermost first.
+        nodes: The autograd nodes whose module is known, until the passes have ended.
+    """
+
+    source: str | None = None
+    receiver: str | None = None
+    gradient_source: str | None = None
     running: list[Call] = field(default_factory=list)
-    gradients: int = 0
+    nodes: set[Node] = field(default_factory=set)
 
-    def first_output(self) -> Call | None:
-        """The first call that made Inf or NaN of finite inputs; else the first that handed them on."""
-        spoilt = [call for call in self.finished if not call.finite_outputs]
-        return next((call for call in spoilt if call.finite_inputs), spoilt[0] if spoilt else None)
 
-    def first_gradient(self) -> Call | None:
-        """The innermost call that made Inf or NaN of finite gradients, and of those the first in the backward pass."""
-        spoilt = {
-            call
-            for call in self.finished
-            if call.reached is not None
-            and call.finite_output_gradients
-            and not (call.finite_input_gradients and _finite_gradients(call.module))
-        }
-        outer = {parent for call in spoilt for parent in _parents(call)}
-        return min(spoilt - outer, key=lambda call: call.reached or 0, default=None)
+@contextmanager
+def traced(model: nn.Module) -> Iterator[Trace]:
+    """Yield a Trace that the passes inside fill; the hooks are removed also after an exception."""
+    trace = Trace()
+    handles = []
+    for name, module in model.named_modules():
+        enter, leave = partial(_enter, trace, name), partial(_leave, trace)
+        handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+        handles.append(module.register_forward_hook(leave))
+    try:
+        yield trace
+    finally:
+        for handle in handles:
+            handle.remove()
+        trace.nodes.clear()
+
+
+def is_finite(value: Any) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in tensors_in(value))
 
 
 def tensors_in(value: Any) -> Iterator[Tensor]:
-    """All floating-point tensors in a nested structure, detectron2's included."""
+    """All floating-point tensors in a nested structure, detectron2's structures included."""
     if isinstance(value, Tensor):
         if value.is_floating_point():
             yield value
@@ -72,93 +77,44 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
             yield from tensors_in(item)
     elif isinstance(value, Instances):
         yield from tensors_in(value.get_fields())
-    elif isinstance(
-        getattr(value, "tensor", None), Tensor
-    ):  # Boxes, Keypoints, BitMasks, ImageList
+    elif isinstance(getattr(value, "tensor", None), Tensor):  # Boxes, Keypoints, ImageList
         yield from tensors_in(value.tensor)
 
 
-def is_finite(value: Any) -> bool:
-    return all(bool(tensor.isfinite().all()) for tensor in tensors_in(value))
+def _nodes_of(value: Any) -> list[Node]:
+    return [tensor.grad_fn for tensor in tensors_in(value) if tensor.grad_fn is not None]
+
+
+def _enter(trace: Trace, name: str, module: nn.Module, args: Any, kwargs: Any) -> None:
+    inputs = [args, kwargs]
+    trace.running.append(Call(name, is_finite(inputs), frozenset(_nodes_of(inputs))))
+
+
+def _leave(trace: Trace, module: nn.Module, args: Any, output: Any) -> None:
+    call = trace.running.pop()
+    if not is_finite(output):
+        trace.receiver = call.name if trace.receiver is None else trace.receiver
+        if call.finite_inputs and trace.source is None:
+            trace.source = call.name
+    # Modules inside this one have claimed their nodes: those left between inputs and outputs are its own.
+    pending = _nodes_of(output)
+    while pending:
+        node = pending.pop()
+        # Those of parameters, without next functions, outlive the pass: DistributedDataParallel holds them.
+        if node.next_functions and node not in call.input_nodes and node not in trace.nodes:
+            trace.nodes.add(node)
+            node.register_hook(partial(_see_gradients, trace, call.name))
+            pending += [following for following, _ in node.next_functions if following is not None]
+
+
+def _see_gradients(trace: Trace, name: str, grad_inputs: Any, grad_outputs: Any) -> None:
+    if trace.gradient_source is None and is_finite(grad_outputs) and not is_finite(grad_inputs):
+        trace.gradient_source = name
 
 
 @contextmanager
-def traced(model: nn.Module) -> Iterator[Trace]:
-    """Let what runs inside fill a Trace; hooks are removed also after an exception."""
-    trace = Trace()
-    handles = []
-    for name, module in model.named_modules():
-        enter, leave = _hooks(trace, name)
-        handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-        handles.append(module.register_forward_hook(leave, with_kwargs=True))
-    try:
-        yield trace
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _hooks(trace: Trace, name: str) -> tuple[Callable[..., Any], Callable[..., None]]:
-    def enter(module: nn.Module, args: Any, kwargs: Any) -> Any:
-        parent = trace.running[-1] if trace.running else None
-        call = Call(name, module, parent, is_finite([args, kwargs]))
-        trace.running.append(call)
-
-        def watched(tensor: Tensor) -> Tensor:
-            if not tensor.requires_grad:
-                return tensor
-            # Of its own: the gradient of what others have taken as well is the sum of all of theirs.
-            own = tensor.view_as(tensor)
-            own.register_hook(lambda gradient: _see(trace, call, gradient, of_input=True))
-            return own
-
-        return _mapped(args, watched), _mapped(kwargs, watched)
-
-    def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        call = trace.running.pop()
-        call.finite_outputs = is_finite(output)
-        trace.finished.append(call)
-        for tensor in tensors_in(output):
-            if tensor.requires_grad:
-                tensor.register_hook(lambda gradient: _see(trace, call, gradient, of_input=False))
-
-    return enter, leave
-
-
-def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """The same lists, tuples and dicts, with each tensor in them replaced."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if type(value) is dict:
-        return {name: _mapped(item, function) for name, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_mapped(item, function) for item in value)
-    return value
-
-
-def _see(trace: Trace, call: Call, gradient: Tensor, of_input: bool) -> None:
-    finite = bool(gradient.isfinite().all())
-    trace.gradients += 1
-    if of_input:
-        call.finite_input_gradients &= finite
-    else:
-        call.finite_output_gradients &= finite
-        call.reached = trace.gradients if call.reached is None else call.reached
-
-
-def _finite_gradients(module: nn.Module) -> bool:
-    return is_finite([p.grad for p in module.parameters(recurse=False) if p.grad is not None])
-
-
-def _parents(call: Call) -> Iterator[Call]:
-    while call.parent is not None:
-        call = call.parent
-        yield call
-
-
-@contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Leave buffers and gradients as they were; batch norms that ask other processes for their numbers do without."""
+def preserve_state(model: nn.Module) -> Iterator[None]:
+    """Restore buffers and gradients afterwards; meanwhile, synchronised batch norms do not synchronise."""
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     synchronised = {

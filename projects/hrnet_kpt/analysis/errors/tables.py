@@ -1,0 +1,179 @@
+"""Errors counted: per keypoint, per image, in all; and as text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tabulate import tabulate
+
+from ...data.schema import KeypointSchema
+from ...errors import UserError
+from ...evaluation.ground_truth import GroundTruth
+from .matching import KINDS, Matches, Pair, match
+from .stages import AREAS, STAGES, break_down_ap
+
+# How many keypoints a person can take in at once.
+MOST_ROWS = 40
+NAMES = {stage: stage.replace("_", " ") for stage in STAGES} | {"good": "good, not perfect"}
+
+
+def analyze_errors(
+    truth: GroundTruth, results: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Any], Matches]:
+    """All there is to say of COCO-format results, as plain data for a json, and the matches that it follows from.
+
+    Shares and OKS are from 0 to 1. `AP` is what break_down_ap returns; `keypoints` has a table by area, see
+    keypoint_table; `images` is what image_scores returns.
+
+    Raises UserError where no instance counts.
+    """
+    matches = match(truth, results)
+    counted = len(matches.pairs) + len(matches.missed)
+    seen = sum(
+        len(found)
+        for found in (matches.pairs, matches.doubles, matches.background, matches.left_out)
+    )
+    with_keypoints = sum(len(truth.slots[result["category_id"]]) > 0 for result in results)
+    if not counted:
+        raise UserError(
+            "there is nothing to compare with: the annotations have no instance with labelled keypoints "
+            "that is no crowd"
+        )
+    return {
+        "instances": {
+            "counted": counted,
+            "found": len(matches.pairs),
+            "missed": len(matches.missed),
+            "mean_oks_of_found": _mean([pair.oks for pair in matches.pairs]),
+        },
+        "detections": {
+            "paired": len(matches.pairs),
+            "double": len(matches.doubles),
+            "background": len(matches.background),
+            "left_out": len(matches.left_out),
+            "beyond_limit": with_keypoints - seen,
+            "limit": truth.detections("keypoints"),
+        },
+        "AP": break_down_ap(truth, results, matches),
+        "keypoints": {
+            area: keypoint_table(within(matches.pairs, area), truth.schema) for area in AREAS
+        },
+        "images": image_scores(truth, results, matches),
+    }, matches
+
+
+def within(pairs: Sequence[Pair], area: str) -> list[Pair]:
+    """The pairs whose instance is of one of COCO's sizes."""
+    low, high = AREAS[area]
+    return [pair for pair in pairs if low <= pair.annotation["area"] <= high]
+
+
+def keypoint_table(pairs: Sequence[Pair], schema: KeypointSchema) -> list[dict[str, Any]]:
+    """A row for each keypoint of the schema: how often it has which kind of error, and what that costs.
+
+    `labelled`: in how many pairs the truth labels it. `count`: how many of them are of each kind. `lost`: the sum
+    over pairs of (1 - similarity) / number of labelled keypoints of the instance, for each kind. Over all keypoints
+    and kinds, `lost` adds up to the sum of 1 - OKS of the pairs.
+    """
+    count = np.zeros((len(schema.names), len(KINDS)), dtype=int)
+    lost = np.zeros(count.shape)
+    for pair in pairs:
+        labelled = pair.kind >= 0
+        place = pair.slots[labelled], pair.kind[labelled]
+        np.add.at(count, place, 1)
+        np.add.at(lost, place, pair.lost[labelled])
+    return [
+        {
+            "keypoint": name,
+            "labelled": int(counts.sum()),
+            "count": dict(zip(KINDS, counts.tolist(), strict=True)),
+            "lost": dict(zip(KINDS, losses.tolist(), strict=True)),
+        }
+        for name, counts, losses in zip(schema.names, count, lost, strict=True)
+    ]
+
+
+def image_scores(
+    truth: GroundTruth, results: Sequence[Mapping[str, Any]], matches: Matches
+) -> list[dict[str, Any]]:
+    """A row for each image, by ascending id: the mean OKS of its instances that count, 0 for missed ones.
+
+    `oks` is None where no instance counts. `false_positives`: detections that are doubles or background; of any
+    score, so that a detector which reports what it is hardly sure of has many.
+    """
+    found: dict[Any, list[float]] = {id_: [] for id_ in truth.coco.imgs}
+    missed: Counter[Any] = Counter(annotation["image_id"] for annotation in matches.missed)
+    for pair in matches.pairs:
+        found[pair.annotation["image_id"]].append(pair.oks)
+    false = Counter(results[i]["image_id"] for i in [*matches.doubles, *matches.background])
+    return [
+        {
+            "image_id": id_,
+            "file_name": truth.coco.imgs[id_]["file_name"],
+            "instances": len(found[id_]) + missed[id_],
+            "missed": missed[id_],
+            "oks": _mean(found[id_] + [0.0] * missed[id_]),
+            "false_positives": false[id_],
+        }
+        for id_ in sorted(found)
+    ]
+
+
+def worst_keypoints(
+    rows: Sequence[dict[str, Any]], most: int = MOST_ROWS
+) -> tuple[list[dict[str, Any]], str]:
+    """The rows of labelled keypoints by descending loss, and a remark where there are more than `most`."""
+    rows = sorted(
+        (row for row in rows if row["labelled"]), key=lambda row: -sum(row["lost"].values())
+    )
+    remark = f"the worst {most} of {len(rows)} keypoints" if len(rows) > most else ""
+    return rows[:most], remark
+
+
+def tables(analysis: Mapping[str, Any]) -> str:
+    """The analysis as text, in percent."""
+    instances, detections = analysis["instances"], analysis["detections"]
+    areas = analysis["AP"]
+    stages = [["AP", *(f"{100 * areas[area]['AP']:.1f}" for area in areas)]]
+    for stage in STAGES:
+        gains = (100 * areas[area]["contributions"][stage] for area in areas)
+        stages.append([f"+ {NAMES[stage]}", *(f"{gain:+.1f}" for gain in gains)])
+    parts = [
+        f"{instances['counted']} instances: {instances['found']} found, {instances['missed']} missed. "
+        f"Detections: {detections['paired']} paired, {detections['double']} double, "
+        f"{detections['background']} on background, {detections['left_out']} left out, {detections['beyond_limit']} "
+        f"beyond the first {detections['limit']} of an image and a class.",
+        "AP of keypoints, and what the errors cost, percent:\n" + _text(stages, ["", *areas]),
+    ]
+    if instances["found"]:
+        rows, remark = worst_keypoints(analysis["keypoints"]["all"])
+        parts.append(
+            f"Keypoints of the instances found{f' ({remark})' if remark else ''}: percent with each kind "
+            "of error, and what that takes from the\nmean OKS of these instances, which is "
+            f"{100 * instances['mean_oks_of_found']:.1f}:\n"
+            + _keypoint_text(rows, instances["found"])
+        )
+    return "\n\n".join(parts)
+
+
+def _keypoint_text(rows: Sequence[Mapping[str, Any]], found: int) -> str:
+    lines = []
+    for row in rows:
+        lost = {kind: 100 * row["lost"][kind] / found for kind in KINDS}
+        cells = [
+            f"{100 * row['count'][kind] / row['labelled']:.1f}  {lost[kind]:5.2f}" for kind in KINDS
+        ]
+        lines.append([row["keypoint"], str(row["labelled"]), *cells, f"{sum(lost.values()):.2f}"])
+    return _text(lines, ["keypoint", "labelled", *KINDS, "in all"])
+
+
+def _text(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
+    align = ["left", *["right"] * (len(headers) - 1)]
+    return tabulate(rows, headers=headers, colalign=align, disable_numparse=True)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) else None

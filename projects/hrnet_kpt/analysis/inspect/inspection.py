@@ -1,0 +1,223 @@
+"""Inspect a model: its modules, what they return, and what that costs."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import instantiate
+from detectron2.modeling import GeneralizedRCNN
+from detectron2.structures import ImageList
+from omegaconf import DictConfig
+from torch import Tensor, nn
+
+from ...config.doctor.build import build_or_refuse
+from ...config.sources import label_names
+from ...data.synthetic import draw_image
+from ...errors import UserError, one_line
+from ...weights import load_weights
+from ...weights.gate import part_of
+from .flops import count_flops, flops_text, uncounted_parts
+from .outputs import describe_outputs, outputs_text
+from .structure import describe_structure, structure_text
+
+SECTIONS = ("structure", "outputs", "flops")
+SEED = 0
+# People are drawn at a side of so many pixels, then resized: smaller ones show nothing, larger ones take long.
+SMALLEST, LARGEST = 192, 1024
+
+
+def inspect_model(
+    cfg: DictConfig,
+    sections: Sequence[str] = SECTIONS,
+    depth: int = 3,
+    size: str = "480x640",
+    weights: str = "",
+) -> tuple[dict[str, Any], list[UserError]]:
+    """Inspect `cfg.model`; return plain data for a json, and an error for each section that could not be finished.
+
+    Args:
+        sections: Of SECTIONS; they are the keys of the data.
+        depth: Levels of modules below the model.
+        size: "HxW", height and width of the image in pixels.
+        weights: Path or URL; "" for random ones, the same every time.
+
+    Returns:
+        By section, `structure`: see describe_structure. `outputs`, for an image of synthetic people: `picture`
+        (height, width and, after padding, padded_height and padded_width, in pixels), `weights` (the file or None, and
+        which parts have random ones), `warnings` and `parts`, see describe_outputs. `flops`: `picture` as above,
+        `parts`, see count_flops, `macs`, their sum, and `not_counted`, names of parts.
+
+    Raises:
+        UserError: An argument is wrong, or no model can be built.
+    """
+    if depth < 0:
+        raise UserError(f"--depth {depth}: write 0 for the model in one line, or more")
+    height, width = parse_size(size)
+    model = _build(cfg, "cpu" if "outputs" in sections or weights else "meta")
+    random = _load(model, weights, label_names(cfg))
+    document: dict[str, Any] = {}
+    failures: list[UserError] = []
+    if "structure" in sections:
+        document["structure"] = describe_structure(model, depth)
+    if not isinstance(model, GeneralizedRCNN):
+        if set(sections) != {"structure"}:
+            name = type(model).__name__
+            failures.append(
+                UserError(f"model is a {name}: outputs and flops need a GeneralizedRCNN")
+            )
+        return document, failures
+    if "outputs" in sections:
+        image = _draw(height, width, model.input_format)
+        images = model.preprocess_image([{"image": image}])
+        parts: list[dict[str, Any]] = []
+        with _collecting(failures, "the model does not run", parts):
+            describe_outputs(model, images, parts)
+        document["outputs"] = {
+            "picture": _sizes(images),
+            "weights": {"file": weights or None, "random": random},
+            "warnings": _norm_warnings(model),
+            "parts": parts,
+        }
+    if "flops" in sections:
+        image = torch.zeros(3, height, width, device="meta")
+        images = model.to("meta").preprocess_image([{"image": image}])
+        rows: list[dict[str, Any]] = []
+        with _collecting(failures, "flops cannot be counted", rows):
+            count_flops(model, images.tensor, rows)
+        document["flops"] = {
+            "picture": _sizes(images),
+            "parts": rows,
+            "macs": sum(row["macs"] for row in rows),
+            "not_counted": uncounted_parts(model, rows),
+        }
+    return document, failures
+
+
+def print_inspection(
+    document: Mapping[str, Any], failures: Sequence[UserError], as_json: bool
+) -> None:
+    """Print what inspect_model returns, as a json or for reading; then raise the first failure."""
+    print(json.dumps(document, indent=1, allow_nan=False) if as_json else inspection_text(document))
+    if failures:
+        raise failures[0]
+
+
+def inspection_text(document: Mapping[str, Any]) -> str:
+    """The data that inspect_model returns as text for reading."""
+    texts = []
+    if "structure" in document:
+        texts.append(structure_text(document["structure"]))
+    if "outputs" in document:
+        outputs = document["outputs"]
+        weights = "random, the same every time"
+        if outputs["weights"]["file"]:
+            random = ", ".join(outputs["weights"]["random"])
+            weights = f"{outputs['weights']['file']}{'; random: ' if random else ''}{random}"
+        lines = [
+            f"Outputs for an image of synthetic people, {_size_text(outputs['picture'])}",
+            f"weights: {weights}",
+            *(f"warning: {warning}" for warning in outputs["warnings"]),
+        ]
+        texts.append("\n".join([*lines, "", outputs_text(outputs)]))
+    if "flops" in document:
+        flops = document["flops"]
+        lines = [
+            f"Flops for an image of {_size_text(flops['picture'])}",
+            "in multiply-accumulates (MAC) of convolutions and matrix products, the rest not counted",
+            *(f"warning: {name} is not counted" for name in flops["not_counted"]),
+        ]
+        texts.append("\n".join([*lines, "", flops_text(flops)]))
+    return "\n\n\n".join(texts)
+
+
+def parse_size(size: str) -> tuple[int, int]:
+    """Height and width in pixels of "HxW"; raises UserError where it is something else."""
+    match = re.fullmatch(r"0*([1-9]\d*)x0*([1-9]\d*)", size)
+    if not match:
+        raise UserError(f"--size {size}: write height x width in pixels, such as 480x640")
+    if max(int(match[1]), int(match[2])) > 16384:
+        raise UserError(f"--size {size}: give 16384 pixels at most for a side")
+    return int(match[1]), int(match[2])
+
+
+def _build(cfg: DictConfig, device: str) -> nn.Module:
+    """The model of the config with the random weights of SEED; on the device "meta", without any."""
+    model = build_or_refuse(cfg)
+    if device == "meta":
+        return model.train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        return instantiate(cfg.model)
+
+
+def _load(model: nn.Module, weights: str, labels: Mapping[str, Sequence[str]]) -> list[str]:
+    """Load weights unless there are none to load; return the names of the parts that are still as they were."""
+    if not weights:
+        return list(dict.fromkeys(map(part_of, model.state_dict())))
+    if "://" not in weights and not Path(weights).is_file():
+        raise UserError(f"--weights {weights}: there is no such file")
+    return list(load_weights(model, weights, strict=True, whole=False, **labels).absent)
+
+
+def _draw(height: int, width: int, channels: str | None) -> Tensor:
+    """(3, height, width), 0 to 255: synthetic people, in RGB or, where `channels` says so, BGR."""
+    side = max(height, width)
+    drawn, _ = draw_image(np.random.default_rng(SEED), min(max(side, SMALLEST), LARGEST))
+    left, top = (side - width) / 2, (side - height) / 2
+    scale = drawn.width / side
+    box = (scale * left, scale * top, scale * (left + width), scale * (top + height))
+    pixels = torch.as_tensor(np.array(drawn.resize((width, height), box=box), dtype=np.float32))
+    pixels = pixels.permute(2, 0, 1)
+    return pixels.flip(0) if channels == "BGR" else pixels
+
+
+def _norm_warnings(model: nn.Module) -> list[str]:
+    norms = [m for m in model.modules() if isinstance(getattr(m, "running_mean", None), Tensor)]
+    fresh = [norm for norm in norms if _is_fresh(norm)]
+    if not fresh:
+        return []
+    return [
+        f"{len(fresh)} of {len(norms)} batch norms have no statistics (mean 0, variance 1), so that values may grow or "
+        "vanish from layer to layer"
+    ]
+
+
+def _is_fresh(norm: Any) -> bool:
+    return not norm.running_mean.any() and bool((norm.running_var - 1).abs().max() < 1e-4)
+
+
+@contextmanager
+def _collecting(
+    failures: list[UserError], what: str, parts: list[dict[str, Any]]
+) -> Iterator[None]:
+    """Add an exception to `failures`, whatever it is: modules may be of any class, and raise anything."""
+    try:
+        yield
+    except Exception as error:
+        after = f" beyond {parts[-1]['part']}" if parts else ""
+        failure = UserError(f"{what}{after}: {one_line(error)}")
+        failure.__cause__ = error
+        failures.append(failure)
+
+
+def _sizes(images: ImageList) -> dict[str, int]:
+    height, width = images.image_sizes[0]
+    padded_height, padded_width = images.tensor.shape[-2:]
+    return {
+        "height": height,
+        "width": width,
+        "padded_height": padded_height,
+        "padded_width": padded_width,
+    }
+
+
+def _size_text(sizes: Mapping[str, int]) -> str:
+    size, padded = (f"{sizes[p + 'height']} × {sizes[p + 'width']}" for p in ("", "padded_"))
+    return f"{size} pixels{'' if size == padded else f', padded to {padded}'}"

@@ -1,0 +1,301 @@
+"""Synthetic people in clutter, written as images and COCO-format json.
+
+Drawn from a seed, once, so that training goes through the very path that real COCO takes. It is
+meant to be small, not easy: people overlap, are cut by the border and by objects, and stand among
+shapes that look like limbs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+from pycocotools import mask as rle
+
+from ...errors import UserError
+from ...io import replace_text
+from ..coco import to_coco
+from ..schema import COCO_PERSON
+from .figure import Figure, random_figure
+from .shapes import LIMB_LIGHTNESS, SEAM, Array, Shape, capsule, disc, limb, random_colour
+
+logger = logging.getLogger(__name__)
+
+VERSION = 1  # goes into the json: raise it when the drawing changes, and old files are written anew
+# In the json; what earlier versions wrote has it too, and is recognised by it.
+DESCRIPTION = "drawn people"
+OTHER_FOLDER = "give another folder, so that nothing of yours is overwritten"
+NEAREST = Image.Resampling.NEAREST
+OVERSAMPLING = 2
+SAMPLES = [(row, column) for row in range(OVERSAMPLING) for column in range(OVERSAMPLING)]
+OBJECT = 255  # in a map of owners: something that stands in front of people
+PARTS_PER_FIGURE = 16  # in a map of owners, part p of figure f is 16 * f + p
+SHORTEST = 0.25  # of the image's height
+FEWEST_VISIBLE = 7  # of the 12 keypoints below the head
+
+
+def write_synthetic_people(
+    root: str, num_train: int = 3000, num_test: int = 200, image_size: int = 192, seed: int = 0
+) -> None:
+    """Write root/{train,test}.json and root/{train,test}/*.jpg, unless they are there already.
+
+    Every image has its own random stream, made of the seed, the split and its index: it depends on nothing else, and
+    no stream is used twice.
+
+    Args:
+        image_size: Width and height in pixels.
+
+    Raises:
+        UserError: root holds files that are not of a synthetic data set and would be lost.
+    """
+    for stream, (split, count) in enumerate((("train", num_train), ("test", num_test))):
+        parameters = {
+            "version": VERSION,
+            "split": split,
+            "num_images": count,
+            "image_size": image_size,
+            "seed": seed,
+        }
+        if not _is_written(Path(root), parameters):
+            _refuse_foreign_files(Path(root), split)
+            _write_split(Path(root), stream, parameters)
+
+
+def _is_written(root: Path, parameters: dict[str, Any]) -> bool:
+    """Whether a json made with these parameters and all of its images are there."""
+    try:
+        annotations = json.loads((root / f"{parameters['split']}.json").read_text())
+        if annotations["info"]["parameters"] != parameters:
+            return False
+        names = set(os.listdir(root / str(parameters["split"])))
+        return all(image["file_name"] in names for image in annotations["images"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _refuse_foreign_files(root: Path, split: str) -> None:
+    target, folder = root / f"{split}.json", root / split
+    if target.is_file():
+        try:
+            ours = json.loads(target.read_text())["info"]["description"] == DESCRIPTION
+        except (ValueError, KeyError, TypeError):
+            ours = False
+        if not ours:
+            raise UserError(f"{target} is no synthetic data set: {OTHER_FOLDER}")
+    names = os.listdir(folder) if folder.is_dir() else []
+    foreign = sorted(name for name in names if not re.fullmatch(r"\d{6}\.jpg", name))
+    if foreign:
+        raise UserError(f"{folder} holds {foreign[0]}, which is no synthetic image: {OTHER_FOLDER}")
+
+
+def _write_split(root: Path, stream: int, parameters: dict[str, Any]) -> None:
+    """Write the images, then the json: a json stands for images that are all there."""
+    split, size = parameters["split"], parameters["image_size"]
+    folder, target = root / split, root / f"{split}.json"
+    logger.info("drawing %d images of synthetic people into %s", parameters["num_images"], folder)
+    target.unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number in range(parameters["num_images"]):
+        random = np.random.default_rng(
+            np.random.SeedSequence(parameters["seed"], spawn_key=(stream, number))
+        )
+        image, people = draw_image(random, size)
+        name = f"{number:06d}.jpg"
+        image.save(folder / name, quality=90)
+        images.append({"id": number + 1, "file_name": name, "width": size, "height": size})
+        for person in people:
+            annotations.append({"id": len(annotations) + 1, "image_id": number + 1, **person})
+    names = list(COCO_PERSON.names)
+    category = {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": names,
+        "skeleton": [[names.index(a) + 1, names.index(b) + 1] for a, b in COCO_PERSON.skeleton],
+    }
+    content = {
+        "info": {"description": DESCRIPTION, "parameters": parameters},
+        "images": images,
+        "annotations": annotations,
+        "categories": [category],
+    }
+    for stale in {path.name for path in folder.glob("*.jpg")} - {i["file_name"] for i in images}:
+        (folder / stale).unlink(missing_ok=True)
+    replace_text(target, json.dumps(content))
+
+
+def draw_image(rng: np.random.Generator, size: int) -> tuple[Image.Image, list[dict[str, Any]]]:
+    """Draw one image of size x size pixels; the people's annotations but for their ids."""
+    count = 1 + int(rng.choice(4, p=(0.35, 0.38, 0.19, 0.08)))
+    while True:
+        figures = _layout(rng, count, size)
+        in_front = _objects_in_front(rng, size)
+        people = _annotate(figures, in_front, size)
+        if people is not None:
+            break
+    image = _background(rng, size)
+    draw = ImageDraw.Draw(image)
+    behind = [shape for _ in range(rng.integers(5, 13)) for shape in _clutter(rng, size)]
+    for shape in behind + [shape for figure in figures for shape in figure.shapes] + in_front:
+        # The seam alone has no dark outline: thin as it is, there would be little left of it.
+        darker = 20 if shape.colour == SEAM else 11
+        outline = tuple(channel * darker // 20 for channel in shape.colour)
+        draw.polygon(_vertices(shape.polygon), fill=shape.colour, outline=outline)
+    pixels = np.asarray(image.reduce(OVERSAMPLING), dtype=np.int16)
+    grain = int(rng.integers(1, 14))
+    pixels = pixels + rng.integers(-grain, grain + 1, pixels.shape, dtype=np.int16)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), people
+
+
+def _layout(rng: np.random.Generator, count: int, size: int) -> list[Figure]:
+    """People of random heights, some of them close together, from back to front."""
+    placed: list[tuple[Array, Array, Figure]] = []  # half width and height, centre
+    tallest = (1.05, 0.95, 0.7, 0.6)[count - 1]
+    for _ in range(count):
+        figure = random_figure(rng)
+        low, high = figure.extent()
+        height = size * (0.27 + (tallest - 0.27) * rng.random() ** 1.15)
+        scale = height / (high[1] - low[1])
+        half = (high - low) * scale / 2
+        close = rng.random() < 0.2
+        for _ in range(8):
+            inside = 0.85 if rng.random() < 0.75 else 0.5
+            margin = np.minimum(half * inside, size / 2)
+            centre = rng.uniform(margin, size - margin)
+            if close and placed:
+                other = placed[rng.integers(len(placed))]
+                apart = (half + other[0])[0] * rng.uniform(0.3, 0.9) * rng.choice((-1, 1))
+                centre = other[1] + np.array([apart, rng.normal(0, 0.08) * size])
+                break
+            if not any((np.abs(centre - at) < half + by).all() for by, at, _ in placed):
+                break
+        placed.append((half, centre, figure.place(scale, centre - (low + high) / 2 * scale)))
+    placed.sort(key=lambda entry: entry[1][1] + entry[0][1])
+    return [figure for _, _, figure in placed]
+
+
+def _annotate(
+    figures: list[Figure], in_front: list[Shape], size: int
+) -> list[dict[str, Any]] | None:
+    """What COCO would say of these people, or None where one of them is hidden too far."""
+    owners_image = Image.new("L", (size * OVERSAMPLING,) * 2)
+    draw = ImageDraw.Draw(owners_image)
+    for index, figure in enumerate(figures):
+        for shape in figure.shapes:
+            draw.polygon(_vertices(shape.polygon), fill=PARTS_PER_FIGURE * index + shape.part)
+    for shape in in_front:
+        draw.polygon(_vertices(shape.polygon), fill=OBJECT)
+    owners = np.asarray(owners_image)
+    # A pixel belongs to whoever holds most of its samples; the background is the last claimant.
+    claimants = range(len(figures) + 1)
+    person = np.where((owners == 0) | (owners == OBJECT), len(figures), owners // PARTS_PER_FIGURE)
+    samples = [person[row::OVERSAMPLING, column::OVERSAMPLING] for row, column in SAMPLES]
+    holder = np.argmax(
+        [sum((sample == index).view(np.uint8) for sample in samples) for index in claimants], axis=0
+    )
+    people = []
+    for index, figure in enumerate(figures):
+        flags = []
+        for (x, y), parts in zip(figure.keypoints.tolist(), figure.seen_through, strict=True):
+            if not (0 <= x < size and 0 <= y < size):
+                flags.append(0)
+                continue
+            owner = int(owners[int(y * OVERSAMPLING), int(x * OVERSAMPLING)])
+            flags.append(2 if owner - PARTS_PER_FIGURE * index in parts else 1)
+        mask = holder == index
+        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+        if len(rows) == 0 or rows[-1] + 1 - rows[0] < SHORTEST * size:
+            return None
+        if flags[5:].count(2) < FEWEST_VISIBLE:
+            return None
+        box = [columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
+        encoded = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
+        keypoints: list[float] = []
+        for point, flag in zip(to_coco(figure.keypoints).tolist(), flags, strict=True):
+            rounded = [round(max(value, 0.0), 2) for value in point]
+            keypoints += [*rounded, flag] if flag else [0, 0, 0]
+        people.append(
+            {
+                "category_id": 1,
+                "bbox": [int(value) for value in box],
+                "area": int(mask.sum()),
+                "segmentation": {"size": [size, size], "counts": encoded["counts"].decode()},
+                "iscrowd": 0,
+                "keypoints": keypoints,
+                "num_keypoints": sum(flag > 0 for flag in flags),
+            }
+        )
+    return people
+
+
+def _vertices(polygon: Array) -> list[float]:
+    """Pillow's coordinates are indices of pixels, as COCO's are."""
+    return to_coco(polygon * OVERSAMPLING).ravel().tolist()
+
+
+def _background(rng: np.random.Generator, size: int) -> Image.Image:
+    """Clouds of colour, fine or coarse, with a few patches of texture."""
+    side = size * OVERSAMPLING
+    cells = int(rng.integers(2, 14))
+    # Less colourful than people, as most places are: lightness varies, the channels follow it.
+    base, contrast = rng.integers(50, 206) + rng.integers(-40, 41, 3), rng.integers(8, 60)
+    clouds = base + rng.integers(-contrast, contrast + 1, (cells, cells, 1))
+    clouds = clouds + rng.integers(-contrast, contrast + 1, (cells, cells, 3)) // 3
+    image = Image.fromarray(clouds.clip(0, 255).astype(np.uint8))
+    image = image.resize((size, size), Image.Resampling.BICUBIC).resize((side, side), NEAREST)
+    for _ in range(rng.integers(0, 4)):
+        colours = np.array([random_colour(rng) for _ in range(2)], dtype=np.uint8)
+        rows, columns = rng.integers(1, 20, 2)
+        pattern = np.add.outer(np.arange(rows), np.arange(columns)) % 2
+        if rng.random() < 0.5:
+            pattern = rng.integers(0, 2, (rows, columns))
+        width, height = (int(value) for value in rng.uniform(0.15, 0.6, 2) * side)
+        patch = Image.fromarray(colours[pattern]).resize((width, height), NEAREST)
+        x, y = (int(value) for value in rng.uniform(-0.2, 0.9, 2) * side)
+        image.paste(patch, (x, y))
+    return image
+
+
+def _clutter(rng: np.random.Generator, size: int) -> list[Shape]:
+    """A box, an ellipse, a line, or something that looks like a limb, an arm or a leg."""
+    kind = rng.choice(("box", "ellipse", "line", "limb", "limbs"), p=(0.17, 0.13, 0.15, 0.3, 0.25))
+    centre = rng.uniform(0, size, 2)
+    angle = rng.uniform(0, 2 * np.pi)
+    along = np.array([np.cos(angle), np.sin(angle)])
+    across = np.array([-along[1], along[0]])
+    if kind in ("box", "ellipse"):
+        half = rng.uniform(0.03, 0.2, 2) * size
+        outline = (
+            np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+            if kind == "box"
+            else disc(np.zeros(2), 1.0)
+        )
+        polygon = centre + outline * half @ np.stack([along, across])
+        return [Shape(polygon, random_colour(rng), 0)]
+    length = rng.uniform(0.06, 0.3) * size
+    if kind == "line":
+        radius = rng.uniform(0.002, 0.012) * size
+        ends = centre - along * length * 2, centre + along * length * 2
+        return [Shape(capsule(*ends, (radius, radius)), random_colour(rng), 0)]
+    radius = length * rng.uniform(0.12, 0.22)
+    colour, seam = random_colour(rng, LIMB_LIGHTNESS), float(rng.choice((-1, 0, 1)))
+    joint = centre + along * length
+    shapes = limb(centre, joint, (radius, radius * 0.8), colour, seam, 0)
+    if kind == "limbs":
+        bend = angle + rng.uniform(-1.5, 1.5)
+        end = joint + np.array([np.cos(bend), np.sin(bend)]) * length * 0.9
+        shapes += limb(joint, end, (radius * 0.8, radius * 0.6), colour, seam, 0)
+    return shapes
+
+
+def _objects_in_front(rng: np.random.Generator, size: int) -> list[Shape]:
+    """Up to two pieces of clutter that hide parts of people."""
+    return [shape for _ in range(rng.choice(3, p=(0.6, 0.3, 0.1))) for shape in _clutter(rng, size)]

@@ -1,0 +1,294 @@
+"""One articulated person as coloured polygons: a skeleton in space, bent, turned and projected.
+
+Body coordinates are shares of the stature: x to the person's left, y down, z forward.
+
+How left and right can be told apart: every limb has a light seam along one of its edges. Going from
+the trunk outwards, the seam of a left limb is on the left hand, that of a right limb on the right.
+A plain "left limbs are striped" would not survive training, which mirrors images and swaps the
+labels: the striped limb would be the right one in every second image. A seam changes hands in the
+mirror, so that a mirrored figure is again a correctly labelled figure. Nothing else is sided: face,
+hair and colours are symmetric, and there is no light direction.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ..schema import COCO_PERSON
+from .shapes import (
+    CIRCLE,
+    LIMB_LIGHTNESS,
+    Array,
+    Colour,
+    Shape,
+    capsule,
+    disc,
+    from_hsv,
+    hull,
+    limb,
+    random_colour,
+    shaded,
+)
+
+# Parts of a body, by which an occluded keypoint is told from a visible one.
+LIMBS = ("upper_arm", "forearm", "thigh", "shin")
+PARTS = ("torso", "head", *(f"{side}_{limb}" for limb in LIMBS for side in ("left", "right")))
+PART_NUMBER = {name: number for number, name in enumerate(PARTS, start=1)}
+SIDES = (("left", 1.0), ("right", -1.0))
+
+
+class Figure(NamedTuple):
+    """A person.
+
+    shapes: from back to front.
+    keypoints: (17, 2) x and y, in the units of the polygons.
+    seen_through: for each keypoint the parts which, being frontmost there, leave it visible.
+    """
+
+    shapes: list[Shape]
+    keypoints: Array
+    seen_through: list[frozenset[int]]
+
+    def place(self, scale: float, offset: Array) -> Figure:
+        """Scale about the origin, then move by offset, (2,)."""
+        return Figure(
+            [shape._replace(polygon=shape.polygon * scale + offset) for shape in self.shapes],
+            self.keypoints * scale + offset,
+            self.seen_through,
+        )
+
+    def extent(self) -> tuple[Array, Array]:
+        """The smallest and the largest x and y of the silhouette, each (2,)."""
+        points = np.concatenate([shape.polygon for shape in self.shapes])
+        return points.min(axis=0), points.max(axis=0)
+
+
+def random_figure(rng: np.random.Generator) -> Figure:
+    """A person of random build, pose, view and colours, about the origin; stature about 1."""
+    joints, head_axes, girth = _skeleton(rng)
+    head_radius = math.dist(joints["head"], joints["chin"])
+
+    # Front, back, half profile; then a look from slightly above, and a turn in the image plane.
+    view = rng.choice(3, p=(0.7, 0.18, 0.12))
+    yaw = (rng.normal(0, 20), 180 + rng.normal(0, 20), rng.choice((-1, 1)) * rng.uniform(40, 75))
+    roll = rng.normal(0, 7) if rng.random() < 0.9 else rng.uniform(-40, 40)
+    camera = _rotation(2, roll) @ _rotation(0, rng.uniform(-4, 16)) @ _rotation(1, yaw[view])
+    joints = {name: camera @ point for name, point in joints.items()}
+    flat = {name: point[:2] for name, point in joints.items()}
+
+    skin, hair = _skin_and_hair(rng)
+    shirt = random_colour(rng)
+    torso = np.concatenate(
+        [disc(flat[f"{side}_shoulder"], 0.048 * girth) for side, _ in SIDES]
+        + [disc(flat[f"{side}_hip"], 0.058 * girth) for side, _ in SIDES]
+        + [disc((flat["neck"] + flat["pelvis"]) / 2, 0.085 * girth)]
+    )
+    torso_depth = float((joints["neck"][2] + joints["pelvis"][2]) / 2)
+    parts = [(torso_depth, [Shape(hull(torso), shirt, PART_NUMBER["torso"])])]
+    head, face, face_depths = _head(
+        flat, joints["head"], camera @ head_axes, head_radius, skin, hair
+    )
+    parts.append((float(joints["head"][2]) + 0.03, head))
+
+    for side, sign in SIDES:
+        sleeve, trouser = (random_colour(rng, LIMB_LIGHTNESS) for _ in range(2))
+        shoe = random_colour(rng, (0.1, 0.4))
+        for name, start, end, radii, colour, forward in (
+            ("upper_arm", "shoulder", "elbow", (0.040, 0.034), sleeve, 0.02),
+            ("forearm", "elbow", "wrist", (0.034, 0.027), sleeve, 0.03),
+            ("thigh", "hip", "knee", (0.058, 0.044), trouser, -0.02),
+            ("shin", "knee", "ankle", (0.044, 0.032), trouser, -0.03),
+        ):
+            first, last = f"{side}_{start}", f"{side}_{end}"
+            number = PART_NUMBER[f"{side}_{name}"]
+            thick = (radii[0] * girth, radii[1] * girth)
+            shapes = limb(flat[first], flat[last], thick, colour, sign, number)
+            if name == "forearm":
+                shapes.insert(0, Shape(disc(flat[f"{side}_hand"], 0.034 * girth), skin, number))
+            if name == "shin":
+                toe = capsule(flat[last], flat[f"{side}_toe"], (0.034 * girth, 0.026 * girth))
+                shapes.insert(0, Shape(toe, shoe, number))
+            depth = float(joints[first][2] + joints[last][2]) / 2
+            parts.append((depth + forward, shapes))
+
+    parts.sort(key=lambda part: part[0])
+    keypoints = [face[name] if name in face else flat[name] for name in COCO_PERSON.names]
+    seen_through = [
+        frozenset({PART_NUMBER["head"]} if face_depths[name] > 0 else ())
+        if name in face
+        else _seen_through(name, joints)
+        for name in COCO_PERSON.names
+    ]
+    return Figure(
+        [shape for _, shapes in parts for shape in shapes], np.array(keypoints), seen_through
+    )
+
+
+def _skeleton(rng: np.random.Generator) -> tuple[dict[str, Array], Array, float]:
+    """Joints in body coordinates; the head's left, down, forward as columns (3, 3); the girth."""
+    limbs, pose = _pose(rng)
+    build = {
+        name: rng.uniform(0.88, 1.12) for name in ("shoulder", "hip", "arm", "leg", "trunk", "head")
+    }
+    girth = rng.uniform(0.85, 1.35)
+    trunk = _rotation(2, pose["lean_side"]) @ _rotation(0, pose["lean"])
+    chest = trunk @ _rotation(1, pose["twist"])
+    joints: dict[str, Array] = {"pelvis": np.zeros(3)}
+    joints["neck"] = trunk @ (0.0, -0.29 * build["trunk"], 0.0)
+    head_axes = trunk @ _rotation(1, pose["look"]) @ _rotation(0, pose["nod"])
+    radius = 0.085 * build["head"]
+    joints["chin"] = joints["neck"] + head_axes @ (0.0, -0.035, 0.0)
+    joints["head"] = joints["chin"] + head_axes @ (0.0, -radius, 0.0)
+    for side, sign in SIDES:
+        spread = 0.105 * build["shoulder"] + 0.015 * girth
+        joint = joints["neck"] + chest @ (sign * spread, 0.025, 0.0)
+        joints[f"{side}_shoulder"] = joint
+        upper, lower = limbs[f"{side}_arm"], limbs[f"{side}_forearm"]
+        joints[f"{side}_elbow"] = joint + 0.17 * build["arm"] * _direction(*upper, sign)
+        reach = _direction(*lower, sign)
+        joints[f"{side}_wrist"] = joints[f"{side}_elbow"] + 0.15 * build["arm"] * reach
+        joints[f"{side}_hand"] = joints[f"{side}_wrist"] + 0.035 * reach
+        joint = np.array([sign * (0.055 * build["hip"] + 0.015 * girth), 0.0, 0.0])
+        joints[f"{side}_hip"] = joint
+        thigh, shin = limbs[f"{side}_thigh"], limbs[f"{side}_shin"]
+        joints[f"{side}_knee"] = joint + 0.245 * build["leg"] * _direction(*thigh, sign)
+        joints[f"{side}_ankle"] = joints[f"{side}_knee"] + 0.23 * build["leg"] * _direction(
+            *shin, sign
+        )
+        toe = _direction(shin[0] + 80, 15.0, sign)
+        joints[f"{side}_toe"] = joints[f"{side}_ankle"] + 0.085 * toe
+    return joints, head_axes, girth
+
+
+def _pose(rng: np.random.Generator) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
+    """Degrees: (swing forward, spread sideways) of each limb from hanging down; trunk and head."""
+    uniform = rng.uniform
+    kind = rng.choice(
+        ("stand", "walk", "reach", "sit", "crouch", "lunge"), p=(0.22, 0.2, 0.2, 0.14, 0.08, 0.16)
+    )
+    stride = uniform(15, 40) * rng.choice((-1, 1))
+    lean = {"walk": uniform(0, 12), "sit": uniform(-10, 20), "crouch": uniform(20, 45)}
+    limbs = {}
+    for side, sign in SIDES:
+        swing, bend = uniform(-20, 30), uniform(0, 70)
+        spread, turn = uniform(5, 40), uniform(-10, 20)
+        if kind == "walk":
+            swing, bend = -sign * stride + uniform(-10, 10), uniform(10, 70)
+        elif kind in ("sit", "crouch"):
+            swing, bend = uniform(0, 60), uniform(20, 80)
+        elif kind in ("reach", "lunge") and rng.random() < 0.75:
+            swing, spread = uniform(-15, 15), uniform(50, 165)
+            bend, turn = uniform(-15, 15), uniform(-50, 70)
+        limbs[f"{side}_arm"] = (swing, spread)
+        limbs[f"{side}_forearm"] = (swing + bend, spread + turn)
+        thigh, knee, apart = uniform(-8, 12), uniform(0, 15), uniform(1, 14)
+        if kind == "walk":
+            thigh, knee = sign * stride, uniform(0, 35)
+        elif kind == "sit":
+            thigh, knee, apart = uniform(60, 95), uniform(55, 100), uniform(3, 30)
+        elif kind == "crouch":
+            thigh, knee, apart = uniform(70, 115), uniform(100, 135), uniform(5, 35)
+        elif kind == "lunge":
+            thigh, knee, apart = uniform(-10, 35), uniform(0, 45), uniform(12, 42)
+        limbs[f"{side}_thigh"] = (thigh, apart)
+        limbs[f"{side}_shin"] = (thigh - knee, apart + uniform(-12, 6))
+    trunk = {
+        "lean": lean.get(str(kind), uniform(-6, 10)),
+        "lean_side": rng.normal(0, 8),
+        "twist": uniform(-20, 20),
+        "look": uniform(-30, 30),
+        "nod": uniform(-12, 18),
+    }
+    return limbs, trunk
+
+
+def _head(
+    flat: dict[str, Array], centre: Array, axes: Array, radius: float, skin: Colour, hair: Colour
+) -> tuple[list[Shape], dict[str, Array], dict[str, float]]:
+    """Neck, head and face from back to front; the face's keypoints and how far they are in front.
+
+    flat: projected joints. centre: (3,). axes: the head's left, down and forward in the camera's
+    coordinates, as columns (3, 3). A keypoint at a depth of 0 or less is not seen.
+    """
+    number = PART_NUMBER["head"]
+    positions = {"nose": np.array([0.0, 0.12, 1.0])}
+    for side, sign in SIDES:
+        positions[f"{side}_eye"] = np.array([sign * 0.4, -0.12, 0.88])
+        positions[f"{side}_ear"] = np.array([sign * 0.98, 0.05, -0.05])
+    in_space = {name: centre + axes @ point * radius for name, point in positions.items()}
+    face = {name: point[:2] for name, point in in_space.items()}
+    # An ear sticks out, so it is seen from behind too, until the head hides it.
+    slack = {name: 0.45 * radius if "ear" in name else -0.1 * radius for name in face}
+    depths = {name: float(in_space[name][2] - centre[2]) + slack[name] for name in face}
+
+    # The face is a cap of the sphere: what lies behind the horizon is moved onto the horizon.
+    opening = math.radians(66)
+    rim = np.concatenate(
+        [CIRCLE * math.sin(opening), np.full((len(CIRCLE), 1), math.cos(opening))], axis=1
+    )
+    rim = (rim @ _rotation(0, 14).T) @ axes.T
+    hidden = rim[:, 2] < 0
+    rim[hidden, :2] /= np.hypot(rim[hidden, 0], rim[hidden, 1])[:, None]
+
+    def ear(side: str) -> Shape:
+        return Shape(disc(face[f"{side}_ear"], radius * 0.24), shaded(skin, 0.85), number)
+
+    near_first = sorted(("left", "right"), key=lambda side: in_space[f"{side}_ear"][2])
+    shapes = [Shape(capsule(flat["neck"], flat["head"], (radius * 0.5,) * 2), skin, number)]
+    shapes += [ear(side) for side in near_first if in_space[f"{side}_ear"][2] <= centre[2]]
+    shapes.append(Shape(disc(flat["head"], radius), hair, number))
+    if not hidden.all():
+        shapes.append(Shape(flat["head"] + rim[:, :2] * radius, skin, number))
+    shapes += [ear(side) for side in near_first if in_space[f"{side}_ear"][2] > centre[2]]
+    for name in ("left_eye", "right_eye", "nose"):
+        if depths[name] > 0:
+            colour = shaded(skin, 0.7) if name == "nose" else (25, 20, 30)
+            shapes.append(Shape(disc(face[name], radius * 0.19), colour, number))
+    return shapes, face, depths
+
+
+def _seen_through(keypoint: str, joints: dict[str, Array]) -> frozenset[int]:
+    """The parts that a joint belongs to. joints: (3,) each, the third towards the viewer."""
+    side, joint = keypoint.split("_")
+    names = {
+        "shoulder": ("upper_arm",),
+        "elbow": ("upper_arm", "forearm"),
+        "wrist": ("forearm",),
+        "hip": ("thigh",),
+        "knee": ("thigh", "shin"),
+        "ankle": ("shin",),
+    }[joint]
+    parts = {PART_NUMBER[f"{side}_{name}"] for name in names}
+    # The torso hides the joints of its far side.
+    middle, far = {"shoulder": ("neck", 0.075), "hip": ("pelvis", 0.05)}.get(joint, ("", 0.0))
+    if middle and joints[keypoint][2] > joints[middle][2] - far:
+        parts.add(PART_NUMBER["torso"])
+    return frozenset(parts)
+
+
+def _direction(swing: float, spread: float, sign: float) -> Array:
+    """Unit vector, (3,). swing: degrees forward from down; spread: sideways; sign: 1 left."""
+    forward, aside = math.radians(swing), math.radians(spread)
+    down = math.cos(aside)
+    return np.array([sign * math.sin(aside), down * math.cos(forward), down * math.sin(forward)])
+
+
+def _rotation(axis: int, degrees: float) -> Array:
+    """Rotation about an axis, (3, 3)."""
+    first, second = (number for number in range(3) if number != axis)
+    matrix = np.eye(3)
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    matrix[first, first] = matrix[second, second] = cos
+    matrix[first, second], matrix[second, first] = sin, -sin
+    return matrix
+
+
+def _skin_and_hair(rng: np.random.Generator) -> tuple[Colour, Colour]:
+    """Two colours of clearly different lightness: a face has to differ from the back of a head."""
+    value = rng.uniform(0.45, 1.0)
+    skin = from_hsv(rng.uniform(0.03, 0.1), rng.uniform(0.25, 0.6), value)
+    hair = random_colour(rng, (0.05, value - 0.35) if value > 0.6 else (0.85, 1.0))
+    return skin, hair
