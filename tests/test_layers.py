@@ -14,6 +14,7 @@ LAYERS = [
     {"inference"},
     {"engine"},
     {"analysis"},
+    {"cli"},
 ]
 MODELING_MAY_IMPORT = (
     "torch",

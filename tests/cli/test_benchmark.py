@@ -7,13 +7,9 @@ import pytest
 from PIL import Image
 
 from hrnet_kpt.analysis.stopwatch import measure_limits
+from hrnet_kpt.cli.benchmark import main
 
 SMALL = ["--config-file", "hrnet_w18_small_kpt_synthetic.py", "--size", "64x96", "--repeats", "1"]
-
-
-@pytest.fixture(scope="module")
-def main(load_tool):
-    return load_tool("tools/benchmark.py").main
 
 
 @pytest.mark.parametrize(
@@ -23,7 +19,7 @@ def main(load_tool):
         pytest.param(["plain", "optimized", "detectron2"], marks=pytest.mark.slow),
     ],
 )
-def test_tables_json_and_picture(names, main, tiny, tmp_path, capsys, monkeypatch):
+def test_tables_json_and_picture(names, tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("hrnet_kpt.analysis.benchmark.SIDES", ((20, 60),))
     monkeypatch.setattr("hrnet_kpt.analysis.benchmark.DECODED", 10)
     once = functools.partial(measure_limits, repeats=1)  # 100 GMAC
@@ -67,21 +63,19 @@ def test_parts_add_up_to_the_whole(tiny):
     ("option", "told"),
     [
         (["--size", "800"], "--size 800"),
-        (["--repeats", "0"], "--repeats: write 1 or more"),
-        (["--batch-size", "1", "0"], "--batch-size: write 1 or more"),
-        (["--device", "cuda"], "there is no GPU"),
-        (["--models", "timm"], "timm has no trunk of this width"),
+        (["--repeats", "0"], "--repeats"),
+        (["--batch-size", "1", "0"], "--batch-size"),
+        (["--device", "cuda"], "GPU"),
+        (["--models", "timm"], "timm"),
     ],
 )
-def test_wrong_options_in_one_line(main, tiny, capsys, monkeypatch, option, told):
+def test_wrong_options_in_one_line(tiny, refused, monkeypatch, option, told):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert main([*tiny, *SMALL, *option]) == 2
-    errors = capsys.readouterr().err
-    assert told in errors and errors.count("\n") == 1
+    [line] = refused(main, [*tiny, *SMALL, *option])
+    assert told in line
 
 
-@pytest.mark.parametrize("size", [(64, 96)])
-def test_trunks_of_timm_and_of_the_page_cost_the_same(size):
+def test_trunks_of_timm_and_of_the_page_cost_the_same():
     import torch
 
     from hrnet_kpt.analysis.contenders import build_contenders
@@ -90,7 +84,7 @@ def test_trunks_of_timm_and_of_the_page_cost_the_same(size):
 
     cfg = load_config("hrnet_w18_kpt.py")
     plain, timms = build_contenders(cfg, ["timm"], [], torch.device("cpu"))
-    image = torch.zeros(1, 3, *size)
+    image = torch.zeros(1, 3, 64, 96)
     ours, theirs = (count_macs(one.trunk, image)[0] for one in (plain, timms))
     # timm's has a head of convolutions for its features besides.
     assert ours <= theirs < 2 * ours
