@@ -9,6 +9,7 @@ import json
 import logging
 import multiprocessing
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,14 +63,14 @@ def repository():
 
 @pytest.fixture(scope="session")
 def load_tool():
-    """Function of a tool's path in the repository: its module."""
+    """Function of a script's path in the repository: its module; of a tool, the command's in hrnet_kpt.cli."""
 
     def load_tool(name):
         path = REPOSITORY / name
         spec = importlib.util.spec_from_file_location(path.stem, path)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        return module
+        return sys.modules[module.main.__module__] if path.parent.name == "tools" else module
 
     return load_tool
 

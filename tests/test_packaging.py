@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from hrnet_kpt.cli.main import main
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "projects" / "hrnet_kpt"
 CONFIGS = ROOT / "configs"
@@ -63,6 +65,8 @@ def test_wheel_metadata(wheel, unpacked):
     assert "Requires-Python: >=3.10" in lines
     required = {line.split(": ")[1] for line in lines if line.startswith("Requires-Dist: ")}
     assert {"torch", "omegaconf<2.4,>=2.2", "pycocotools"} <= required
+    (commands,) = unpacked.glob("*.dist-info/entry_points.txt")
+    assert f"hrnet-kpt = {main.__module__}:{main.__name__}\n" in commands.read_text()
 
 
 def test_config_is_found_from_the_wheel_in_another_folder(unpacked, tmp_path):

@@ -1,59 +1,7 @@
 #!/usr/bin/env python
-"""Check a COCO-format keypoint data set: numbers, defects, samples; repair what leaves no choice."""
-
 import sys
 
-from hrnet_kpt.command_line import Parser, run_tool
-
-EXAMPLES = """
-exit status: 0 training can go on, perhaps with warnings; 2 it cannot (with --fix: not with OUT.json either)
-
-examples:
-  tools/check_dataset.py --annotations train.json --images train --draw output/samples
-  tools/check_dataset.py --annotations train.json --images train --fix train_fixed.json
-  tools/check_dataset.py --annotations cvat.json --images train --fix train_fixed.json --grow-boxes 0.2
-  tools/check_dataset.py --annotations train.json --images train --test-annotations test.json --test-images test
-"""
-
-
-def parser() -> Parser:
-    parser = Parser(__doc__, EXAMPLES)
-    add = parser.add_argument
-    add("--annotations", required=True, metavar="A.json", help="a COCO-format json")
-    add("--images", required=True, metavar="DIR", help="the folder of its images")
-    add("--test-annotations", metavar="B.json", help="the test set: checked, and compared")
-    add("--test-images", metavar="DIR", help="the folder of its images (default: --images)")
-    add("--skip-opening-images", action="store_true", help="look at the json and file names alone")
-    values = "of black and white in images of more than 8 bits (default: read from them)"
-    add("--image-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=values)
-    add("--fix", metavar="OUT.json", help="write A.json repaired, where there is but one way to")
-    margin = "with --fix: grow boxes that only span their keypoints, by 0.2 of the longer side, say, or 40px"
-    add("--grow-boxes", metavar="MARGIN", help=margin)
-    add("--draw", metavar="DIR", help="write samples.png: 16 images and their mirror images")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_args(argv)
-
-    from hrnet_kpt.data.image_range import parse_range
-    from hrnet_kpt.dataset_checks.report import check_dataset
-
-    def work() -> None:
-        sets = [(args.annotations, args.images)]
-        if args.test_annotations:
-            sets.append((args.test_annotations, args.test_images or args.images))
-        check_dataset(
-            sets,
-            open_images=not args.skip_opening_images,
-            fix=args.fix,
-            draw=args.draw,
-            grow=args.grow_boxes,
-            image_range=parse_range(args.image_range or "auto"),
-        )
-
-    return run_tool(work, args.debug)
-
+from hrnet_kpt.cli.check_data import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,60 +1,7 @@
 #!/usr/bin/env python
-"""Write a trained model as a file for other programs, and check that it gives what the model gives."""
-
 import sys
 
-from hrnet_kpt.command_line import Parser, run_tool
-
-EXAMPLES = """
-An ONNX file of the whole detector takes an image of any size as it is, and gives boxes and keypoints in its pixels;
-with --preprocessing outside or --postprocessing outside, the program around it has to resize and normalise, or to
-decode heatmaps. docs/deployment.md shows both; hrnet_kpt/inference/onnx_runner.py runs either with onnxruntime alone.
-
-examples:
-  tools/export_model.py --config-file output/demo/config.yaml --weights output/demo/model_final.pth \\
-      --format onnx --output people.onnx
-  tools/export_model.py --config-file output/demo/config.yaml --weights output/demo/model_final.pth \\
-      --format torch_export --part trunk --output trunk.pt2
-"""
-
-
-def parser() -> Parser:
-    parser = Parser(__doc__, EXAMPLES)
-    add, place = parser.add_argument, ("inside", "outside")
-    add("--config-file", required=True, metavar="FILE", help="config of the model")
-    add("--weights", required=True, metavar="CKPT", help="its weights, a file or a URL")
-    add("--format", default="onnx", choices=("onnx", "torch_export"))
-    add("--output", required=True, metavar="FILE", help="an .onnx or .pt2 file")
-    add("--part", default="detector", choices=("detector", "trunk", "heads"), help="what to write")
-    add("--preprocessing", default="", choices=place, help="resizing, normalising, padding")
-    add("--postprocessing", default="", choices=place, help="decoding heatmaps, scaling back")
-    add("--dtype", default="float32", choices=("float32", "float16"), help="of the layers")
-    add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
-    return parser
-
-
-def main(argv: list[str] | None = None) -> int:
-    args = parser().parse_intermixed_args(argv)
-
-    def work() -> int:
-        import logging
-
-        from hrnet_kpt.config import load_config
-        from hrnet_kpt.inference import Predictor
-        from hrnet_kpt.inference.export import ExportError, export_model
-
-        logging.basicConfig(format="warning: %(message)s")
-        predictor = Predictor(load_config(args.config_file, args.overrides), args.weights, "cpu")
-        names = ("format", "part", "preprocessing", "postprocessing", "dtype")
-        try:
-            report = export_model(predictor, args.output, **{k: getattr(args, k) for k in names})
-        except ExportError as error:
-            print(error, file=sys.stderr)
-            return 1
-        return print(*report, sep="\n") or 0
-
-    return run_tool(work, args.debug)
-
+from hrnet_kpt.cli.export import main
 
 if __name__ == "__main__":
     sys.exit(main())

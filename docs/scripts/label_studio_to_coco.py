@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from hrnet_kpt.command_line import Parser, run_tool
+from hrnet_kpt.cli.parser import Parser, run_tool
 from hrnet_kpt.data.images import IMAGE_EXTENSIONS
 from hrnet_kpt.data.label_exports import Box, Conversion, Point
 from hrnet_kpt.errors import UserError, one_line

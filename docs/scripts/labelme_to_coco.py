@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hrnet_kpt.command_line import Parser, run_tool
+from hrnet_kpt.cli.parser import Parser, run_tool
 from hrnet_kpt.data.label_exports import Box, Conversion, Point
 from hrnet_kpt.errors import UserError, one_line
 from hrnet_kpt.io import read_json_file

@@ -24,7 +24,7 @@ from hrnet_kpt.analysis.benchmark.training import time_training
 from hrnet_kpt.analysis.inspect.flops import count_macs
 from hrnet_kpt.analysis.inspect.inspection import parse_size
 from hrnet_kpt.analysis.inspect.structure import text_table
-from hrnet_kpt.command_line import Parser, run_tool
+from hrnet_kpt.cli.parser import Parser, run_tool
 from hrnet_kpt.config import load_config
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.inference.optimizing import compile_in_place

@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from hrnet_kpt.command_line import Parser, run_tool
+from hrnet_kpt.cli.parser import Parser, run_tool
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.io import read_json_file
 

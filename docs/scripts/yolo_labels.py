@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from hrnet_kpt.command_line import run_tool
+from hrnet_kpt.cli.parser import run_tool
 from hrnet_kpt.data.images import image_paths
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.io import read_json_file

@@ -174,7 +174,7 @@ import importlib.util, sys
 from argparse import Namespace
 import torch, torch.distributed as dist
 from detectron2.engine import create_ddp_model
-from hrnet_kpt.command_line import run_tool
+from hrnet_kpt.cli.parser import run_tool
 from hrnet_kpt.engine import torchrun
 from hrnet_kpt.errors import UserError
 

@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 from torchvision.models.detection import faster_rcnn, keypoint_rcnn, rpn
 
-from hrnet_kpt.engine.conversion import convert_files
+from hrnet_kpt.cli.convert_weights import convert_files
 from hrnet_kpt.weights import load_weights
 
 FORMULAS = ["maskrcnn-benchmark", "mmdet", "hrnet-object-detection", "mmdetection 1"]

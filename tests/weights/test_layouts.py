@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 
-from hrnet_kpt.engine.conversion import convert_files
+from hrnet_kpt.cli.convert_weights import convert_files
 from hrnet_kpt.modeling import HRNet
 from hrnet_kpt.weights import load_weights
 

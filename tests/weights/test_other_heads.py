@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hrnet_kpt.engine.conversion import convert_files
+from hrnet_kpt.cli.convert_weights import convert_files
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.weights import load_weights
 from hrnet_kpt.weights.reading import read_weights

@@ -3,12 +3,9 @@
 import pytest
 import torch
 
+from hrnet_kpt.cli.export import main
+
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
-
-
-@pytest.fixture(scope="module")
-def main(load_tool):
-    return load_tool("tools/export_model.py").main
 
 
 @pytest.fixture
@@ -24,7 +21,7 @@ def weights(tiny, tmp_path):
     return path
 
 
-def test_heads_are_exported(main, weights, tiny, tmp_path, capsys):
+def test_heads_are_exported(weights, tiny, tmp_path, capsys):
     output = tmp_path / "heads.pt2"
     arguments = ["--config-file", PAGE, "--weights", weights, "--format", "torch_export"]
     arguments += ["--part", "heads", "--output", output, *tiny]
@@ -35,11 +32,9 @@ def test_heads_are_exported(main, weights, tiny, tmp_path, capsys):
     assert output.is_file()
 
 
-def test_wrong_inputs_are_one_line(main, weights, tiny, tmp_path, capsys):
+def test_wrong_inputs_are_one_line(weights, tiny, tmp_path, refused):
     start = ["--config-file", PAGE, "--weights", str(weights), *tiny, "--output"]
-    bad = str(tmp_path / "people.txt")
-    assert main([*start, bad]) == 2
-    assert capsys.readouterr().err == (f"error: {bad}: the name of such a file must end in .onnx\n")
-    path = str(tmp_path / "people.onnx")
-    assert main([*start, path, "inference.tta.enabled=true"]) == 2
-    assert "an export knows GeneralizedRCNN" in capsys.readouterr().err
+    [line] = refused(main, [*start, tmp_path / "people.txt"])
+    assert "people.txt" in line and ".onnx" in line
+    [line] = refused(main, [*start, tmp_path / "people.onnx", "inference.tta.enabled=true"])
+    assert "GeneralizedRCNN" in line

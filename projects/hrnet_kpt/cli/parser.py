@@ -1,4 +1,4 @@
-"""What every tool's command line has in common: exit statuses, and errors in one line."""
+"""What every command line has in common: exit statuses, and errors in one line."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from .errors import Diverged, UserError
+from ..errors import Diverged, UserError
 
 # What torch says of detectron2's code in every run; a user can do nothing about it.
 for message in ("`torch.jit", "`broadcast_buffers` is deprecated"):
@@ -26,10 +26,15 @@ SKIPPED_SOME = 3
 
 
 class Parser(argparse.ArgumentParser):
-    """A tool's parser: the epilog keeps its lines, `~` in paths is the home folder, an error is one line."""
+    """A command's parser: the epilog keeps its lines, `~` in paths is the home folder, an error is one line.
 
-    def __init__(self, description: str | None, epilog: str) -> None:
+    Args:
+        prog: what the command is called by; `%(prog)s` in the epilog. None: by its file's name.
+    """
+
+    def __init__(self, description: str | None, epilog: str, prog: str | None = None) -> None:
         super().__init__(
+            prog=prog,
             description=description,
             epilog=epilog,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -62,6 +67,15 @@ def expand_home(word: str) -> str:
     """
     head, path = re.fullmatch(r"(--[\w-]+=@?|@?)(.*)", word, re.DOTALL).groups()  # type: ignore[union-attr]
     return head + os.path.expanduser(path) if path.startswith("~/") or path == "~" else word
+
+
+def run_command(
+    parser: Parser, argv: Sequence[str] | None, work: Callable[[argparse.Namespace], int | None]
+) -> int:
+    """Parse `argv`, the process's own if None, do the work with what it says, and return the exit status."""
+    args = parser.parse_intermixed_args(argv)
+    debug = vars(args).pop("debug")
+    return run_tool(lambda: work(args), debug)
 
 
 def run_tool(work: Callable[[], int | None], debug: bool = False) -> int:

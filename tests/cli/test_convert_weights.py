@@ -9,6 +9,7 @@ import timm
 import torch
 from detectron2.config import instantiate
 
+from hrnet_kpt.cli.convert_weights import main
 from hrnet_kpt.config import load_config
 from hrnet_kpt.modeling import HRNet
 from hrnet_kpt.weights import load_weights
@@ -20,11 +21,6 @@ PAGE = "hrnet_w18_small_kpt_synthetic.py"
 class Trap:
     def __reduce__(self):
         return os.system, ("exit 1",)
-
-
-@pytest.fixture(scope="module")
-def main(load_tool):
-    return load_tool("tools/convert_weights.py").main
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +41,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_trunk_is_written_as_it_was(main, folder, tmp_path, capsys, suffix):
+def test_trunk_is_written_as_it_was(folder, tmp_path, capsys, suffix):
     output = tmp_path / f"trunk{suffix}"
     assert main(["--input", str(folder / "imagenet.pth"), "--output", str(output)]) == 0
     lines, errors = capsys.readouterr()
@@ -59,7 +55,7 @@ def test_trunk_is_written_as_it_was(main, folder, tmp_path, capsys, suffix):
         assert torch.equal(value, expected[name])
 
 
-def test_two_files_are_joined_and_fit_the_config(main, folder, tmp_path, capsys):
+def test_two_files_are_joined_and_fit_the_config(folder, tmp_path, capsys):
     output = tmp_path / "joined.safetensors"
     inputs = [str(folder / "imagenet.pth"), str(folder / "zoo.pkl")]
     config = ["--config-file", PAGE, "model.backbone.bottom_up.norm=FrozenBN"]
@@ -71,7 +67,7 @@ def test_two_files_are_joined_and_fit_the_config(main, folder, tmp_path, capsys)
     assert load_weights(model, output).absent == ["neck"]
 
 
-def test_what_the_first_file_has_is_not_taken_from_the_second(main, folder, tmp_path, capsys):
+def test_what_the_first_file_has_is_not_taken_from_the_second(folder, tmp_path, capsys):
     other = tmp_path / "other.pth"
     torch.save(HRNet(*SMALL).state_dict(), other)
     output = tmp_path / "first.pth"
@@ -82,7 +78,7 @@ def test_what_the_first_file_has_is_not_taken_from_the_second(main, folder, tmp_
     assert torch.equal(torch.load(output)["model"]["backbone.bottom_up.conv1.weight"], first)
 
 
-def test_classes_and_keypoints_are_those_of_the_config(main, folder, tmp_path, capsys):
+def test_classes_and_keypoints_are_those_of_the_config(folder, tmp_path, capsys):
     """Five of COCO's keypoints in another order, by the names of the config."""
     names = ["right_ankle", "nose", "left_wrist", "left_eye", "right_hip"]
     output = tmp_path / "five.pth"
@@ -96,7 +92,7 @@ def test_classes_and_keypoints_are_those_of_the_config(main, folder, tmp_path, c
     assert ours.tolist() == theirs[[16, 0, 9, 1, 12]].tolist()
 
 
-def test_trunk_goes_back_to_timm(main, folder, tmp_path):
+def test_trunk_goes_back_to_timm(folder, tmp_path):
     output = tmp_path / "timm.pth"
     arguments = ["--input", str(folder / "imagenet.pth"), "--output", str(output), "--to", "timm"]
     assert main(arguments) == 0
@@ -107,18 +103,18 @@ def test_trunk_goes_back_to_timm(main, folder, tmp_path):
     assert heads == {"incre_modules", "downsamp_modules", "final_layer", "classifier"}
 
 
-def test_hash_in_the_name_is_verified(main, folder, tmp_path, capsys):
+def test_hash_in_the_name_is_verified(folder, tmp_path, capsys, refused):
     arguments = ["--input", str(folder / "imagenet.pth"), "--output", str(tmp_path / "w.pth")]
     assert main([*arguments, "--add-hash"]) == 0
     [path] = tmp_path.glob("*.pth")
     assert re.fullmatch(r"w-[0-9a-f]{8}\.pth", path.name)
     assert str(path) in capsys.readouterr().out
     path.write_bytes(path.read_bytes()[:-1])
-    assert main(["--input", str(path), "--output", str(tmp_path / "x.pth")]) == 2
-    assert "not the file that its name promises" in capsys.readouterr().err
+    [line] = refused(main, ["--input", path, "--output", tmp_path / "x.pth"])
+    assert str(path) in line
 
 
-def test_output_may_be_the_input(main, tmp_path):
+def test_output_may_be_the_input(tmp_path):
     path = tmp_path / "w.pth"
     trunk = HRNet(*SMALL).state_dict()
     torch.save(trunk, path)
@@ -130,34 +126,28 @@ def test_output_may_be_the_input(main, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nowhere.pth"], ["nowhere.pth", "no such file"]),
-        (["text.pth"], ["text.pth is no file of weights"]),
-        (["trap.pkl"], ["trap.pkl is refused: it holds", "system"]),
-        (["imagenet.pth", "v2.pth"], ["v2.pth holds HRNet-W18-small-v2", "HRNet-W18-small-v1"]),
-        (["imagenet.pth", "--layout", "tim"], ["layout tim is unknown", "timm"]),
+        (["nowhere.pth"], ["nowhere.pth"]),
+        (["text.pth"], ["text.pth"]),
+        (["trap.pkl"], ["trap.pkl", "system"]),
+        (["imagenet.pth", "v2.pth"], ["v2.pth", "HRNet-W18-small-v2", "HRNet-W18-small-v1"]),
+        (["imagenet.pth", "--layout", "tim"], ["layout tim ", "timm"]),
         (["imagenet.pth", "--layout", "mmdet"], ["imagenet.pth"]),
-        (["imagenet.pth", "--to", "onnx"], ["target onnx is unknown", "timm"]),
-        (["v2.pth", "--config-file", PAGE], ["v2.pth does not fit", "this looks like HRNet-W18-small-v2"]),
+        (["imagenet.pth", "--to", "onnx"], ["onnx", "timm"]),
+        (["v2.pth", "--config-file", PAGE], ["v2.pth", "HRNet-W18-small-v2"]),
         (["imagenet.pth", "--config-file", "nowhere.py"], ["nowhere.py"]),
         (["imagenet.pth", "--config-file", PAGE, "model.backbone.width=3"], ["model.backbone.width"]),
     ],
 )  # fmt: skip
-def test_wrong_input_is_one_line(main, folder, tmp_path, capsys, monkeypatch, arguments, words):
+def test_wrong_input_is_one_line(folder, tmp_path, refused, monkeypatch, arguments, words):
     monkeypatch.chdir(folder)
-    assert main(["--input", *arguments, "--output", str(tmp_path / "w.pth")]) == 2
-    [line] = [
-        line for line in capsys.readouterr().err.splitlines() if not line.startswith("warning:")
-    ]
-    assert line.startswith("error: ") and all(word in line for word in words)
+    [line] = refused(main, ["--input", *arguments, "--output", tmp_path / "w.pth"])
+    assert all(word in line for word in words)
     assert not (tmp_path / "w.pth").exists()
 
 
 @pytest.mark.parametrize("output", ["w.onnx", "nowhere/w.pth", "folder.pth"])
-def test_output_that_cannot_be_written_is_told_before_anything_is_read(
-    main, tmp_path, capsys, output
-):
+def test_output_that_cannot_be_written_is_told_before_anything_is_read(tmp_path, refused, output):
     (tmp_path / "folder.pth").mkdir()
     path = tmp_path / output
-    assert main(["--input", "nowhere.pth", "--output", str(path)]) == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"error: {path} cannot be written")
+    [line] = refused(main, ["--input", "nowhere.pth", "--output", path])
+    assert line.startswith(f"error: {path} ")

@@ -8,12 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hrnet_kpt.cli.check_data import main
 from hrnet_kpt.dataset_checks.repair import REPAIRED
-
-
-@pytest.fixture(scope="module")
-def main(load_tool):
-    return load_tool("tools/check_dataset.py").main
 
 
 @pytest.fixture
@@ -24,42 +20,32 @@ def people(drawn_people, tmp_path):
         content = json.loads((drawn_people / "train.json").read_text())
         change(content)
         (tmp_path / "people.json").write_text(json.dumps(content))
-        return [
-            *("--annotations", str(tmp_path / "people.json")),
-            *("--images", str(drawn_people / "train")),
-        ]
+        images = str(drawn_people / "train")
+        return ["--annotations", str(tmp_path / "people.json"), "--images", images]
 
     return write
 
 
-def test_clean_set_is_status_0(main, people, capsys):
+def test_clean_set_is_status_0(people, capsys):
     assert main(people()) == 0
     output, errors = capsys.readouterr()
-    assert errors == ""
-    assert "warning:" not in output
-    assert output.endswith("0 warnings, no errors: training can go on\n")
+    assert errors == "" and "warning:" not in output
+    assert "0 warnings, no errors" in output.splitlines()[-1]
 
 
-def test_statistics_are_those_of_the_json(main, people, capsys, drawn_people):
+def test_statistics_are_those_of_the_json(people, capsys, drawn_people):
     main([*people(), "--skip-opening-images"])
     lines = capsys.readouterr().out.splitlines()
     content = json.loads((drawn_people / "train.json").read_text())
     keypoints = np.array([a["keypoints"] for a in content["annotations"]]).reshape(-1, 17, 3)
     boxes = np.array([a["bbox"] for a in content["annotations"]])
-    assert (
-        f": 12 images (0 without annotations), {len(boxes)} annotations (0 of crowds)" in lines[0]
-    )
+    assert f": 12 images (0 without annotations), {len(boxes)} annotations (0 of" in lines[0]
     [row] = [line.split() for line in lines if line.startswith("left_hip ")]
     points = keypoints[:, 11]
     labelled = points[:, 2] > 0
     place = ((points[:, :2] - boxes[:, :2]) / boxes[:, 2:])[labelled].mean(axis=0)
-    shares = [100 * labelled.mean(), 100 * (points[:, 2] == 2).mean()]
-    assert row == [
-        "left_hip",
-        "right_hip",
-        *(f"{v:.1f}" for v in shares),
-        *(f"{v:.2f}" for v in place),
-    ]
+    shares = [f"{100 * share.mean():.1f}" for share in (labelled, points[:, 2] == 2)]
+    assert row == ["left_hip", "right_hip", *shares, *(f"{v:.2f}" for v in place)]
 
 
 def drop_areas(content):
@@ -67,13 +53,13 @@ def drop_areas(content):
         del annotation["area"]
 
 
-def test_warnings_are_status_0(main, people, capsys):
+def test_warnings_are_status_0(people, capsys):
     assert main(people(drop_areas)) == 0
     output = capsys.readouterr().out
     [line] = [line for line in output.splitlines() if line.startswith("warning: ")]
     assert "area-missing" in line
     assert "--fix OUT.json repairs: area-missing" in output
-    assert "1 warning, no errors: training can go on" in output
+    assert "1 warning, no errors" in output
 
 
 def break_two_things(content):
@@ -82,34 +68,30 @@ def break_two_things(content):
     drop_areas(content)
 
 
-def test_errors_are_status_2_and_lines_on_standard_error(main, people, capsys, tmp_path):
+def test_errors_are_status_2_and_lines_on_standard_error(people, capsys, tmp_path):
     assert main([*people(break_two_things), "--draw", str(tmp_path / "drawn")]) == 2
     output, errors = capsys.readouterr()
     first, second = errors.splitlines()
-    assert first.startswith("error: ")
-    assert second.startswith("  also: ")
-    assert "box-not-numbers" in first
-    assert "keypoints-length" in second
-    assert all(line.endswith("; training cannot go on") for line in (first, second))
+    assert first.startswith("error: ") and second.startswith("  also: ")
+    assert "box-not-numbers" in first and "keypoints-length" in second
     assert "warning: " in output
     assert not (tmp_path / "drawn").exists()
 
 
 @pytest.mark.parametrize("content", ["{", '{"images": []}'])
-def test_no_json_is_one_line_and_status_2(main, tmp_path, capsys, content):
+def test_no_json_is_one_line_and_status_2(tmp_path, refused, content):
     path = tmp_path / "x.json"
     path.write_text(content)
-    assert main(["--annotations", str(path), "--images", str(tmp_path)]) == 2
-    [line] = capsys.readouterr().err.splitlines()
+    [line] = refused(main, ["--annotations", path, "--images", tmp_path])
     assert line.startswith(f"error: {path}: ")
 
 
-def test_debug_shows_the_traceback(main, tmp_path):
+def test_debug_shows_the_traceback(tmp_path):
     with pytest.raises(ValueError, match="none"):
         main(["--annotations", str(tmp_path / "none.json"), "--images", "x", "--debug"])
 
 
-def test_fixed_json_has_none_of_the_repaired_findings(main, people, capsys, tmp_path):
+def test_fixed_json_has_none_of_the_repaired_findings(people, capsys, tmp_path):
     def spoil(content):
         drop_areas(content)
         content["annotations"][1]["id"] = content["annotations"][2]["id"]
@@ -119,11 +101,15 @@ def test_fixed_json_has_none_of_the_repaired_findings(main, people, capsys, tmp_
     fixed = tmp_path / "new" / "fixed.json"
     arguments = people(spoil)
     assert main(arguments) == 2
-    assert main([*arguments, "--fix", str(fixed)]) == 0
+    drawn = tmp_path / "drawn"
+    assert main([*arguments, "--fix", str(fixed), "--draw", str(drawn)]) == 0
+    assert (drawn / "samples.png").is_file()  # of the json without the error
     output = capsys.readouterr().out
     for name in ("area-missing", "annotation-id-repeated", "skeleton-malformed"):
         assert f"repaired: {tmp_path / 'people.json'}: {name}: " in output
-    assert f"{fixed}: bones of keypoints that do not exist: dropped (2)" in output
+    assert any(
+        str(fixed) in line and "bones" in line and "(2)" in line for line in output.splitlines()
+    )
     assert main(["--annotations", str(fixed), *arguments[2:]]) == 0
     assert not any(name in capsys.readouterr().out for name in REPAIRED)
 
@@ -159,9 +145,7 @@ def add_corner_keypoints(content):
         (add_corner_keypoints, "keypoints-at-corner", 0),
     ],
 )
-def test_fix_mends_what_the_file_as_a_whole_shows(
-    main, people, capsys, tmp_path, change, name, status
-):
+def test_fix_mends_what_the_file_as_a_whole_shows(people, capsys, tmp_path, change, name, status):
     arguments = [*people(change), "--skip-opening-images"]
     fixed = tmp_path / "fixed.json"
     assert main(arguments) == status
@@ -184,7 +168,7 @@ def tighten(content):
         annotation["bbox"] = [*points.min(axis=0).tolist(), *np.ptp(points, axis=0).tolist()]
 
 
-def test_boxes_of_keypoints_grow_by_an_option(main, people, capsys, tmp_path):
+def test_boxes_of_keypoints_grow_by_an_option(people, capsys, refused, tmp_path):
     arguments = [*people(tighten), "--skip-opening-images"]
     fixed = tmp_path / "fixed.json"
     assert main([*arguments, "--fix", str(fixed)]) == 0
@@ -194,35 +178,22 @@ def test_boxes_of_keypoints_grow_by_an_option(main, people, capsys, tmp_path):
     assert "repaired: " in output and "box-from-keypoints" in output
     assert "warning: " not in output
     for wrong in (["--grow-boxes", "0.2"], ["--fix", str(fixed), "--grow-boxes", "much"]):
-        assert main([*arguments, *wrong]) == 2
-        assert capsys.readouterr().err.startswith("error: --grow-boxes ")
+        assert refused(main, [*arguments, *wrong])[0].startswith("error: --grow-boxes ")
 
 
-def test_samples_are_drawn_of_the_fixed_json(main, people, tmp_path):
-    def spoil(content):
-        content["categories"][0]["skeleton"].append("no bone")  # an error
-
-    drawn = tmp_path / "drawn"
-    arguments = ["--fix", str(tmp_path / "fixed.json"), "--draw", str(drawn)]
-    assert main([*people(spoil), *arguments]) == 0
-    assert (drawn / "samples.png").is_file()
-
-
-def test_fix_leaves_what_it_cannot_repair_and_status_2(main, people, capsys, tmp_path):
+def test_fix_leaves_what_it_cannot_repair_and_status_2(people, refused, tmp_path):
     fixed = tmp_path / "fixed.json"
-    assert main([*people(break_two_things), "--fix", str(fixed)]) == 2
-    lines = capsys.readouterr().err.splitlines()
+    lines = refused(main, [*people(break_two_things), "--fix", fixed])
     assert "box-not-numbers" in lines[0] and "keypoints-length" in lines[1]
     assert all(str(fixed) in line for line in lines)
 
 
-def test_fix_does_not_overwrite_the_input(main, people, capsys, tmp_path):
+def test_fix_does_not_overwrite_the_input(people, refused, tmp_path):
     arguments = people(drop_areas)
     before = (tmp_path / "people.json").read_bytes()
     (tmp_path / "link.json").symlink_to(tmp_path / "people.json")
     for path in (tmp_path / "people.json", tmp_path / "link.json"):
-        assert main([*arguments, "--fix", str(path)]) == 2
-        assert "would overwrite" in capsys.readouterr().err
+        assert "overwrite" in refused(main, [*arguments, "--fix", path])[0]
     assert (tmp_path / "people.json").read_bytes() == before
 
 
@@ -237,17 +208,14 @@ def with_bad_images(people, drawn_people, tmp_path):
     return [*arguments[:3], str(folder)]
 
 
-def test_bad_images(main, with_bad_images, capsys):
-    assert main([*with_bad_images, "--skip-opening-images"]) == 2
-    [line] = capsys.readouterr().err.splitlines()
+def test_bad_images(with_bad_images, refused):
+    [line] = refused(main, [*with_bad_images, "--skip-opening-images"])
     assert "image-missing" in line
-    assert main(with_bad_images) == 2
-    first, second = capsys.readouterr().err.splitlines()
-    assert "image-missing" in first
-    assert "image-unreadable" in second
+    first, second = refused(main, with_bad_images)
+    assert "image-missing" in first and "image-unreadable" in second
 
 
-def test_samples_as_annotated_and_mirrored(main, with_bad_images, capsys, tmp_path):
+def test_samples_as_annotated_and_mirrored(with_bad_images, capsys, tmp_path):
     """The mirror image of a picture is beside it; bad images are passed over."""
     assert main([*with_bad_images, "--draw", str(tmp_path / "drawn")]) == 2
     path = tmp_path / "drawn" / "samples.png"
@@ -267,7 +235,7 @@ def test_samples_as_annotated_and_mirrored(main, with_bad_images, capsys, tmp_pa
         assert mirrored > 0.9 > same
 
 
-def test_test_images_that_are_in_the_training_set(main, people, drawn_people, capsys, tmp_path):
+def test_test_images_that_are_in_the_training_set(people, drawn_people, capsys, tmp_path):
     content = json.loads((drawn_people / "test.json").read_text())
     test = tmp_path / "test"
     shutil.copytree(drawn_people / "test", test)
@@ -278,28 +246,21 @@ def test_test_images_that_are_in_the_training_set(main, people, drawn_people, ca
     (tmp_path / "test.json").write_text(json.dumps(content))
     arguments = ["--test-annotations", str(tmp_path / "test.json"), "--test-images", str(test)]
     assert main([*people(), *arguments]) == 0
-    warnings = [
-        line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")
-    ]
-    assert [line.split(": ")[2] for line in warnings] == [
-        "test-image-in-train",
-        "test-picture-in-train",
-    ]
-    assert "(image 1)" in warnings[0]
-    assert "(image 2)" in warnings[1]
+    lines = capsys.readouterr().out.splitlines()
+    same, similar = [line for line in lines if line.startswith("warning: ")]
+    assert ": test-image-in-train: " in same and "(image 1)" in same
+    assert ": test-picture-in-train: " in similar and "(image 2)" in similar
 
 
-def test_signed_images_need_a_range(main, people, capsys, tmp_path, drawn_people):
+def test_signed_images_need_a_range(people, capsys, refused, tmp_path, drawn_people):
     """As of a CT: without it check_dataset gives the verdict that training gives."""
     (tmp_path / "ct").mkdir()
     for path in (drawn_people / "train").iterdir():
         gray = np.asarray(Image.open(path).convert("L"), dtype=np.int32)
         Image.fromarray(gray * 16 - 1000).save(tmp_path / "ct" / path.name, "TIFF")
     arguments = [*people()[:2], "--images", str(tmp_path / "ct")]
-    assert main([*arguments, "--draw", str(tmp_path)]) == 2
-    assert "image-range-unclear" in capsys.readouterr().err
+    assert "image-range-unclear" in refused(main, [*arguments, "--draw", tmp_path])[0]
     assert (tmp_path / "samples.png").is_file()
     assert main([*arguments, "--image-range", "-1000", "3080"]) == 0
     assert "warning:" not in capsys.readouterr().out
-    assert main([*arguments, "--image-range", "5", "1"]) == 2
-    assert "data.image_range" in capsys.readouterr().err
+    assert "data.image_range" in refused(main, [*arguments, "--image-range", 5, 1])[0]

@@ -1,11 +1,13 @@
-"""`~` in paths, in every tool."""
+"""`~` in paths, in every command."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
-TOOLS = sorted(path.name for path in (Path(__file__).parents[2] / "tools").glob("*.py"))
+from hrnet_kpt.cli import predict, train
+from hrnet_kpt.cli.main import COMMANDS
+
 # Values of flags that are no paths.
 OTHERS = {"N", "S", "URL", "NAME", "HxW", "key=value"}
 
@@ -24,9 +26,9 @@ def is_path(action):
     )
 
 
-@pytest.mark.parametrize("tool", TOOLS)
-def test_home_folder_in_every_path(tool, load_tool, home):
-    parser = load_tool(f"tools/{tool}").parser()
+@pytest.mark.parametrize("name", COMMANDS)
+def test_home_folder_in_every_path(name, home):
+    parser = COMMANDS[name].parser()
     flags = [action for action in parser._actions if is_path(action)]
     assert flags
     for separator in (" ", "="):
@@ -42,13 +44,13 @@ def test_home_folder_in_every_path(tool, load_tool, home):
             assert value == f"/home/somebody/{flag.option_strings[-1]}"
 
 
-def test_what_is_no_path_stays(load_tool, home):
-    parser = load_tool("tools/lazyconfig_train_net.py").parser()
+def test_what_is_no_path_stays(home):
+    parser = train.parser()
     words = ["~train.ema", "~/x", "a.b=~/x", "+a.b=~x"]
     args = parser.parse_intermixed_args(["--config-file", "~x", *words])
     assert args.config_file == "~x"
     assert args.overrides == ["~train.ema", "/home/somebody/x", "a.b=~/x", "+a.b=~x"]
-    parser = load_tool("tools/predict.py").parser()
+    parser = predict.parser()
     args = parser.parse_intermixed_args(["--input", "@~/list.txt", "~", "a~/b"])
     assert args.inputs == ["@/home/somebody/list.txt", "/home/somebody", "a~/b"]
 

@@ -9,6 +9,7 @@ from threading import Thread
 import pytest
 import torch
 
+from hrnet_kpt.cli.train import main
 from hrnet_kpt.modeling import HRNet
 
 SCRATCH = ["model.backbone.bottom_up.norm=BN", "train.init_checkpoint="]
@@ -16,21 +17,8 @@ PAGES = {"hrnet_w18_kpt.py": "person_keypoints", "hrnet_w18_mask.py": "instances
 
 
 @pytest.fixture
-def check(load_tool, tmp_path, monkeypatch, capsys):
+def coco(drawn_people, tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
-    tool = load_tool("tools/lazyconfig_train_net.py")
-
-    def check(name, *overrides):
-        capsys.readouterr()
-        status = tool.main(["--config-file", name, "--check", *overrides])
-        output = capsys.readouterr()
-        return status, output.out, output.err
-
-    return check
-
-
-@pytest.fixture
-def coco(drawn_people, tmp_path):
     root = tmp_path / "datasets" / "coco"
     (root / "annotations").mkdir(parents=True)
     for split, year in (("train", "train2017"), ("test", "val2017")):
@@ -44,18 +32,12 @@ def coco(drawn_people, tmp_path):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_whole_folder_is_healthy(name, coco, check):
-    status, out, err = check(name, *SCRATCH)
-    assert (status, err) == (0, "")
+def test_a_whole_folder_is_healthy(name, coco, capsys):
+    assert main(["--config-file", name, "--check", *SCRATCH]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
     assert "does not exist" not in out and "no errors" in out
     assert ("horizontal mirroring swaps left_eye/right_eye" in out) == (name == "hrnet_w18_kpt.py")
-
-
-def mend(coco, name, change):
-    path = coco / "annotations" / f"{PAGES[name]}_train2017.json"
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 @pytest.mark.parametrize(
@@ -67,20 +49,21 @@ def mend(coco, name, change):
         ("hrnet_w18_mask.py", lambda c: c["annotations"][0].pop("segmentation"), "segmentation"),
     ],
 )
-def test_what_is_wrong_with_the_data_is_one_line(name, change, words, coco, check):
-    mend(coco, name, change)
-    status, _, err = check(name, *SCRATCH)
-    assert status == 2
-    assert err.startswith("error: ") and words in err.splitlines()[0]
+def test_what_is_wrong_with_the_data_is_one_line(name, change, words, coco, refused):
+    path = coco / "annotations" / f"{PAGES[name]}_train2017.json"
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    assert words in refused(main, ["--config-file", name, "--check", *SCRATCH])[0]
 
 
-def test_weights_that_cannot_be_fetched_are_a_warning(coco, check):
-    status, out, _ = check("hrnet_w18_kpt.py", "train.init_checkpoint=http://127.0.0.1:9/w18.pth")
-    assert status == 0
-    assert "warning: train.init_checkpoint=http://127.0.0.1:9/w18.pth cannot be fetched" in out
+def test_weights_that_cannot_be_fetched_are_a_warning(coco, capsys):
+    weights = "train.init_checkpoint=http://127.0.0.1:9/w18.pth"
+    assert main(["--config-file", "hrnet_w18_kpt.py", "--check", weights]) == 0
+    assert f"warning: {weights} " in capsys.readouterr().out
 
 
-def test_weights_are_fetched_and_compared(coco, check, tmp_path):
+def test_weights_are_fetched_and_compared(coco, capsys, tmp_path):
     """Those of an HRNet of another width."""
     other = HRNet(width=8, num_modules=(1, 1, 1, 1), num_blocks=(1, 1, 1, 1))
     torch.save(other.state_dict(), tmp_path / "other.pth")
@@ -88,7 +71,10 @@ def test_weights_are_fetched_and_compared(coco, check, tmp_path):
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/other.pth"
-        status, _, err = check("hrnet_w18_kpt.py", f"train.init_checkpoint={url}")
+        weights = f"train.init_checkpoint={url}"
+        status = main(["--config-file", "hrnet_w18_kpt.py", "--check", weights])
         server.shutdown()
     assert status == 2
-    assert "\nerror: weights-unfit: " in err  # after the progress of the download
+    assert (
+        "\nerror: weights-unfit: " in capsys.readouterr().err
+    )  # after the progress of the download

@@ -1,0 +1,45 @@
+"""Analyze the errors of a model's keypoints: which there are, and what each kind costs in AP."""
+
+from argparse import Namespace
+
+from .parser import SKIPPED_SOME, Parser, run_command
+
+TOOL = "tools/analyze_errors.py"
+EXAMPLES = """
+examples:
+  %(prog)s --run output/demo
+  %(prog)s --annotations person_keypoints_val2017.json --images val2017 \\
+      --results coco_instances_results.json --output output/errors
+"""
+
+
+def parser(prog: str = TOOL) -> Parser:
+    parser = Parser(__doc__, EXAMPLES, prog)
+    add = parser.add_argument
+    add("--run", metavar="FOLDER", help="a run folder that was evaluated; instead of the next two")
+    add("--annotations", metavar="FILE", help="COCO-format json with keypoints")
+    add(
+        "--results", metavar="FILE", help="COCO-format results, such as coco_instances_results.json"
+    )
+    add("--images", metavar="FOLDER", help="for pictures of worst and best (default: the run's)")
+    add("--output", metavar="FOLDER", help="for errors.json and pictures (default: RUN/errors)")
+    counted = (
+        "with --annotations: detections of an image and a class that count (default: COCO's 20)"
+    )
+    add("--max-detections", type=int, metavar="N", help=counted)
+    return parser
+
+
+def main(argv: list[str] | None = None, prog: str = TOOL) -> int:
+    return run_command(parser(prog), argv, run)
+
+
+def run(args: Namespace) -> int:
+    from ..analysis.errors.report import write_error_report
+    from ..engine.setup import set_up_logging
+
+    set_up_logging()
+    skipped = write_error_report(
+        args.run, args.annotations, args.results, args.images, args.output, args.max_detections
+    )
+    return SKIPPED_SOME if skipped else 0

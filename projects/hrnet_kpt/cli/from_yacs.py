@@ -1,0 +1,34 @@
+"""Convert a YAML of YACS to a LazyConfig file: of detectron2, maskrcnn-benchmark or its HRNet copy."""
+
+from argparse import Namespace
+
+from .parser import Parser, run_command
+
+TOOL = "tools/from_yacs.py"
+EXAMPLES = """
+Faster, Mask and Keypoint R-CNN with ResNet and FPN, or HRNet and HRFPN. The file builds on a page of configs/ and
+changes what differs; comments at its end tell what replaces keys that have no equivalent, and name unknown keys.
+docs/migration.md has all keys.
+
+examples:
+  %(prog)s --input e2e_faster_rcnn_hrnet_w18_1x.yaml --output faster_w18.py
+  %(prog)s --input keypoint_rcnn_R_50_FPN_3x.yaml --output keypoint_r50.py
+"""
+
+
+def parser(prog: str = TOOL) -> Parser:
+    parser = Parser(__doc__, EXAMPLES, prog)
+    add = parser.add_argument
+    add("--input", required=True, metavar="FILE.yaml", help="the YAML; files in its _BASE_ too")
+    add("--output", required=True, metavar="FILE.py", help="the config, in configs/ or elsewhere")
+    return parser
+
+
+def main(argv: list[str] | None = None, prog: str = TOOL) -> int:
+    return run_command(parser(prog), argv, run)
+
+
+def run(args: Namespace) -> None:
+    from ..config.yacs.converting import convert_yaml
+
+    print(*convert_yaml(args.input, args.output), sep="\n")

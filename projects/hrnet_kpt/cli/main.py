@@ -1,0 +1,83 @@
+"""The console command `hrnet-kpt`: every command of this package under one name."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from types import ModuleType
+
+from .. import __version__
+from . import (
+    analyze_errors,
+    benchmark,
+    check_data,
+    convert_weights,
+    evaluate,
+    export,
+    from_yacs,
+    inspect,
+    predict,
+    replay,
+    train,
+    visualize_data,
+)
+
+COMMANDS = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "inspect": inspect,
+    "check-data": check_data,
+    "export": export,
+    "convert-weights": convert_weights,
+    "from-yacs": from_yacs,
+    "visualize-data": visualize_data,
+    "analyze-errors": analyze_errors,
+    "benchmark": benchmark,
+    "replay": replay,
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command that `argv` begins with, and return its exit status."""
+    name, *words = (sys.argv[1:] if argv is None else argv) or [""]
+    if name in COMMANDS:
+        return COMMANDS[name].main(words, f"hrnet-kpt {name}")
+    if name in ("-h", "--help"):
+        print(help_text())
+        return 0
+    if name == "--version":
+        print(f"hrnet-kpt {__version__}")
+        return 0
+    print(unknown(name) if name else help_text(), file=sys.stderr)
+    return 2
+
+
+def help_text() -> str:
+    width = max(map(len, COMMANDS))
+    return "\n".join(
+        [
+            "usage: hrnet-kpt COMMAND ...",
+            "",
+            "HRNet Keypoint R-CNN for detectron2, configured in Python.",
+            "",
+            *(f"  {name:{width}}  {summary(module)}" for name, module in COMMANDS.items()),
+            "",
+            "hrnet-kpt COMMAND --help tells more, hrnet-kpt --version the version.",
+        ]
+    )
+
+
+def summary(module: ModuleType) -> str:
+    return str(module.__doc__).rstrip(".").partition(":")[0]
+
+
+def unknown(name: str) -> str:
+    close = difflib.get_close_matches(name, [*COMMANDS, "--help", "--version"], n=1)
+    remedy = f"did you mean {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
+    kind = "option" if name.startswith("-") else "command"
+    return f"error: unknown {kind} {name}: {remedy}; hrnet-kpt --help tells what there is"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

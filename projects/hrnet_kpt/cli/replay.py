@@ -1,0 +1,38 @@
+"""Replay a training step that diverged, and say where its numbers become Inf or NaN."""
+
+from argparse import Namespace
+
+from .parser import Parser, run_command
+
+TOOL = "tools/replay.py"
+EXAMPLES = """
+The exit status is 0 where the step diverges again, and 1 where it does not, on another device for instance.
+
+examples:
+  %(prog)s --input output/w18/diverged_0000123.pth
+  %(prog)s --input output/w18/diverged_0000123.pth --device cuda
+"""
+
+
+def parser(prog: str = TOOL) -> Parser:
+    parser = Parser(__doc__, EXAMPLES, prog)
+    add = parser.add_argument
+    add("--input", required=True, metavar="FILE", help="a diverged_*.pth of a run folder")
+    add("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:1 (default: %(default)s)")
+    return parser
+
+
+def main(argv: list[str] | None = None, prog: str = TOOL) -> int:
+    return run_command(parser(prog), argv, run)
+
+
+def run(args: Namespace) -> int:
+    from ..engine.divergence.reproducer import replay
+
+    recorded, diagnosis = replay(args.input, args.device)
+    print(f"As it was written down:\n\n{recorded}\n")
+    if not diagnosis.diverged:
+        print(f"On {args.device} now: {diagnosis.what}")
+        return 1
+    print(f"On {args.device} now: {diagnosis.what}", *diagnosis.lines(), sep="\n")
+    return 0
