@@ -11,7 +11,7 @@ from hrnet_kpt.config import load_config
 from hrnet_kpt.data.coco_person import COCO_PERSON
 from hrnet_kpt.data.drawing import draw_image
 from hrnet_kpt.inference import optimize_for_inference
-from hrnet_kpt.inference.prediction import Prediction
+from hrnet_kpt.inference.predictor import Prediction
 
 TINY = [
     "model.backbone.out_channels=16",

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from ..errors import UserError
 from ..memory import keep_freed_memory
-from ..modeling.decoding import decode_heatmaps
+from ..modeling.keypoint_decoding import decode_heatmaps
 from .benchmark_training import time_training
 from .contenders import NAMES, Contender, build_contenders, limit_detections, short_name
 from .flops import count_macs

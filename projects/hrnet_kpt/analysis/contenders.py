@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..config.doctor.build import build_or_refuse
 from ..errors import UserError
 from ..inference import optimize_for_inference
-from ..inference.optimizing import compile_in_place
+from ..inference.optimize import compile_in_place
 from ..modeling import HRNet
 from ..modeling.hrnet import BasicBlock, Bottleneck
 

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..errors import UserError, one_line
 from .differences import Difference, differences
 from .findings import refuse_errors
+from .moved import with_moved_imports, with_moved_targets
 from .overrides import apply_overrides
 from .saving import expand_home
 from .settling import settle_labels
@@ -89,7 +90,8 @@ def _read_python(path: Path) -> DictConfig:
     import_function = builtins.__import__
     try:
         with lazy._patch_import():
-            exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
+            source = with_moved_imports(path.read_text(encoding="utf-8"))
+            exec(compile(source, str(path), "exec"), namespace)
     except Exception as error:
         raise UserError(
             f"config file {path}{_line(error)} does not load: {one_line(error)}"
@@ -116,7 +118,7 @@ def _read_yaml(path: Path) -> DictConfig:
         raise UserError(f"config file {path} does not load: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"config file {path} holds no config: its top level must be a mapping")
-    return _as_config(content, path)
+    return _as_config(with_moved_targets(content), path)
 
 
 def _as_config(content: dict[str, Any], path: Path) -> DictConfig:

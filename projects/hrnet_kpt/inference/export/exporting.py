@@ -125,7 +125,7 @@ def onnx_file(
             shape = converted.graph.output[-1].type.tensor_type.shape
             heatmaps = shape.dim[1].dim_value, shape.dim[2].dim_value
         head = getattr(model.roi_heads, "keypoint_head", None)
-        places: Sequence[Sequence[int]] = getattr(head, "keypoints_of_classes", ())
+        places: Sequence[Sequence[int]] = getattr(head, "class_keypoints", ())
         after = postprocessing(heatmaps, info["instance_score"], places)
         parts = [rename_outputs(converted, "detected_"), after]
     if info["preprocessing"] == "inside":

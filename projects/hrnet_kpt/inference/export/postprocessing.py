@@ -85,7 +85,7 @@ KEYPOINTS = """
 INSTANCE_SCORES = """
     keypoint_scores = Gather <axis = 2> (kept_keypoints, score_place)
     cut_off = Min (keypoint_scores, one_float)
-    counted = Gather (keypoints_of_classes, kept_classes)
+    counted = Gather (class_keypoints, kept_classes)
     counted_scores = Mul (cut_off, counted)
     total = ReduceSum <keepdims = 0> (counted_scores, axis)
     number = ReduceSum <keepdims = 0> (counted, axis)
@@ -110,7 +110,7 @@ SAME_SCORES = """
 def postprocessing(
     heatmaps: tuple[int, int] | None,
     instance_score: str = "box",
-    keypoints_of_classes: Sequence[Sequence[int]] = (),
+    class_keypoints: Sequence[Sequence[int]] = (),
 ) -> onnx.ModelProto:
     """From what `Detector` returns, `size` and `image_size` to the image's `boxes`, `scores`, `classes`, `keypoints`.
 
@@ -118,7 +118,7 @@ def postprocessing(
     boxes that are empty after clipping are dropped. The inputs are called detected_boxes, ...
 
     heatmaps: number of keypoints, and side of a heatmap; None for a model that has boxes only.
-    instance_score, keypoints_of_classes: see DecodingKeypointHead.
+    instance_score, class_keypoints: see DecodingKeypointHead.
     """
     number, side = heatmaps or (0, 0)
     taps = ", ".join(str(place) for place in range(-2, side + 2))
@@ -133,9 +133,9 @@ def postprocessing(
         alone = instance_score == "keypoints"
         score = "Identity (keypoint_score)" if alone else "Mul (keypoint_score, kept_scores)"
         scoring = INSTANCE_SCORES.format(score=score)
-        rows = [[int(i in places) for i in range(number)] for places in keypoints_of_classes]
+        rows = [[int(i in places) for i in range(number)] for places in class_keypoints]
         values = ", ".join(str(value) for row in rows for value in row)
-        table = f"float[{len(rows)}, {number}] keypoints_of_classes = {{{values}}},"
+        table = f"float[{len(rows)}, {number}] class_keypoints = {{{values}}},"
     text = f"""{HEADER}
 postprocessing (float[n, 4] detected_boxes, float[n] detected_scores, int64[n] detected_classes{inputs},
                 int64[2] size, int64[2] image_size)

@@ -20,7 +20,7 @@ from detectron2.modeling.roi_heads import (
 from PIL import Image
 
 from ...errors import UserError
-from ...modeling.region_align import RegionAlign
+from ...modeling.roi_align import CpuROIAlign
 from ..keypoint_head import DecodingKeypointHead
 
 
@@ -97,7 +97,7 @@ def resize_rule(augmentations: Any) -> dict[str, int] | None:
 def _check_pooler(place: str, pooler: Any) -> None:
     _check(place, pooler, ROIPooler)
     for level in pooler.level_poolers:
-        if type(level) is not RegionAlign:  # which is how an optimised model does the same
+        if type(level) is not CpuROIAlign:  # which is how an optimised model does the same
             _check(f"{place}.pooler_type", level, ROIAlign)
 
 
