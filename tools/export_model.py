@@ -14,7 +14,7 @@ examples:
   tools/export_model.py --config-file output/demo/config.yaml --weights output/demo/model_final.pth \\
       --format onnx --output people.onnx
   tools/export_model.py --config-file output/demo/config.yaml --weights output/demo/model_final.pth \\
-      --format torch_export --part trunk --output trunk.pt2
+      --format torch_export --part backbone --output backbone.pt2
 """
 
 
@@ -25,7 +25,12 @@ def parser() -> Parser:
     add("--weights", required=True, metavar="CKPT", help="its weights, a file or a URL")
     add("--format", default="onnx", choices=("onnx", "torch_export"))
     add("--output", required=True, metavar="FILE", help="an .onnx or .pt2 file")
-    add("--part", default="detector", choices=("detector", "trunk", "heads"), help="what to write")
+    add(
+        "--part",
+        default="detector",
+        choices=("detector", "backbone", "heads"),
+        help="what to write",
+    )
     add("--preprocessing", default="", choices=place, help="resizing, normalising, padding")
     add("--postprocessing", default="", choices=place, help="decoding heatmaps, scaling back")
     add("--dtype", default="float32", choices=("float32", "float16"), help="of the layers")
