@@ -20,8 +20,7 @@ from detectron2.modeling.roi_heads import (
 )
 
 from hrnet_kpt.data.categories import num_classes, num_keypoints
-from hrnet_kpt.modeling import HRFPN, HRNet
-from hrnet_kpt.modeling.poolers import pooler_scales
+from hrnet_kpt.modeling import HRFPN, HRNet, pooler_scales
 
 from .common.data.coco_keypoint import data, dataloader
 from .common.imagenet import imagenet as _imagenet

@@ -1,7 +1,7 @@
 # How evaluation and the predictor run the trained model.
 from detectron2.config import LazyCall as L
 
-from hrnet_kpt.inference.augmentation import KeypointTTA
+from hrnet_kpt.inference import KeypointTTA
 
 inference = dict(
     # The score of an instance, 0 to 1: "box", the probability of its class, as in the baseline; "keypoints", the mean

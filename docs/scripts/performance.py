@@ -27,9 +27,9 @@ from hrnet_kpt.analysis.inspect.structure import text_table
 from hrnet_kpt.cli.parser import Parser, run_tool
 from hrnet_kpt.config import load_config
 from hrnet_kpt.errors import UserError
-from hrnet_kpt.inference.optimizing import compile_in_place
+from hrnet_kpt.inference.optimize import compile_in_place
 from hrnet_kpt.memory import keep_freed_memory
-from hrnet_kpt.modeling.decoding import decode_heatmaps
+from hrnet_kpt.modeling.keypoint_decoding import decode_heatmaps
 
 EXAMPLES = """
 Overrides come first. Weights are random. Leave the machine alone while it measures.

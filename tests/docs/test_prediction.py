@@ -4,12 +4,10 @@ import json
 import re
 import shlex
 import shutil
-import sys
 
 import pytest
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.inference import Predictor
 
 PAGES = ("prediction.md", "deployment.md")
 
@@ -51,28 +49,6 @@ def test_settings_of_augmentation_are_the_configs(repository):
         if key not in ("_target_", "enabled", "keypoints", "classes")
     }
     assert told == known
-
-
-@pytest.mark.slow
-def test_exported_example_runs(
-    repository, code_blocks, run_of_a_model, load_tool, monkeypatch, capsys
-):
-    """Of an HRNet; tests/inference/export/test_onnx_runner.py runs it with less."""
-    [example] = code_blocks("deployment.md", "python")
-    run = "output/demo"
-    arguments = ["--config-file", f"{run}/config.yaml", "--weights", f"{run}/model_final.pth"]
-    assert load_tool("tools/export_model.py").main([*arguments, "--output", "people.onnx"]) == 0
-    monkeypatch.syspath_prepend(repository / "projects" / "hrnet_kpt" / "inference")
-    capsys.readouterr()
-    example = example.replace("score_threshold=0.5", "score_threshold=0.0")
-    exec(compile(example, "deployment.md", "exec"), {})
-    sys.modules.pop("onnx_runner")
-    lines = capsys.readouterr().out.splitlines()
-    expected = Predictor.from_run(run)("photo.jpg").objects
-    assert len(lines) == len(expected)
-    for line, found in zip(lines, expected, strict=True):
-        word, score = line.split()[:2]
-        assert word == found["class"] and float(score) == pytest.approx(found["score"], abs=1e-3)
 
 
 @pytest.fixture

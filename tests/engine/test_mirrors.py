@@ -14,7 +14,7 @@ from hrnet_kpt.engine import train
 from hrnet_kpt.engine.setup import check_data, describe_mirrors
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.inference import Predictor
-from hrnet_kpt.inference.inputs import to_array
+from hrnet_kpt.inference.predictor import to_array
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
 

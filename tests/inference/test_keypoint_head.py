@@ -8,7 +8,7 @@ from detectron2.structures import Boxes, Instances
 
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.inference.keypoint_head import DecodingKeypointHead
-from hrnet_kpt.modeling.dark import dark_positions
+from hrnet_kpt.modeling.keypoint_decoding import dark_positions
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +58,9 @@ def test_dark_moves_the_keypoints_and_leaves_their_scores(stock_head):
         DecodingKeypointHead(stock_head, decoding="drak")
 
 
-def scored(stock_head, instance_score, keypoints_of_classes=()):
+def scored(stock_head, instance_score, class_keypoints=()):
     """Three instances with keypoint scores that are set by hand: of classes 0, 1 and 0."""
-    head = DecodingKeypointHead(stock_head, instance_score, keypoints_of_classes)
+    head = DecodingKeypointHead(stock_head, instance_score, class_keypoints)
     scores = torch.tensor([[0.2, 0.4, 0.6], [0.5, 3.0, 0.9], [1.0, 1.0, 1.0]])
     keypoints = torch.cat([torch.zeros(3, 3, 2), scores[..., None]], dim=-1)
     found = instances([0.0, 0, 10, 10], [0.0, 0, 20, 20], [0.0, 0, 30, 30])

@@ -10,7 +10,7 @@ from pycocotools import mask as rle
 from hrnet_kpt.config import load_config
 from hrnet_kpt.data.schema import COCO_PERSON
 from hrnet_kpt.inference import optimize_for_inference
-from hrnet_kpt.inference.prediction import Prediction
+from hrnet_kpt.inference.predictor import Prediction
 from hrnet_kpt.visualization.draw import draw_image
 
 TINY = [

@@ -70,8 +70,10 @@ def test_results_on_photographs_are_those_of_eval_only(run_folder, photographs, 
     cfg = load_config(
         str(run_folder / "config.yaml"),
         [
-            *(f"data.test.annotations={folder / 'annotations.json'}", f"data.test.images={folder}"),
-            *(f"train.output_dir={tmp_path}", f"inference.instance_score={score}"),
+            f"data.test.annotations={folder / 'annotations.json'}",
+            f"data.test.images={folder}",
+            f"train.output_dir={tmp_path}",
+            f"inference.instance_score={score}",
             f"train.init_checkpoint={run_folder / 'model_final.pth'}",
         ],
     )
@@ -95,9 +97,9 @@ def test_kinds_of_images_give_the_same(predictor, paths):
     path = paths[0]
     expected = predictor(path)
     assert len(expected) == 3
-    picture = Image.open(path)
-    array = np.asarray(picture)
-    for image in (str(path), picture, array, torch.tensor(array).permute(2, 0, 1)):
+    opened = Image.open(path)
+    array = np.asarray(opened)
+    for image in (str(path), opened, array, torch.tensor(array).permute(2, 0, 1)):
         same(predictor(image), expected)
     same(predictor(array[..., ::-1], color="BGR"), expected)
     reddish = predictor(array[..., ::-1])
@@ -191,10 +193,10 @@ def test_weights_are_needed_and_those_of_the_whole_model(run_folder, tmp_path):
     with pytest.raises(ValueError, match="needs weights"):
         Predictor(cfg, "")
     state = torch.load(run_folder / "model_final.pth")["model"]
-    trunk = {name: value for name, value in state.items() if name.startswith("backbone.")}
-    torch.save(trunk, tmp_path / "trunk.pth")
+    backbone = {name: value for name, value in state.items() if name.startswith("backbone.")}
+    torch.save(backbone, tmp_path / "backbone.pth")
     with pytest.raises(ValueError, match="the file has no RPN, box head, keypoint head"):
-        Predictor(cfg, tmp_path / "trunk.pth")
+        Predictor(cfg, tmp_path / "backbone.pth")
 
 
 def test_run_predicts_where_its_first_weights_are_not(run_folder, paths):

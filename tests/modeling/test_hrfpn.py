@@ -140,18 +140,18 @@ def test_hrfpn_has_the_published_size(width, millions):
     with torch.device("meta"):
         model = HRFPN(HRNet(width), STREAMS)
     count = sum(p.numel() for p in model.parameters())
-    trunk = sum(p.numel() for p in model.bottom_up.parameters())
-    assert round((count - trunk) / 1e6, 3) == millions
+    bottom_up = sum(p.numel() for p in model.bottom_up.parameters())
+    assert round((count - bottom_up) / 1e6, 3) == millions
 
 
 # A loop over self.modules() stops at HRNet's convolutions, which have no bias ("'NoneType' object
 # has no attribute 'fill_'"), or, with that guarded, silently draws all of HRNet anew.
-def test_hrfpn_leaves_the_trunk_alone():
-    trunk = HRNet(18)
-    before = {name: x.clone() for name, x in trunk.state_dict().items()}
-    model = HRFPN(trunk, STREAMS)
-    assert model.bottom_up is trunk
-    assert all(torch.equal(x, before[name]) for name, x in trunk.state_dict().items())
+def test_hrfpn_leaves_bottom_up_alone():
+    bottom_up = HRNet(18)
+    before = {name: x.clone() for name, x in bottom_up.state_dict().items()}
+    model = HRFPN(bottom_up, STREAMS)
+    assert model.bottom_up is bottom_up
+    assert all(torch.equal(x, before[name]) for name, x in bottom_up.state_dict().items())
 
 
 def test_hrfpn_layers_start_with_variance_one_over_inputs():
@@ -177,7 +177,7 @@ def test_hrfpn_starts_with_features_of_scale_one(width, depth, norm, seed):
     assert all(0.1 < x.std() < 10 for x in outputs.values())
 
 
-def test_hrfpn_gradients_reach_every_parameter():
+def test_gradients_reach_every_parameter_of_neck_and_backbone():
     model = HRFPN(HRNet(18, **SHALLOW), STREAMS, 16)
     outputs = model(torch.randn(2, 3, 64, 64))
     sum((x * torch.randn_like(x)).sum() for x in outputs.values()).backward()
@@ -185,7 +185,7 @@ def test_hrfpn_gradients_reach_every_parameter():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-def test_hrfpn_images_of_a_batch_do_not_mix():
+def test_images_of_a_batch_do_not_mix_in_neck_and_backbone():
     model = build()
     images = torch.randn(2, 3, 65, 96)
     both = forward(model, images)
@@ -195,7 +195,7 @@ def test_hrfpn_images_of_a_batch_do_not_mix():
         assert_same({name: x[i : i + 1] for name, x in both.items()}, alone, 1e-5)
 
 
-def test_hrfpn_takes_channels_last():
+def test_neck_and_backbone_take_channels_last():
     model = build()
     images = torch.randn(2, 3, 65, 96)
     expected = forward(model, images)
@@ -208,10 +208,10 @@ def test_hrfpn_takes_channels_last():
 
 
 def test_hrfpn_takes_list_configs_and_changes_no_argument():
-    trunk = HRNet(18, **SHALLOW)
+    bottom_up = HRNet(18, **SHALLOW)
     features, levels = ["stage1", "stage2"], ["p2", "p3"]
-    configured = HRFPN(trunk, ListConfig(features), 8, ListConfig(levels)).eval()
-    plain = HRFPN(trunk, features, 8, levels).eval()
+    configured = HRFPN(bottom_up, ListConfig(features), 8, ListConfig(levels)).eval()
+    plain = HRFPN(bottom_up, features, 8, levels).eval()
     assert (features, levels) == (["stage1", "stage2"], ["p2", "p3"])
     plain.load_state_dict(configured.state_dict())
     features.append("stage3")  # the caller's lists are the caller's
@@ -239,16 +239,16 @@ def test_hrfpn_takes_list_configs_and_changes_no_argument():
 )
 def test_hrfpn_wrong_argument_is_named(arguments, message):
     with torch.device("meta"):
-        trunk = HRNet(18, **SHALLOW)
+        bottom_up = HRNet(18, **SHALLOW)
     with pytest.raises(ValueError, match=message):
-        HRFPN(trunk, **{"in_features": STREAMS, **arguments})
+        HRFPN(bottom_up, **{"in_features": STREAMS, **arguments})
 
 
-def test_hrfpn_feature_that_the_trunk_keeps_is_named():
+def test_hrfpn_feature_that_the_bottom_up_keeps_is_named():
     with torch.device("meta"):
-        trunk = HRNet(18, **SHALLOW, out_features=["stage1", "stage2"])
+        bottom_up = HRNet(18, **SHALLOW, out_features=["stage1", "stage2"])
     with pytest.raises(ValueError, match=r"produces: \['stage1', 'stage2'\]"):
-        HRFPN(trunk, STREAMS)
+        HRFPN(bottom_up, STREAMS)
 
 
 def assert_exports_with_dynamic_size(model):

@@ -16,7 +16,7 @@ examples:
   %(prog)s --config-file output/demo/config.yaml --weights output/demo/model_final.pth \\
       --format onnx --output people.onnx
   %(prog)s --config-file output/demo/config.yaml --weights output/demo/model_final.pth \\
-      --format torch_export --part trunk --output trunk.pt2
+      --format torch_export --part backbone --output backbone.pt2
 """
 
 
@@ -27,7 +27,13 @@ def parser(prog: str = TOOL) -> Parser:
     add("--weights", required=True, metavar="CKPT", help="its weights, a file or a URL")
     add("--format", default="onnx", choices=("onnx", "torch_export"))
     add("--output", required=True, metavar="FILE", help="an .onnx or .pt2 file")
-    add("--part", default="detector", choices=("detector", "trunk", "heads"), help="what to write")
+    add(
+        "--part",
+        default="detector",
+        type=lambda part: "backbone" if part == "trunk" else part,  # its name before
+        choices=("detector", "backbone", "heads"),
+        help="what to write",
+    )
     add("--preprocessing", default="", choices=place, help="resizing, normalising, padding")
     add("--postprocessing", default="", choices=place, help="decoding heatmaps, scaling back")
     add("--dtype", default="float32", choices=("float32", "float16"), help="of the layers")

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..errors import UserError, one_line
 from .differences import Difference, differences
 from .findings import refuse_errors
+from .moved import with_moved_imports, with_moved_targets
 from .overrides import apply_overrides
 from .saving import expand_home
 from .settling import settle_labels
@@ -30,9 +31,6 @@ logger = logging.getLogger(__name__)
 # What becomes part of a config at the top level of a file, and what looks like one and does not.
 CONFIGS = (dict, DictConfig, ListConfig)
 DROPPED = (bool, int, float, str, list, tuple, set)
-
-# Modules that configs of earlier runs name, and where their content is now.
-MOVED = {"hrnet_kpt.engine.evaluator": "hrnet_kpt.evaluation.evaluator"}
 
 
 def load_config(name: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
@@ -92,7 +90,8 @@ def _read_python(path: Path) -> DictConfig:
     import_function = builtins.__import__
     try:
         with lazy._patch_import():
-            exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
+            source = with_moved_imports(path.read_text(encoding="utf-8"))
+            exec(compile(source, str(path), "exec"), namespace)
     except Exception as error:
         raise UserError(
             f"config file {path}{_line(error)} does not load: {one_line(error)}"
@@ -119,20 +118,7 @@ def _read_yaml(path: Path) -> DictConfig:
         raise UserError(f"config file {path} does not load: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise UserError(f"config file {path} holds no config: its top level must be a mapping")
-    _follow_moves(content)
-    return _as_config(content, path)
-
-
-def _follow_moves(node: Any) -> None:
-    """Name, in place, what each `_target_` of a saved config calls by the module that it is in now."""
-    if isinstance(node, dict):
-        module, _, name = str(node.get("_target_", "")).rpartition(".")
-        if module in MOVED:
-            node["_target_"] = f"{MOVED[module]}.{name}"
-        node = list(node.values())
-    if isinstance(node, list):
-        for child in node:
-            _follow_moves(child)
+    return _as_config(with_moved_targets(content), path)
 
 
 def _as_config(content: dict[str, Any], path: Path) -> DictConfig:

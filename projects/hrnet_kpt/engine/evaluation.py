@@ -17,7 +17,7 @@ from ..config.differences import Difference, format_differences
 from ..config.doctor import settle_and_check
 from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError
-from ..inference.building import build_model, inference_model
+from ..inference.build import build_model, inference_model
 from ..memory import keep_freed_memory
 from ..weights.checkpoints import newest_checkpoint
 from .setup import check_data_once, generate_data, set_up_run

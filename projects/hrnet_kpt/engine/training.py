@@ -26,7 +26,7 @@ from ..config.saving import absolute_paths
 from ..config.sources import labels_of_config
 from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError
-from ..inference.building import build_model
+from ..inference.build import build_model
 from ..io import remove_unfinished, replace_text
 from ..visualization.run_images import write_run_images
 from ..weights.checkpoints import newest_checkpoint, not_written

@@ -1,6 +1,7 @@
 """From a trained model to answers."""
 
-from .optimizing import optimize_for_inference
+from .optimize import optimize_for_inference
 from .predictor import Predictor
+from .tta import KeypointTTA
 
-__all__ = ["Predictor", "optimize_for_inference"]
+__all__ = ["KeypointTTA", "Predictor", "optimize_for_inference"]

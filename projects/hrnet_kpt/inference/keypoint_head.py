@@ -10,8 +10,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ..errors import UserError
-from ..modeling.dark import dark_positions
-from ..modeling.decoding import decode_heatmaps
+from ..modeling.keypoint_decoding import dark_positions, decode_heatmaps
 
 INSTANCE_SCORES = ("box", "keypoints", "combined")
 DECODINGS = ("highest", "dark")
@@ -20,24 +19,25 @@ DECODINGS = ("highest", "dark")
 class DecodingKeypointHead(nn.Module):
     """A trained keypoint head as it predicts.
 
-    head: detectron2's; its layers are used, its decoding is not.
-    instance_score: what `scores` of an instance is, all from 0 to 1:
-        "box": the probability of its class;
-        "keypoints": the mean of the scores of its keypoints, each cut off at 1;
-        "combined": the product of both.
-    keypoints_of_classes: for each class, the places of its keypoints; all of them by default.
-    decoding: "highest", the highest pixel of the stretched map, as detectron2's; or "dark", between the map's cells
-        (see dark_positions). Scores are the same.
-
     Called with pooled features (N x C x S x S) and the instances of the images that they come from, it returns these,
     best first, with `pred_keypoints` (x, y, score in turn: N x K x 3), `box_scores` and `keypoint_scores`.
+
+    Args:
+        head: detectron2's; its layers are used, its decoding is not.
+        instance_score: what `scores` of an instance is, all from 0 to 1:
+            "box": the probability of its class;
+            "keypoints": the mean of the scores of its keypoints, each cut off at 1;
+            "combined": the product of both.
+        class_keypoints: for each class, the indices of its keypoints; all of them by default.
+        decoding: "highest", the highest pixel of the stretched map, as detectron2's; or "dark", between the map's cells
+            (see dark_positions). Scores are the same.
     """
 
     def __init__(
         self,
         head: BaseKeypointRCNNHead,
         instance_score: str = "box",
-        keypoints_of_classes: Sequence[Sequence[int]] = (),
+        class_keypoints: Sequence[Sequence[int]] = (),
         decoding: str = "highest",
     ) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class DecodingKeypointHead(nn.Module):
         self.head = head
         self.instance_score = instance_score
         self.decoding = decoding
-        self.keypoints_of_classes = [list(places) for places in keypoints_of_classes]
+        self.class_keypoints = [list(indices) for indices in class_keypoints]
 
     @property
     def num_keypoints(self) -> int:
@@ -89,10 +89,10 @@ class DecodingKeypointHead(nn.Module):
     def _keypoint_scores(self, keypoints: Tensor, classes: Tensor) -> Tensor:
         """The mean over each instance's own keypoints; 1 for those of a class that has none."""
         counted = keypoints.new_ones(len(keypoints), keypoints.shape[1])
-        if self.keypoints_of_classes:
-            of_class = keypoints.new_zeros(len(self.keypoints_of_classes), keypoints.shape[1])
-            for row, places in zip(of_class, self.keypoints_of_classes, strict=True):
-                row[places] = 1
+        if self.class_keypoints:
+            of_class = keypoints.new_zeros(len(self.class_keypoints), keypoints.shape[1])
+            for row, indices in zip(of_class, self.class_keypoints, strict=True):
+                row[indices] = 1
             counted = of_class[classes]
         total = (keypoints[..., 2].clamp(max=1) * counted).sum(dim=1)
         count = counted.sum(dim=1)

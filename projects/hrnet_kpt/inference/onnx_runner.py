@@ -19,11 +19,15 @@ from PIL import Image, ImageOps
 class OnnxPredictor:
     """Called with an image, it returns what is in it, the best first.
 
-    path: a file of `tools/export_model.py --format onnx`, of the whole detector.
-    providers: onnxruntime's, in order of preference; by default CUDA where onnxruntime has it, then the CPU.
-    threads: of the CPU for one image; by default as many as there are cores.
+    It may be called from several threads at once.
 
-    It may be called from several threads at once. Raises ValueError where the file is not such a one.
+    Args:
+        path: a file of `tools/export_model.py --format onnx`, of the whole detector.
+        providers: onnxruntime's, in order of preference; by default CUDA where onnxruntime has it, then the CPU.
+        threads: of the CPU for one image; by default as many as there are cores.
+
+    Raises:
+        ValueError: where the file is not such a one.
     """
 
     def __init__(
@@ -63,14 +67,17 @@ class OnnxPredictor:
     ) -> list[dict[str, Any]]:
         """The objects in an image, in its own pixels: x from 0, its left edge, to its width; y from 0, its upper edge.
 
-        image: a path; an image of Pillow's, turned upright as its EXIF data say; or height x width x 3 of uint8.
-        color: "RGB" or "BGR", the order of the channels of an array.
-        score_threshold: objects of this score or less are left out; by default as in the model's config.
+        Args:
+            image: a path; an image of Pillow's, turned upright as its EXIF data say; or height x width x 3 of uint8.
+            color: "RGB" or "BGR", the order of the channels of an array.
+            score_threshold: objects of this score or less are left out; by default as in the model's config.
 
-        Each has `class`, `score` (0 to 1), `box` (x1, y1, x2, y2) and, if its class has keypoints, `keypoints`, x, y
-        and detectron2's score by name, and `confidences` (0 to 1) of the keypoints by name.
+        Returns:
+            The objects, best first: `class`, `score` (0 to 1), `box` (x1, y1, x2, y2) and, if its class has keypoints,
+            `keypoints`, x, y and detectron2's score by name, and `confidences` (0 to 1) of the keypoints by name.
 
-        Raises ValueError for what is no image.
+        Raises:
+            ValueError: for what is no image.
         """
         pixels = _pixels(image, color, self.info.get("image_range", "8-bit"))
         feeds = self._feeds(pixels)
@@ -157,7 +164,7 @@ def postprocess(
 
 
 def decode_heatmaps(heatmaps: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """N x K x S x S of logits, and N x 4, to N x K x 3: x and y of each highest place in its box, and its score."""
+    """N x K x S x S of logits, and N x 4, to N x K x 3: x and y of each maximum in its box, and its score."""
     keypoints = np.zeros((*heatmaps.shape[:2], 3), np.float32)
     side = heatmaps.shape[-1]
     padded = np.pad(heatmaps, [(0, 0), (0, 0), (2, 2), (2, 2)], mode="edge")
@@ -166,8 +173,8 @@ def decode_heatmaps(heatmaps: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         width, height = (int(length) for length in np.ceil(extent))
         stretched = _bicubic(height, side) @ padded[i] @ _bicubic(width, side).T
         flat = stretched.reshape(len(stretched), -1)
-        place = flat.argmax(axis=1)
-        centre = np.stack([place % width, place // width], axis=1).astype(np.float32) + 0.5
+        index = flat.argmax(axis=1)
+        centre = np.stack([index % width, index // width], axis=1).astype(np.float32) + 0.5
         keypoints[i, :, :2] = centre * (extent / np.ceil(extent)) + corner
         peak = flat.max(axis=1)[:, None, None]
         keypoints[i, :, 2] = 1 / np.exp(heatmaps[i] - peak).sum(axis=(1, 2))
@@ -175,7 +182,7 @@ def decode_heatmaps(heatmaps: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def _bicubic(length: int, side: int) -> np.ndarray:
-    """Weights of `length` interpolated places from `side` ones with two more on either end; a = -0.75."""
+    """Weights of `length` interpolated values from `side` cells with two more on either end; a = -0.75."""
     sources = (np.arange(length, dtype=np.float32) + 0.5) * np.float32(side / length) - 0.5
     x = np.abs(sources[:, None] - np.arange(-2, side + 2, dtype=np.float32))
     near, far = (1.25 * x - 2.25) * x * x + 1, -0.75 * (2 - x) * (2 - x) * (x - 1)
@@ -185,7 +192,7 @@ def _bicubic(length: int, side: int) -> np.ndarray:
 def _instance_scores(found: dict[str, np.ndarray], info: dict[str, Any]) -> np.ndarray:
     """The mean of the scores of an instance's own keypoints, or its product with the box's score."""
     names = info["keypoints"]["names"]
-    own = [[name in places for name in names] for places in info["classes"].values()]
+    own = [[name in listed for name in names] for listed in info["classes"].values()]
     counted = np.array(own, np.float32)[found["classes"]]
     total = (np.minimum(found["keypoints"][..., 2], 1) * counted).sum(axis=1)
     count = counted.sum(axis=1)

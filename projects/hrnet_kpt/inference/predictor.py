@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,33 +17,100 @@ from detectron2.config import instantiate
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Instances
 from omegaconf import DictConfig
+from PIL import Image
+from torch import Tensor
 
 from ..config import load_config
 from ..config.doctor import settle_and_check
 from ..data.categories import resolve_classes, resolve_schema
-from ..data.image_range import ImageRange
+from ..data.image_range import ImageRange, to_eight_bits
+from ..data.images import convert_image, read_image
+from ..data.masks import to_rle
 from ..errors import UserError
 from ..evaluation.calibration import Calibration, calibration_beside
 from ..memory import keep_freed_memory
 from ..weights.checkpoints import newest_file
-from .building import build_model, inference_model
-from .inputs import ImageInput, to_array
-from .prediction import Prediction
+from .build import build_model, inference_model
 
 logger = logging.getLogger(__name__)
+
+ImageInput = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The instances of one image, in pixels of the image as it was given; the best first.
+
+    Attributes:
+        instances: detectron2's, on the CPU: pred_boxes, scores, pred_classes, pred_masks (N x height x width, bool) if
+            the model has masks and, if it has keypoints, pred_keypoints (N x K x 3: x, y, detectron2's score) in the
+            order of the schema, box_scores and keypoint_scores.
+        classes: names of the classes, with the names of the keypoints that each has.
+        keypoint_names: names of the K keypoints.
+        calibration: what makes confidences of the scores of keypoints.
+    """
+
+    instances: Instances
+    classes: Mapping[str, Sequence[str]]
+    keypoint_names: Sequence[str]
+    calibration: Calibration = field(default_factory=Calibration)
+
+    def __len__(self) -> int:
+        return len(self.instances)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image in pixels."""
+        height, width = self.instances.image_size
+        return height, width
+
+    @cached_property
+    def confidences(self) -> np.ndarray:
+        """N x K, from 0 to 1: how probable it is that the keypoint is where it was found; see `Calibration`."""
+        return self.calibration.confidence(self.instances.pred_keypoints[..., 2].numpy())
+
+    @cached_property
+    def objects(self) -> list[dict[str, Any]]:
+        """The instances as plain data, for a json.
+
+        Each has `class`, `score`, `box` (x1, y1, x2, y2) and, if its class has keypoints, `keypoints`, x, y and
+        detectron2's score by name, and `confidences` of the keypoints by name; with masks, `mask`, COCO's RLE
+        {size, counts}. x runs from 0, the left edge of the image, to its width; y from 0, its upper edge.
+        """
+        names = list(self.classes)
+        found = []
+        points = self.instances.pred_keypoints if self.instances.has("pred_keypoints") else None
+        for i in range(len(self.instances)):
+            name = names[int(self.instances.pred_classes[i])]
+            new: dict[str, Any] = {
+                "class": name,
+                "score": float(self.instances.scores[i]),
+                "box": self.instances.pred_boxes.tensor[i].tolist(),
+            }
+            if points is not None and self.classes[name]:
+                for key, values in (("keypoints", points[i]), ("confidences", self.confidences[i])):
+                    by_name = dict(zip(self.keypoint_names, values.tolist(), strict=True))
+                    new[key] = {own: by_name[own] for own in self.classes[name]}
+            if self.instances.has("pred_masks"):
+                new["mask"] = to_rle(self.instances.pred_masks[i].numpy())
+            found.append(new)
+        return found
 
 
 class Predictor:
     """Called with an image, or a list of them, it returns a Prediction, or a list of these.
 
-    cfg: a config; its classes, its keypoints and what evaluation does to an image are taken from it.
-    weights: path or URL of a checkpoint of the whole model. Confidences of keypoints are calibrated by the evaluation
-        in its run folder, if there is one.
-    device: "cuda", "cpu", ...; the config's train.device by default, or the CPU where there is no GPU.
-
     It may be called from several threads at once. The process keeps the memory that an image needed, for the next one
-    (see `memory.keep_freed_memory`). Raises UserError where the config is wrong, or the weights do not fit
-    its model.
+    (see `memory.keep_freed_memory`).
+
+    Args:
+        cfg: a config; its classes, its keypoints and what evaluation does to an image are taken from it.
+        weights: path or URL of a checkpoint of the whole model. Confidences of keypoints are calibrated by the
+            evaluation in its run folder, if there is one.
+        device: "cuda", "cpu", ...; the config's train.device by default, or the CPU where there is no GPU.
+
+    Raises:
+        UserError: where the config is wrong, or the weights do not fit its model.
     """
 
     def __init__(self, cfg: DictConfig, weights: str | Path, device: str = "") -> None:
@@ -51,8 +120,8 @@ class Predictor:
         cfg.train.init_checkpoint = ""  # that of the training may be elsewhere
         if device:
             cfg.train.device = device
-        cfg, odd = settle_and_check(cfg, training=False)
-        for warning in odd:
+        cfg, warnings = settle_and_check(cfg, training=False)
+        for warning in warnings:
             logger.warning(warning)
         mapper = instantiate(cfg.dataloader.test.get("mapper"))
         if not (hasattr(mapper, "augmentations") and hasattr(mapper, "image_format")):
@@ -80,7 +149,8 @@ class Predictor:
     def from_run(cls, folder: str | Path, device: str = "") -> Predictor:
         """A predictor of a run folder: of its config.yaml and its newest checkpoint, the one that --resume takes.
 
-        Raises UserError where these are missing.
+        Raises:
+            UserError: where these are missing.
         """
         config, weights = files_of_run(folder)
         return cls(load_config(config), weights, device)
@@ -98,11 +168,12 @@ class Predictor:
     ) -> Prediction | list[Prediction]:
         """What is in an image, or in each image of a list or tuple.
 
-        images: see `inputs.to_array`.
-        color: "RGB" or "BGR", the order of the channels of arrays and tensors.
-
         Images that come out equally large after resizing go through the model together; so results do not depend on
         what else is in the list.
+
+        Args:
+            images: see `to_array`.
+            color: "RGB" or "BGR", the order of the channels of arrays and tensors.
         """
         if not isinstance(images, list | tuple):
             return self._predict([images], color)[0]
@@ -117,10 +188,10 @@ class Predictor:
         for i, sample in enumerate(samples):
             groups.setdefault(tuple(sample["image"].shape), []).append(i)
         predictions: dict[int, Prediction] = {}
-        for places in groups.values():
+        for indices in groups.values():
             with torch.inference_mode():
-                outputs = self.model.inference([samples[i] for i in places])
-            for i, output in zip(places, outputs, strict=True):
+                outputs = self.model.inference([samples[i] for i in indices])
+            for i, output in zip(indices, outputs, strict=True):
                 predictions[i] = self._prediction(output["instances"])
         return [predictions[i] for i in range(len(samples))]
 
@@ -140,10 +211,63 @@ class Predictor:
         return Prediction(instances.to("cpu"), self.classes, self.schema.names, self.calibration)
 
 
+def to_array(
+    image: ImageInput,
+    color: str = "RGB",
+    image_format: str = "RGB",
+    image_range: ImageRange = "8-bit",
+) -> np.ndarray:
+    """An image as height x width x 3 of uint8, with its channels in the order of `image_format`.
+
+    Args:
+        image: a path; an image of Pillow's, turned upright as its EXIF data say; an array, height x width x 3 or
+            height x width, of uint8; or a tensor, 3 x height x width, of uint8. Other types need an image_range of
+            [low, high].
+        color: "RGB" or "BGR", the order of the channels of an array or a tensor; files and Pillow know theirs.
+        image_format: the same of what is returned.
+        image_range: what pixels of more than 8 bits are scaled by; see `images.read_image`.
+
+    Raises:
+        UserError: for anything else.
+        BadImageError: for a file that cannot be read.
+    """
+    if color not in ("RGB", "BGR"):
+        raise UserError(f"color={color!r}: write RGB or BGR, the order of the channels")
+    if isinstance(image, str | os.PathLike):
+        path = os.fspath(image)
+        if "://" in path:
+            raise UserError(
+                f"{path} is an address: fetch the image, and give its path or its pixels"
+            )
+        return read_image(Path(path), image_format, None, image_range)
+    if isinstance(image, Image.Image):
+        return convert_image(image, image_format, image_range)
+    if isinstance(image, Tensor):
+        if image.dim() != 3 or image.shape[0] != 3:
+            raise UserError(f"the tensor is {tuple(image.shape)}: give 3 x height x width")
+        image = image.detach().cpu().movedim(0, -1).numpy()
+    if not isinstance(image, np.ndarray):
+        raise UserError(
+            f"{type(image).__name__} is no image: give a path, an image of Pillow's, an array or a tensor"
+        )
+    if image.dtype != np.uint8:
+        if isinstance(image_range, str) or image.dtype.kind not in "iuf":
+            raise UserError(
+                f"the image is of {image.dtype}: give uint8, 0 to 255, or set data.image_range=[low,high]"
+            )
+        image = to_eight_bits(image, image_range)
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, axis=2)
+    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise UserError(f"the array is {image.shape}: give height x width x 3")
+    return image if color == image_format else image[..., ::-1]
+
+
 def files_of_run(folder: str | Path) -> tuple[str, str]:
     """Config and weights of a run folder: its config.yaml, and the checkpoint that --resume would go on from.
 
-    Raises UserError where these are missing, or no checkpoint can be read.
+    Raises:
+        UserError: where these are missing, or no checkpoint can be read.
     """
     folder = Path(os.path.expanduser(folder))
     if not (folder / "config.yaml").is_file():

@@ -2,5 +2,6 @@
 
 from .hrfpn import HRFPN
 from .hrnet import HRNet
+from .layers import pooler_scales
 
-__all__ = ["HRFPN", "HRNet"]
+__all__ = ["HRFPN", "HRNet", "pooler_scales"]

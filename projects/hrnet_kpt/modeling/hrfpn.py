@@ -26,14 +26,16 @@ class HRFPN(Backbone):
 
     The streams are brought to stride 4 by bilinear interpolation (align_corners=False), concatenated and
     reduced by a 1x1 convolution. Each level is that map, averaged over 1, 2x2, 4x4, ... positions, behind a 3x3
-    convolution of its own.
+    convolution of its own. It is made for R-CNNs, whose finest level is p2, not for heads of P3 to P7.
 
-    bottom_up: backbone whose features are fused.
-    in_features: names of the features to fuse, finest first; the finest has stride 4.
-    out_channels: channels of every level.
-    out_features: the levels, from "p2" on without a gap.
+    Args:
+        bottom_up: backbone whose features are fused.
+        in_features: names of the features to fuse, finest first; the finest has stride 4.
+        out_channels: channels of every level.
+        out_features: the levels, from "p2" on without a gap.
 
-    Raises ValueError where bottom_up does not produce in_features, or a level's name would not tell its stride.
+    Raises:
+        ValueError: where bottom_up does not produce in_features, or a level's name would not tell its stride.
     """
 
     def __init__(

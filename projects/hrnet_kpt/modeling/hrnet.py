@@ -16,8 +16,7 @@ from detectron2.layers import FrozenBatchNorm2d
 from detectron2.modeling import Backbone
 from torch import Tensor, nn
 
-from .norm import get_norm
-from .recomputing import recomputed
+from .layers import activation_checkpoint, get_norm
 
 STAGES = ("stage1", "stage2", "stage3", "stage4")
 # What `freeze_at` freezes: the first `freeze_at` groups.
@@ -31,7 +30,7 @@ FREEZE_GROUPS = (
 
 
 class HRNet(Backbone):
-    """HRNetV2p trunk: (N, 3, H, W) images to a dict of four feature maps.
+    """HRNetV2p backbone: (N, 3, H, W) images to a dict of four feature maps.
 
     `stageN` is the stream that HRNet's stage N adds, as it leaves the last stage:
 
@@ -40,21 +39,23 @@ class HRNet(Backbone):
         stage3  (N, 4C, h / 4, w / 4)  stride 16
         stage4  (N, 8C, h / 8, w / 8)  stride 32    sizes rounded up: any H, W >= 1 works
 
-    width: C, the channels of the stream at stride 4: 18, 32, 40 or 48 in the paper.
-    stage1_channels: inner channels of stage 1's bottlenecks.
-    num_modules: high-resolution modules per stage; stage 1 has always one.
-    num_blocks: residual blocks per stage, and per stream of each of its modules.
-    norm: name of the normalisation layers, see `norm.get_norm`.
-    freeze_at: 0 trains all; 1 freezes the stem, 2 also stage 1, ..., 5 everything. Frozen batch norms keep
-        their statistics (they become FrozenBatchNorm2d).
-    out_features: which of the four to return.
-    activation_checkpointing: in training, keep only what goes in and out of each block of stage 1 and each
-        high-resolution module, and compute the rest again in the backward pass. The results are the same.
-
     HRNet-W18-small v1 is HRNet(16, 32, (1, 1, 1, 1), (1, 2, 2, 2)), v2 is
     HRNet(18, 64, (1, 1, 3, 2), (2, 2, 2, 2)).
 
-    Raises ValueError for arguments that no HRNet has.
+    Args:
+        width: C, the channels of the stream at stride 4: 18, 32, 40 or 48 in the paper.
+        stage1_channels: inner channels of stage 1's bottlenecks.
+        num_modules: high-resolution modules per stage; stage 1 has always one.
+        num_blocks: residual blocks per stage, and per stream of each of its modules.
+        norm: name of the normalisation layers, see `layers.get_norm`.
+        freeze_at: 0 trains all; 1 freezes the stem, 2 also stage 1, ..., 5 everything. Frozen batch norms keep
+            their statistics (they become FrozenBatchNorm2d).
+        out_features: which of the four to return.
+        activation_checkpointing: in training, keep only what goes in and out of each block of stage 1 and each
+            high-resolution module, and compute the rest again in the backward pass. The results are the same.
+
+    Raises:
+        ValueError: for arguments that no HRNet has.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class HRNet(Backbone):
 
     def _run(self, module: nn.Module, x: Any) -> Any:
         if self.activation_checkpointing and self.training and torch.is_grad_enabled():
-            return recomputed(module, x)
+            return activation_checkpoint(module, x)
         return module(x)
 
     def _run_stage(self, stage: nn.Sequential, streams: list[Tensor]) -> list[Tensor]:

@@ -11,8 +11,8 @@ from detectron2.modeling import Backbone
 from torch import nn
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.inference.export.exporting import description, onnx_file
-from hrnet_kpt.inference.export.tracing import module_of, to_onnx, trace
+from hrnet_kpt.inference.export.export import description, onnx_file
+from hrnet_kpt.inference.export.trace import module_of, to_onnx, trace
 
 
 class Averages(Backbone):
@@ -36,7 +36,7 @@ class Averages(Backbone):
 
 @pytest.fixture(scope="session")
 def predictor(predictor):
-    """The run's, with a small trunk."""
+    """The run's, with a small backbone."""
     predictor, model = copy.copy(predictor), copy.deepcopy(predictor.model)
     torch.manual_seed(0)
     shapes = model.backbone.bottom_up.output_shape().values()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hrnet_kpt.inference.export.detector import Detector
-from hrnet_kpt.inference.export.tracing import example_inputs, module_of
+from hrnet_kpt.inference.export.trace import example_inputs, module_of
 
 MODELS = {
     "page": [],

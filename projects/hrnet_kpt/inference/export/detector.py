@@ -13,24 +13,27 @@ from torch import Tensor, nn
 class Detector(nn.Module):
     """GeneralizedRCNN's inference for one image, without its lists and Instances.
 
-    batch: 1 x 3 x H x W, normalised, padded on the right and below to multiples of the backbone's size_divisibility.
-    size: height and width in pixels before the padding.
-    score_threshold: detections of this score or less are left out.
+    Called with
 
-    Returns boxes (N x 4, in pixels of the batch, clipped to the size), scores (N), classes (N) and, if the model has
+        batch: 1 x 3 x H x W, normalised, padded on the right and below to multiples of the backbone's
+            size_divisibility,
+        size: height and width in pixels before the padding, and
+        score_threshold: detections of this score or less are left out,
+
+    it returns boxes (N x 4, in pixels of the batch, clipped to the size), scores (N), classes (N) and, if the model has
     keypoints, their heatmaps (N x K x S x S); the best detection first.
     """
 
     def __init__(self, model: GeneralizedRCNN, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.trunk = Trunk(model, dtype)
+        self.backbone = BackboneAndRPN(model, dtype)
         self.heads = Heads(model, dtype)
         self.rpn = model.proposal_generator
         self.predictor = model.roi_heads.box_predictor
         self.cell_anchors = model.proposal_generator.anchor_generator.cell_anchors
 
     def forward(self, batch: Tensor, size: Tensor, score_threshold: Tensor) -> tuple[Tensor, ...]:
-        features, objectness, deltas = self.trunk.levels(batch)
+        features, objectness, deltas = self.backbone.levels(batch)
         limits = size.flip(0).repeat(2).to(torch.float32)  # x, y, x, y
         proposals = self._proposals(objectness, deltas, limits)
         scores, box_deltas = self.heads.boxes(features, proposals)
@@ -85,7 +88,7 @@ class Detector(nn.Module):
         return boxes[kept], scores[kept], classes[kept]
 
 
-class Trunk(nn.Module):
+class BackboneAndRPN(nn.Module):
     """Backbone and RPN head: B x 3 x H x W to feature maps, objectness logits and anchor deltas, level by level."""
 
     def __init__(self, model: GeneralizedRCNN, dtype: torch.dtype = torch.float32) -> None:
@@ -145,8 +148,8 @@ def _anchors(cell: Tensor, height: int, width: int, stride: int, offset: float) 
     y = (torch.arange(height) + offset) * stride
     x = (torch.arange(width) + offset) * stride
     y, x = torch.meshgrid(y, x, indexing="ij")
-    places = torch.stack([x, y, x, y], dim=-1)
-    return (places[:, :, None] + cell).reshape(-1, 4)
+    centres = torch.stack([x, y, x, y], dim=-1)
+    return (centres[:, :, None] + cell).reshape(-1, 4)
 
 
 def _clip(boxes: Tensor, limits: Tensor) -> Tensor:

@@ -16,8 +16,7 @@ from torch import Tensor
 from ..data.categories import Classes, resolve_classes, resolve_schema
 from ..data.schema import KeypointSchema
 from ..errors import UserError
-from .merging import oks_nms, weighted_box_fusion
-from .views import View
+from .tta_merging import View, oks_nms, weighted_box_fusion
 
 Features = dict[str, Tensor]
 
@@ -31,15 +30,17 @@ LOWEST_VOTE = 0.05
 class KeypointTTA:
     """Settings of test-time augmentation, and what makes a model of a model by them.
 
-    enabled: False leaves models as they are.
-    scales: factors of the image's size, as the model gets it.
-    flip: see each scale mirrored, too.
-    merge: "fusion" (see `weighted_box_fusion`) or "nms", which takes the best box of those that overlap.
-    merge_thresh: overlap (IoU) above which two boxes of a class are one object.
-    oks_nms_thresh: similarity of keypoints above which two instances of a class are one; None for no such check.
-    keypoints, classes: those of the data; they say which keypoints a mirror swaps, and which each class has.
+    Args:
+        keypoints, classes: those of the data; they say which keypoints a mirror swaps, and which each class has.
+        enabled: False leaves models as they are.
+        scales: factors of the image's size, as the model gets it.
+        flip: see each scale mirrored, too.
+        merge: "fusion" (see `weighted_box_fusion`) or "nms", which takes the best box of those that overlap.
+        merge_thresh: overlap (IoU) above which two boxes of a class are one object.
+        oks_nms_thresh: similarity of keypoints above which two instances of a class are one; None for no such check.
 
-    Raises UserError where a setting is out of range.
+    Raises:
+        UserError: where a setting is out of range.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class KeypointTTA:
                 f"tta.oks_nms_thresh={oks_nms_thresh}: give a similarity, 0 to 1, or None"
             )
         self.schema = resolve_schema(keypoints)
-        # Of each class, in the order of the model's outputs: where the schema has its keypoints.
+        # Indices in the schema of each class's keypoints, in the order of the model's outputs.
         self.class_keypoints = [
             [self.schema.names.index(name) for name in names]
             for names in resolve_classes(classes).values()
@@ -86,9 +87,11 @@ class KeypointTTA:
     def augmented(self, model: GeneralizedRCNN) -> GeneralizedRCNN:
         """A model that predicts by test-time augmentation with the parts of `model`, which stays as it is.
 
-        model: as optimize_for_inference returns it.
+        Args:
+            model: as optimize_for_inference returns it.
 
-        Raises UserError where the model has parts whose predictions cannot be merged.
+        Raises:
+            UserError: where the model has parts whose predictions cannot be merged.
         """
         return AugmentedRCNN(model, self) if self.enabled else model
 
@@ -101,7 +104,7 @@ class AugmentedRCNN(GeneralizedRCNN):
     """
 
     def __init__(self, model: GeneralizedRCNN, tta: KeypointTTA) -> None:
-        _refuse_unfit(model, tta)
+        _check_supported(model, tta)
         super().__init__(
             backbone=model.backbone,
             proposal_generator=model.proposal_generator,
@@ -208,16 +211,16 @@ class AugmentedRCNN(GeneralizedRCNN):
         kept = []
         for class_ in instances.pred_classes.unique().tolist():
             mine = (instances.pred_classes == class_).nonzero()[:, 0]
-            slots = self.tta.class_keypoints[class_]
-            if slots:
+            indices = self.tta.class_keypoints[class_]
+            if indices:
                 own = instances[mine]
-                points, areas = own.pred_keypoints[:, slots], own.pred_boxes.area()
-                mine = mine[oks_nms(points, own.scores, areas, sigmas[slots], thresh)]
+                points, areas = own.pred_keypoints[:, indices], own.pred_boxes.area()
+                mine = mine[oks_nms(points, own.scores, areas, sigmas[indices], thresh)]
             kept.append(mine)
         return instances[torch.cat(kept).sort().values]
 
 
-def _refuse_unfit(model: GeneralizedRCNN, tta: KeypointTTA) -> None:
+def _check_supported(model: GeneralizedRCNN, tta: KeypointTTA) -> None:
     heads = model.roi_heads
     if (
         model.proposal_generator is None

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import roi_align
 
-from hrnet_kpt.modeling.region_align import RegionAlign
+from hrnet_kpt.modeling.roi_align import CpuROIAlign
 
 
 def compare(features, rois, output_size, scale, samples, aligned):
-    layer = RegionAlign(output_size, scale, samples, aligned)
+    layer = CpuROIAlign(output_size, scale, samples, aligned)
     ours = layer(features, rois)
     theirs = roi_align(features, rois, output_size, scale, samples, aligned)
     # Positions of up to 100 cells in float32, times differences between neighbours of a few units.
@@ -49,7 +49,7 @@ def test_any_box(boxes):
 
 def test_no_regions_and_one_without_size():
     features = torch.randn(1, 4, 10, 10)
-    assert RegionAlign((7, 7), 0.25, 0)(features, torch.zeros(0, 5)).shape == (0, 4, 7, 7)
+    assert CpuROIAlign((7, 7), 0.25, 0)(features, torch.zeros(0, 5)).shape == (0, 4, 7, 7)
     compare(features, torch.tensor([[0.0, 8, 8, 8, 8]]), (7, 7), 0.25, 0, True)
 
 
@@ -57,7 +57,7 @@ def test_gradients_are_torchvisions():
     features = torch.randn(1, 6, 12, 12, generator=torch.Generator().manual_seed(0))
     rois = torch.tensor([[0.0, 3, 5, 40, 30], [0, -6, 10, 17, 60]])
     gradients = []
-    for pool in (RegionAlign((7, 7), 0.25, 0), lambda x, r: roi_align(x, r, (7, 7), 0.25, 0, True)):
+    for pool in (CpuROIAlign((7, 7), 0.25, 0), lambda x, r: roi_align(x, r, (7, 7), 0.25, 0, True)):
         own = features.clone().requires_grad_()
         pool(own, rois).square().sum().backward()
         gradients.append(own.grad)

@@ -11,7 +11,7 @@ from torch import Tensor
 REGIONS_AT_ONCE = 128
 
 
-class RegionAlign(ROIAlign):
+class CpuROIAlign(ROIAlign):
     """detectron2's ROIAlign, with the same results up to rounding, as sums of whole feature vectors.
 
     What a bin of a region holds, the mean of bilinear samples, is a weighted sum of the cells that it touches; the
@@ -22,7 +22,9 @@ class RegionAlign(ROIAlign):
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
         """Pooled regions, N x C x output_size, with their channels last in memory.
 
-        input: features, B x C x H x W. rois: N x 5, the number of the image, and corners in pixels of the image.
+        Args:
+            input: features, B x C x H x W.
+            rois: N x 5, the index of the image, and corners in pixels of the image.
         """
         if input.device.type != "cpu":
             return super().forward(input, rois)
@@ -53,11 +55,11 @@ class RegionAlign(ROIAlign):
             of_y.flatten()[row * of_y.shape[2] + down]
             * of_x.flatten()[column * of_x.shape[2] + along]
         )
-        place = rois[:, 0].long()[region] * height + y.flatten()[row] + down
-        place = place * width + x.flatten()[column] + along
+        index = rois[:, 0].long()[region] * height + y.flatten()[row] + down
+        index = index * width + x.flatten()[column] + along
         table = input.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
         pooled = F.embedding_bag(
-            place,
+            index,
             table,
             offsets,
             mode="sum",
@@ -72,28 +74,30 @@ def _weights(
 ) -> tuple[Tensor, Tensor]:
     """Along one axis: the first cell that each bin touches (N x bins), and the weights from there on (N x bins x n).
 
-    start, length: of each region, in cells. size: the number of cells that there are. samples: in a bin; 0: as many as
-    the bin has cells, rounded up.
+    Args:
+        start, length: of each region, in cells.
+        size: the number of cells that there are.
+        samples: in a bin; 0: as many as the bin has cells, rounded up.
     """
     bin_length = length / bins
     count = torch.full_like(length, samples) if samples > 0 else bin_length.ceil()
     count = count.clamp(min=1)[:, None, None]
     number = torch.arange(int(count.max()), dtype=start.dtype)
     bin_start = start[:, None] + torch.arange(bins, dtype=start.dtype) * bin_length[:, None]
-    place = bin_start[..., None] + (number + 0.5) * (bin_length[:, None, None] / count)
+    position = bin_start[..., None] + (number + 0.5) * (bin_length[:, None, None] / count)
     # Samples more than a cell beyond the border count nothing; those beyond it by less are on it.
-    counted = (number < count) & (place >= -1) & (place <= size)
+    counted = (number < count) & (position >= -1) & (position <= size)
     if samples == 0:  # a region without size has none
         counted = counted & (length > 0)[:, None, None]
-    place = place.clamp(0, size - 1)
-    low = place.floor()
-    near = place - low
+    position = position.clamp(0, size - 1)
+    low = position.floor()
+    near = position - low
     first = low[..., :1]
     step = (low - first).long()
-    weights = place.new_zeros(*place.shape[:2], int(step.max()) + 2)
-    share = counted / count
-    weights.scatter_add_(2, step, (1 - near) * share)
-    weights.scatter_add_(2, step + 1, near * share)
+    weights = position.new_zeros(*position.shape[:2], int(step.max()) + 2)
+    fraction = counted / count
+    weights.scatter_add_(2, step, (1 - near) * fraction)
+    weights.scatter_add_(2, step + 1, near * fraction)
     return first[..., 0].long(), weights
 
 

@@ -16,12 +16,12 @@ from detectron2.modeling import GeneralizedRCNN
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from .detector import Detector, Heads, Trunk
-from .preprocessing import OPSET
+from .detector import BackboneAndRPN, Detector, Heads
+from .processing import op
 
 
 def module_of(model: GeneralizedRCNN, part: str, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """The "detector", the "trunk" or the "heads" of a model, which is not changed; its layers compute in `dtype`."""
+    """The "detector", the "backbone" (with the RPN's head) or the "heads" of a model, computing in `dtype`."""
     if dtype != torch.float32:
         model = copy.deepcopy(model)
         heads = model.roi_heads
@@ -30,7 +30,7 @@ def module_of(model: GeneralizedRCNN, part: str, dtype: torch.dtype = torch.floa
         for layer in layers:
             if layer is not None:
                 layer.to(dtype)
-    parts = {"detector": Detector, "trunk": Trunk, "heads": Heads}
+    parts = {"detector": Detector, "backbone": BackboneAndRPN, "heads": Heads}
     return parts[part](model, dtype).eval()
 
 
@@ -38,12 +38,12 @@ def input_names(model: GeneralizedRCNN, part: str) -> list[str]:
     """Names of what a part takes."""
     if part == "detector":
         return ["batch", "size", "score_threshold"]
-    return ["batch"] if part == "trunk" else [*heads_features(model), "regions"]
+    return ["batch"] if part == "backbone" else [*heads_features(model), "regions"]
 
 
 def output_names(module: nn.Module) -> list[str]:
     """Names of what a part returns."""
-    if isinstance(module, Trunk):
+    if isinstance(module, BackboneAndRPN):
         levels = module.in_features
         kinds = ("", "objectness_", "anchor_deltas_")
         return [f"{kind}{level}" for kind in kinds for level in levels]
@@ -58,14 +58,15 @@ def example_inputs(
 ) -> dict[str, Any]:
     """Inputs of a part for images of a padded size (height, width), by name: noise.
 
-    count: of images for the trunk, of regions for the heads.
+    Args:
+        count: of images for the backbone, of regions for the heads.
     """
     random = torch.Generator().manual_seed(seed)
     height, width = size
-    images = count if part == "trunk" else 1
+    images = count if part == "backbone" else 1
     if part != "heads":
         batch = torch.randn(images, 3, height, width, generator=random)
-        if part == "trunk":
+        if part == "backbone":
             return {"batch": batch}
         return {
             "batch": batch,
@@ -108,7 +109,7 @@ def trace(model: GeneralizedRCNN, module: nn.Module, part: str, size: int) -> Ex
     else:
         shapes = {name: None for name in inputs}
         shapes["batch"] = {2: unit * _HEIGHT, 3: unit * _WIDTH}
-        if part == "trunk":
+        if part == "backbone":
             shapes["batch"][0] = Dim("images")
     # Sizes of 1 are not singled out: a narrow image has features one column wide, and there may be no region at all.
     oblivious = shape_settings.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
@@ -118,13 +119,13 @@ def trace(model: GeneralizedRCNN, module: nn.Module, part: str, size: int) -> Ex
 
 def to_onnx(model: GeneralizedRCNN, module: nn.Module, program: ExportedProgram) -> onnx.ModelProto:
     """A traced part as ONNX, with its weights."""
-    part = {Detector: "detector", Trunk: "trunk", Heads: "heads"}[type(module)]
+    part = {Detector: "detector", BackboneAndRPN: "backbone", Heads: "heads"}[type(module)]
     with _quiet():
         converted = torch.onnx.export(
             program,
             input_names=input_names(model, part),
             output_names=output_names(module),
-            opset_version=OPSET,
+            opset_version=op.version,
             verbose=False,
         )
     assert converted is not None

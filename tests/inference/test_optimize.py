@@ -9,7 +9,7 @@ from detectron2.structures import Boxes
 
 from hrnet_kpt.config import load_config
 from hrnet_kpt.inference import optimize_for_inference
-from hrnet_kpt.modeling.region_align import RegionAlign
+from hrnet_kpt.modeling.roi_align import CpuROIAlign
 
 
 def lively(module):
@@ -87,18 +87,15 @@ def test_norms_are_gone_and_the_rest_is_shared():
     }
 
 
-def test_weights_have_their_channels_last_and_the_models_own_do_not():
+def test_weights_have_their_channels_last_and_regions_are_pooled_by_another_kernel_in_the_copy_alone():
     model = build("BN")
-    for one, channels_last in ((model, False), (optimize_for_inference(model), True)):
+    for one, channels_last, kernel in (
+        (model, False, ROIAlign),
+        (optimize_for_inference(model), True, CpuROIAlign),
+    ):
         weight = one.proposal_generator.rpn_head.conv.weight
         assert weight.is_contiguous(memory_format=torch.channels_last) == channels_last
-
-
-def test_regions_are_pooled_by_the_quicker_kernel_in_the_copy_alone():
-    model = build("BN")
-    for one, kernel in ((model, ROIAlign), (optimize_for_inference(model), RegionAlign)):
-        heads = one.roi_heads
-        for pooler in (heads.box_pooler, heads.keypoint_pooler):
+        for pooler in (one.roi_heads.box_pooler, one.roi_heads.keypoint_pooler):
             assert {type(level) for level in pooler.level_poolers} == {kernel}
 
 
@@ -172,19 +169,23 @@ class TwoLayers(Backbone):
         return {f"p{2 + i}": x[:, :, :: 2**i, :: 2**i] for i in range(5)}
 
 
-@pytest.mark.parametrize("trunk", ["two layers", pytest.param("HRNet", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backbone", ["two layers", pytest.param("HRNet", marks=pytest.mark.slow)])
 @torch.no_grad()
-def test_compiled_model_gives_the_same_and_is_not_compiled_for_every_size(trunk):
+def test_compiled_model_gives_the_same_and_is_not_compiled_for_every_size(backbone):
     few = "model.backbone.bottom_up.num_blocks=[1,1,1,1]"
     model = build("BN", "model.roi_heads.box_predictor.test_topk_per_image=5", few)
-    if trunk == "two layers":
+    if backbone == "two layers":
         model.backbone = TwoLayers(64).eval()
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     lively(model)
     optimized = optimize_for_inference(model, compile=True)
     counts = []
-    sizes = ((200, 240), (100, 150), (260, 210), (180, 330), (210, 400), (120, 190), (330, 300))
+    sizes = [(200, 240), (260, 210), (180, 330), (210, 400)]
+    if (
+        backbone == "HRNet"
+    ):  # small and large ones, for which torch takes other convolutions, and compiles again
+        sizes += [(100, 150), (120, 190), (330, 300)]
     for height, width in sizes:
         sample = {"image": torch.randint(0, 255, (3, height, width), dtype=torch.uint8)}
         images = model.preprocess_image([sample]).tensor
@@ -198,5 +199,4 @@ def test_compiled_model_gives_the_same_and_is_not_compiled_for_every_size(trunk)
             ours["instances"].scores, theirs["instances"].scores, rtol=0, atol=1e-5
         )
         counts.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
-    # Again only where torch takes other convolutions, for small maps and for large ones.
-    assert 1 <= counts[0] <= counts[-1] <= 4 < len(sizes)
+    assert 1 <= counts[0] <= counts[-1] <= (4 if backbone == "HRNet" else 2)

@@ -1,13 +1,78 @@
-"""Several detections of one object made one: by weighted box fusion, or by what their keypoints have in common."""
+"""The views of test-time augmentation, and several detections of one object made one.
+
+Detections are merged by weighted box fusion, or by what their keypoints have in common.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 # As far as float error drives the scores of a detection and of its mirror image apart.
 SAME_SCORE = 1e-4
+
+
+@dataclass(frozen=True)
+class View:
+    """One version of an image.
+
+    Attributes:
+        image_size: height and width of the image in pixels.
+        scale: factor of both; they are rounded to whole pixels.
+        mirrored: left and right are swapped.
+    """
+
+    image_size: tuple[int, int]
+    scale: float
+    mirrored: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of this version in pixels."""
+        height, width = (max(1, round(length * self.scale)) for length in self.image_size)
+        return height, width
+
+    def show(self, image: Tensor) -> Tensor:
+        """This version of the image (3 x H x W); of float where it is resized."""
+        if self.size != self.image_size:
+            # Smoothed where it gets smaller, as Pillow does when the test set is read.
+            image = F.interpolate(
+                image[None].float(), self.size, mode="bilinear", align_corners=False, antialias=True
+            )[0]
+        return image.flip(-1) if self.mirrored else image
+
+    def boxes_from_image(self, boxes: Tensor) -> Tensor:
+        """Boxes of the image (N x 4), in this version."""
+        boxes = boxes * _factors(self.image_size, self.size, boxes)
+        return _mirror(boxes, self.size[1]) if self.mirrored else boxes
+
+    def boxes_to_image(self, boxes: Tensor) -> Tensor:
+        """Boxes of this version (N x 4), in the image."""
+        boxes = _mirror(boxes, self.size[1]) if self.mirrored else boxes
+        return boxes * _factors(self.size, self.image_size, boxes)
+
+    def maps_to_image(self, maps: Tensor, flip_indices: Sequence[int]) -> Tensor:
+        """Heatmaps of boxes of this version (N x K x S x S), as those of the same boxes of the image.
+
+        Args:
+            flip_indices: where the mirrored version has each keypoint.
+        """
+        return maps[:, list(flip_indices)].flip(-1) if self.mirrored else maps
+
+
+def _factors(size: tuple[int, int], new_size: tuple[int, int], like: Tensor) -> Tensor:
+    y, x = (new / old for new, old in zip(new_size, size, strict=True))
+    return like.new_tensor([x, y, x, y])
+
+
+def _mirror(boxes: Tensor, width: int) -> Tensor:
+    x1, y1, x2, y2 = boxes.unbind(dim=1)
+    return torch.stack([width - x2, y1, width - x1, y2], dim=1)
 
 
 def weighted_box_fusion(
@@ -20,11 +85,16 @@ def weighted_box_fusion(
     times min(number of boxes, num_views) / num_views: what few views saw counts less.
 
     Boxes of equal scores meet the same clusters, as if they joined at once: so the detections of a mirror-symmetric
-    picture, which come in pairs of equal scores, are fused symmetrically.
+    image, which come in pairs of equal scores, are fused symmetrically.
 
-    boxes: N x 4, x1, y1, x2, y2. scores: N, positive. classes: N. num_views: how many predictions they come from.
+    Args:
+        boxes: N x 4, x1, y1, x2, y2.
+        scores: N, positive.
+        classes: N.
+        num_views: how many predictions they come from.
 
-    Returns boxes M x 4, scores M and classes M, best score first.
+    Returns:
+        Boxes M x 4, scores M and classes M, best score first.
     """
     found_boxes, found_scores, found_classes = [boxes[:0]], [scores[:0]], [classes[:0]]
     for class_ in classes.unique().tolist():
@@ -48,10 +118,16 @@ def object_keypoint_similarity(
 ) -> Tensor:
     """COCO's OKS (https://cocodataset.org/#keypoints-eval) of each instance with each other one, 0 to 1.
 
-    keypoints: N x K x 2 or more; x, y. others: M x K x 2 or more. areas: N, of the objects of `keypoints`, in square
-    pixels. sigmas: K. All keypoints count.
+    All keypoints count.
 
-    Returns N x M.
+    Args:
+        keypoints: N x K x 2 or more; x, y.
+        others: M x K x 2 or more.
+        areas: N, of the objects of `keypoints`, in square pixels.
+        sigmas: K.
+
+    Returns:
+        N x M.
     """
     squared = (keypoints[:, None, :, :2] - others[None, :, :, :2]).square().sum(dim=-1)
     spread = 2 * areas.clamp(min=1e-6)[:, None, None] * (2 * sigmas).square()
@@ -65,10 +141,14 @@ def oks_nms(
 
     Best score first, an instance whose OKS with a better one that was kept is above `oks_thresh` is dropped.
 
-    keypoints: N x K x 2 or more. scores: N. areas: N, of the boxes, in square pixels; of a pair, the better one's
-    counts. sigmas: K.
+    Args:
+        keypoints: N x K x 2 or more.
+        scores: N.
+        areas: N, of the boxes, in square pixels; of a pair, the better one's counts.
+        sigmas: K.
 
-    Returns the indices of those that are kept, best score first.
+    Returns:
+        The indices of those that are kept, best score first.
     """
     order = scores.argsort(descending=True, stable=True)
     ordered = keypoints[order]
@@ -106,8 +186,8 @@ def _fuse(
             numbers[best] += 1
         start = end
     sums, weights, numbers = sums[:opened], weights[:opened], numbers[:opened]
-    share = np.minimum(numbers, num_views) / num_views
-    return sums / weights[:, None], weights / numbers * share
+    seen = np.minimum(numbers, num_views) / num_views
+    return sums / weights[:, None], weights / numbers * seen
 
 
 def _best(overlaps: np.ndarray, iou_thresh: float) -> int | None:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from hrnet_kpt.config import load_config
 from hrnet_kpt.data.schema import COCO_PERSON
-from hrnet_kpt.inference import optimize_for_inference
-from hrnet_kpt.inference.augmentation import KeypointTTA
+from hrnet_kpt.errors import UserError
+from hrnet_kpt.inference import KeypointTTA, optimize_for_inference
 
 # The keypoints of COCO after the nose come in pairs, left and right.
 SWAPPED = [0] + [i + 1 if i % 2 else i - 1 for i in range(1, 17)]
@@ -31,7 +31,7 @@ def model(predictor):
 
 
 @pytest.fixture(scope="module")
-def pictures(drawn_people):
+def images(drawn_people):
     paths = sorted((drawn_people / "test").glob("*.jpg"))
     return [torch.tensor(np.asarray(Image.open(path))).permute(2, 0, 1) for path in paths]
 
@@ -40,10 +40,10 @@ def augmented(model, **settings):
     return KeypointTTA("auto", "auto", **settings).augmented(model)
 
 
-def predict(model, picture, **keywords):
-    height, width = picture.shape[1:]
+def predict(model, image, **keywords):
+    height, width = image.shape[1:]
     with torch.inference_mode():
-        sample = {"image": picture, "height": height, "width": width}
+        sample = {"image": image, "height": height, "width": width}
         found = model.inference([sample], **keywords)[0]
     return found["instances"] if isinstance(found, dict) else found
 
@@ -83,18 +83,18 @@ def assert_mirrored(found, other, swapped=SWAPPED):
 
 
 @pytest.mark.parametrize("merge", ["fusion", "nms"])
-def test_one_view_as_it_is_gives_what_the_model_gives(model, pictures, merge):
+def test_one_view_as_it_is_gives_what_the_model_gives(model, images, merge):
     """Exactly: a mean of one is taken in double precision, and rounds to what it was."""
     tta = augmented(model, scales=[1.0], flip=False, merge=merge)
-    for picture in (*pictures, pictures[0][:, :61, :45]):
-        expected = predict(model, picture)
+    for image in (*images, images[0][:, :61, :45]):
+        expected = predict(model, image)
         assert len(expected) > 3
-        assert_same(predict(tta, picture), expected)
+        assert_same(predict(tta, image), expected)
 
 
 @pytest.mark.parametrize("scales", [(1.0,), SCALES])
-def test_mirror_symmetric_picture_gives_a_symmetric_prediction(model, pictures, scales):
-    """The tiny model knows no symmetry: what it sees in the picture is not symmetric by itself.
+def test_mirror_symmetric_image_gives_a_symmetric_prediction(model, images, scales):
+    """The tiny model knows no symmetry: what it sees in the image is not symmetric by itself.
 
     Its boxes are thinned out, and its scores, all about the same, are spread: where crowds of boxes have one score, the
     first of them found the clusters.
@@ -104,13 +104,13 @@ def test_mirror_symmetric_picture_gives_a_symmetric_prediction(model, pictures, 
     model.roi_heads.box_predictor.cls_score.weight.data *= 20
     tta = augmented(model, scales=scales)
     plain_is_symmetric = []
-    for picture in pictures:
-        half = picture[..., :48]
-        picture = torch.cat([half, half.flip(-1)], dim=-1)
-        found = predict(tta, picture)
+    for image in images:
+        half = image[..., :48]
+        image = torch.cat([half, half.flip(-1)], dim=-1)
+        found = predict(tta, image)
         assert len(found) > 3
         assert_mirrored(found, found)
-        plain = predict(model, picture)
+        plain = predict(model, image)
         try:
             assert_mirrored(plain, plain)
             plain_is_symmetric.append(True)
@@ -121,22 +121,22 @@ def test_mirror_symmetric_picture_gives_a_symmetric_prediction(model, pictures, 
 
 @pytest.mark.parametrize("merge", ["fusion", "nms"])
 @pytest.mark.parametrize("scales", [(1.0,), SCALES])
-def test_mirroring_any_picture_mirrors_the_prediction(model, pictures, scales, merge):
+def test_mirroring_any_image_mirrors_the_prediction(model, images, scales, merge):
     """Both have the same views, up to float error, in another order."""
     tta = augmented(model, scales=scales, merge=merge)
-    for picture in (pictures[0], pictures[2][:, :61, :45]):
-        found = predict(tta, picture)
+    for image in (images[0], images[2][:, :61, :45]):
+        found = predict(tta, image)
         assert len(found) > 3
-        assert_mirrored(found, predict(tta, picture.flip(-1)))
+        assert_mirrored(found, predict(tta, image.flip(-1)))
 
 
-def test_keypoints_are_those_of_the_mean_heatmap(model, pictures):
+def test_keypoints_are_those_of_the_mean_heatmap(model, images):
     """Written out for two views, by detectron2's parts, where the box is mirrored by hand."""
-    picture, box = pictures[0], torch.tensor([[20.0, 10.0, 61.0, 80.0]])
+    image, box = images[0], torch.tensor([[20.0, 10.0, 61.0, 80.0]])
     heads, maps = model.roi_heads, []
-    for image, x1, x2 in ((picture, 20.0, 61.0), (picture.flip(-1), 96 - 61.0, 96 - 20.0)):
+    for shown, x1, x2 in ((image, 20.0, 61.0), (image.flip(-1), 96 - 61.0, 96 - 20.0)):
         with torch.inference_mode():
-            features = model.backbone(model.preprocess_image([{"image": image}]).tensor)
+            features = model.backbone(model.preprocess_image([{"image": shown}]).tensor)
             pooled = heads.keypoint_pooler(
                 [features[name] for name in heads.keypoint_in_features],
                 [Boxes(torch.tensor([[x1, 10.0, x2, 80.0]]))],
@@ -145,24 +145,24 @@ def test_keypoints_are_those_of_the_mean_heatmap(model, pictures):
     mean = (maps[0] + maps[1][:, SWAPPED].flip(-1)) / 2
     expected = heatmaps_to_keypoints(mean, box)[..., [0, 1, 3]]
     given = Instances((96, 96), pred_boxes=Boxes(box), pred_classes=torch.tensor([0]))
-    found = predict(augmented(model), picture, detected_instances=[given])
+    found = predict(augmented(model), image, detected_instances=[given])
     torch.testing.assert_close(found.pred_keypoints, expected, rtol=0, atol=1e-4)
     assert found.pred_boxes.tensor.tolist() == box.tolist()
 
 
-def test_given_boxes_get_the_keypoints_that_they_get_when_found(model, pictures):
+def test_given_boxes_get_the_keypoints_that_they_get_when_found(model, images):
     tta = augmented(model, scales=(1.0, 0.8))
-    found = predict(tta, pictures[0], do_postprocess=False)
+    found = predict(tta, images[0], do_postprocess=False)
     given = Instances(
         found.image_size,
         pred_boxes=found.pred_boxes.clone(),
         pred_classes=found.pred_classes,
         scores=found.scores,
     )
-    again = predict(tta, pictures[0], detected_instances=[given], do_postprocess=False)
+    again = predict(tta, images[0], detected_instances=[given], do_postprocess=False)
     assert_same(again, found)
     with torch.inference_mode():
-        sample = {"image": pictures[0], "height": 192, "width": 48}
+        sample = {"image": images[0], "height": 192, "width": 48}
         (larger,) = tta.inference([sample], detected_instances=[given])
     assert larger["instances"].image_size == (192, 48)
     expected = found.pred_keypoints * torch.tensor([0.5, 2.0, 1.0])
@@ -170,9 +170,9 @@ def test_given_boxes_get_the_keypoints_that_they_get_when_found(model, pictures)
     assert torch.equal(given.pred_boxes.tensor, found.pred_boxes.tensor)
 
 
-def test_batch_gives_what_its_images_give(model, pictures):
+def test_batch_gives_what_its_images_give(model, images):
     tta = augmented(model, scales=(1.0, 1.25))
-    images = [pictures[0], pictures[1][:, :50, :70], pictures[2][:, :, :33]]
+    images = [images[0], images[1][:, :50, :70], images[2][:, :, :33]]
     samples = [{"image": image, "height": 100, "width": 200} for image in images]
     with torch.inference_mode():
         together = tta(samples)
@@ -183,39 +183,39 @@ def test_batch_gives_what_its_images_give(model, pictures):
     assert tta([]) == []
 
 
-def test_threads_get_the_same_as_one(model, pictures):
+def test_threads_get_the_same_as_one(model, images):
     tta = augmented(model)
-    expected = [predict(tta, picture) for picture in pictures]
+    expected = [predict(tta, image) for image in images]
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda picture: predict(tta, picture), pictures))
+        results = list(pool.map(lambda image: predict(tta, image), images))
     for i, found in enumerate(results):
         assert_same(found, expected[i])
 
 
 @pytest.mark.parametrize("merge", ["fusion", "nms"])
-def test_higher_threshold_only_leaves_out_what_is_below(model, pictures, merge):
+def test_higher_threshold_only_leaves_out_what_is_below(model, images, merge):
     strict = copy.deepcopy(model)
     model = copy.deepcopy(model)
     model.roi_heads.box_predictor.test_score_thresh = 0.05
-    full = predict(augmented(model, scales=(1.0, 0.8), merge=merge), pictures[0])
+    full = predict(augmented(model, scales=(1.0, 0.8), merge=merge), images[0])
     limit = full.scores.median().item()
     assert limit > 0.05
     strict.roi_heads.box_predictor.test_score_thresh = limit
-    found = predict(augmented(strict, scales=(1.0, 0.8), merge=merge), pictures[0])
+    found = predict(augmented(strict, scales=(1.0, 0.8), merge=merge), images[0])
     assert 0 < len(found) < len(full)
     assert_same(found, full[full.scores > limit])
 
 
-def test_at_most_as_many_instances_as_the_model_gives(predictor, pictures):
-    assert len(predict(augmented(predictor.model, scales=SCALES), pictures[0])) == 3
+def test_at_most_as_many_instances_as_the_model_gives(predictor, images):
+    assert len(predict(augmented(predictor.model, scales=SCALES), images[0])) == 3
 
 
-def test_model_stays_as_it_is_and_shares_its_weights(model, pictures):
-    before = predict(model, pictures[0])
+def test_model_stays_as_it_is_and_shares_its_weights(model, images):
+    before = predict(model, images[0])
     state = {name: value.clone() for name, value in model.state_dict().items()}
     tta = augmented(model, scales=SCALES, oks_nms_thresh=0.5)
-    predict(tta, pictures[0])
-    assert_same(predict(model, pictures[0]), before)
+    predict(tta, images[0])
+    assert_same(predict(model, images[0]), before)
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
     assert {id(p) for p in tta.parameters()} == {id(p) for p in model.parameters()}
     assert not tta.training
@@ -230,18 +230,18 @@ def test_small_images_work(model, size):
     assert (boxes[:, :2] >= 0).all() and (boxes[:, [3, 2]] <= torch.tensor(size)).all()
 
 
-def test_nothing_found_is_no_error(model, pictures):
+def test_nothing_found_is_no_error(model, images):
     model = copy.deepcopy(model)
     model.roi_heads.box_predictor.test_score_thresh = 1.0
-    found = predict(augmented(model, scales=SCALES, oks_nms_thresh=0.5), pictures[0])
+    found = predict(augmented(model, scales=SCALES, oks_nms_thresh=0.5), images[0])
     assert len(found) == 0 and found.pred_keypoints.shape == (0, 17, 3)
 
 
 @pytest.mark.parametrize("thresh", [0.1, 0.2, 1.0])
-def test_oks_nms_drops_what_is_like_a_better_one(model, pictures, thresh):
+def test_oks_nms_drops_what_is_like_a_better_one(model, images, thresh):
     """What is left is a part of what there was, best score first; with 1, all of it."""
-    full = predict(augmented(model), pictures[0])
-    found = predict(augmented(model, oks_nms_thresh=thresh), pictures[0])
+    full = predict(augmented(model), images[0])
+    found = predict(augmented(model, oks_nms_thresh=thresh), images[0])
     left = [i for i, score in enumerate(full.scores) if score in found.scores]
     assert_same(found, full[left])
     assert (len(found) == len(full)) == (thresh == 1)
@@ -256,18 +256,18 @@ def build(tiny_overrides, tmp_path, change):
     return optimize_for_inference(instantiate(cfg.model))
 
 
-def test_boxes_alone(tiny_overrides, tmp_path, pictures):
+def test_boxes_alone(tiny_overrides, tmp_path, images):
     def without_keypoints(model):
         for name in ("keypoint_head", "keypoint_pooler", "keypoint_in_features"):
             del model.roi_heads[name]
 
     model = build(tiny_overrides, tmp_path, without_keypoints)
-    found = predict(augmented(model, scales=SCALES, oks_nms_thresh=0.5), pictures[0])
+    found = predict(augmented(model, scales=SCALES, oks_nms_thresh=0.5), images[0])
     assert len(found) == 10 and not found.has("pred_keypoints")
 
 
 @pytest.mark.parametrize("agnostic", [False, True])
-def test_several_classes_each_with_its_own_keypoints(tiny_overrides, tmp_path, pictures, agnostic):
+def test_several_classes_each_with_its_own_keypoints(tiny_overrides, tmp_path, images, agnostic):
     """OKS-NMS looks at a class's own keypoints; of a class without any it drops nothing."""
 
     def three_classes(model):
@@ -281,9 +281,9 @@ def test_several_classes_each_with_its_own_keypoints(tiny_overrides, tmp_path, p
     classes = {"face": names[:5], "box": [], "person": names}
 
     def found(**settings):
-        return predict(KeypointTTA(COCO_PERSON, classes, **settings).augmented(model), pictures[0])
+        return predict(KeypointTTA(COCO_PERSON, classes, **settings).augmented(model), images[0])
 
-    plain = predict(model, pictures[0])
+    plain = predict(model, images[0])
     assert_same(found(flip=False), plain)
     full, dropped = found(), found(oks_nms_thresh=0.0)
     assert set(full.pred_classes.tolist()) == {0, 1, 2}
@@ -291,3 +291,37 @@ def test_several_classes_each_with_its_own_keypoints(tiny_overrides, tmp_path, p
     assert after[1] == before[1]
     assert 0 < after[0] < before[0] and 0 < after[2] < before[2]
     assert dropped.scores.tolist() == sorted(dropped.scores.tolist(), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("scales", []),
+        ("scales", [1.0, 0.0]),
+        ("scales", [1.0, float("nan")]),
+        ("scales", [1.0, 1.0]),
+        ("merge", "mean"),
+        ("merge_thresh", 1.1),
+        ("oks_nms_thresh", -0.1),
+    ],
+)
+def test_wrong_settings_are_refused_in_one_line(name, value):
+    with pytest.raises(UserError, match=rf"^tta\.{name}=.*: .*$"):
+        KeypointTTA("auto", "auto", **{name: value})
+
+
+def test_labels_of_another_model_are_refused(predictor):
+    names = COCO_PERSON.names
+    for schema, classes, words in (
+        (COCO_PERSON, {"a": names, "b": names}, "tta.classes has 2 classes, the model 1"),
+        (COCO_PERSON.subset(names[:5]), {"a": names[:5]}, "tta.keypoints has 5.*the model 17"),
+    ):
+        with pytest.raises(UserError, match=words):
+            KeypointTTA(schema, classes).augmented(predictor.model)
+
+
+def test_model_without_an_rpn_is_refused(predictor):
+    model = copy.copy(predictor.model)
+    model._modules = {**model._modules, "proposal_generator": None}
+    with pytest.raises(UserError, match="needs an RPN"):
+        KeypointTTA("auto", "auto").augmented(model)

@@ -15,7 +15,7 @@ from ..config.sources import differing_settings, label_names
 from ..data.categories import resolve_classes, resolve_schema
 from ..weights import load_weights, refuse_identity_norms
 from .keypoint_head import DecodingKeypointHead
-from .optimizing import optimize_for_inference
+from .optimize import optimize_for_inference
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +23,11 @@ logger = logging.getLogger(__name__)
 def build_model(cfg: DictConfig, checkpoint: str, whole: bool = False) -> nn.Module:
     """Build `cfg.model` on its device, with the weights of `checkpoint` unless that is "".
 
-    whole: the weights must be those of the whole model, as to evaluate it or to go on with its training.
+    Args:
+        whole: the weights must be those of the whole model, as to evaluate it or to go on with its training.
 
-    Raises UserError where weights are missing or do not fit.
+    Raises:
+        UserError: where weights are missing or do not fit.
     """
     device = choose_device(cfg)
     model = instantiate(cfg.model)
@@ -57,14 +59,14 @@ def inference_model(cfg: DictConfig, model: nn.Module) -> nn.Module:
     head = getattr(optimized.roi_heads, "keypoint_head", None)
     if isinstance(head, DecodingKeypointHead):
         names = resolve_schema(instantiate(cfg.data.keypoints)).names
-        places = [
+        indices = [
             [names.index(name) for name in own]
             for own in resolve_classes(cfg.data.classes).values()
         ]
         optimized.roi_heads.keypoint_head = DecodingKeypointHead(
             head.head,
             settings.get("instance_score", "box"),
-            places,
+            indices,
             settings.get("keypoint_decoding", "highest"),
         )
     if "tta" in settings:

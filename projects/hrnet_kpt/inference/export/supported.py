@@ -20,14 +20,15 @@ from detectron2.modeling.roi_heads import (
 from PIL import Image
 
 from ...errors import UserError
-from ...modeling.region_align import RegionAlign
+from ...modeling.roi_align import CpuROIAlign
 from ..keypoint_head import DecodingKeypointHead
 
 
 def check_exportable(model: Any) -> None:
-    """Raise UserError that names the part of a model which an export does not know.
+    """Refuse a model with parts that an export does not know; subclasses, too: they may compute something else.
 
-    Subclasses are refused, too: they may compute something else.
+    Raises:
+        UserError: it names the part.
     """
     _check("model", model, GeneralizedRCNN)
     lower = {p.dtype for p in model.parameters() if p.dtype is not torch.float32}
@@ -71,9 +72,10 @@ def check_exportable(model: Any) -> None:
 def resize_rule(augmentations: Any) -> dict[str, int] | None:
     """`short_edge` and `max_size` in pixels of what evaluation does to an image, or None if that is nothing.
 
-    Raises UserError for anything else than one ResizeShortestEdge to a fixed size.
+    Raises:
+        UserError: for anything else than one ResizeShortestEdge to a fixed size.
     """
-    place = "dataloader.test.mapper.augmentations"
+    key = "dataloader.test.mapper.augmentations"
     steps = [step for step in augmentations.augs if not isinstance(step, T.NoOpTransform)]
     if not steps:
         return None
@@ -84,23 +86,21 @@ def resize_rule(augmentations: Any) -> dict[str, int] | None:
         or step.interp != Image.Resampling.BILINEAR
     ):
         names = ", ".join(type(step).__name__ for step in steps)
-        raise UserError(f"{place} are {names}: an export knows one bilinear ResizeShortestEdge")
+        raise UserError(f"{key} are {names}: an export knows one bilinear ResizeShortestEdge")
     lengths = set(step.short_edge_length)
     if len(lengths) > 1:
-        raise UserError(
-            f"{place}.0.short_edge_length={sorted(lengths)}: an export needs one length"
-        )
+        raise UserError(f"{key}.0.short_edge_length={sorted(lengths)}: an export needs one length")
     (length,) = lengths
     return {"short_edge": int(length), "max_size": int(step.max_size)} if length else None
 
 
-def _check_pooler(place: str, pooler: Any) -> None:
-    _check(place, pooler, ROIPooler)
+def _check_pooler(key: str, pooler: Any) -> None:
+    _check(key, pooler, ROIPooler)
     for level in pooler.level_poolers:
-        if type(level) is not RegionAlign:  # which is how an optimised model does the same
-            _check(f"{place}.pooler_type", level, ROIAlign)
+        if type(level) is not CpuROIAlign:  # which is how an optimised model does the same
+            _check(f"{key}.pooler_type", level, ROIAlign)
 
 
-def _check(place: str, part: Any, known: type) -> None:
+def _check(key: str, part: Any, known: type) -> None:
     if type(part) is not known:
-        raise UserError(f"{place} is a {type(part).__name__}: an export knows {known.__name__}")
+        raise UserError(f"{key} is a {type(part).__name__}: an export knows {known.__name__}")

@@ -1,4 +1,4 @@
-"""Pre- and postprocessing as ONNX, against Pillow and detectron2."""
+"""Pre- and postprocessing as ONNX and in numpy, against Pillow and detectron2."""
 
 import detectron2.data.transforms as T
 import numpy as np
@@ -8,37 +8,69 @@ import torch
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from detectron2.structures.keypoints import heatmaps_to_keypoints
+from onnx import TensorProto, helper
 from PIL import Image
 
 from hrnet_kpt.inference import onnx_runner
-from hrnet_kpt.inference.export.postprocessing import postprocessing
-from hrnet_kpt.inference.export.preprocessing import preprocessing
+from hrnet_kpt.inference.export.processing import add_postprocessing, add_preprocessing
 
 MEAN, DEVIATION = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
-RULE = (192, 256)
+INFO = {
+    "resize": {"short_edge": 192, "max_size": 256},
+    "pixel_mean": MEAN,
+    "pixel_std": DEVIATION,
+    "divisor": 64,
+    "image_format": "RGB",
+}
+KINDS = {
+    "batch": (TensorProto.FLOAT, [1, 3, "h", "w"]),
+    "size": (TensorProto.INT64, [2]),
+    "image_size": (TensorProto.INT64, [2]),
+    "boxes": (TensorProto.FLOAT, ["n", 4]),
+    "scores": (TensorProto.FLOAT, ["n"]),
+    "classes": (TensorProto.INT64, ["n"]),
+    "heatmaps": (TensorProto.FLOAT, ["n", 5, 28, 28]),
+}
+
+
+def empty(inputs, outputs):
+    """A model without nodes."""
+    values = {name: helper.make_tensor_value_info(name, *kind) for name, kind in KINDS.items()}
+    graph = helper.make_graph([], "empty", *([values[n] for n in x] for x in (inputs, outputs)))
+    opset = [helper.make_opsetid("", 18)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=10)
+
+
+def preprocessing(info):
+    return session(add_preprocessing(empty([], ["batch", "size", "image_size"]), info))
+
+
+def postprocessing(names, *settings):
+    """Of inputs called detected_boxes, ..., size and image_size."""
+    return session(add_postprocessing(empty([*names, "size"], names), *settings))
 
 
 def session(model):
     return onnxruntime.InferenceSession(model.SerializeToString())
 
 
-def picture(height, width):
-    """Random colours, smooth enough to be a picture."""
+def smooth_image(height, width):
+    """Random colours, smooth enough to be an image."""
     colors = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(colors).resize((width, height), Image.Resampling.BICUBIC))
 
 
 @pytest.fixture(scope="module")
 def before():
-    return session(preprocessing(RULE, MEAN, DEVIATION, 64, "RGB"))
+    return preprocessing(INFO)
 
 
 @pytest.mark.parametrize(
     "size", [(480, 640), (100, 70), (192, 192), (33, 1000), (1, 1), (500, 333), (191, 1081)]
 )
 def test_image_is_resized_normalised_and_padded_as_by_detectron2(before, size):
-    image = picture(*size)
-    expected = T.ResizeShortestEdge(RULE[0], RULE[1]).get_transform(image).apply_image(image)
+    image = smooth_image(*size)
+    expected = T.ResizeShortestEdge(192, 256).get_transform(image).apply_image(image)
     batch, new_size, old_size = before.run(None, {"image": image})
     assert tuple(old_size) == size and tuple(new_size) == expected.shape[:2]
     assert all(length % 64 == 0 for length in batch.shape[2:])
@@ -52,20 +84,21 @@ def test_image_is_resized_normalised_and_padded_as_by_detectron2(before, size):
 def test_sizes_are_rounded_as_by_detectron2(before, height):
     image = np.zeros((height, 157, 3), np.uint8)
     _, size, _ = before.run(None, {"image": image})
-    expected = T.ResizeShortestEdge.get_output_shape(height, 157, *RULE)
-    info = {"short_edge": RULE[0], "max_size": RULE[1]}
-    assert tuple(size) == expected == onnx_runner._new_size(height, 157, info)
+    expected = T.ResizeShortestEdge.get_output_shape(height, 157, 192, 256)
+    assert tuple(size) == expected == onnx_runner._new_size(height, 157, INFO["resize"])
 
 
 def test_channels_are_turned_round_for_a_model_of_bgr_and_nothing_is_resized_without_a_rule():
-    run = session(preprocessing(None, [1.0, 2.0, 3.0], [1.0, 2.0, 4.0], 32, "BGR"))
-    image = picture(20, 40)
+    own = {"pixel_mean": [1.0, 2.0, 3.0], "pixel_std": [1.0, 2.0, 4.0], "divisor": 32}
+    run = preprocessing({**own, "resize": None, "image_format": "BGR"})
+    image = smooth_image(20, 40)
     batch, size, _ = run.run(None, {"image": image})
     assert batch.shape == (1, 3, 32, 64) and tuple(size) == (20, 40)
     expected = (image[..., ::-1] - [1.0, 2.0, 3.0]) / [1.0, 2.0, 4.0]
     np.testing.assert_allclose(batch[0, :, :20, :40].transpose(1, 2, 0), expected, atol=1e-5)
 
 
+NAMES = ["boxes", "scores", "classes", "heatmaps"]
 SIZE, IMAGE_SIZE = (180, 240), (333, 777)
 
 
@@ -93,8 +126,7 @@ def expected_of(boxes, scores, classes, maps):
 
 
 def feeds_of(*values):
-    names = ("boxes", "scores", "classes", "heatmaps")
-    feeds = {f"detected_{name}": value.numpy() for name, value in zip(names, values, strict=False)}
+    feeds = {f"detected_{name}": value.numpy() for name, value in zip(NAMES, values, strict=False)}
     return {**feeds, "size": np.array(SIZE), "image_size": np.array(IMAGE_SIZE)}
 
 
@@ -111,7 +143,7 @@ def test_keypoints_and_boxes_are_those_of_detectron2(way, count):
     values = detections(count)
     expected = expected_of(*values)
     if way == "onnx":
-        found = session(postprocessing((5, 28))).run(None, feeds_of(*values))
+        found = postprocessing(NAMES, "box", ()).run(None, feeds_of(*values))
     else:
         found = by_numpy(feeds_of(*values), {"instance_score": "box"})
     assert len(found[0]) == len(expected) and (2 < len(expected) < count or count < 2)
@@ -129,13 +161,13 @@ def test_keypoints_and_boxes_are_those_of_detectron2(way, count):
 def test_scores_of_instances_are_those_of_their_own_keypoints(way, count, kind):
     values = detections(count)
     expected = expected_of(*values)
-    places = [[0, 3], []]  # the second class has boxes only
+    class_keypoints = [[0, 3], []]  # the second class has boxes only
     keypoints = expected.pred_keypoints[:, [0, 3], 2].clamp(max=1).mean(dim=1)
     scores = torch.where(expected.pred_classes == 0, keypoints, torch.ones(()))
     if kind == "combined":
         scores = scores * expected.scores
     if way == "onnx":
-        found = session(postprocessing((5, 28), kind, places)).run(None, feeds_of(*values))
+        found = postprocessing(NAMES, kind, class_keypoints).run(None, feeds_of(*values))
     else:
         info = {
             "instance_score": kind,
@@ -150,6 +182,6 @@ def test_scores_of_instances_are_those_of_their_own_keypoints(way, count, kind):
 
 def test_boxes_alone():
     boxes, scores, classes, _ = detections(30)
-    found = session(postprocessing(None)).run(None, feeds_of(boxes, scores, classes))
+    found = postprocessing(NAMES[:3], "combined", ()).run(None, feeds_of(boxes, scores, classes))
     inside = len(expected_of(*detections(30)))
     assert [len(values) for values in found] == [inside] * 3

@@ -1,4 +1,4 @@
-"""Merging detections: against naive loops, pycocotools, and what must hold for any boxes."""
+"""Views, and merging detections: against naive loops, pycocotools, and what must hold for any boxes."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 from pycocotools.cocoeval import COCOeval
 
 from hrnet_kpt.data.schema import COCO_PERSON
-from hrnet_kpt.inference.merging import object_keypoint_similarity, oks_nms, weighted_box_fusion
+from hrnet_kpt.inference.tta_merging import (
+    View,
+    object_keypoint_similarity,
+    oks_nms,
+    weighted_box_fusion,
+)
 
 SIGMAS = torch.tensor(COCO_PERSON.sigmas)
 
@@ -211,3 +216,26 @@ def test_oks_nms_keeps_what_a_naive_loop_keeps(seed, thresh):
 def test_oks_nms_of_nothing_is_nothing():
     none = torch.zeros(0)
     assert oks_nms(torch.zeros(0, 17, 3), none, none, SIGMAS, 0.5).shape == (0,)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.77, 1.6])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_boxes_follow_the_pixels_into_a_view_and_back(scale, mirrored):
+    """The bright rectangle's centre and size, from the mean and spread of its light."""
+    view = View((47, 60), scale, mirrored)
+    image = torch.zeros(3, 47, 60, dtype=torch.uint8)
+    image[:, 10:30, 8:40] = 200
+    shown = view.show(image).double()
+    assert shown.shape == (3, round(47 * scale), round(60 * scale))
+    (x1, y1, x2, y2), = view.boxes_from_image(torch.tensor([[8.0, 10.0, 40.0, 30.0]])).tolist()  # fmt: skip
+    light = shown[0] / shown[0].sum()
+    for axis, low, high in ((1, x1, x2), (0, y1, y2)):
+        profile = light.sum(dim=1 - axis)
+        place = torch.arange(len(profile)) + 0.5
+        centre = (profile * place).sum()
+        length = (12 * (profile * (place - centre) ** 2).sum()).sqrt()  # of a box without blur
+        assert centre == pytest.approx((low + high) / 2, abs=0.1)
+        assert length == pytest.approx(high - low, abs=0.5)
+    boxes = torch.rand(5, 4) * 40
+    back = view.boxes_to_image(view.boxes_from_image(boxes))
+    torch.testing.assert_close(back, boxes, rtol=0, atol=1e-4)

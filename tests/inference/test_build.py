@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.inference.building import choose_device
+from hrnet_kpt.inference.build import choose_device
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")

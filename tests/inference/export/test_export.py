@@ -8,17 +8,17 @@ from detectron2.config import instantiate
 
 from hrnet_kpt.config import load_config
 from hrnet_kpt.inference import Predictor, optimize_for_inference
-from hrnet_kpt.inference.export import ExportError, export_model, exporting
-from hrnet_kpt.inference.export.comparison import LIMITS, Differences, Limits
+from hrnet_kpt.inference.export import ExportError, export, export_model
+from hrnet_kpt.inference.export.compare import LIMITS, Differences, Limits
 from hrnet_kpt.inference.export.detector import Heads
-from hrnet_kpt.inference.export.support import check_exportable, resize_rule
+from hrnet_kpt.inference.export.supported import check_exportable, resize_rule
 
 
 @pytest.fixture
 def quick(monkeypatch, converted):
     """export_model without the minutes that the exporter takes for a detector."""
-    monkeypatch.setattr(exporting, "trace", lambda *args: None)
-    monkeypatch.setattr(exporting, "to_onnx", lambda *args: converted)
+    monkeypatch.setattr(export, "trace", lambda *args: None)
+    monkeypatch.setattr(export, "to_onnx", lambda *args: converted)
 
 
 def test_detector_is_compared_with_the_model_and_written(quick, predictor, tmp_path):
@@ -34,9 +34,9 @@ def test_detector_is_compared_with_the_model_and_written(quick, predictor, tmp_p
 def test_nothing_is_written_where_results_differ(quick, predictor, tmp_path, monkeypatch):
     path = tmp_path / "people.onnx"
     path.write_text("what was there")
-    other = exporting.description(predictor, "detector", "inside", "inside", "float32")
+    other = export.description(predictor, "detector", "inside", "inside", "float32")
     other["pixel_mean"] = [0.0, 0.0, 0.0]
-    monkeypatch.setattr(exporting, "description", lambda *args: other)
+    monkeypatch.setattr(export, "description", lambda *args: other)
     with pytest.raises(ExportError, match="differs from the model"):
         export_model(predictor, path)
     assert path.read_text() == "what was there" and len(list(tmp_path.iterdir())) == 1
@@ -68,10 +68,10 @@ def test_heads_alone(predictor, tmp_path):
     torch.testing.assert_close(expected[0].sum(dim=1), torch.ones(3))
 
 
-def test_trunk_alone(run_folder, tmp_path):
-    """The HRNet itself; the other tests have a small trunk in its place."""
-    path, predictor = tmp_path / "trunk.pt2", Predictor.from_run(run_folder)
-    export_model(predictor, path, part="trunk", format="torch_export")
+def test_backbone_alone(run_folder, tmp_path):
+    """The HRNet itself; the other tests have a small backbone in its place."""
+    path, predictor = tmp_path / "backbone.pt2", Predictor.from_run(run_folder)
+    export_model(predictor, path, part="backbone", format="torch_export")
     images = torch.ones(3, 3, 64, 192)
     with torch.no_grad():
         found = torch.export.load(path).module()(batch=images)
@@ -108,7 +108,7 @@ def test_differences_are_found():
         ({"format": "tflite"}, "format='tflite': write one of onnx, torch_export"),
         ({"part": "neck"}, "part='neck'"),
         ({"dtype": "int8"}, "dtype='int8'"),
-        ({"part": "trunk", "preprocessing": "inside"}, "preprocessing=inside: only"),
+        ({"part": "backbone", "preprocessing": "inside"}, "preprocessing=inside: only"),
     ],
 )
 def test_wrong_choices(predictor, tmp_path, options, words):
@@ -150,7 +150,7 @@ def test_page_is_exported_whole(tmp_path, monkeypatch):
 
     A factor of 1.000001 on its input lets such a model itself find 23 of 100 objects elsewhere, so a part may differ.
     """
-    monkeypatch.setitem(LIMITS, "float32", Limits(share=0.5))
+    monkeypatch.setitem(LIMITS, "float32", Limits(fraction=0.5))
     cfg = load_config("hrnet_w18_kpt.py", ["model.backbone.bottom_up.norm=BN", "train.device=cpu"])
     torch.manual_seed(0)
     model = instantiate(cfg.model)

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from ...data.synthetic import draw_image
 from ..onnx_runner import OnnxPredictor
 from ..predictor import Predictor
-from .tracing import example_inputs, input_names, module_of, output_names
+from .trace import example_inputs, input_names, module_of, output_names
 
 # Widths and heights of the images, in pixels. None is the traced size; one is narrow, one small.
 SIZES = ((640, 480), (480, 640), (333, 251), (200, 900), (96, 80))
@@ -32,17 +32,20 @@ class Limits:
     """How far results may be apart, and how many of them further.
 
     Rounding alone can decide which of two boxes suppresses the other, and which of two peaks of a heatmap is higher: a
-    share of the objects, and of the keypoints, may be elsewhere. In a model that was not trained far more are: a
+    fraction of the objects, and of the keypoints, may be elsewhere. In a model that was not trained far more are: a
     millionth of its input decides.
     """
 
     pixels: float = 0.5
     score: float = 1e-3
-    share: float = 0.005
+    fraction: float = 0.005
     relative: float = 1e-3  # of the largest value of an array
 
 
-LIMITS = {"float32": Limits(), "float16": Limits(pixels=2.0, score=0.05, share=0.1, relative=0.05)}
+LIMITS = {
+    "float32": Limits(),
+    "float16": Limits(pixels=2.0, score=0.05, fraction=0.1, relative=0.05),
+}
 
 
 @dataclass
@@ -67,7 +70,9 @@ class Differences:
     ) -> None:
         """Pair the objects of one image that are of a class, and overlap most.
 
-        pixels: how far the sides of a pair may be apart. unsure: those of a lower score may be on one side alone.
+        Args:
+            pixels: how far the sides of a pair may be apart.
+            unsure: objects of a lower score may be on one side alone.
         """
         self.counts.append(len(ours))
         self.objects += len(ours)
@@ -92,18 +97,22 @@ class Differences:
 
     def within(self, limits: Limits) -> bool:
         return (
-            self.unpaired <= limits.share * self.objects
-            and self.far_keypoints <= limits.share * self.keypoints
+            self.unpaired <= limits.fraction * self.objects
+            and self.far_keypoints <= limits.fraction * self.keypoints
             and self.score <= limits.score
         )
 
 
 def compare_predictions(predictor: Predictor, path: Path, info: dict[str, Any]) -> list[str]:
-    """Compare a detector's ONNX in onnxruntime with the predictor, on drawn images of five sizes.
+    """Compare a detector's ONNX in onnxruntime with the predictor, on synthetic images of five sizes.
 
     Each image is looked at with thresholds that leave as many objects as the model allows, one, and none.
 
-    Returns a report. Raises ExportError.
+    Returns:
+        A report.
+
+    Raises:
+        ExportError: where they differ.
     """
     limits = LIMITS[info["dtype"]]
     runner = OnnxPredictor(path, providers=["CPUExecutionProvider"])
@@ -115,7 +124,7 @@ def compare_predictions(predictor: Predictor, path: Path, info: dict[str, Any]) 
     given = box_predictor.test_score_thresh
     try:
         for number, (width, height) in enumerate(SIZES):
-            image = drawn_image(number, width, height)
+            image = synthetic_image(number, width, height)
             differences = Differences()
             threshold = 0.0
             for wanted in ("many", "one", "none"):
@@ -146,41 +155,45 @@ def compare_predictions(predictor: Predictor, path: Path, info: dict[str, Any]) 
                 [
                     *report,
                     "the exported model differs from the model by more than "
-                    f"{limits.pixels} px, {limits.score} of a score, {limits.share:.0%} of the objects or keypoints",
+                    f"{limits.pixels} px, {limits.score} of a score, {limits.fraction:.0%} of the objects or keypoints",
                 ]
             )
         )
     return report
 
 
-def drawn_image(seed: int, width: int, height: int) -> np.ndarray:
-    """Drawn people, height x width x 3."""
-    picture, _ = draw_image(np.random.default_rng(seed), 192)
-    return np.asarray(picture.convert("RGB").resize((width, height)))
+def synthetic_image(seed: int, width: int, height: int) -> np.ndarray:
+    """Synthetic people, height x width x 3."""
+    image, _ = draw_image(np.random.default_rng(seed), 192)
+    return np.asarray(image.convert("RGB").resize((width, height)))
 
 
 def compare_arrays(predictor: Predictor, path: Path, info: dict[str, Any]) -> list[str]:
     """Compare what a part puts out with what the model's own layers do, on noise of five sizes.
 
-    Returns a report. Raises ExportError.
+    Returns:
+        A report.
+
+    Raises:
+        ExportError: where they differ.
     """
     part, limit = info["part"], LIMITS[info["dtype"]].relative
     module = module_of(predictor.model, part)
     names = output_names(module)
     run = _runner(predictor, path, part)
-    report = ["size       largest difference, as a share of the largest value"]
+    report = ["size       largest difference, as a fraction of the largest value"]
     good = True
     for number, (width, height) in enumerate(SIZES):
         size = tuple(-length // info["divisor"] * -info["divisor"] for length in (height, width))
         inputs = example_inputs(predictor.model, part, (size[0], size[1]), number, seed=number + 1)
         with torch.no_grad():
             expected = module(**inputs)
-        shares = {
+        found = {
             name: _difference(a, b) for name, a, b in zip(names, expected, run(inputs), strict=True)
         }
-        worst = max(shares, key=lambda name: shares[name])
-        good &= shares[worst] <= limit
-        report.append(f"{size[1]:4} x {size[0]:<4} {shares[worst]:.1e} ({worst})")
+        worst = max(found, key=lambda name: found[name])
+        good &= found[worst] <= limit
+        report.append(f"{size[1]:4} x {size[0]:<4} {found[worst]:.1e} ({worst})")
     if not good:
         message = f"the exported {part} differs from the model by more than {limit:g}"
         raise ExportError("\n".join([*report, message]))

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fuse_conv_bn_weights
 
 from ..modeling import HRNet
-from ..modeling.region_align import RegionAlign
+from ..modeling.roi_align import CpuROIAlign
 from .keypoint_head import DecodingKeypointHead
 
 NORMS = (FrozenBatchNorm2d, _BatchNorm)
@@ -31,10 +31,12 @@ def optimize_for_inference(
     weights of convolutions lie in memory with their channels last, and so do the features, which are pooled as they
     lie; the keypoints of all instances of a batch are decoded together. Outputs differ by rounding alone.
 
-    dtype: of backbone, RPN's head, box head and keypoint head; what they put out, boxes, scores and maps, is float32.
-    compile: let torch.compile translate the backbone, weights included, when the first image comes, and again for the
-        first batch of several: half a minute each. Sizes of images are symbols; torch translates again only where it
-        takes other convolutions, for small maps.
+    Args:
+        dtype: of backbone, RPN's head, box head and keypoint head; what they put out, boxes, scores and maps, is
+            float32.
+        compile: let torch.compile translate the backbone, weights included, when the first image comes, and again for
+            the first batch of several: half a minute each. Sizes of images are symbols; torch translates again only
+            where it takes other convolutions, for small maps.
     """
     shared = chain(model.parameters(), model.buffers())
     optimized: GeneralizedRCNN = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
@@ -46,7 +48,7 @@ def optimize_for_inference(
             _fold(module, module.norm)
             module.norm = None
         elif type(module) is ROIAlign:
-            module.__class__ = RegionAlign
+            module.__class__ = CpuROIAlign
     for module in optimized.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             _replace(module, "weight", memory_format=torch.channels_last)
@@ -115,9 +117,9 @@ def _replace(module: nn.Module, name: str, **to: Any) -> None:
     setattr(module, name, nn.Parameter(parameter.detach().to(**to), requires_grad=False))
 
 
-def _fold_norms(trunk: HRNet) -> None:
+def _fold_norms(bottom_up: HRNet) -> None:
     """Every norm of an HRNet stands behind its convolution, and works on what that one puts out."""
-    for parent in trunk.modules():
+    for parent in bottom_up.modules():
         before: nn.Module | None = None
         for name, child in parent.named_children():
             if isinstance(child, NORMS):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
 from detectron2.modeling import GeneralizedRCNN
@@ -15,15 +16,13 @@ from ... import __version__
 from ...errors import UserError
 from ...io import atomic_write
 from ..predictor import Predictor
-from .comparison import compare_arrays, compare_predictions
-from .joining import describe, join, rename_outputs, set_default
-from .postprocessing import postprocessing
-from .preprocessing import preprocessing
-from .support import check_exportable, resize_rule
-from .tracing import module_of, to_onnx, trace
+from .compare import compare_arrays, compare_predictions
+from .processing import add_postprocessing, add_preprocessing
+from .supported import check_exportable, resize_rule
+from .trace import module_of, to_onnx, trace
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
-PARTS = ("detector", "trunk", "heads")
+PARTS = ("detector", "backbone", "heads")
 PLACES = ("inside", "outside")
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -39,16 +38,19 @@ def export_model(
 ) -> list[str]:
     """Write a predictor's model to a file, once its results are found to be the model's own; return a report.
 
-    output: path of the file, .onnx or .pt2.
-    format: "onnx" or "torch_export".
-    part: "detector", the whole; "trunk", from images to feature maps, objectness logits and anchor deltas; "heads",
-        from feature maps and regions to class probabilities, box deltas and heatmaps.
-    preprocessing: whether resizing, normalising and padding are "inside" the file, as by default in a detector's ONNX,
-        or "outside", as in everything else.
-    postprocessing: the same for decoding heatmaps and scaling to the image.
-    dtype: what the layers compute in, "float32" or "float16"; boxes and scores are float32 always.
+    Args:
+        output: path of the file, .onnx or .pt2.
+        format: "onnx" or "torch_export".
+        part: "detector", the whole; "backbone", from images to feature maps, objectness logits and anchor deltas;
+            "heads", from feature maps and regions to class probabilities, box deltas and heatmaps.
+        preprocessing: whether resizing, normalising and padding are "inside" the file, as by default in a detector's
+            ONNX, or "outside", as in everything else.
+        postprocessing: the same for decoding heatmaps and scaling to the image.
+        dtype: what the layers compute in, "float32" or "float16"; boxes and scores are float32 always.
 
-    Raises UserError where the model cannot be exported, or the file not written, and ExportError where results differ.
+    Raises:
+        UserError: where the model cannot be exported, or the file not written.
+        ExportError: where results differ.
     """
     output = Path(output)
     default = "inside" if (format, part) == ("onnx", "detector") else "outside"
@@ -80,7 +82,8 @@ def description(
 ) -> dict[str, Any]:
     """What a runner of the file must know, as plain data.
 
-    Raises UserError where evaluation does to images what an export does not know.
+    Raises:
+        UserError: where evaluation does to images what an export does not know.
     """
     model, schema = predictor.model, predictor.schema
     head = getattr(model.roi_heads, "keypoint_head", None)
@@ -112,28 +115,21 @@ def onnx_file(
     model: GeneralizedRCNN, converted: onnx.ModelProto, info: dict[str, Any]
 ) -> onnx.ModelProto:
     """A converted part with what is to be inside around it, and with its description."""
-    if info["part"] != "detector":
-        describe(converted, info)
-        return converted
-    parts = [converted]
-    if info["postprocessing"] == "inside":
-        heatmaps = None
-        if model.roi_heads.keypoint_on:
-            shape = converted.graph.output[-1].type.tensor_type.shape
-            heatmaps = shape.dim[1].dim_value, shape.dim[2].dim_value
-        head = getattr(model.roi_heads, "keypoint_head", None)
-        places: Sequence[Sequence[int]] = getattr(head, "keypoints_of_classes", ())
-        after = postprocessing(heatmaps, info["instance_score"], places)
-        parts = [rename_outputs(converted, "detected_"), after]
-    if info["preprocessing"] == "inside":
-        rule = info["resize"] and (info["resize"]["short_edge"], info["resize"]["max_size"])
-        normalisation = info["pixel_mean"], info["pixel_std"]
-        before = preprocessing(rule, *normalisation, info["divisor"], info["image_format"])
-        parts.insert(0, before)
-    joined = join(parts)
-    set_default(joined, "score_threshold", info["score_threshold"])
-    describe(joined, info)
-    return joined
+    file = onnx.ModelProto()
+    file.CopyFrom(converted)
+    if info["part"] == "detector":
+        if info["postprocessing"] == "inside":
+            head = getattr(model.roi_heads, "keypoint_head", None)
+            class_keypoints = getattr(head, "class_keypoints", ())
+            file = add_postprocessing(file, info["instance_score"], class_keypoints)
+        if info["preprocessing"] == "inside":
+            file = add_preprocessing(file, info)
+        threshold = np.array(info["score_threshold"], np.float32)
+        default = onnx.numpy_helper.from_array(threshold, "score_threshold")
+        file.graph.initializer.append(default)
+    file.producer_name, file.producer_version = "hrnet_kpt", info["version"]
+    onnx.helper.set_model_props(file, {"hrnet_kpt": json.dumps(info)})
+    return file
 
 
 def _check_choices(

@@ -1,4 +1,4 @@
-"""From heatmaps to keypoints, for many regions at once."""
+"""From heatmaps to keypoints: the highest pixel for many regions at once, or a position between cells (DARK)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,22 @@ CUBIC = -0.75  # the coefficient of torch's bicubic interpolation
 BAND = 14
 # Values of weights, and of interpolated maps on a CPU and on a GPU, that are computed together.
 LARGEST_GROUP, LARGEST_CHUNK, LARGEST_CHUNK_OF_GPU = 2**22, 2**19, 2**26
+DARK_SIGMA = 2.0  # of the Gaussian that smooths a map, in cells: the paper's for maps of 64 x 48
 
 
 def decode_heatmaps(maps: Tensor, boxes: Tensor) -> Tensor:
     """The keypoints of N regions: where their maps, stretched over their boxes, are highest.
 
-    maps: N x K x S x S, logits. boxes: N x 4, corners in pixels.
+    Equal to detectron2's `heatmaps_to_keypoints`: bicubic interpolation to whole pixels, then argmax. Here regions of
+    like size are interpolated together, by matrix products.
 
-    Returns N x K x 4: x and y in pixels, the logit there, and detectron2's score, the softmax over the stretched map
-    normalised by the sum over the S x S one. Equal to detectron2's `heatmaps_to_keypoints`: bicubic interpolation to
-    whole pixels, then the highest. Here regions of like size are interpolated together, by matrix products.
+    Args:
+        maps: N x K x S x S, logits.
+        boxes: N x 4, corners in pixels.
+
+    Returns:
+        N x K x 4: x and y in pixels, the logit there, and detectron2's score, the softmax over the stretched map
+        normalised by the sum over the S x S one.
     """
     count, keypoints, side = maps.shape[:3]
     maps = maps.float().contiguous()
@@ -31,7 +37,7 @@ def decode_heatmaps(maps: Tensor, boxes: Tensor) -> Tensor:
     order = pixels.prod(dim=1).argsort()
     largest = LARGEST_CHUNK_OF_GPU if maps.is_cuda else LARGEST_CHUNK
     ordered = pixels[order].int().tolist()
-    places, logits, totals = [], [], []
+    peaks, logits, totals = [], [], []
     for start, end in _slices([(side + 4) * (w + h) for w, h in ordered], LARGEST_GROUP):
         group = _Group(pixels[order[start:end]], side)
         own_pixels = ordered[start:end]
@@ -39,14 +45,14 @@ def decode_heatmaps(maps: Tensor, boxes: Tensor) -> Tensor:
         for first, last in _slices(areas, largest):
             own = maps[order[start + first : start + last]]
             width, height = (max(lengths) for lengths in zip(*own_pixels[first:last], strict=True))
-            place, logit = group.highest(own, first, last, width, height)
-            places.append(place)
+            peak, logit = group.argmax(own, first, last, width, height)
+            peaks.append(peak)
             logits.append(logit)
             totals.append((own - logit[..., None, None]).exp_().sum(dim=(2, 3)))
     found = maps.new_zeros(count, keypoints, 4)
     if count:
         scale = (sizes / pixels)[order, None]
-        position = (torch.cat(places) + 0.5) * scale + boxes[order, None, :2]
+        position = (torch.cat(peaks) + 0.5) * scale + boxes[order, None, :2]
         logit, total = torch.cat(logits)[..., None], torch.cat(totals)[..., None]
         found[order] = torch.cat([position, logit, total.reciprocal()], dim=2)
     return found
@@ -67,9 +73,28 @@ def _slices(costs: list[int], largest: int) -> list[tuple[int, int]]:
 
 
 class _Group:
-    """The weights by which maps of S x S become regions of some pixels.
+    """The weights by which n maps of S x S become regions of W x H pixels at most, by two matrix products.
 
-    pixels: n x 2, width and height of each region, whole numbers.
+    Cells at the border of a map are repeated, two at each edge (below, up to a whole number of bands):
+
+      maps (S + 4) x (S + 4)     wide (S + 4) x W              region H x W
+        +----------------+      +-----------------+          +-----------------+
+        |   2 repeated   |      |                 |--+       |                 |
+        |                |      |   BAND cells    |  |       |  rows in band 0 |
+        |     S x S      |      |                 |  |       |                 |
+        |     logits     | ---> +- - - - - - - - -+  | ----> +- - - - - - - - -+
+        |                |      |  4 more, shared |--+       |  rows in band 1 |
+        |   2 repeated   |      |       ...       |          |       ...       |
+        +----------------+      +-----------------+          +-----------------+
+               columns: n x W x (S + 4)      bands[0]: n x rows x (BAND + 4)
+
+    The bands are `rows` (n x H x (S + 4)), of which only 4 in a line are not zero, without the zeros. The highest value
+    of each column is taken band by band, so that no region is ever whole in memory; `rows` then tells where in the best
+    column it is.
+
+    Args:
+        pixels: n x 2, width and height of each region, whole numbers.
+        side: S.
     """
 
     def __init__(self, pixels: Tensor, side: int) -> None:
@@ -93,14 +118,16 @@ class _Group:
         empty = starts.diff() == 0  # in regions of few rows
         self.empty = empty if bool(empty.any()) else None
 
-    def highest(
+    def argmax(
         self, maps: Tensor, first: int, last: int, width: int, height: int
     ) -> tuple[Tensor, Tensor]:
         """Where the maps (m x K x S x S) of regions `first` to `last` - 1 are highest, and what they are there.
 
-        width, height: the largest of these regions.
+        Args:
+            width, height: the largest of these regions.
 
-        Returns m x K x 2, the x and y of a pixel, and m x K.
+        Returns:
+            m x K x 2, the x and y of a pixel, and m x K.
         """
         count, keypoints, side = maps.shape[:3]
         columns, rows = self.columns[first:last, :width], self.rows[first:last, :height]
@@ -126,13 +153,15 @@ class _Group:
 def _weights(sizes: Tensor, length: int, side: int) -> tuple[Tensor, Tensor]:
     """What each of `side` values, and two more before and behind them, counts in each interpolated one.
 
-    sizes: n, the number of values that a region has after interpolation; beyond, up to `length`, the last repeats.
+    Args:
+        sizes: n, the number of values that a region has after interpolation; beyond, up to `length`, the last repeats.
 
-    Returns n x length x (side + 4), and n x length: the value before each of them.
+    Returns:
+        n x length x (side + 4), and n x length: the value before each of them.
     """
-    place = torch.arange(length, device=sizes.device, dtype=sizes.dtype)
-    place = place.minimum(sizes[:, None] - 1)
-    source = (place + 0.5) * (side / sizes)[:, None] - 0.5
+    pixel = torch.arange(length, device=sizes.device, dtype=sizes.dtype)
+    pixel = pixel.minimum(sizes[:, None] - 1)
+    source = (pixel + 0.5) * (side / sizes)[:, None] - 0.5
     first = source.floor()
     near = source - first
     far = 1 - near
@@ -151,3 +180,52 @@ def _inner(x: Tensor) -> Tensor:
 def _outer(x: Tensor) -> Tensor:
     """The same for distances from 1 to 2."""
     return ((CUBIC * x - 5 * CUBIC) * x + 8 * CUBIC) * x - 4 * CUBIC
+
+
+def dark_positions(maps: Tensor, boxes: Tensor) -> Tensor:
+    """Where the smoothed maps of N regions are highest, between their cells.
+
+    The probabilities are smoothed, and a parabola is laid through the neighbours of the highest cell of their logarithm
+    (DARK: Zhang et al., 2020, https://arxiv.org/abs/1910.06278).
+
+    Args:
+        maps: N x K x S x S, logits of a softmax over the cells.
+        boxes: N x 4, corners in pixels.
+
+    Returns:
+        N x K x 2: x and y in pixels.
+    """
+    count, keypoints, side = maps.shape[:3]
+    probabilities = maps.float().flatten(2).softmax(dim=2).view(-1, 1, side, side)
+    radius = int(3 * DARK_SIGMA)
+    steps = torch.arange(-radius, radius + 1, device=maps.device, dtype=torch.float32)
+    kernel = torch.exp(-(steps**2) / (2 * DARK_SIGMA**2))
+    kernel /= kernel.sum()
+    smooth = F.conv2d(probabilities, kernel.view(1, 1, 1, -1), padding=(0, radius))
+    smooth = F.conv2d(smooth, kernel.view(1, 1, -1, 1), padding=(radius, 0))
+    logarithm = smooth.clamp(min=torch.finfo(smooth.dtype).tiny).log()
+
+    peak = logarithm.flatten(1).argmax(dim=1)
+    y, x = peak // side, peak % side
+    padded = F.pad(logarithm, (1, 1, 1, 1), mode="replicate").flatten(1)
+
+    def beside(right: int, down: int) -> Tensor:
+        index = (y + 1 + down) * (side + 2) + x + 1 + right
+        return padded.gather(1, index[:, None])[:, 0]
+
+    centre, left, right, up, down = (
+        beside(*step) for step in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+    )
+    slope_x, slope_y = (right - left) / 2, (down - up) / 2
+    curve_x, curve_y = left + right - 2 * centre, up + down - 2 * centre
+    twist = (beside(1, 1) - beside(-1, 1) - beside(1, -1) + beside(-1, -1)) / 4
+    determinant = curve_x * curve_y - twist**2
+    # Elsewhere the parabola has no highest point, and the cell's middle is as good as any.
+    peaked = (determinant > 1e-6) & (curve_x < 0)
+    offsets = torch.stack(
+        [twist * slope_y - curve_y * slope_x, twist * slope_x - curve_x * slope_y], dim=1
+    )
+    offsets = torch.where(peaked[:, None], offsets / determinant[:, None], 0.0).clamp(-1, 1)
+    position = torch.stack([x, y], dim=1) + 0.5 + offsets
+    scale = (boxes[:, None, 2:] - boxes[:, None, :2]).clamp(min=1) / side
+    return position.view(count, keypoints, 2).clamp(0, side) * scale + boxes[:, None, :2]

@@ -1,0 +1,253 @@
+"""Pre- and postprocessing inside an ONNX file of the detector, as onnxscript functions.
+
+Their bodies are ONNX written as Python: each operator is a node, names from outside become constants, and an `if` with
+such a name as its condition is decided when the function is translated. The body of a loop, marked by @graph, knows
+only names of the function around it; so it casts by CastLike.
+"""
+
+# mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,no-any-return"
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+from onnx import helper
+from onnxscript import BOOL, DOUBLE, FLOAT, INT64, UINT8, graph, ir, opset18, script
+
+op: Any = opset18  # its annotations know neither literals nor operators
+BLOCK = 64  # columns that are resized together
+
+
+def add_preprocessing(model: onnx.ModelProto, info: dict[str, Any]) -> onnx.ModelProto:
+    """A model of `image` (height x width x 3 of uint8, RGB) from one of `batch` and `size`.
+
+    The batch, 1 x 3 x H x W, is resized as by detectron2's ResizeShortestEdge (Pillow's bilinear filter), normalised,
+    and padded with zeros on the right and below. The model may use `image_size` (height and width), too.
+
+    Args:
+        info: resize ({"short_edge", "max_size"} in pixels, or None), pixel_mean, pixel_std, divisor (the batch is
+            padded to multiples of it) and image_format ("RGB" or "BGR", the order of its channels).
+    """
+    resize = info["resize"] or {}
+    short_edge, max_size = (float(resize.get(key, 0)) for key in ("short_edge", "max_size"))
+    order = [0, 1, 2] if info["image_format"] == "RGB" else [2, 1, 0]
+    mean, std = (np.float32(info[key]).reshape(3, 1, 1) for key in ("pixel_mean", "pixel_std"))
+    divisor = int(info["divisor"])
+
+    @script()
+    def preprocess(image):
+        image_size = op.Shape(image, start=0, end=2)
+        pixels = op.Transpose(op.Gather(image, order, axis=2), perm=[2, 0, 1])
+        if resize:
+            # ResizeShortestEdge.get_output_shape, in double precision as there.
+            sides = op.Cast(image_size, to=DOUBLE.dtype)
+            wide = op.Less(sides[0:1], sides[1:2])
+            is_shorter = op.Concat(wide, op.Not(wide), axis=0)
+            scaled = short_edge / op.ReduceMin(sides) * sides
+            wanted = op.Where(is_shorter, op.CastLike(short_edge, sides), scaled)
+            longer = op.ReduceMax(wanted)
+            limited = wanted * op.Where(longer > max_size, max_size / longer, op.CastLike(1, sides))
+            size = op.Cast(limited + 0.5, to=INT64.dtype)
+            columns = op.Transpose(resize_rows(pixels, size[1]), perm=[0, 2, 1])
+            pixels = op.Transpose(resize_rows(columns, size[0]), perm=[0, 2, 1])
+        else:
+            size = op.Identity(image_size)
+        normalised = (op.Cast(op.Unsqueeze(pixels, [0]), to=FLOAT.dtype) - mean) / std
+        pads = op.Concat([0, 0, 0, 0, 0, 0], op.Mod(op.Neg(size), divisor), axis=0)
+        return op.Pad(normalised, pads), size, image_size
+
+    produced = ["batch", "size", "image_size"]
+    inputs = [value for value in model.graph.input if value.name not in produced]
+    image = helper.make_tensor_value_info("image", UINT8.dtype, ["height", "width", 3])
+    _replace(model.graph.input, [image, *inputs])
+    _replace(model.graph.node, [_call(preprocess, ["image"], produced), *model.graph.node])
+    return _inlined(model, [resize_rows, preprocess])
+
+
+@script()
+def resize_rows(pixels, length):
+    """Pillow's bilinear filter along the last axis, number for number: 3 x H x W to 3 x H x length of uint8.
+
+    Its weights are in double precision, then whole multiples of 2^-22, and each sum is rounded to 8 bits. onnxruntime's
+    Resize has weights in single precision, which moves some pixels by a level, and keypoints with them. Sums of whole
+    numbers are exact in double precision, in any order.
+    """
+    old_length = op.Squeeze(op.Shape(pixels, start=2, end=3))
+    scale = op.Cast(old_length, to=DOUBLE.dtype) / op.Cast(length, to=DOUBLE.dtype)
+    support = op.Max(scale, op.CastLike(1, scale))
+    inverse = op.Reciprocal(support)
+    precision = op.CastLike(4194304, scale)
+    block = op.Constant(value_int=BLOCK)
+
+    # A block of output columns a turn: the weights of one are few beside those of all.
+    @graph()
+    def resize_block(i: INT64, going: BOOL):
+        columns = op.Range(i * block, op.Add(i, 1) * block, 1)
+        centres = (op.CastLike(columns, scale) + 0.5) * scale
+        start = op.Max(op.CastLike(centres[0] - support, i), 0)
+        stop = op.Min(op.CastLike(centres[-1] + support, i) + 1, old_length)
+        taps = op.CastLike(op.Range(start, stop, 1), scale) + 0.5
+        distance = op.Abs((op.Unsqueeze(taps, [1]) - centres) * inverse)
+        weights = op.Max(1.0 - distance, op.CastLike(0, scale))
+        weights = weights / op.Max(op.ReduceSum(weights, [0]), op.CastLike(1e-9, scale))
+        whole = op.Floor(weights * precision + 0.5)
+        read = op.Slice(pixels, op.Unsqueeze(start, [0]), op.Unsqueeze(stop, [0]), [2])
+        sums = op.MatMul(op.CastLike(read, scale), whole)
+        levels = op.Floor(sums / precision + 0.5)
+        found = op.CastLike(op.Min(levels, op.CastLike(255, scale)), pixels)
+        return op.Identity(going), found
+
+    blocks = op.Loop((length + block - 1) / block, True, body=resize_block)
+    rows = op.Reshape(op.Transpose(blocks, perm=[1, 2, 0, 3]), [0, 0, -1])
+    return op.Slice(rows, [0], op.Unsqueeze(length, [0]), [2])
+
+
+def add_postprocessing(
+    model: onnx.ModelProto, instance_score: str, class_keypoints: Sequence[Sequence[int]]
+) -> onnx.ModelProto:
+    """A model of `boxes`, `scores`, `classes`, `keypoints` in the image from one that gives what `Detector` returns.
+
+    The same as detectron2's heatmaps_to_keypoints and detector_postprocess: keypoints are N x K x 3 (x, y, score), and
+    boxes that are empty after clipping are dropped. The model gets an input `image_size`, height and width in pixels.
+
+    Args:
+        instance_score, class_keypoints: see DecodingKeypointHead.
+    """
+    detector = ir.from_proto(model)
+    shapes: dict[str | None, Any] = {value.name: value.shape for value in detector.graph.outputs}
+    for value in detector.graph.outputs:
+        value.name = f"detected_{value.name}"
+    model = ir.to_proto(detector)
+    outputs: dict[str, tuple[Any, list[Any]]] = {
+        "boxes": (FLOAT, ["m", 4]),
+        "scores": (FLOAT, ["m"]),
+        "classes": (INT64, ["m"]),
+    }
+    found, sizes = [f"detected_{name}" for name in outputs], ["size", "image_size"]
+    reordered = "heatmaps" in shapes and instance_score != "box"
+    prefix = "kept_" if reordered else ""
+    kept = [f"{prefix}{name}" for name in outputs]
+    nodes = [_call(boxes_to_image, [*found, *sizes], [*kept, "nonempty"])]
+    functions: list[Any] = [boxes_to_image]
+    if "heatmaps" in shapes:
+        number = shapes["heatmaps"][1]
+        outputs["keypoints"] = FLOAT, ["m", number, 3]
+        kept.append(f"{prefix}keypoints")
+        inputs = ["detected_boxes", "detected_heatmaps", "nonempty", *sizes]
+        nodes.append(_call(keypoints_to_image, inputs, kept[-1:]))
+        functions += [bicubic_weights, keypoints_to_image]
+    if reordered:
+        own = np.array([[i in indices for i in range(number)] for indices in class_keypoints])
+        order = order_by_keypoints(own.astype(np.float32), instance_score == "combined")
+        nodes.append(_call(order, kept, list(outputs)))
+        functions.append(order)
+    model.graph.node.extend(nodes)
+    model.graph.input.append(helper.make_tensor_value_info("image_size", INT64.dtype, [2]))
+    make = helper.make_tensor_value_info
+    _replace(model.graph.output, [make(k, v.dtype, shape) for k, (v, shape) in outputs.items()])
+    return _inlined(model, functions)
+
+
+@script()
+def boxes_to_image(boxes, scores, classes, size, image_size):
+    """Boxes (N x 4) scaled and clipped, with scores and classes; N bools last: which are not empty, and so kept."""
+    limits = op.Gather(op.Cast(image_size, to=FLOAT.dtype), [1, 0, 1, 0])
+    scales = limits / op.Gather(op.Cast(size, to=FLOAT.dtype), [1, 0, 1, 0])
+    clipped = op.Min(op.Max(boxes * scales, 0.0), limits)
+    nonempty = op.ReduceMin(clipped[:, 2:4] - clipped[:, 0:2], [1], keepdims=0) > 0.0
+    kept_boxes = op.Compress(clipped, nonempty, axis=0)
+    kept_scores = op.Compress(scores, nonempty, axis=0)
+    return kept_boxes, kept_scores, op.Compress(classes, nonempty, axis=0), nonempty
+
+
+@script()
+def bicubic_weights(length, side):
+    """What `side` cells, with two more at either end, count in `length` interpolated values: length x (side + 4).
+
+    Keys' kernel with a = -0.75, as in PyTorch.
+    """
+    sources = (op.Range(0.0, length, 1.0) + 0.5) * (op.CastLike(side, length) / length) - 0.5
+    cells = op.Cast(op.Range(-2, side + 2, 1), to=FLOAT.dtype)
+    x = op.Abs(op.Unsqueeze(sources, [-1]) - cells)
+    near = (x * 1.25 + -2.25) * (x * x) + 1.0
+    far = (2.0 - x) * (2.0 - x) * (x - 1.0) * -0.75
+    return op.Where(x < 1.0, near, op.Where(x < 2.0, far, 0.0))
+
+
+@script()
+def keypoints_to_image(boxes, heatmaps, nonempty, size, image_size):
+    """Of boxes (N x 4) and heatmaps (N x K x S x S) where nonempty: K x 3 each, x, y and score."""
+    corners = boxes[:, 0:2]
+    extents = op.Max(boxes[:, 2:4] - corners, 1.0)
+    lengths = op.Ceil(extents)
+    corrections = extents / lengths
+    scale = op.Gather(op.Cast(image_size, to=FLOAT.dtype) / op.Cast(size, to=FLOAT.dtype), [1, 0])
+    side = op.Squeeze(op.Shape(heatmaps, start=3, end=4))
+    padded = op.Pad(heatmaps, [0, 0, 2, 2, 0, 0, 2, 2], mode="edge")
+
+    # A region a turn; one that fills the image needs much memory for its own map alone.
+    @graph()
+    def decode_region(i: INT64, going: BOOL):
+        own = op.Gather(lengths, i)
+        width = op.CastLike(own[0], i)
+        rows = op.MatMul(bicubic_weights(own[1], side), op.Gather(padded, i))
+        stretched = op.MatMul(rows, op.Transpose(bicubic_weights(own[0], side)))
+        flat = op.Reshape(stretched, [0, -1])
+        index = op.ArgMax(flat, axis=1, keepdims=1)
+        xy = op.Concat(op.Mod(index, width), index / width, axis=1)
+        in_box = (op.CastLike(xy, scale) + 0.5) * op.Gather(corrections, i)
+        in_image = (in_box + op.Gather(corners, i)) * scale
+        logits = op.Reshape(op.Gather(heatmaps, i), [0, -1])
+        powers = op.Exp(logits - op.ReduceMax(flat, [-1], keepdims=1))
+        score = op.Reciprocal(op.ReduceSum(powers, [-1], keepdims=1))
+        return op.Identity(going), op.Concat(in_image, score, axis=1)
+
+    count = op.Squeeze(op.Shape(boxes, start=0, end=1))
+    return op.Compress(op.Loop(count, True, body=decode_region), nonempty, axis=0)
+
+
+def order_by_keypoints(class_keypoints: np.ndarray, combined: bool) -> Any:
+    """Function of boxes, scores, classes and keypoints: the same by DecodingKeypointHead's scores of instances.
+
+    Args:
+        class_keypoints: C x K of float32: of each class, 1 for the keypoints that it has, else 0.
+        combined: the score is multiplied by that of the box.
+    """
+
+    @script()
+    def order(boxes, box_scores, classes, keypoints):
+        counted = op.Gather(class_keypoints, classes)
+        total = op.ReduceSum(
+            op.Min(op.Gather(keypoints, 2, axis=2), 1.0) * counted, [1], keepdims=0
+        )
+        count = op.ReduceSum(counted, [1], keepdims=0)
+        scores = op.Where(count > 0.0, total / op.Max(count, 1.0), 1.0)
+        if combined:
+            scores = scores * box_scores
+        ordered, best_first = op.TopK(scores, op.Shape(scores))
+        boxes, classes = op.Gather(boxes, best_first), op.Gather(classes, best_first)
+        return boxes, ordered, classes, op.Gather(keypoints, best_first)
+
+    return order
+
+
+def _call(function: Any, inputs: list[str], outputs: list[str]) -> onnx.NodeProto:
+    return helper.make_node(function.name, inputs, outputs, domain=function.opset.domain)
+
+
+def _inlined(model: onnx.ModelProto, functions: Sequence[Any]) -> onnx.ModelProto:
+    model.functions.extend(function.to_function_proto() for function in functions)
+    domains = list(model.opset_import)
+    model.opset_import.append(helper.make_opsetid(functions[0].opset.domain, 1))
+    model = onnx.inliner.inline_local_functions(model)
+    _replace(model.opset_import, domains)
+    return model
+
+
+def _replace(field: Any, values: Sequence[Any]) -> None:
+    values = list(values)
+    del field[:]
+    field.extend(values)

@@ -1,0 +1,97 @@
+"""Normalisation by name, activation checkpointing, and the scales of ROI poolers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch.distributed
+from detectron2.layers import NaiveSyncBatchNorm
+from detectron2.layers import get_norm as detectron2_get_norm
+from detectron2.utils import comm
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+NORMS = ("FrozenBN", "BN", "SyncBN", "auto", "GN")
+
+
+def get_norm(norm: str, channels: int) -> nn.Module:
+    """Build the layer called `norm` for `channels` channels.
+
+    "FrozenBN", "BN" and "SyncBN" are detectron2's. "auto" is BN in one process and otherwise synchronised
+    BN that the process group's backend can run: SyncBN under NCCL, detectron2's naive one under gloo.
+    "GN" has 32 groups (https://arxiv.org/abs/1803.08494) or the largest power of two below that divides
+    `channels` into groups of two channels at least: HRNet-W18's 18 channels get 2 groups of 9. A single channel is
+    one group.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if norm == "GN":
+        groups = math.gcd(32, channels)
+        return nn.GroupNorm(max(1, groups // 2) if groups == channels else groups, channels)
+    if norm == "auto":
+        if comm.get_world_size() == 1:
+            norm = "BN"
+        elif torch.distributed.get_backend() == "nccl":
+            norm = "SyncBN"
+        else:
+            return NaiveSyncBatchNorm(channels)
+    if norm not in NORMS:
+        raise ValueError(f"norm={norm!r} is unknown: use one of {', '.join(NORMS)}")
+    return detectron2_get_norm(norm, channels)
+
+
+def activation_checkpoint(module: nn.Module, x: Any) -> Any:
+    """`module(x)`, of which only x and the result stay in memory until the backward pass computes the rest again.
+
+    Outputs, gradients and running statistics are those of `module(x)`. The module must draw no random numbers.
+    """
+    return checkpoint(
+        module,
+        x,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=lambda: (nullcontext(), _preserve_statistics(module)),
+    )
+
+
+@contextmanager
+def _preserve_statistics(module: nn.Module) -> Iterator[None]:
+    """Let a forward pass, which is the second with the same input, leave running statistics as they are."""
+    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        # 0: the new statistics get no weight. Without buffers, autograd would keep other tensors than at first.
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, kept, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
+
+
+def pooler_scales(
+    features: Sequence[str], all_features: Sequence[str], strides: Sequence[int]
+) -> list[float]:
+    """Scales (1 / stride) of an ROIPooler over `features`.
+
+    Args:
+        features: names of the levels that the pooler reads.
+        all_features: the pyramid's levels.
+        strides: those of all_features, in pixels.
+
+    Raises:
+        ValueError: where a feature has no stride.
+    """
+    stride_of = dict(zip(all_features, strides, strict=False))
+    missing = [name for name in features if name not in stride_of]
+    if missing or not features:
+        raise ValueError(
+            f"ROI pooler: no stride is known for {missing or 'its empty list of features'}: "
+            f"proposal_generator.in_features are {list(all_features)}, with strides {list(strides)}"
+        )
+    return [1.0 / stride_of[name] for name in features]
