@@ -13,7 +13,7 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 
-from ..engine.channels_last import put_channels_last
+from ..engine.optim import put_channels_last
 from ..memory import keep_freed_memory
 from .stopwatch import peak_memory, seconds, summary
 

@@ -20,6 +20,7 @@ from ..data.images import listed_size, open_image
 from ..data.keypoints import KeypointSchema
 from ..data.labels import given_classes, given_schema
 from ..data.loaders import seeded
+from ..engine.evaluation import with_labels
 from ..engine.pictures import (
     SCORE_THRESHOLD,
     draw_usable,
@@ -27,7 +28,6 @@ from ..engine.pictures import (
     read_detections,
     read_test_truth,
 )
-from ..engine.validation import with_labels
 from ..errors import UserError
 
 Item = TypeVar("Item")

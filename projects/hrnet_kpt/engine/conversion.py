@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..config import load_config
 from ..config.doctor.build import build_or_refuse
-from ..config.sources import differing_settings, label_names, labels_of_config, override
+from ..config.resolve import differing_settings, label_names, labels_of_config, override
 from ..errors import UserError
 from ..modeling import HRNet
 from ..weights.converting import convert_state_dict

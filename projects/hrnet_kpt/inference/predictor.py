@@ -17,7 +17,8 @@ from detectron2.structures import Instances
 from omegaconf import DictConfig
 
 from ..config import load_config
-from ..config.doctor import settle_and_check
+from ..config.doctor import resolve_and_check
+from ..config.findings import refuse_errors
 from ..data.calibration import Calibration, calibration_beside
 from ..data.image_range import ImageRange
 from ..data.labels import given_classes, given_schema
@@ -51,8 +52,8 @@ class Predictor:
         cfg.train.init_checkpoint = ""  # that of the training may be elsewhere
         if device:
             cfg.train.device = device
-        cfg, odd = settle_and_check(cfg, training=False)
-        for warning in odd:
+        cfg, findings = resolve_and_check(cfg, training=False)
+        for warning in refuse_errors(findings):
             logger.warning(warning)
         mapper = instantiate(cfg.dataloader.test.get("mapper"))
         if not (hasattr(mapper, "augmentations") and hasattr(mapper, "image_format")):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hrnet_kpt.engine.divergence.diagnosis import Step, diagnose
-from hrnet_kpt.engine.seeding import seed_step
+from hrnet_kpt.engine.run_state import seed_step
 from hrnet_kpt.modeling import HRNet
 
 STEP = Step(seed=1, iteration=7)
