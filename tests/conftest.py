@@ -197,7 +197,7 @@ def whole_runs():
 def plain_runs(request, monkeypatch):
     """A run draws no pictures and does not format its config.py, a third of the time of a tiny one."""
     if "whole_runs" not in request.fixturenames:
-        monkeypatch.setattr("hrnet_kpt.engine.training.write_run_images", lambda cfg: None)
+        monkeypatch.setattr("hrnet_kpt.engine.training.write_run_images", lambda cfg, truth: None)
         monkeypatch.setattr("black.format_str", lambda source, mode: source)
 
 

@@ -13,8 +13,9 @@ ROOMS = """
 modeling
 data weights
 evaluation
+config
 visualization
-config dataset_checks
+dataset_checks
 inference
 engine
 analysis

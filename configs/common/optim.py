@@ -1,7 +1,7 @@
 import torch
 from detectron2.config import LazyCall as L
 
-from hrnet_kpt.engine.parameters import parameter_groups
+from hrnet_kpt.engine.optim import parameter_groups
 
 # The model is set into `params` by the trainer.
 params = L(

@@ -1,7 +1,7 @@
 from detectron2.config import LazyCall as L
 from fvcore.common.param_scheduler import CosineParamScheduler, MultiStepParamScheduler
 
-from hrnet_kpt.engine.schedule import WarmupMultiplier
+from hrnet_kpt.engine.optim import WarmupMultiplier
 
 # 1x is 90,000 iterations of 16 images, about 12 epochs of COCO; 3x is 270,000, with its last two steps as
 # late as those of 1x (https://arxiv.org/abs/1811.08883, section 4). Set train.max_iter to match. Milestones

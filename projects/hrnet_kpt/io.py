@@ -10,6 +10,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,23 @@ OTHER_FILES = {
     b"<": "an XML file: export the labels as json",
 }
 PADDING = "\0\x1a \t\r\n"  # what some programs write behind the end of a text
+
+# What `parse_once` keeps, by the identity of the file; None outside of such a block.
+_kept: ContextVar[dict[Any, Any] | None] = ContextVar("kept", default=None)
+
+
+@contextmanager
+def parse_once() -> Iterator[None]:
+    """Let `read_json_file` parse each file once in this block: a second call returns the same content.
+
+    The checks of a run, its loaders and its evaluator read the same annotations, but are nodes of a config, which can
+    hand them a path and no content. Content that is read in the block must not be changed; it is freed behind it.
+    """
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
 
 
 @contextmanager
@@ -106,6 +124,17 @@ def read_json_file(path: str | Path, lines: bool = False) -> Any:
     Raises:
         UserError: the file cannot be read, or is no json. One line says what was found in it.
     """
+    kept = _kept.get()
+    if kept is None or not os.path.isfile(path):
+        return _parse(path, lines)
+    stat = os.stat(path)
+    identity = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, lines)
+    if identity not in kept:
+        kept[identity] = _parse(path, lines)
+    return kept[identity]
+
+
+def _parse(path: str | Path, lines: bool) -> Any:
     content = _read_bytes(path)
     text = _decode(content, path).lstrip("\ufeff").rstrip(PADDING)
     if not text:

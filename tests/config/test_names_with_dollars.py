@@ -11,9 +11,8 @@ from omegaconf.errors import GrammarParseError
 
 from hrnet_kpt.config import load_config, save_config
 from hrnet_kpt.config.keys import escape
+from hrnet_kpt.config.resolve import labels_of_config, resolve_labels
 from hrnet_kpt.config.saving import absolute_paths
-from hrnet_kpt.config.settling import settle_labels
-from hrnet_kpt.config.sources import labels_of_config
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.weights.labels import labels_beside
 
@@ -66,10 +65,10 @@ def test_names_come_back_from_config_yaml(keypoints, name, tmp_path):
     cfg = OmegaConf.create({"data": data}, flags={"allow_objects": True})
     if any(map(is_broken, keypoints)):
         with pytest.raises(UserError, match="rename"):
-            settle_labels(cfg)
+            resolve_labels(cfg)
         return
-    settle_labels(cfg)
-    settle_labels(cfg)  # as happens in a run
+    resolve_labels(cfg)
+    resolve_labels(cfg)  # as happens in a run
     save_config(cfg, tmp_path / "config.yaml")
     again = OmegaConf.load(tmp_path / "config.yaml")
     for config in (cfg, again):

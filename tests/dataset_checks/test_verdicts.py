@@ -6,8 +6,8 @@ import json
 import pytest
 from omegaconf import OmegaConf
 
-from hrnet_kpt.config.settling import settle_labels
-from hrnet_kpt.engine.setup import check_data
+from hrnet_kpt.config.resolve import resolve_labels
+from hrnet_kpt.engine.prepare import check_data
 from hrnet_kpt.errors import UserError
 
 ELK = {"id": 5, "name": "elk", "keypoints": ["nose"]}
@@ -127,7 +127,7 @@ def test_the_verdict_of_the_tool_is_that_of_training(
     data = {**files, "keypoints": "auto", "classes": "auto", "share_keypoints": True}
     cfg = OmegaConf.create({"data": {**data, "on_bad_image": "fail"}})
     try:
-        settle_labels(cfg)
+        resolve_labels(cfg)
         check_data(cfg, "train", "test")
         error = ""
     except UserError as raised:

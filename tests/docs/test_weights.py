@@ -9,7 +9,7 @@ import timm
 import torch
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.config.sources import differing_settings
+from hrnet_kpt.config.resolve import differing_settings
 from hrnet_kpt.weights.layouts import LAYOUTS
 
 TRUNK = "backbone.bottom_up."

@@ -16,7 +16,7 @@ from PIL import Image
 from hrnet_kpt.config import check_config, load_config
 from hrnet_kpt.config.doctor.check_switches import check_switches
 from hrnet_kpt.engine import train
-from hrnet_kpt.engine.validation import (
+from hrnet_kpt.engine.evaluation import (
     build_validation_loader,
     validation_losses,
     with_labels,

@@ -1,4 +1,4 @@
-"""What a run says of mirrored images, and how the range of deep ones is settled."""
+"""What a run says of mirrored images, and how the range of deep ones is resolved."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,8 @@ from PIL import Image
 from hrnet_kpt.config import load_config
 from hrnet_kpt.data.synthetic import write_synthetic_people
 from hrnet_kpt.engine import train
-from hrnet_kpt.engine.setup import check_data, describe_mirrors
+from hrnet_kpt.engine.prepare import check_data
+from hrnet_kpt.engine.setup import describe_mirrors
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.inference import Predictor
 from hrnet_kpt.inference.predictor import to_array

@@ -11,10 +11,10 @@ from detectron2.engine import hooks
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from hrnet_kpt.engine.averaging import averaged_model
+from hrnet_kpt.engine.evaluation import validation_losses
 from hrnet_kpt.engine.hooks import WatchData
+from hrnet_kpt.engine.optim import build_ema
 from hrnet_kpt.engine.trainer import Trainer, split
-from hrnet_kpt.engine.validation import validation_losses
 
 RATE = 0.001
 
@@ -49,8 +49,8 @@ def gradient_of(weight, batch):
 def trained(iterations, size=6, **options):
     model = Squares()
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
-    if options.pop("average", False):
-        options["average"] = averaged_model(model, 0.9)
+    if options.pop("ema", False):
+        options["ema"] = build_ema(model, 0.9)
     trainer = Trainer(model, batches(size), optimizer, **options)
     trainer.train(0, iterations)
     return trainer
@@ -102,14 +102,14 @@ def test_gradients_are_clipped_by_norm_and_their_norm_is_logged():
     torch.testing.assert_close(trainer.model.weight.detach(), expected, rtol=1e-5, atol=1e-5)
 
 
-def test_the_average_follows_the_weights():
-    averages = trained(12, average=True).average
+def test_the_ema_follows_the_weights():
+    ema = trained(12, ema=True).ema
     expected, weight = None, Squares().weight.detach()
     for count, batch in enumerate(itertools.islice(batches(6), 12)):
         weight = weight - RATE * gradient_of(weight, batch)
         decay = min(0.9, (1 + count) / (10 + count))
         expected = weight if expected is None else decay * expected + (1 - decay) * weight
-    torch.testing.assert_close(averages.module.weight.detach(), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ema.module.weight.detach(), expected, rtol=1e-12, atol=1e-12)
 
 
 def test_each_forward_pass_has_random_numbers_of_its_own_that_do_not_depend_on_what_was_before():

@@ -15,7 +15,7 @@ from hrnet_kpt.config import load_config
 from hrnet_kpt.data import loaders
 from hrnet_kpt.data.loaders import build_test_loader, build_train_loader
 from hrnet_kpt.engine import train
-from hrnet_kpt.engine.evaluations import Evaluate
+from hrnet_kpt.engine.eval_hook import EvalHook
 from hrnet_kpt.engine.hooks import SaveCheckpoints, StopOnSignal, Stopped
 from hrnet_kpt.engine.run_state import RunState
 from hrnet_kpt.engine.trainer import Trainer
@@ -229,7 +229,7 @@ def toy_run(folder, mapper, workers, evaluation_loader=None):
                 list(evaluation_loader)
             return {}
 
-        hooks.insert(0, Evaluate(2, evaluate, state))
+        hooks.insert(0, EvalHook(2, evaluate, state))
     trainer.register_hooks(hooks)
     return trainer
 

@@ -10,7 +10,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from hrnet_kpt.config import load_config
 from hrnet_kpt.config.doctor.check_config import check_config
-from hrnet_kpt.config.sources import differing_settings
+from hrnet_kpt.config.resolve import differing_settings
 from hrnet_kpt.weights.layouts import find_layout
 from hrnet_kpt.weights.loading import settings_of
 

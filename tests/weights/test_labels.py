@@ -12,7 +12,7 @@ from torch import nn
 from hrnet_kpt.cli.convert_weights import convert_files
 from hrnet_kpt.config import load_config
 from hrnet_kpt.config.doctor.check_resume import check_resume
-from hrnet_kpt.config.sources import labels_of_config
+from hrnet_kpt.config.resolve import labels_of_config
 from hrnet_kpt.engine import evaluate
 from hrnet_kpt.engine.run_state import RunState
 from hrnet_kpt.errors import UserError

@@ -85,7 +85,7 @@ def convert_files(
     """
     from ..config import load_config
     from ..config.doctor.build import build_or_refuse
-    from ..config.sources import labels_of_config
+    from ..config.resolve import labels_of_config
     from ..weights.converting import convert_state_dict
     from ..weights.join import join_files
     from ..weights.layouts import find_layout
@@ -112,7 +112,7 @@ def convert_files(
 def _settings_lines(
     cfg: DictConfig | None, config_file: str, settings: Mapping[str, Any]
 ) -> list[str]:
-    from ..config.sources import differing_settings, override
+    from ..config.resolve import differing_settings, override
     from ..weights.geometry import UNLISTED
 
     if cfg is None:

@@ -22,8 +22,8 @@ from .differences import Difference, differences
 from .findings import refuse_errors
 from .moved import with_moved_imports, with_moved_targets
 from .overrides import apply_overrides
+from .resolve import resolve_labels
 from .saving import expand_home
-from .settling import settle_labels
 from .structure import check_structure
 
 logger = logging.getLogger(__name__)
@@ -34,25 +34,31 @@ DROPPED = (bool, int, float, str, list, tuple, set)
 
 
 def load_config(name: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
-    """Load a config file, apply overrides, and settle which keypoints the data have.
+    """Load a config file, apply overrides, and resolve which keypoints and classes the data have.
 
-    name: a file that exists, else the name of a file in this repository's `configs/`, else in the installed
-        package's. Python (LazyConfig) or yaml, which is read as plain data.
-    overrides: "key=value" replaces, "+key=value" adds, "~key" deletes. The last one wins.
+    Beside the config, and the configs that it imports, one file is read, and only where data.keypoints or data.classes
+    is `auto`: `data.test.annotations`, else `data.train.annotations`, whose categories it becomes. Where there is
+    neither, it becomes COCO's person with 17 keypoints, with a warning.
 
-    `auto` in data.keypoints and data.classes becomes what the categories of `data.test.annotations` have, else those
-    of `data.train.annotations`, else COCO's person with 17 keypoints, with a warning.
+    Args:
+        name: a file that exists, else the name of a file in this repository's `configs/`, else in the installed
+            package's. Python (LazyConfig) or yaml, which is read as plain data.
+        overrides: "key=value" replaces, "+key=value" adds, "~key" deletes. The last one wins.
 
-    Raises UserError, a ValueError with a one-line message, for whatever is wrong with any of these: an argument that a
-    LazyCall's callee does not take, too, before anything is built.
+    Raises:
+        UserError: a ValueError with a one-line message, for whatever is wrong with any of these: an argument that a
+            LazyCall's callee does not take, too, before anything is built.
     """
-    return load_with_changes(name, overrides)[0]
+    cfg, _ = load_with_changes(name, overrides)
+    if "keypoints" in (cfg.get("data") or {}):
+        resolve_labels(cfg)
+    return cfg
 
 
 def load_with_changes(
     name: str | Path, overrides: Sequence[str] = ()
 ) -> tuple[DictConfig, list[Difference]]:
-    """The config of `load_config`, and what the overrides change in its file."""
+    """The config of `load_config` with its `auto`, which a run resolves itself; and what the overrides change in it."""
     path = find_config(name)
     original = _read_yaml(path) if path.suffix in (".yaml", ".yml") else _read_python(path)
     cfg = copy.deepcopy(original)
@@ -60,8 +66,6 @@ def load_with_changes(
     changes = differences(original, cfg)
     refuse_errors(check_structure(cfg))
     expand_home(cfg)
-    if "keypoints" in (cfg.get("data") or {}):
-        settle_labels(cfg)
     return cfg, changes
 
 

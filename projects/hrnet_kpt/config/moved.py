@@ -9,6 +9,8 @@ MOVED = {
     "hrnet_kpt.data.keypoints": "hrnet_kpt.data.schema",
     "hrnet_kpt.data.labels": "hrnet_kpt.data.categories",
     "hrnet_kpt.engine.evaluator": "hrnet_kpt.evaluation.evaluator",
+    "hrnet_kpt.engine.parameters": "hrnet_kpt.engine.optim",
+    "hrnet_kpt.engine.schedule": "hrnet_kpt.engine.optim",
     "hrnet_kpt.inference.augmentation": "hrnet_kpt.inference.tta",
     "hrnet_kpt.modeling.poolers": "hrnet_kpt.modeling.layers",
 }

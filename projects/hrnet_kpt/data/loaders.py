@@ -40,6 +40,10 @@ class BadImages:
         if policy not in ("fail", "skip"):
             raise UserError(f"data.on_bad_image={policy!r}: write fail or skip")
         self.policy, self.limit, self.images = policy, limit, images
+        self.forget()
+
+    def forget(self) -> None:
+        """Count from 0 again."""
         self.messages: dict[str, None] = {}
         self.image_ids: dict[Any, None] = {}  # of all that were skipped
         self.bad_in_a_row: dict[int, str] = {}  # message by index, since the last good image
@@ -202,7 +206,10 @@ class TrainingLoader:
 
 
 class EvaluationLoader:
-    """An iterable of batches, each image once over all processes; `bad_images` knows what was skipped."""
+    """An iterable of batches, each image once over all processes; `bad_images` knows what was skipped of the last pass.
+
+    Each pass is like the first one.
+    """
 
     def __init__(
         self, samples: Samples, batch_size: int, num_workers: int, bad: BadImages, timeout: float
@@ -212,7 +219,6 @@ class EvaluationLoader:
             sampler=InferenceSampler(len(samples)),
             batch_size=batch_size,
             num_workers=num_workers,
-            generator=torch.Generator(),
             **worker_options(num_workers),
         )
         self.bad_images, self.timeout = bad, timeout
@@ -221,6 +227,8 @@ class EvaluationLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[list[Record]]:
+        self.bad_images.forget()
+        self.loader.generator = torch.Generator()
         with loaded(self.loader, "dataloader.test", self.timeout) as batches:
             for batch in batches:
                 usable = list(self.bad_images.drop_bad(batch))

@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 
-from omegaconf import DictConfig
-
-from ..config import check_config, load_config
+from ..config import load_config
 from ..config.differences import differences, format_differences
-from ..config.doctor import settle_and_check
-from ..config.doctor.build import build_on_meta
-from ..config.doctor.check_fit import check_fit
-from ..config.doctor.check_run import resumable
-from ..config.findings import Finding, refuse_errors
 from ..config.loading import load_with_changes
 from ..config.python_source import highlighted, python_source
-from ..errors import UserError
-from ..weights.fetching import local_weights
+from ..io import parse_once
 from . import torchrun
 from .evaluation import evaluate
 from .launching import Processes, given_processes, launch
-from .setup import check_data, check_data_files, describe_mirrors, set_up_logging
-from .skipped import skipped_file
+from .prepare import prepare_run
+from .setup import describe_mirrors, set_up_logging, skipped_file
 from .training import train
 
 
@@ -40,8 +30,13 @@ def run(args: Namespace) -> bool:
     processes = _processes(args)
     cfg, changes = load_with_changes(args.config_file, args.overrides)
     if processes.total > 1:  # here an error is found before processes are started
-        training, resume = not args.eval_only, args.resume
-        settle_and_check(cfg, training=training, resume=resume, processes=processes.total)
+        cfg = prepare_run(
+            cfg,
+            training=not args.eval_only,
+            resume=args.resume,
+            processes=processes.total,
+            purpose="launch",
+        ).cfg
     function = evaluate if args.eval_only else train
     launch(function, (cfg, args.resume, changes), cfg.train.device, processes)
     return skipped_file(cfg).exists()
@@ -64,50 +59,25 @@ def _processes(args: Namespace) -> Processes:
 
 
 def check(args: Namespace) -> None:
-    """Print what is odd about a config and its data, and the files that are not there; raise UserError with errors.
+    """Print the warnings about a config and its data, and the files that are not there; raise UserError with errors.
 
     Annotations are read, images are looked for and not opened. Where they are there, weights that the run would fetch
     are fetched now.
     """
     set_up_logging()
-    cfg = load_config(args.config_file, args.overrides)
-    findings = check_config(
-        cfg,
-        training=not args.eval_only,
-        resume=args.resume,
-        processes=_processes(args).total,
-    )
-    warnings = [str(finding) for finding in findings if finding.level == "warning"]
-    if not any(finding.level == "error" for finding in findings):
-        splits = ("test",) if args.eval_only else ("train", "test")
-        try:
-            check_data_files(cfg, *splits)
-        except UserError as missing:
-            warnings += str(missing).splitlines()
-        else:
-            warnings += check_data(cfg, *splits)
-            try:
-                findings += _check_fetched_weights(cfg, args)
-            except UserError as unreachable:
-                warnings.append(str(unreachable))
-    for warning in warnings:
-        print(f"warning: {warning}")
-    refuse_errors(findings)
+    cfg, _ = load_with_changes(args.config_file, args.overrides)
+    with parse_once():
+        run = prepare_run(
+            cfg,
+            training=not args.eval_only,
+            resume=args.resume,
+            processes=_processes(args).total,
+            purpose="check",
+            report=lambda warning: print(f"warning: {warning}"),
+        )
     if not args.eval_only:
-        print(describe_mirrors(cfg))
-    print(f"{args.config_file}: no errors, {len(warnings) or 'no'} warnings")
-
-
-def _check_fetched_weights(cfg: DictConfig, args: Namespace) -> list[Finding]:
-    """Fetch weights that the run would fetch, and compare them with the model; raise UserError where that fails."""
-    location = cfg.train.init_checkpoint
-    if not location or Path(location).is_file() or (args.resume and resumable(cfg)):
-        return []
-    fetched = copy.deepcopy(cfg)
-    fetched.train.init_checkpoint = str(local_weights(location))
-    model, _ = build_on_meta(cfg)
-    assert model is not None  # else there were errors before
-    return [*check_fit(fetched, model, training=not args.eval_only)]
+        print(describe_mirrors(run.cfg))
+    print(f"{args.config_file}: no errors, {len(run.warnings) or 'no'} warnings")
 
 
 def print_config(name: str, overrides: Sequence[str]) -> None:

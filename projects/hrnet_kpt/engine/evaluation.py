@@ -1,27 +1,32 @@
-"""Evaluating a model by COCO's box and keypoint AP."""
+"""Evaluating a model by COCO's box and keypoint AP, and by its losses on images that it is not trained on."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
+import torch
 from detectron2.config import instantiate
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_csv_format
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 
+from ..config.calls import with_labels
 from ..config.differences import Difference, format_differences
-from ..config.doctor import settle_and_check
+from ..config.doctor.check_run import resumable
+from ..data.loaders import seeded
 from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError
-from ..inference.build import build_model, inference_model
+from ..inference.build import inference_model
+from ..io import parse_once
 from ..memory import keep_freed_memory
-from ..weights.checkpoints import newest_checkpoint
-from .setup import check_data_once, generate_data, set_up_run
-from .skipped import report_skipped, skipped_file
+from .prepare import build_run_model, prepare_run
+from .setup import generate_data, report_skipped, set_up_run, skipped_file
 
 logger = logging.getLogger(__name__)
 
@@ -33,35 +38,45 @@ def evaluate(
 ) -> dict[str, Any]:
     """Evaluate the weights `cfg.train.init_checkpoint` on `cfg.data.test`.
 
-    resume: evaluate the last checkpoint of the run folder `cfg.train.output_dir` instead.
-    overrides: what was changed in the config's file, for the log.
+    Args:
+        resume: evaluate the last checkpoint of the run folder `cfg.train.output_dir` instead.
+        overrides: what was changed in the config's file, for the log.
 
-    Returns {"bbox": {"AP": ...}, "keypoints": {"AP": ...}} in percent, empty in processes other than the first.
-    Raises UserError where there are no weights, or what the config names is missing.
+    Returns:
+        {"bbox": {"AP": ...}, "keypoints": {"AP": ...}} in percent, empty in processes other than the first.
+
+    Raises:
+        UserError: there are no weights, or what the config names is missing.
     """
-    newest = newest_checkpoint(Path(cfg.train.output_dir)) if resume else None
-    checkpoint = str(newest[0]) if newest else cfg.train.init_checkpoint
-    if not checkpoint:
+    if not cfg.train.init_checkpoint and not (resume and resumable(cfg)):
         raise UserError(
             "evaluation needs weights: set train.init_checkpoint=PATH, or add --resume to take the last "
             f"checkpoint of train.output_dir={cfg.train.output_dir}"
         )
-    cfg, odd = settle_and_check(cfg, training=False, resume=resume)
-    odd += check_data_once(cfg, "test")
-    set_up_run(cfg, odd)
-    if overrides:
-        logger.info("Overrides:\n%s", format_differences(overrides))
-    skipped_file(cfg).unlink(missing_ok=True)
-    model = build_model(cfg, checkpoint, whole=True)
-    generate_data(cfg, "test")
+    with parse_once():
+        run = prepare_run(cfg, training=False, resume=resume)
+        cfg = run.cfg
+        set_up_run(cfg, run.warnings)
+        if overrides:
+            logger.info("Overrides:\n%s", format_differences(overrides))
+        skipped_file(cfg).unlink(missing_ok=True)
+        model = build_run_model(run, whole=True)
+        run.checkpoint = None  # its memory is needed
+        generate_data(cfg, "test")
+        loader, evaluator = build_evaluation(cfg)
     keep_freed_memory()
-    return run_evaluation(cfg, model)
+    return run_evaluation(cfg, model, loader, evaluator)
 
 
-def run_evaluation(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
+def build_evaluation(cfg: DictConfig) -> tuple[Any, DatasetEvaluator]:
+    """The loader of the test images and the evaluator, for `run_evaluation`, any number of times."""
+    return instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+
+
+def run_evaluation(
+    cfg: DictConfig, model: nn.Module, loader: Any, evaluator: DatasetEvaluator
+) -> dict[str, Any]:
     """Evaluate `model`, without DDP, with the weights that it has; see `evaluate`."""
-    loader = instantiate(cfg.dataloader.test)
-    evaluator: DatasetEvaluator = instantiate(cfg.dataloader.evaluator)
     if hasattr(evaluator, "bad_images"):
         evaluator.bad_images = getattr(loader, "bad_images", None)
     batches = list(islice(loader, DEV_BATCHES)) if cfg.train.get("fast_dev_run") else loader
@@ -73,3 +88,53 @@ def run_evaluation(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
     if results:
         print_csv_format(results)
     return results
+
+
+def build_validation_loader(cfg: DictConfig) -> Any:
+    """The loader of the test images, with their labels."""
+    return instantiate(with_labels(cfg))
+
+
+@torch.no_grad()
+def validation_losses(model: nn.Module, loader: Any) -> dict[str, float]:
+    """The mean of each loss over the images of `loader`, one at a time, and their sum, `total_loss`.
+
+    Samples of regions are drawn alike each time. Every process gets the mean over all of them.
+
+    Args:
+        model: a detector, without DDP; its batch norms keep their statistics, and use them.
+    """
+    sums: dict[str, float] = {}
+    count = 0
+    # What the model notes beside is not the training's.
+    with training_without_statistics(model), EventStorage():
+        for batch in loader:
+            for sample in batch:
+                with seeded(0, count):
+                    losses = model([sample])
+                for name, value in losses.items():
+                    sums[name] = sums.get(name, 0.0) + float(value)
+                count += 1
+    gathered = comm.all_gather((sums, count))
+    images = sum(number for _, number in gathered)
+    names = dict.fromkeys(name for part, _ in gathered for name in part)
+    means = {
+        name: sum(part.get(name, 0.0) for part, _ in gathered) / max(images, 1) for name in names
+    }
+    return {"total_loss": sum(means.values()), **means}
+
+
+@contextmanager
+def training_without_statistics(model: nn.Module) -> Iterator[None]:
+    """Let a model compute losses while its batch norms and dropouts behave as in an evaluation."""
+    was = {module: module.training for module in model.modules()}
+    model.train()
+    for module in model.modules():
+        # No others: detectron2's own modules ask for `training` to compute losses.
+        if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd):
+            module.eval()
+    try:
+        yield
+    finally:
+        for module, training in was.items():
+            module.training = training

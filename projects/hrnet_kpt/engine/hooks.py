@@ -14,7 +14,7 @@ from detectron2.engine import HookBase, hooks
 from detectron2.utils.events import EventWriter
 
 from ..errors import Stopped
-from .parameters import rates_by_part
+from .optim import rates_by_part
 from .run_state import RunState
 from .trainer import StopWaiting
 
@@ -95,6 +95,12 @@ class StopOnSignal(HookBase):
         logger.warning("Signal %d: finishing this iteration, then writing a checkpoint", signum)
 
 
+def is_due(trainer: Any, period: int) -> bool:
+    """Whether this iteration is the last one of the run, or of a period."""
+    done = trainer.iter + 1
+    return bool(done % period == 0 or done >= trainer.max_iter)
+
+
 class SaveCheckpoints(HookBase):
     """Writes a checkpoint every `period` iterations, and at the end."""
 
@@ -102,8 +108,7 @@ class SaveCheckpoints(HookBase):
         self.state, self.period = state, period
 
     def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        if done % self.period == 0 or done >= self.trainer.max_iter:
+        if is_due(self.trainer, self.period):
             self.state.save()
 
 
@@ -135,11 +140,10 @@ class LogRates(HookBase):
         self.period, self.epochs_per_iteration = period, images_per_iteration / max(images, 1)
 
     def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        if done % self.period == 0 or done >= self.trainer.max_iter:
+        if is_due(self.trainer, self.period):
             rates = rates_by_part(self.trainer.optimizer, self.trainer.module)
             scalars = {f"lr/{part}": rate for part, rate in rates.items()}
-            scalars["epoch"] = done * self.epochs_per_iteration
+            scalars["epoch"] = (self.trainer.iter + 1) * self.epochs_per_iteration
             self.trainer.storage.put_scalars(smoothing_hint=False, **scalars)
 
 
@@ -185,8 +189,7 @@ class WriteMetrics(HookBase):
                 writer.write()
 
     def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        if done % self.period == 0 or done >= self.trainer.max_iter or self._has_results():
+        if is_due(self.trainer, self.period) or self._has_results():
             for writer in self.writers:
                 writer.write()
 

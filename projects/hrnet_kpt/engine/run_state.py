@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from detectron2.utils import comm
 
 from ..errors import UserError
 from ..io import replace_text
 from ..weights.checkpoints import FINAL, LAST, link_checkpoint, save_checkpoint
 from ..weights.labels import LABELS, Labels, labels_of
-from .trainer import Trainer
+
+if TYPE_CHECKING:  # the trainer seeds its steps from here
+    from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
@@ -21,10 +26,10 @@ logger = logging.getLogger(__name__)
 class RunState:
     """Writes and restores what a trainer needs to go on as if it had never stopped.
 
-    A checkpoint is a dict of `model` (what is evaluated: the average, if there is one), `training_model` (if that is
-    another), `trainer` (iteration, optimizer, schedule, loss scaler, the last metrics), `loaders` (where each process
-    is in the stream of images), `labels` (names of keypoints and classes), `seed` and `iteration`. Random states are
-    not in it: each step draws its own from the seed.
+    A checkpoint is a dict of `model` (what is evaluated: the EMA, if there is one), `training_model` (if that is
+    another), `averaged` (the EMA's number of updates), `trainer` (iteration, optimizer, schedule, loss scaler, the last
+    metrics), `loaders` (where each process is in the stream of images), `labels` (names of keypoints and classes),
+    `seed` and `iteration`. Random states are not in it: each step draws its own from the seed.
 
     `save` must be called by all processes; the first one writes.
     """
@@ -67,16 +72,17 @@ class RunState:
             "seed": self.seed,
             "iteration": trainer.iter,
         }
-        if trainer.average:
+        if trainer.ema:
             content["training_model"] = content["model"]
-            content["model"] = trainer.average.module.state_dict()
-            content["averaged"] = int(trainer.average.n_averaged)
+            content["model"] = trainer.ema.module.state_dict()
+            content["averaged"] = int(trainer.ema.n_averaged)
         return content
 
-    def restore(self, path: Path, content: Mapping[str, Any]) -> int:
-        """Take over what the checkpoint at `path` has beside the model; return the iteration to go on with.
+    def restore(self, path: Path, content: Mapping[str, Any]) -> None:
+        """Take over all that the checkpoint at `path`, of this content, has.
 
-        Raises UserError where the optimizer is another, or what the rows of the model stand for.
+        Raises:
+            UserError: the optimizer is another, or what the rows of the model stand for.
         """
         trainer, saved = self.trainer, labels_of(content)
         for what in ("keypoints", "classes"):
@@ -88,9 +94,9 @@ class RunState:
                 )
         # All of it: weights alone are without the batch norms' counts.
         trainer.module.load_state_dict(content.get("training_model", content["model"]))
-        if trainer.average:
-            trainer.average.module.load_state_dict(content["model"])
-            trainer.average.n_averaged.fill_(content.get("averaged", 0))
+        if trainer.ema:
+            trainer.ema.module.load_state_dict(content["model"])
+            trainer.ema.n_averaged.fill_(content.get("averaged", 0))
         # What the config says of the optimizer goes before what it said: a lower rate after a divergence, say.
         settings = [
             {key: value for key, value in group.items() if key != "params"}
@@ -107,7 +113,6 @@ class RunState:
             group.update(own, initial_lr=own["lr"])
         self._restore_loader(content.get("loaders"))
         self.saved, self.path = content["iteration"], path
-        return int(content["iteration"]) + 1
 
     def _restore_loader(self, states: list[dict[str, Any] | None] | None) -> None:
         loader = self.trainer.data_loader
@@ -126,3 +131,21 @@ class RunState:
             comm.get_world_size(),
             first,
         )
+
+
+def seed_step(seed: int, iteration: int, part: int = 0, rank: int | None = None) -> None:
+    """Set every global random generator, CPU and GPU, to the state that a forward pass starts from.
+
+    Each process gets numbers of its own. An iteration draws the same ones after a resume, or replayed alone, as in a
+    run that was never stopped, whatever evaluations or hooks have drawn before: nothing has to be saved.
+
+    Args:
+        seed: the run's.
+        part: of an iteration that accumulates gradients, from 0.
+        rank: of the process; None for this one.
+    """
+    rank = comm.get_rank() if rank is None else rank
+    words = np.random.SeedSequence((seed, rank, iteration, part)).generate_state(2)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[0]))
+    torch.manual_seed(int(words[0]) << 32 | int(words[1]))

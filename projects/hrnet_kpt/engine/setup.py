@@ -1,4 +1,4 @@
-"""What a run needs before it can start."""
+"""What a run needs before it can start: its folder, its log, its seed, its drawn data."""
 
 from __future__ import annotations
 
@@ -8,28 +8,22 @@ import platform
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from detectron2.config import instantiate
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from ..config.keys import value_at
-from ..config.settling import is_generated
-from ..data.categories import keypoint_indices, resolve_classes, resolve_schema
-from ..data.coco import read_json
-from ..data.image_range import find_image_range, shown_range
-from ..data.images import image_paths
+from ..config.resolve import is_generated
+from ..data.categories import resolve_schema
 from ..data.mapper import flip_directions
-from ..data.masks import read_segmentation
 from ..data.schema import says_near_and_off
-from ..dataset_checks.annotations import check_set, refuse_errors
-from ..dataset_checks.mirror_pairs import check_flip_pairs
-from ..dataset_checks.table import annotation_table
 from ..errors import UserError
-from ..io import UNFINISHED
+from ..io import UNFINISHED, replace_text
 from .run_logging import LogFile
 
 logger = logging.getLogger(__name__)
@@ -38,12 +32,17 @@ LOGGERS = ("fvcore", "detectron2", "hrnet_kpt")
 
 
 def set_up_run(cfg: DictConfig, warnings: Sequence[str] = (), seed: int | None = None) -> int:
-    """Make the output folder, log to its log.txt, and seed every random generator; return the seed of the run.
+    """Make the output folder, log to its log.txt, and seed every random generator.
 
-    warnings: what was found before there was a log.txt.
-    seed: of the run that is resumed, which had drawn one; `train.seed` goes before it.
+    Args:
+        warnings: what was found before there was a log.txt.
+        seed: of the run that is resumed, which had drawn one; `train.seed` goes before it.
 
-    Raises UserError where the folder cannot be written.
+    Returns:
+        The seed of the run.
+
+    Raises:
+        UserError: the folder cannot be written.
     """
     output_dir = cfg.train.output_dir
     rank = comm.get_rank()
@@ -137,112 +136,6 @@ def check_data_files(cfg: DictConfig, *splits: str) -> None:
         raise UserError("\n".join([missing[0] + remedy, *missing[1:]]))
 
 
-def check_data(cfg: DictConfig, *splits: str) -> list[str]:
-    """Raise UserError that names all that is missing from the data, or wrong with their json; return what is only odd.
-
-    No image is opened. What `data.generate` draws is not checked.
-    """
-    check_data_files(cfg, *splits)
-    schema = resolve_schema(instantiate(cfg.data.keypoints))
-    classes = resolve_classes(cfg.data.classes)
-    odd = []
-    # A file that serves both splits is checked once.
-    for path, images in dict.fromkeys(
-        (cfg.data[s].annotations, cfg.data[s].images) for s in splits
-    ):
-        if is_generated(cfg, path):
-            continue
-        trained_on = "train" in splits and path == cfg.data.train.annotations
-        content = read_json(path, labelled=trained_on)
-        settle_image_range(cfg, [p for p in image_paths(content["images"], images) if p], path)
-        forgiven = set()
-        if cfg.data.on_bad_image == "skip":
-            forgiven.add("image-missing")
-        if not schema.names:  # boxes and masks alone
-            for entry in (*content["categories"], *content.get("annotations", ())):
-                entry.pop("keypoints", None)
-        ignored = () if schema.names else {"no-keypoints"}
-        # Of no matter for a set that is only trained on.
-        evaluated = "test" in splits and path == cfg.data.test.annotations
-        table = annotation_table(content, path)
-        found = check_set(
-            table,
-            images,
-            trained_on,
-            (schema, classes),
-            forgiven,
-            ignored if evaluated else {*ignored, "limits-exceeded"},
-            max_detections=value_at(cfg, "dataloader.evaluator.max_detections"),
-            reported=_reported(cfg),
-        )
-        odd += refuse_errors(found)
-        if cfg.data.get("masks"):
-            for annotation in content.get("annotations", ()):
-                if not annotation.get("iscrowd"):
-                    read_segmentation(annotation, path)
-        named = {
-            category["name"]: [
-                schema.names[i] for i in keypoint_indices(category, schema, classes, path)
-            ]
-            for category in table.categories
-        }
-        if trained_on and mirror_directions(cfg):
-            odd += map(str, check_flip_pairs(table, named, schema.flip_pairs))
-    if cfg.data.get("image_range") == "auto":  # all of it is drawn
-        cfg.data.image_range = "8-bit"
-    return odd
-
-
-def _reported(cfg: DictConfig) -> int | None:
-    """How many detections of an image the model reports; None where that is not known."""
-    predictor = value_at(cfg, "model.roi_heads.box_predictor")
-    return predictor.get("test_topk_per_image", 100) if predictor else None  # detectron2's default
-
-
-def check_data_once(cfg: DictConfig, *splits: str) -> list[str]:
-    """`check_data` by the first process, for all of them: each returns its warnings, or raises its UserError."""
-    warnings: list[str] = []
-    problem = ""
-    if comm.is_main_process():
-        try:
-            warnings = check_data(cfg, *splits)
-        except UserError as error:
-            problem = str(error)
-    image_range = cfg.data.get("image_range")
-    image_range = list(image_range) if isinstance(image_range, ListConfig) else image_range
-    warnings, problem, image_range = comm.all_gather((warnings, problem, image_range))[0]
-    if problem:
-        raise UserError(problem)
-    if image_range is not None:
-        cfg.data.image_range = image_range  # `auto` was resolved by the first process alone
-    return warnings
-
-
-def settle_image_range(cfg: DictConfig, paths: Sequence[str], where: str) -> None:
-    """Replace, in place, `auto` in data.image_range by what these images have.
-
-    Raises UserError where that is unclear, or images are deeper than those before.
-    """
-    if cfg.data.get("image_range") not in ("auto", "8-bit"):
-        return
-    found, problem = find_image_range(paths)
-    if problem:
-        raise UserError(f"{where}: {problem}")
-    if cfg.data.image_range == "8-bit":
-        if isinstance(found, str) or found == (0, 255):
-            return
-        raise UserError(
-            f"{where}: images have more than 8 bits, but data.image_range=8-bit, as of the training images: set "
-            f"data.image_range={shown_range(found)}"
-        )
-    cfg.data.image_range = found if isinstance(found, str) else list(found)
-    if found != "8-bit":
-        logger.info(
-            "data.image_range=%s, read from the images: these values become 0 and 255",
-            shown_range(found),
-        )
-
-
 # What is wrong with mirrored images: said again right before a training starts.
 MIRROR_FINDINGS = ("flip-pairs-unknown", "flips-missing", "classes-mirrored", "corners-mirrored")
 
@@ -287,3 +180,22 @@ def generate_data(cfg: DictConfig, *splits: str) -> None:
             logger.info("Data set in %s; drawn first if it is not there", cfg.data.root)
             instantiate(cfg.data.generate)
         comm.synchronize()
+
+
+def skipped_file(cfg: DictConfig) -> Path:
+    """Where the run folder lists the images that were skipped, a line each; no such file if there are none."""
+    return Path(cfg.train.output_dir) / "skipped_images.txt"
+
+
+def report_skipped(cfg: DictConfig, loader: Any) -> None:
+    """Log how many images `loader` skipped in all processes, and add them to the run folder's list."""
+    # A loader of the user's own need not know.
+    bad = getattr(loader, "bad_images", None)
+    gathered = comm.gather(list(bad.messages) if bad else [])
+    messages = sorted({message for part in gathered for message in part})
+    if not messages:
+        return
+    path = skipped_file(cfg)
+    known = path.read_text().splitlines() if path.exists() else []
+    replace_text(path, "".join(f"{line}\n" for line in dict.fromkeys([*known, *messages])))
+    logger.warning("%d images cannot be used and were skipped: %s", len(messages), path)

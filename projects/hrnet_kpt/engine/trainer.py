@@ -20,7 +20,7 @@ from torch.optim.swa_utils import AveragedModel
 from ..data.loaders import TrainingLoader
 from ..errors import UserError
 from .divergence import DivergencePolicy
-from .seeding import seed_step
+from .run_state import seed_step
 
 logger = logging.getLogger(__name__)
 
@@ -33,18 +33,19 @@ class StopWaiting(BaseException):
 
 
 class Trainer(SimpleTrainer):
-    """detectron2's SimpleTrainer with mixed precision on any device, accumulated and clipped gradients, and averages.
+    """detectron2's SimpleTrainer with mixed precision on any device, accumulated and clipped gradients, and an EMA.
 
-    model: returns a dict of losses; maybe in DistributedDataParallel.
-    data_loader: endless batches, of this process.
-    seed: every forward pass draws its random numbers from it and from the iteration.
-    amp_dtype: torch.float16 (with loss scaling), torch.bfloat16, or None for full precision.
-    accumulation_steps: parts that a batch is cut into, one after another in memory; their gradients add up to the
-        batch's where its loss is a mean over images. At most as many as the process has images in a batch.
-    clip_grad_norm, clip_grad_value: largest L2 norm of all gradients together, and largest absolute value of each
-        element (after that); 0 for no limit.
-    average: follows the model's weights after each step.
-    divergence: explains and decides what happens when a loss or gradient is not finite.
+    Args:
+        model: returns a dict of losses; maybe in DistributedDataParallel.
+        data_loader: endless batches, of this process.
+        seed: every forward pass draws its random numbers from it and from the iteration.
+        amp_dtype: torch.float16 (with loss scaling), torch.bfloat16, or None for full precision.
+        accumulation_steps: parts that a batch is cut into, one after another in memory; their gradients add up to the
+            batch's where its loss is a mean over images. At most as many as the process has images in a batch.
+        clip_grad_norm, clip_grad_value: largest L2 norm of all gradients together, and largest absolute value of each
+            element (after that); 0 for no limit.
+        ema: the exponential moving average of the model's weights, updated after each step.
+        divergence: explains and decides what happens when a loss or gradient is not finite.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Trainer(SimpleTrainer):
         accumulation_steps: int = 1,
         clip_grad_norm: float = 0.0,
         clip_grad_value: float = 0.0,
-        average: AveragedModel | None = None,
+        ema: AveragedModel | None = None,
         divergence: DivergencePolicy | None = None,
     ) -> None:
         super().__init__(model, data_loader, optimizer)
@@ -68,7 +69,7 @@ class Trainer(SimpleTrainer):
         self.amp_dtype = amp_dtype
         self.accumulation_steps = accumulation_steps
         self.clip_grad_norm, self.clip_grad_value = clip_grad_norm, clip_grad_value
-        self.average = average
+        self.ema = ema
         self.divergence = divergence or DivergencePolicy()
         self.grad_scaler = torch.amp.GradScaler(
             self.device_type, enabled=amp_dtype is torch.float16
@@ -111,10 +112,24 @@ class Trainer(SimpleTrainer):
         start = time.perf_counter()
         batch = self._next_batch()
         data_time = time.perf_counter() - start
-
         self.optimizer.zero_grad()
         self.divergence.before_step(self.module)
         parts = split(batch, self.accumulation_steps)
+        losses = self._backward(parts)
+        if losses is None:
+            return
+        self.after_backward()
+        norm = self._update(parts)
+        if norm is not None:
+            self._put_metrics(losses, data_time, norm)
+
+    def _backward(self, parts: list[list[Any]]) -> dict[str, float] | None:
+        """Add up the gradients of the parts of a batch.
+
+        Returns:
+            The losses of the batch; None where one is not finite in any process: this step is left out.
+        """
+        images = sum(map(len, parts))
         totals: dict[str, float] = {}
         for index, part in enumerate(parts):
             # Gradients are exchanged once, with the last part.
@@ -123,20 +138,26 @@ class Trainer(SimpleTrainer):
             )
             with self.model.no_sync() if waits else nullcontext():
                 losses, failure = self._forward(part, index)
-                share = len(part) / len(batch)
+                fraction = len(part) / images
                 values = {
-                    name: share * value
+                    name: fraction * value
                     for name, value in zip(losses, _numbers(losses), strict=True)
                 }
                 finite = failure is None and all(map(_is_finite, values.values()))
                 if not self._agree(finite):
                     self.divergence.handle(self, [(index, part)], not finite)
-                    return
-                total = share * torch.stack([*losses.values()]).sum()
+                    return None
+                total = fraction * torch.stack([*losses.values()]).sum()
                 self.grad_scaler.scale(total).backward()
             totals = {name: totals.get(name, 0.0) + value for name, value in values.items()}
-        self.after_backward()
+        return totals
 
+    def _update(self, parts: list[list[Any]]) -> float | None:
+        """Clip the gradients, and step the weights and the EMA.
+
+        Returns:
+            The L2 norm of the gradients; None where it is not finite: this step is left out.
+        """
         self.grad_scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm or float("inf")).item()
@@ -144,14 +165,14 @@ class Trainer(SimpleTrainer):
         if not _is_finite(norm) and not self._scales():
             self.divergence.handle(self, [*enumerate(parts)], True)
             self.grad_scaler.update()
-            return
+            return None
         if self.clip_grad_value:
             nn.utils.clip_grad_value_(parameters, self.clip_grad_value)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
-        if self.average:
-            self.average.update_parameters(self.module)
-        self._put_metrics(totals, data_time, norm)
+        if self.ema:
+            self.ema.update_parameters(self.module)
+        return norm
 
     def _next_batch(self) -> Any:
         """The next batch of every process; raises StopWaiting in all of them where a signal comes to one before."""

@@ -13,36 +13,35 @@ from typing import Any
 
 import torch
 from detectron2.config import instantiate
-from detectron2.engine import create_ddp_model, hooks
+from detectron2.engine import HookBase, create_ddp_model
+from detectron2.engine.hooks import IterationTimer
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.events import TensorboardXWriter
 from omegaconf import DictConfig
+from torch import nn
 from torch.optim import Optimizer
 
 from ..config import save_config
 from ..config.differences import Difference, format_differences
-from ..config.doctor import settle_and_check
+from ..config.resolve import labels_of_config
 from ..config.saving import absolute_paths
-from ..config.sources import labels_of_config
 from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError
-from ..inference.build import build_model
-from ..io import remove_unfinished, replace_text
+from ..evaluation.evaluator import KeypointEvaluator
+from ..io import parse_once, remove_unfinished, replace_text
 from ..visualization.run_images import write_run_images
-from ..weights.checkpoints import newest_checkpoint, not_written
-from .averaging import averaged_model
-from .channels_last import put_channels_last
+from ..weights.checkpoints import not_written
 from .divergence import DivergencePolicy
-from .evaluation import run_evaluation
-from .evaluations import Evaluate
+from .eval_hook import EvalHook
+from .evaluation import build_evaluation, build_validation_loader, run_evaluation, validation_losses
 from .hooks import LogRates, LRScheduler, SaveCheckpoints, StopOnSignal, WatchData, WriteMetrics
-from .parameters import rates_by_part
+from .optim import build_ema, put_channels_last, rates_by_part
+from .prepare import PreparedRun, build_run_model, prepare_run
 from .run_logging import MetricsWriter, ProgressWriter, rewind_metrics
 from .run_state import RunState
-from .setup import check_data_once, generate_data, log_mirrors, set_up_run
-from .skipped import report_skipped, skipped_file
+from .setup import generate_data, log_mirrors, report_skipped, set_up_run, skipped_file
 from .trainer import Trainer
-from .validation import build_validation_loader, validation_losses
 
 logger = logging.getLogger(__name__)
 
@@ -54,79 +53,52 @@ def train(
 ) -> dict[str, Any]:
     """Train `cfg.model`, evaluate it, and fill the run folder `cfg.train.output_dir`.
 
-    resume: go on from the run folder's newest checkpoint, if it has one, as if the run had never stopped.
-    overrides: what was changed in the config's file, for the record.
+    Args:
+        resume: go on from the run folder's newest checkpoint, if it has one, as if the run had never stopped.
+        overrides: what was changed in the config's file, for the record.
 
-    Returns the results of the last evaluation, {"bbox": {"AP": ...}, "keypoints": {"AP": ...}} in percent, empty
-    in processes other than the first. Raises UserError for what the config or its files get wrong, before
-    any data are read, and for a disk that is full; Diverged when a loss or a gradient becomes Inf or NaN; Stopped
-    after a signal.
+    Returns:
+        The results of the last evaluation, {"bbox": {"AP": ...}, "keypoints": {"AP": ...}} in percent, empty in
+        processes other than the first.
+
+    Raises:
+        UserError: the config or its files are wrong, found before the first iteration; or a disk is full.
+        Diverged: a loss or a gradient has become Inf or NaN.
+        Stopped: after a signal.
     """
     cfg = dev_run(cfg)
     resume = resume and not cfg.train.get("fast_dev_run")
-    folder = Path(cfg.train.output_dir)
-    newest = newest_checkpoint(folder) if resume else None
-    cfg, odd = settle_and_check(cfg, resume=resume, processes=comm.get_world_size())
-    odd += check_data_once(cfg, "train", "test")
-    start_iter = newest[1]["iteration"] + 1 if newest else 0
-    if len(set(comm.all_gather(start_iter))) > 1:
-        raise UserError(
-            f"train.output_dir={folder}: not every process finds the same checkpoint there: all machines must "
-            "share the folder"
-        )
-    written = rewind(folder, start_iter) if comm.is_main_process() else -1
-    seed = set_up_run(cfg, odd, newest[1].get("seed") if newest else None)
-    if comm.is_main_process():
-        if not resume:
-            skipped_file(cfg).unlink(missing_ok=True)
-        save_run_config(cfg, overrides)
-    model = build_model(
-        cfg, str(newest[0]) if newest else cfg.train.init_checkpoint, whole=bool(newest)
-    )
-    logger.info("%.2f M parameters", sum(p.numel() for p in model.parameters()) / 1e6)
-
-    cfg = cfg.copy()  # the optimizer's node takes the model, which nobody wants to save
-    cfg.optimizer.params.model = model
-    cfg.train.seed = seed  # the data loader's too, if it was drawn
-    optimizer = instantiate(cfg.optimizer)
-    rate = scale_learning_rate(optimizer, model, cfg)
-    generate_data(cfg, "train", "test")
-    loader = instantiate(cfg.dataloader.train)
-    settle_length(cfg, loader)
-
-    trainer = build_trainer(cfg, model, loader, optimizer)
-    max_to_keep = cfg.train.checkpointer.max_to_keep
-    state = RunState(folder, trainer, seed, max_to_keep, labels_of_config(cfg))
-    stop = StopOnSignal(state)
-    evaluation = build_evaluation(cfg, trainer, state, stop)
-    trainer.register_hooks(
-        [
-            hooks.IterationTimer(),
-            LogRates(
-                cfg.train.log_period,
-                cfg.dataloader.train.get("total_batch_size", 0),
-                size_of(loader),
-            ),
-            LRScheduler(instantiate(cfg.lr_multiplier), rate),
-            WatchData(cfg.train.log_period, cfg.dataloader.train.get("num_workers", 0)),
-            *instantiate(cfg.train.hooks),
-            evaluation,
-            WriteMetrics(build_writers(cfg, start_iter, written), cfg.train.log_period),
-            SaveCheckpoints(state, cfg.train.checkpointer.period),
-            stop,
-        ]
-    )
-    if newest:
-        state.restore(*newest)
-        logger.info("Resuming %s at iteration %d of %d", newest[0], start_iter, cfg.train.max_iter)
-        newest = None  # its memory is needed
-    log_mirrors(cfg, odd)
+    with parse_once():  # the checks, the loaders and the evaluator read the same annotations
+        run = prepare_run(cfg, resume=resume)
+        cfg, start_iter = run.cfg, run.start_iter
+        last_written = rewind(cfg, start_iter)
+        seed = set_up_run(cfg, run.warnings, run.seed)
+        write_run_config(cfg, overrides, resume)
+        model = build_run_model(run)
+        logger.info("%.2f M parameters", sum(p.numel() for p in model.parameters()) / 1e6)
+        cfg.train.seed = seed  # the data loader's too, if it was drawn
+        optimizer, lr = build_optimizer(cfg, model)
+        generate_data(cfg, "train", "test")
+        loader = instantiate(cfg.dataloader.train)
+        resolve_max_iter(cfg, loader)
+        trainer = build_trainer(cfg, model, loader, optimizer)
+        state = build_state(cfg, trainer)
+        stop_on_signal = StopOnSignal(state)
+        test_loader, evaluator = build_evaluation(cfg)
+        eval_hook = build_eval_hook(cfg, state, stop_on_signal, test_loader, evaluator)
+        writers = build_writers(cfg, start_iter, last_written)
+        hooks = build_hooks(cfg, loader, lr, state, eval_hook, writers, stop_on_signal)
+        trainer.register_hooks(hooks)
+        resume_run(run, state)
+    log_mirrors(cfg, run.warnings)
+    folder = state.folder
     with full_disk_in_one_line(folder), errors_of_workers_in_one_line("dataloader.train"):
         trainer.train(start_iter, max(start_iter, cfg.train.max_iter))
         report_skipped(cfg, loader)
         if comm.is_main_process():
-            write_run_images(cfg)
-    return evaluation.results
+            truth = evaluator.truth if isinstance(evaluator, KeypointEvaluator) else None
+            write_run_images(cfg, truth)
+    return eval_hook.results
 
 
 def dev_run(cfg: DictConfig) -> DictConfig:
@@ -156,20 +128,32 @@ def full_disk_in_one_line(folder: Path) -> Iterator[None]:
         raise UserError(not_written(Path(error.filename or folder), error)) from error
 
 
-def rewind(folder: Path, start_iter: int) -> int:
-    """Let the files of a run folder end before `start_iter`; return the last iteration in its metrics.json."""
+def rewind(cfg: DictConfig, start_iter: int) -> int:
+    """Let the files of the run folder end before `start_iter`; return the last iteration in its metrics.json."""
+    if not comm.is_main_process():
+        return -1
+    folder = Path(cfg.train.output_dir)
     remove_unfinished(folder)
     return rewind_metrics(folder / "metrics.json", start_iter)
 
 
-def build_trainer(
-    cfg: DictConfig, model: torch.nn.Module, loader: Any, optimizer: Optimizer
-) -> Trainer:
+def resume_run(run: PreparedRun, state: RunState) -> None:
+    """Take over the checkpoint of the run, if it goes on from one, and free its memory."""
+    if not run.checkpoint:
+        return
+    state.restore(*run.checkpoint)
+    logger.info(
+        "Resuming %s at iteration %d of %d", state.path, run.start_iter, run.cfg.train.max_iter
+    )
+    run.checkpoint = None
+
+
+def build_trainer(cfg: DictConfig, model: nn.Module, loader: Any, optimizer: Optimizer) -> Trainer:
     """The trainer, with what the switches in `cfg.train` ask for."""
     device = next(model.parameters()).device
     if cfg.train.channels_last:
         put_channels_last(model)
-    average = averaged_model(model, cfg.train.ema.decay) if cfg.train.ema.enabled else None
+    ema = build_ema(model, cfg.train.ema.decay) if cfg.train.ema.enabled else None
     # detectron2 would name a GPU for a model on the CPU.
     options = {"device_ids": None} if device.type == "cpu" else {}
     return Trainer(
@@ -181,48 +165,103 @@ def build_trainer(
         accumulation_steps=cfg.train.accumulation_steps,
         clip_grad_norm=cfg.train.clip_grad_norm,
         clip_grad_value=cfg.train.clip_grad_value,
-        average=average,
+        ema=ema,
         divergence=DivergencePolicy(**cfg.train.divergence, folder=Path(cfg.train.output_dir)),
     )
 
 
-def build_evaluation(
-    cfg: DictConfig, trainer: Trainer, state: RunState, stop: StopOnSignal
-) -> Evaluate:
-    """The hook that evaluates the model, or its average if there is one."""
-    model = trainer.average.module if trainer.average else trainer.module
-    validation = build_validation_loader(cfg) if cfg.train.validation_loss else None
+def build_state(cfg: DictConfig, trainer: Trainer) -> RunState:
+    """What reads and writes the checkpoints of the run folder."""
+    folder, max_to_keep = Path(cfg.train.output_dir), cfg.train.checkpointer.max_to_keep
+    return RunState(folder, trainer, cfg.train.seed, max_to_keep, labels_of_config(cfg))
+
+
+def build_eval_hook(
+    cfg: DictConfig,
+    state: RunState,
+    stop_on_signal: StopOnSignal,
+    loader: Any,
+    evaluator: DatasetEvaluator,
+) -> EvalHook:
+    """The hook that evaluates the model, or its EMA if there is one."""
+    trainer = state.trainer
+    model = trainer.ema.module if trainer.ema else trainer.module
+    validation_loader = build_validation_loader(cfg) if cfg.train.validation_loss else None
 
     def evaluate() -> dict[str, Any]:
-        with stop.evaluation():
-            results = run_evaluation(cfg, model)
-            if validation is not None:
-                losses = validation_losses(model, validation)
+        with stop_on_signal.evaluation():
+            results = run_evaluation(cfg, model, loader, evaluator)
+            if validation_loader is not None:
+                losses = validation_losses(model, validation_loader)
                 results = {**results, "validation": losses}
                 logger.info("Validation: %s", ", ".join(f"{k} {v:.4g}" for k, v in losses.items()))
         return results
 
-    return Evaluate(cfg.train.eval_period, evaluate, state, **cfg.train.best)
+    return EvalHook(cfg.train.eval_period, evaluate, state, **cfg.train.best)
 
 
-def build_writers(cfg: DictConfig, start_iter: int, written: int) -> list[Any]:
+def build_hooks(
+    cfg: DictConfig,
+    loader: Any,
+    lr: float,
+    state: RunState,
+    eval_hook: EvalHook,
+    writers: list[Any],
+    stop_on_signal: StopOnSignal,
+) -> list[HookBase]:
+    """The hooks, in an order on which the log, and what a checkpoint has, depend."""
+    train, dataloader = cfg.train, cfg.dataloader.train
+    batch_size, num_workers = (
+        dataloader.get(name, 0) for name in ("total_batch_size", "num_workers")
+    )
+    return [
+        # First: the time of an iteration ends before the other hooks take theirs.
+        IterationTimer(),
+        # Before the schedule's step: the rates with which this iteration was trained.
+        LogRates(train.log_period, batch_size, num_images(loader)),
+        # Before all that may write a checkpoint, which has the schedule of the next iteration.
+        LRScheduler(instantiate(cfg.lr_multiplier), lr),
+        # Behind the timer, whose times it compares.
+        WatchData(train.log_period, num_workers),
+        # The user's: what they change is evaluated and saved, and what they measure is written.
+        *instantiate(train.hooks),
+        # Before the writers, which write its results; it writes a checkpoint of its own before.
+        eval_hook,
+        # Before a checkpoint: metrics.json has all iterations that the checkpoint has.
+        WriteMetrics(writers, train.log_period),
+        # Behind all hooks that have a state.
+        SaveCheckpoints(state, train.checkpointer.period),
+        # Last: the iteration is complete, and may have its checkpoint already.
+        stop_on_signal,
+    ]
+
+
+def build_writers(cfg: DictConfig, start_iter: int, last_written: int) -> list[Any]:
     """The first process's writers: log, metrics.json, TensorBoard, and the user's own.
 
-    written: the last iteration that metrics.json has.
+    Args:
+        last_written: the last iteration that metrics.json has.
     """
     if not comm.is_main_process():
         return []
     folder = Path(cfg.train.output_dir)
     return [
         ProgressWriter(cfg.train.max_iter),
-        MetricsWriter(folder / "metrics.json", written),
+        MetricsWriter(folder / "metrics.json", last_written),
         TensorboardXWriter(str(folder), purge_step=max(0, start_iter - 1)),
         *instantiate(cfg.train.writers),
     ]
 
 
-def save_run_config(cfg: DictConfig, overrides: Sequence[Difference]) -> None:
-    """Write config.yaml and config.py, which load from any folder, and overrides.txt into the run folder."""
+def write_run_config(cfg: DictConfig, overrides: Sequence[Difference], resume: bool) -> None:
+    """Write config.yaml and config.py, which load from any folder, and overrides.txt into the run folder.
+
+    A run that is not resumed begins its list of skipped images anew.
+    """
+    if not comm.is_main_process():
+        return
+    if not resume:
+        skipped_file(cfg).unlink(missing_ok=True)
     folder = Path(cfg.train.output_dir)
     for name in ("config.yaml", "config.py"):
         save_config(absolute_paths(cfg), folder / name)
@@ -232,31 +271,40 @@ def save_run_config(cfg: DictConfig, overrides: Sequence[Difference]) -> None:
         logger.info("Overrides:\n%s", changes)
 
 
-def size_of(loader: Any) -> int:
+def num_images(loader: Any) -> int:
     """How many images an epoch has; 0 if the loader, of the user's own, does not tell."""
     return len(loader) if hasattr(loader, "__len__") else 0
 
 
-def settle_length(cfg: DictConfig, loader: Any) -> None:
+def resolve_max_iter(cfg: DictConfig, loader: Any) -> None:
     """Set `train.max_iter`, in place, to the number of iterations that `train.max_epochs` takes, unless that is 0."""
-    epochs, batch = cfg.train.max_epochs, cfg.dataloader.train.get("total_batch_size")
+    epochs, batch_size = cfg.train.max_epochs, cfg.dataloader.train.get("total_batch_size")
     if not epochs:
         return
-    if not size_of(loader) or not batch:
+    images = num_images(loader)
+    if not images or not batch_size:
         raise UserError(
             f"train.max_epochs={epochs}: the data loader does not tell how many images it has; set train.max_iter"
         )
-    cfg.train.max_iter = max(1, math.ceil(epochs * size_of(loader) / batch))
+    cfg.train.max_iter = max(1, math.ceil(epochs * images / batch_size))
     logger.info(
         "%g epochs of %d images are %d iterations of %d",
         epochs,
-        size_of(loader),
+        images,
         cfg.train.max_iter,
-        batch,
+        batch_size,
     )
 
 
-def scale_learning_rate(optimizer: Optimizer, model: torch.nn.Module, cfg: DictConfig) -> float:
+def build_optimizer(cfg: DictConfig, model: nn.Module) -> tuple[Optimizer, float]:
+    """`cfg.optimizer` for this model, and its rate; see `scale_learning_rate`."""
+    cfg = cfg.copy()  # the node takes the model, which nobody wants to save
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    return optimizer, scale_learning_rate(optimizer, model, cfg)
+
+
+def scale_learning_rate(optimizer: Optimizer, model: nn.Module, cfg: DictConfig) -> float:
     """Multiply the rates by total_batch_size / train.reference_batch_size if that is set; log what comes out.
 
     The linear scaling rule of https://arxiv.org/abs/1706.02677.
@@ -264,9 +312,8 @@ def scale_learning_rate(optimizer: Optimizer, model: torch.nn.Module, cfg: DictC
     Returns:
         `optimizer.lr` after that, which factors of single parameters do not change.
     """
-    batch_size = cfg.dataloader.train.get(
-        "total_batch_size"
-    )  # a loader of the user's own may have none
+    # A loader of the user's own may have none.
+    batch_size = cfg.dataloader.train.get("total_batch_size")
     reference = cfg.train.reference_batch_size
     factor = batch_size / reference if reference else 1.0
     base = cfg.optimizer.get("lr", optimizer.param_groups[0]["lr"])

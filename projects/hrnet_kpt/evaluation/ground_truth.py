@@ -78,8 +78,10 @@ def load_ground_truth(
         for category in content["categories"]
     }
     scored = "annotations" in content
+    # Copies: others read the same content, see `parse_once`.
+    content["annotations"] = [dict(a) for a in annotations_of(content, str(annotations))]
     completed: Counter[str] = Counter()
-    for number, annotation in enumerate(annotations_of(content, str(annotations)), start=1):
+    for number, annotation in enumerate(content["annotations"], start=1):
         count = len(slots[annotation["category_id"]])
         try:
             completed.update(complete(annotation, count))

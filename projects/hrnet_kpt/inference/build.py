@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from detectron2.modeling import GeneralizedRCNN
 from omegaconf import DictConfig
 from torch import nn
 
-from ..config.sources import differing_settings, label_names
+from ..config.resolve import differing_settings, label_names
 from ..data.categories import resolve_classes, resolve_schema
 from ..weights import load_weights, refuse_identity_norms
 from .keypoint_head import DecodingKeypointHead
@@ -20,20 +21,29 @@ from .optimize import optimize_for_inference
 logger = logging.getLogger(__name__)
 
 
-def build_model(cfg: DictConfig, checkpoint: str, whole: bool = False) -> nn.Module:
+def build_model(
+    cfg: DictConfig,
+    checkpoint: str,
+    whole: bool = False,
+    content: Mapping[str, Any] | None = None,
+) -> nn.Module:
     """Build `cfg.model` on its device, with the weights of `checkpoint` unless that is "".
 
     Args:
+        checkpoint: path or address.
         whole: the weights must be those of the whole model, as to evaluate it or to go on with its training.
+        content: of the run's checkpoint at this path, where it was read before.
 
     Raises:
-        UserError: where weights are missing or do not fit.
+        UserError: weights are missing or do not fit.
     """
     device = choose_device(cfg)
     model = instantiate(cfg.model)
     if checkpoint:
         strict = cfg.train.get("init_strict", True)
-        loaded = load_weights(model, checkpoint, strict=strict, whole=whole, **label_names(cfg))
+        loaded = load_weights(
+            model, checkpoint, strict=strict, whole=whole, content=content, **label_names(cfg)
+        )
         differing = differing_settings(cfg, loaded.settings)
         if differing:
             logger.warning(

@@ -21,7 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..config import load_config
-from ..config.doctor import settle_and_check
+from ..config.doctor import resolve_and_check
+from ..config.findings import refuse_errors
 from ..data.categories import resolve_classes, resolve_schema
 from ..data.image_range import ImageRange, to_eight_bits
 from ..data.images import convert_image, read_image
@@ -120,8 +121,8 @@ class Predictor:
         cfg.train.init_checkpoint = ""  # that of the training may be elsewhere
         if device:
             cfg.train.device = device
-        cfg, warnings = settle_and_check(cfg, training=False)
-        for warning in warnings:
+        cfg, findings = resolve_and_check(cfg, training=False)
+        for warning in refuse_errors(findings):
             logger.warning(warning)
         mapper = instantiate(cfg.dataloader.test.get("mapper"))
         if not (hasattr(mapper, "augmentations") and hasattr(mapper, "image_format")):

@@ -33,13 +33,16 @@ CELL = 384  # pixels
 SCORE_THRESHOLD = 0.5
 
 
-def write_run_images(cfg: DictConfig) -> None:
-    """Write curves.png and predictions.png into the run folder, from the files in it."""
+def write_run_images(cfg: DictConfig, truth: GroundTruth | None = None) -> None:
+    """Write curves.png and predictions.png into the run folder, from the files in it.
+
+    truth: the annotations of `cfg.data.test`, if they were read before.
+    """
     folder = Path(cfg.train.output_dir)
     draw_curves(folder / "metrics.json", folder / "curves.png")
     results = folder / "inference" / "coco_instances_results.json"
     written = ["curves.png"]
-    if results.is_file() and draw_predictions(cfg, results, folder / "predictions.png"):
+    if results.is_file() and draw_predictions(cfg, results, folder / "predictions.png", truth):
         written.append("predictions.png")
     logger.info("Images: %s", ", ".join(str(folder / name) for name in written))
 
@@ -72,12 +75,14 @@ def draw_curves(metrics: Path, output: Path) -> None:
         figure.savefig(unfinished)
 
 
-def draw_predictions(cfg: DictConfig, results: Path, output: Path) -> bool:
+def draw_predictions(
+    cfg: DictConfig, results: Path, output: Path, truth: GroundTruth | None = None
+) -> bool:
     """Draw COCO-format results on the first images of the test set, detections over 50 % alone.
 
     Images that cannot be used are left out. Returns whether there are others; if not, no file is written.
     """
-    truth = read_test_truth(cfg)
+    truth = truth or read_test_truth(cfg)
     detections = read_detections(results, truth)
     entries = sorted(truth.coco.imgs.values(), key=lambda entry: entry["id"])[:NUM_IMAGES]
     paths = paths_by_id(truth, cfg.data.test.images)

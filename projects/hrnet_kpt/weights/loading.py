@@ -18,10 +18,10 @@ from .converting import Conversion, convert
 from .fetching import local_weights
 from .gate import Verdict, judge
 from .geometry import Settings
-from .labels import Labels, labels_beside, match_rows
+from .labels import Labels, labels_beside, labels_of, match_rows
 from .layouts import TRUNK, find_layout, recognise
 from .matching import match_names
-from .reading import read_checkpoint
+from .reading import read_checkpoint, unwrap
 from .report import misfit, report
 from .rows import (
     COCO_CLASSES,
@@ -69,6 +69,7 @@ def load_weights(
     whole: bool = False,
     classes: Sequence[str] = (),
     keypoints: Sequence[str] = (),
+    content: Mapping[str, Any] | None = None,
 ) -> Loaded:
     """Load a file of any layout that `layouts` lists into `model`, and report it in one line of the log.
 
@@ -78,6 +79,7 @@ def load_weights(
     classes, keypoints: the model's names of them, in order. A file that has its own, or a run's config.yaml beside it,
         is compared by name: rows are put into the model's order, and other names are refused or, without `strict`, left
         out. Of files that have COCO's 80 and 17 they tell which to take.
+    content: of the run's checkpoint at `location`, where it was read before.
 
     The model is changed only if nothing is wrong. Raises UserError, with the first names and the likely reason,
     where the file is not there or not readable, fits in part only, holds an Inf or NaN, or leaves frozen batch norms
@@ -85,7 +87,13 @@ def load_weights(
     """
     location = str(location)
     verdict, conversion, taken = examine(
-        model, location, strict=strict, whole=whole, classes=classes, keypoints=keypoints
+        model,
+        location,
+        strict=strict,
+        whole=whole,
+        classes=classes,
+        keypoints=keypoints,
+        content=content,
     )
     model.load_state_dict(verdict.fitting, strict=False)
 
@@ -119,6 +127,7 @@ def examine(
     whole: bool = False,
     classes: Sequence[str] = (),
     keypoints: Sequence[str] = (),
+    content: Mapping[str, Any] | None = None,
 ) -> tuple[Verdict, Conversion, list[str]]:
     """Read a file and compare it with `model`, which is not changed, and may be on the meta device.
 
@@ -126,7 +135,10 @@ def examine(
     classes and keypoints were taken. Raises UserError as `load_weights` does.
     """
     path = local_weights(location)
-    tensors, labels = read_checkpoint(path)
+    if content is None:
+        tensors, labels = read_checkpoint(path)
+    else:
+        tensors, labels = unwrap(content), labels_of(content)
     refuse_non_finite(tensors, location)
     return compare(
         model,

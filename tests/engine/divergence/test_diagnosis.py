@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from hrnet_kpt.engine.divergence import tracing
 from hrnet_kpt.engine.divergence.diagnosis import Step, diagnose
-from hrnet_kpt.engine.seeding import seed_step
+from hrnet_kpt.engine.run_state import seed_step
 from hrnet_kpt.modeling import HRNet
 
 STEP = Step(seed=1, iteration=7)

@@ -11,7 +11,7 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 
-from ...engine.channels_last import put_channels_last
+from ...engine.optim import put_channels_last
 from ...memory import keep_freed_memory
 from .timing import peak_memory, seconds, summary
 

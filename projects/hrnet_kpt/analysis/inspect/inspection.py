@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ...config.doctor.build import build_or_refuse
-from ...config.sources import label_names
+from ...config.resolve import label_names
 from ...data.synthetic import draw_image
 from ...errors import UserError, one_line
 from ...weights import load_weights
@@ -157,7 +157,7 @@ def _build(cfg: DictConfig, device: str) -> nn.Module:
         return instantiate(cfg.model)
 
 
-def _load(model: nn.Module, weights: str, labels: Mapping[str, Sequence[str]]) -> list[str]:
+def _load(model: nn.Module, weights: str, labels: Mapping[str, Any]) -> list[str]:
     """Load weights unless there are none to load; return the names of the parts that are still as they were."""
     if not weights:
         return list(dict.fromkeys(map(part_of, model.state_dict())))

@@ -10,9 +10,9 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from ...errors import UserError
-from ..findings import Finding, error, refuse_errors, warning
+from ..findings import Finding, error, warning
+from ..resolve import resolve_labels
 from ..saving import refuse_unsavable
-from ..settling import settle_labels
 from ..structure import check_structure
 from .build import build_on_meta, said
 from .check_data import check_data_settings
@@ -30,20 +30,35 @@ from .features import compute_features
 
 
 def check_config(
-    cfg: DictConfig, *, training: bool = True, resume: bool = False, processes: int = 1
+    cfg: DictConfig,
+    *,
+    training: bool = True,
+    resume: bool = False,
+    processes: int = 1,
+    resolve: bool = False,
 ) -> list[Finding]:
-    """Find what is wrong with a config before any data are read; errors come first.
+    """Find what is wrong with a config before any image is read.
 
     The model is built on the meta device, where tensors have shapes and no content, and an image goes through it: its
     real channels, strides and counts are compared with what every part was told.
 
-    training: the run trains; else it evaluates. resume: it goes on in its own output folder,
-        if that has a checkpoint.
-    processes: how many processes train together.
+    Args:
+        training: the run trains; else it evaluates.
+        resume: it goes on in its own output folder, if that has a checkpoint.
+        processes: how many processes train together.
+        resolve: replace `auto` in data.keypoints and data.classes, in place, before what depends on them is checked.
+
+    Returns:
+        Errors first.
+
+    Raises:
+        UserError: with `resolve`, the annotations cannot be read, or contradict data.keypoints or data.classes.
     """
     findings = check_structure(cfg) or check_values(cfg, training)
     if any(f.level == "error" and f.name != "value-unread" for f in findings):
         return findings  # nothing could be built, or compared
+    if resolve:
+        resolve_labels(cfg)
     resumes = resume and resumable(cfg)
     if training:
         findings += _check_saving(cfg)
@@ -66,20 +81,12 @@ def check_config(
     return sorted(findings, key=lambda finding: finding.level != "error")
 
 
-def settle_and_check(cfg: DictConfig, **run: Any) -> tuple[DictConfig, list[str]]:
-    """A copy of the config with what `auto` stands for in it, and the warnings that `check_config` has for it.
-
-    run: the arguments of `check_config`.
-
-    Raises UserError with its errors, a line each.
-    """
+def resolve_and_check(cfg: DictConfig, **options: Any) -> tuple[DictConfig, list[Finding]]:
+    """A writable copy of the config without `auto`, and what `check_config`, with these options, finds in it."""
     cfg = copy.deepcopy(cfg)
     OmegaConf.set_readonly(cfg, False)
     OmegaConf.set_struct(cfg, False)
-    problems = check_structure(cfg) or check_values(cfg, run.get("training", True))
-    if not any(finding.level == "error" for finding in problems):
-        settle_labels(cfg)
-    return cfg, refuse_errors(check_config(cfg, **run))
+    return cfg, check_config(cfg, resolve=True, **options)
 
 
 def _check_saving(cfg: DictConfig) -> list[Finding]:

@@ -15,7 +15,7 @@ from ...modeling import HRNet
 from ...weights.loading import compare, examine
 from ..findings import Finding, error
 from ..keys import value_at
-from ..sources import label_names
+from ..resolve import label_names
 
 
 def check_fit(cfg: DictConfig, model: nn.Module, training: bool) -> Iterator[Finding]:

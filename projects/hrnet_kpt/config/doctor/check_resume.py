@@ -12,8 +12,8 @@ from ...errors import UserError, join_names
 from ..differences import ABSENT, Difference, differences, format_differences
 from ..findings import Finding, error, warning
 from ..loading import load_config
+from ..resolve import label_names
 from ..saving import absolute_paths
-from ..sources import label_names
 from .build import build_on_meta
 
 SHOWN = 5

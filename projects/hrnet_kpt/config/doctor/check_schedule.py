@@ -95,7 +95,7 @@ def _check_warmup(cfg: DictConfig) -> Iterator[Finding]:
         keys = ("lr_multiplier.warmup_length", "train.max_iter")
         sentence = (
             f"lr_multiplier.warmup_length={share:g} of train.max_iter={run} is {share * run:.0f} iterations, too few "
-            "for a rise: use hrnet_kpt.engine.schedule.WarmupMultiplier, which counts iterations"
+            "for a rise: use hrnet_kpt.engine.optim.WarmupMultiplier, which counts iterations"
         )
         yield warning("warmup-short", keys, sentence)
     length = value_at(cfg, "lr_multiplier.max_iter")

@@ -12,7 +12,7 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from ...errors import one_line
-from ..seeding import seed_step
+from ..run_state import seed_step
 from .labels import bad_labels, image_name
 from .tracing import Trace, preserve_state, traced
 

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...errors import Diverged, one_line
 from ...weights.checkpoints import has_checkpoints
-from ..parameters import rates_by_part
+from ..optim import rates_by_part
 from .diagnosis import Diagnosis, Step, diagnose
 from .labels import bad_labels
 from .reproducer import save_reproducer

@@ -1,14 +1,17 @@
-"""Which parameters of a model are trained at which rate."""
+"""What steps a model's weights: groups of parameters, the schedule of their rates, the EMA, the memory format."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from detectron2.solver.build import get_default_optimizer_params
-from torch import nn
+from fvcore.common.param_scheduler import ParamScheduler
+from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from ..errors import UserError
 from ..modeling.hrnet import FREEZE_GROUPS
@@ -36,15 +39,17 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """The parameters of `model` that are trained, in groups for a torch optimizer.
 
-    base_lr: the optimizer's rate.
-    weight_decay_norm, weight_decay_bias: of normalisation layers and of biases, in place of the optimizer's.
-    bias_lr_factor: what the rate of biases is multiplied by.
-    lr_factors: beginnings of parameters' names, whole modules, and what the rate of those parameters is multiplied
-        by; of several that fit, the longest counts. {"a.b": 2} and {"a": {"b": 2}} are the same.
-    layer_decay: the last stage of an HRNet gets its rate times this, the stage before times its square, and so on
-        down to the stem (https://arxiv.org/abs/2106.08254, section 2.5, does so with layers).
+    Args:
+        base_lr: the optimizer's rate.
+        weight_decay_norm, weight_decay_bias: of normalisation layers and of biases, in place of the optimizer's.
+        bias_lr_factor: what the rate of biases is multiplied by.
+        lr_factors: beginnings of parameters' names, whole modules, and what the rate of those parameters is multiplied
+            by; of several that fit, the longest counts. {"a.b": 2} and {"a": {"b": 2}} are the same.
+        layer_decay: the last stage of an HRNet gets its rate times this, the stage before times its square, and so on
+            down to the stem (https://arxiv.org/abs/2106.08254, section 2.5, does so with layers).
 
-    Raises UserError for a name that no parameter has, and for a factor of 0 or below.
+    Raises:
+        UserError: no parameter has such a name, or a factor is 0 or below.
     """
     factors = dict(_flat(lr_factors or {}))
     names = [name for name, _ in model.named_parameters()]
@@ -121,3 +126,71 @@ def _check_factor(key: str, factor: float) -> None:
             f"optimizer.params.{key}={factor:g} must be above 0; to train nothing there use "
             "model.backbone.bottom_up.freeze_at, or requires_grad_(False) in a hook of your own"
         )
+
+
+class WarmupMultiplier(ParamScheduler):
+    """A scheduler whose first iterations rise linearly from `warmup_factor` of its value to all of it.
+
+    Warm-up counts iterations, so that it does not shrink with a shorter run; one that is longer than the
+    run is cut to the run. Called with the fraction of the run that is done, 0 to 1, as fvcore's schedulers are.
+    """
+
+    def __init__(
+        self, scheduler: ParamScheduler, warmup_iters: int, warmup_factor: float, max_iter: int
+    ) -> None:
+        if max_iter < 1 or warmup_iters < 0:
+            raise ValueError(
+                f"lr_multiplier: max_iter={max_iter} must be positive and "
+                f"warmup_iters={warmup_iters} not negative"
+            )
+        self.scheduler = scheduler
+        self.warmup_iters = min(warmup_iters, max_iter)
+        self.warmup_factor = warmup_factor
+        self.max_iter = max_iter
+
+    def __call__(self, where: float) -> float:
+        iteration = where * self.max_iter
+        value = self.scheduler(where)
+        if iteration >= self.warmup_iters:
+            return value
+        progress = iteration / self.warmup_iters
+        return value * (self.warmup_factor + (1 - self.warmup_factor) * progress)
+
+
+def build_ema(model: nn.Module, decay: float) -> AveragedModel:
+    """A copy of `model` whose parameters are the exponential moving average (EMA) of the model's; buffers are copied.
+
+    Args:
+        decay: the weight of the EMA in an update. The first updates give it less, (1 + n) / (10 + n) after n of them,
+            so that a short run is not held back by its first weights, as TensorFlow's ExponentialMovingAverage does it.
+
+    Returns:
+        `update_parameters(model)` updates it, `module` is the model with the EMA weights.
+    """
+
+    @torch.no_grad()
+    def update(ema: Sequence[Tensor], current: Sequence[Tensor], count: Any) -> None:
+        n = int(count)
+        weight = 1 - min(decay, (1 + n) / (10 + n))
+        torch._foreach_lerp_(list(ema), list(current), weight)
+
+    return AveragedModel(model, multi_avg_fn=update)
+
+
+def put_channels_last(model: nn.Module) -> None:
+    """Let the weights of convolutions, and so the features, lie in memory with their channels last.
+
+    A keypoint head's maps stay as they were, because detectron2's loss takes them apart by keypoints; a head whose last
+    layer is not known, because it is no nn.Sequential, stays so as a whole.
+    """
+    head = getattr(getattr(model, "roi_heads", None), "keypoint_head", None)
+    unknown = set() if isinstance(head, nn.Sequential) or head is None else {*head.modules()}
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module not in unknown:
+            module.to(memory_format=torch.channels_last)
+    if isinstance(head, nn.Sequential):
+        head[-1].register_forward_hook(_contiguous)
+
+
+def _contiguous(module: nn.Module, inputs: tuple[Any, ...], maps: Tensor) -> Tensor:
+    return maps.contiguous()

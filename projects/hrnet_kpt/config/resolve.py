@@ -1,10 +1,11 @@
-"""What `auto` in data.keypoints and data.classes stands for."""
+"""Keypoints and classes of a config: what `auto` stands for, and how they and other settings compare with weights'."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,45 +18,47 @@ from ..data.categories import name_classes, read_labels
 from ..data.coco import read_coco
 from ..data.schema import COCO_PERSON, KeypointSchema
 from ..errors import UserError, one_line
-from .keys import escape
+from ..weights.labels import Labels
+from .keys import escape, value_at
 
 logger = logging.getLogger(__name__)
 
 FIELDS = tuple(field.name for field in dataclasses.fields(KeypointSchema))
 
 
-def settle_labels(cfg: DictConfig) -> None:
+def resolve_labels(cfg: DictConfig) -> None:
     """Replace, in place, `auto` in data.keypoints and data.classes by what the data have.
 
     A mapping in data.keypoints gives some fields of a KeypointSchema; the others are read or, where it gives the names,
-    follow from them.
+    follow from them. Nothing is read where both are given: resolving twice is resolving once.
 
-    Raises UserError for anything else, and where the two contradict each other or the data.
+    Raises:
+        UserError: the two are anything else, or contradict each other or the data.
     """
     try:
-        _settle(cfg)
+        _resolve(cfg)
     except UserError:
         raise
     except (TypeError, AttributeError, ValueError, OSError, OmegaConfBaseException) as error:
         raise UserError(
-            f"data.keypoints and data.classes cannot be settled ({one_line(error)}): see data.test.annotations, "
+            f"data.keypoints and data.classes cannot be resolved ({one_line(error)}): see data.test.annotations, "
             "data.train.annotations, and what is given of the two"
         ) from error
 
 
-def _settle(cfg: DictConfig) -> None:
+def _resolve(cfg: DictConfig) -> None:
     if "classes" not in cfg.data:
         cfg.data.classes = "auto"
     for key in ("keypoints", "classes"):
         if not isinstance(cfg.data[key], DictConfig) and cfg.data[key] != "auto":
             raise UserError(f"data.{key}={cfg.data[key]!r}: write auto or a mapping")
-    settled = isinstance(cfg.data.keypoints, DictConfig) and "_target_" in cfg.data.keypoints
-    if settled and cfg.data.classes != "auto":
+    resolved = isinstance(cfg.data.keypoints, DictConfig) and "_target_" in cfg.data.keypoints
+    if resolved and cfg.data.classes != "auto":
         content = None
     else:
         path = annotations_that_exist(cfg)
         content = read_coco(path) if path else None
-    if not settled:
+    if not resolved:
         fields: Any = {}
         if cfg.data.keypoints != "auto":
             fields = OmegaConf.to_container(cfg.data.keypoints, resolve=True)
@@ -105,13 +108,15 @@ def _refuse_broken_names(names: Sequence[str]) -> None:
 def _classes_without_data(cfg: DictConfig, schema: KeypointSchema) -> dict[str, list[str]]:
     if schema.names:
         return {"person": list(schema.names)}
-    if not is_generated(cfg, cfg.data.test.annotations):
-        logger.warning(
-            "data.classes=auto: neither %s nor %s exists; COCO's 80 classes are taken",
-            *(cfg.data[split].annotations for split in ("test", "train")),
-        )
-        return {category["name"]: [] for category in COCO_CATEGORIES if category["isthing"]}
-    return {"person": []}
+    if is_generated(cfg, cfg.data.test.annotations):
+        return {"person": []}
+    _warn_of_no_data(cfg, "classes", "COCO's 80 classes")
+    return {category["name"]: [] for category in COCO_CATEGORIES if category["isthing"]}
+
+
+def _warn_of_no_data(cfg: DictConfig, key: str, taken: str) -> None:
+    paths = (cfg.data[split].annotations for split in ("test", "train"))
+    logger.warning("data.%s=auto: neither %s nor %s exists; %s are taken", key, *paths, taken)
 
 
 def is_generated(cfg: DictConfig, annotations: str) -> bool:
@@ -149,11 +154,57 @@ def _complete(
     else:
         schema = COCO_PERSON
         if not is_generated(cfg, cfg.data.test.annotations):
-            logger.warning(
-                "data.keypoints=auto: neither %s nor %s exists; COCO's 17 keypoints are taken",
-                *(cfg.data[split].annotations for split in ("test", "train")),
-            )
+            _warn_of_no_data(cfg, "keypoints", "COCO's 17 keypoints")
     try:
         return dataclasses.replace(schema, **fields)
     except TypeError as error:
         raise UserError(f"data.keypoints={fields}: each field is a list ({error})") from error
+
+
+def labels_of_config(cfg: DictConfig) -> Labels:
+    """The config's keypoints and classes, as its checkpoints hold them; empty where they are not resolved."""
+    classes, keypoints = value_at(cfg, "data.classes"), value_at(cfg, "data.keypoints.names")
+    return Labels(
+        list(keypoints) if isinstance(keypoints, ListConfig | tuple) else [],
+        {str(name): list(names) for name, names in classes.items()}
+        if isinstance(classes, DictConfig)
+        else {},
+    )
+
+
+def label_names(cfg: DictConfig) -> dict[str, Any]:
+    """The config's classes and keypoints by name, as `load_weights` takes them; none where they are not resolved."""
+    labels = labels_of_config(cfg)
+    return {"classes": list(labels.classes), "keypoints": list(labels.keypoints)}
+
+
+def differing_settings(cfg: DictConfig, settings: Mapping[str, Any]) -> list[str]:
+    """The overrides that give the config these settings, where it has others.
+
+    settings: values by dotted key. Those of nodes that the config does not have, or has as a list, are left out.
+    """
+    overrides = []
+    for key, value in settings.items():
+        parent, _, name = key.rpartition(".")
+        node = value_at(cfg, parent)
+        if isinstance(node, DictConfig) and not _equal(value_at(cfg, key), value):
+            overrides.append(("" if name in node else "+") + override(key, value))
+    return overrides
+
+
+def override(key: str, value: Any) -> str:
+    """`key=value` as it is typed on a command line."""
+    text = f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
+    return f"{key}={text}"
+
+
+def _equal(here: Any, there: Any) -> bool:
+    if isinstance(there, Sequence) and not isinstance(there, str):
+        return (
+            isinstance(here, ListConfig | list | tuple)
+            and len(here) == len(there)
+            and all(map(_equal, here, there))
+        )
+    if isinstance(here, int | float) and isinstance(there, int | float):
+        return math.isclose(here, there)
+    return bool(here == there)

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrnet_kpt.engine import evaluations
-from hrnet_kpt.engine.evaluations import Evaluate, read_history
+from hrnet_kpt.engine import eval_hook
+from hrnet_kpt.engine.eval_hook import EvalHook, read_history
 
 NAN = math.nan
 
 
 class State:
-    """What `Evaluate` needs of a RunState: checkpoints are noted, not written."""
+    """What `EvalHook` needs of a RunState: checkpoints are noted, not written."""
 
     def __init__(self, folder):
         self.folder, self.path, self.saved = folder, folder / "model.pth", -1
@@ -35,15 +35,13 @@ def run(values, patience, folder, mode="max"):
     """Evaluate once an iteration; return how many there were, the best one's number, and the warnings."""
     best, warnings = [], []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluations, "link_checkpoint", lambda path, name: best.append(trainer.iter))
-        patch.setattr(
-            evaluations.logger, "warning", lambda text, *args: warnings.append(text % args)
-        )
+        patch.setattr(eval_hook, "link_checkpoint", lambda path, name: best.append(trainer.iter))
+        patch.setattr(eval_hook.logger, "warning", lambda text, *args: warnings.append(text % args))
         state = State(folder)
         trainer = SimpleNamespace(iter=0, start_iter=0, max_iter=len(values), storage=Storage())
         state.trainer = trainer
         results = iter(values)
-        hook = Evaluate(
+        hook = EvalHook(
             1, lambda: {"bbox": {"AP": next(results)}}, state, "bbox/AP", mode, patience
         )
         hook.trainer = trainer

@@ -23,18 +23,19 @@ Results = dict[str, dict[str, float]]  # of each task, each metric
 HISTORY = "evaluations.json"
 
 
-class Evaluate(HookBase):
-    """Evaluates every `period` iterations (0: not) and at the end; keeps the best checkpoint, and ends a run that gets
-    no better.
-
-    evaluate: evaluates, in all processes; only the first gets results.
-    metric: `task/name` of the results, for the best checkpoint, model_best.pth; "" for none.
-    mode: "max" or "min", what is good.
-    patience: after so many evaluations without a better one the training ends; 0: never. One whose value is not finite
-        (the metric could not be computed) does not count, and is said.
+class EvalHook(HookBase):
+    """Evaluates regularly and at the end, keeps the best checkpoint, and ends a run that gets no better.
 
     A checkpoint is written before each evaluation, and evaluations.json after it: a run that is killed in an evaluation
     loses nothing, and begins with it when it is resumed.
+
+    Args:
+        period: iterations from one evaluation to the next; 0: only at the end.
+        evaluate: evaluates, in all processes; only the first gets results.
+        metric: `task/name` of the results, for the best checkpoint, model_best.pth; "" for none.
+        mode: "max" or "min", what is good.
+        patience: after so many evaluations without a better one the training ends; 0: never. One whose value is not
+            finite (the metric could not be computed) does not count, and is said.
     """
 
     def __init__(
@@ -53,13 +54,13 @@ class Evaluate(HookBase):
         self.results: Results = {}  # of the last evaluation
 
     def before_train(self) -> None:
-        """Read what a resumed run has evaluated; make up for an evaluation that was broken off."""
+        """Read what a resumed run has evaluated; run one again that was interrupted."""
         last = self.trainer.start_iter - 1
         if comm.is_main_process():
             self.history = [e for e in read_history(self.file) if e["iteration"] <= last]
         evaluated = bool(self.history) and self.history[-1]["iteration"] == last
         if comm.all_gather(self._is_due(last) and not evaluated)[0]:
-            logger.info("The evaluation after iteration %d is made up for", last)
+            logger.info("Re-running the interrupted evaluation after iteration %d", last)
             self._evaluate(last)
         elif self.history:
             self.results = self.history[-1]["results"]
@@ -120,14 +121,17 @@ class Evaluate(HookBase):
             ]
             ends = 0 < self.patience <= len(later) and newest == iteration
         if comm.all_gather(ends)[0] and iteration + 1 < self.trainer.max_iter:
-            logger.info("%d evaluations without a better %s: the end", self.patience, self.metric)
+            logger.info(
+                "%d evaluations without a better %s: early stopping", self.patience, self.metric
+            )
             self.trainer.max_iter = iteration + 1
 
 
 def best_of(history: list[dict[str, Any]], metric: str, mode: str) -> int | None:
     """The iteration of the evaluation with the best value, the first of equals; None if there is no finite one.
 
-    Raises UserError where an evaluation has no such metric.
+    Raises:
+        UserError: an evaluation has no such metric.
     """
     best = None
     for entry in history:

@@ -1,0 +1,269 @@
+"""What is resolved, read and checked before a run starts."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from detectron2.config import instantiate
+from detectron2.utils import comm
+from omegaconf import DictConfig, ListConfig
+from torch import nn
+
+from ..config.doctor import resolve_and_check
+from ..config.doctor.build import build_on_meta
+from ..config.doctor.check_fit import check_fit
+from ..config.doctor.check_run import resumable
+from ..config.findings import Finding, refuse_errors
+from ..config.keys import value_at
+from ..config.resolve import is_generated
+from ..data.categories import keypoint_indices, resolve_classes, resolve_schema
+from ..data.coco import read_json
+from ..data.image_range import find_image_range, shown_range
+from ..data.images import image_paths
+from ..data.masks import read_segmentation
+from ..dataset_checks.annotations import check_set
+from ..dataset_checks.annotations import refuse_errors as refuse_data_errors
+from ..dataset_checks.mirror_pairs import check_flip_pairs
+from ..dataset_checks.table import annotation_table
+from ..errors import UserError
+from ..inference.build import build_model
+from ..weights.checkpoints import newest_checkpoint
+from ..weights.fetching import local_weights
+from .setup import check_data_files, mirror_directions
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class PreparedRun:
+    """A run that may start.
+
+    Attributes:
+        cfg: a copy of the config without any `auto`.
+        warnings: what is unusual about the config and the data, a line each.
+        checkpoint: path and content of the checkpoint to go on from, tensors on the CPU; None without one. Set it to
+            None when the model and the trainer have taken it over: it is as large as both.
+    """
+
+    cfg: DictConfig
+    warnings: list[str] = field(default_factory=list)
+    checkpoint: tuple[Path, dict[str, Any]] | None = None
+
+    @property
+    def start_iter(self) -> int:
+        """The first iteration to be trained."""
+        return int(self.checkpoint[1]["iteration"]) + 1 if self.checkpoint else 0
+
+    @property
+    def seed(self) -> int | None:
+        """Of the run that goes on."""
+        return self.checkpoint[1].get("seed") if self.checkpoint else None
+
+
+def prepare_run(
+    cfg: DictConfig,
+    *,
+    training: bool = True,
+    resume: bool = False,
+    processes: int | None = None,
+    purpose: Literal["start", "launch", "check"] = "start",
+    report: Callable[[str], object] | None = None,
+) -> PreparedRun:
+    """Resolve `auto` in a copy of the config, check the copy and its data, and read the checkpoint to go on from.
+
+    In a `io.parse_once` block, what is read of the annotations here is not parsed again by the loaders and the
+    evaluator. All processes of a run call this together; the first one checks the data for all.
+
+    Args:
+        training: the run trains; else it evaluates.
+        resume: go on from the newest checkpoint in `cfg.train.output_dir`, if there is one.
+        processes: of the run; those of this process's group by default.
+        purpose: "start" in the processes of the run. "launch" before they are started: the config alone is checked.
+            "check" if no run follows: no checkpoint is read, data that are not there are a warning, and weights that
+            the run would fetch are fetched and compared.
+        report: called with each warning, before the errors that were found with it are raised.
+
+    Raises:
+        UserError: all errors, a line each: first those of the config, then those of the data.
+    """
+    processes = processes or comm.get_world_size()
+    cfg, findings = resolve_and_check(cfg, training=training, resume=resume, processes=processes)
+    run = PreparedRun(cfg)
+
+    def warn(lines: Iterable[str]) -> None:
+        for line in lines:
+            run.warnings.append(line)
+            if report:
+                report(line)
+
+    warn(str(finding) for finding in findings if finding.level == "warning")
+    refuse_errors(findings)
+    splits = ("train", "test") if training else ("test",)
+    if purpose == "start":
+        if resume:
+            run.checkpoint = newest_checkpoint(Path(cfg.train.output_dir))
+        if len(set(comm.all_gather(run.start_iter))) > 1:
+            raise UserError(
+                f"train.output_dir={cfg.train.output_dir}: not every process finds the same checkpoint there: all "
+                "machines must share the folder"
+            )
+        warn(check_data_once(cfg, *splits))
+    elif purpose == "check":
+        try:
+            check_data_files(cfg, *splits)
+        except UserError as missing:
+            warn(str(missing).splitlines())
+            return run
+        warn(check_data(cfg, *splits))
+        try:
+            findings = _check_fetched_weights(cfg, training, resume)
+        except UserError as unreachable:
+            warn([str(unreachable)])
+        else:
+            refuse_errors(findings)
+    return run
+
+
+def build_run_model(run: PreparedRun, whole: bool = False) -> nn.Module:
+    """The model of the run, with the weights of its checkpoint, else of `train.init_checkpoint`; see `build_model`."""
+    path, content = run.checkpoint or (run.cfg.train.init_checkpoint, None)
+    return build_model(run.cfg, str(path), whole or content is not None, content)
+
+
+def check_data(cfg: DictConfig, *splits: str) -> list[str]:
+    """Check the annotations and the presence of the images, which are not opened; resolve data.image_range in place.
+
+    What `data.generate` draws is not checked.
+
+    Returns:
+        The warnings.
+
+    Raises:
+        UserError: all that is missing or wrong, a line each.
+    """
+    check_data_files(cfg, *splits)
+    schema = resolve_schema(instantiate(cfg.data.keypoints))
+    classes = resolve_classes(cfg.data.classes)
+    warnings = []
+    # A file that serves both splits is checked once.
+    for path, images in dict.fromkeys(
+        (cfg.data[s].annotations, cfg.data[s].images) for s in splits
+    ):
+        if is_generated(cfg, path):
+            continue
+        trained_on = "train" in splits and path == cfg.data.train.annotations
+        content = read_json(path, labelled=trained_on)
+        resolve_image_range(cfg, [p for p in image_paths(content["images"], images) if p], path)
+        forgiven = set()
+        if cfg.data.on_bad_image == "skip":
+            forgiven.add("image-missing")
+        if not schema.names:  # boxes and masks alone
+            content = _without_keypoints(content)
+        ignored = () if schema.names else {"no-keypoints"}
+        # Of no matter for a set that is only trained on.
+        evaluated = "test" in splits and path == cfg.data.test.annotations
+        table = annotation_table(content, path)
+        found = check_set(
+            table,
+            images,
+            trained_on,
+            (schema, classes),
+            forgiven,
+            ignored if evaluated else {*ignored, "limits-exceeded"},
+            max_detections=value_at(cfg, "dataloader.evaluator.max_detections"),
+            reported=_reported(cfg),
+        )
+        warnings += refuse_data_errors(found)
+        if cfg.data.get("masks"):
+            for annotation in content.get("annotations", ()):
+                if not annotation.get("iscrowd"):
+                    read_segmentation(annotation, path)
+        named = {
+            category["name"]: [
+                schema.names[i] for i in keypoint_indices(category, schema, classes, path)
+            ]
+            for category in table.categories
+        }
+        if trained_on and mirror_directions(cfg):
+            warnings += map(str, check_flip_pairs(table, named, schema.flip_pairs))
+    if cfg.data.get("image_range") == "auto":  # all of it is drawn
+        cfg.data.image_range = "8-bit"
+    return warnings
+
+
+def _without_keypoints(content: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a json: `parse_once` gives the one that was read to the loaders, too."""
+    lists = {
+        name: [{key: entry[key] for key in entry if key != "keypoints"} for entry in content[name]]
+        for name in ("categories", "annotations")
+        if content.get(name)
+    }
+    return {**content, **lists}
+
+
+def _reported(cfg: DictConfig) -> int | None:
+    """How many detections of an image the model reports; None where that is not known."""
+    predictor = value_at(cfg, "model.roi_heads.box_predictor")
+    return predictor.get("test_topk_per_image", 100) if predictor else None  # detectron2's default
+
+
+def check_data_once(cfg: DictConfig, *splits: str) -> list[str]:
+    """`check_data` by the first process, for all of them: each returns its warnings, or raises its UserError."""
+    warnings: list[str] = []
+    problem = ""
+    if comm.is_main_process():
+        try:
+            warnings = check_data(cfg, *splits)
+        except UserError as error:
+            problem = str(error)
+    image_range = cfg.data.get("image_range")
+    image_range = list(image_range) if isinstance(image_range, ListConfig) else image_range
+    warnings, problem, image_range = comm.all_gather((warnings, problem, image_range))[0]
+    if problem:
+        raise UserError(problem)
+    if image_range is not None:
+        cfg.data.image_range = image_range  # `auto` was resolved by the first process alone
+    return warnings
+
+
+def resolve_image_range(cfg: DictConfig, paths: Sequence[str], where: str) -> None:
+    """Replace, in place, `auto` in data.image_range by what these images have.
+
+    Raises:
+        UserError: that is unclear, or images are deeper than those before.
+    """
+    if cfg.data.get("image_range") not in ("auto", "8-bit"):
+        return
+    found, problem = find_image_range(paths)
+    if problem:
+        raise UserError(f"{where}: {problem}")
+    if cfg.data.image_range == "8-bit":
+        if isinstance(found, str) or found == (0, 255):
+            return
+        raise UserError(
+            f"{where}: images have more than 8 bits, but data.image_range=8-bit, as of the training images: set "
+            f"data.image_range={shown_range(found)}"
+        )
+    cfg.data.image_range = found if isinstance(found, str) else list(found)
+    if found != "8-bit":
+        logger.info(
+            "data.image_range=%s, read from the images: these values become 0 and 255",
+            shown_range(found),
+        )
+
+
+def _check_fetched_weights(cfg: DictConfig, training: bool, resume: bool) -> list[Finding]:
+    """Fetch weights that the run would fetch, and compare them with the model; raise UserError where that fails."""
+    location = cfg.train.init_checkpoint
+    if not location or Path(location).is_file() or (resume and resumable(cfg)):
+        return []
+    fetched = copy.deepcopy(cfg)
+    fetched.train.init_checkpoint = str(local_weights(location))
+    model, _ = build_on_meta(cfg)
+    assert model is not None  # else there were errors before
+    return [*check_fit(fetched, model, training)]
