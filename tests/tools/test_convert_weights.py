@@ -77,7 +77,7 @@ def test_what_the_first_file_has_is_not_taken_from_the_second(main, folder, tmp_
     output = tmp_path / "first.pth"
     arguments = ["--input", str(folder / "imagenet.pth"), str(other), "--output", str(output)]
     assert main(arguments) == 0
-    assert "taken from a file before: trunk" in capsys.readouterr().out
+    assert "taken from a file before: bottom_up" in capsys.readouterr().out
     first = torch.load(folder / "imagenet.pth")["conv1.weight"]
     assert torch.equal(torch.load(output)["model"]["backbone.bottom_up.conv1.weight"], first)
 

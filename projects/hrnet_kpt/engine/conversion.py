@@ -15,18 +15,15 @@ from ..config.doctor.build import build_or_refuse
 from ..config.sources import differing_settings, label_names, labels_of_config, override
 from ..errors import UserError
 from ..modeling import HRNet
-from ..weights.converting import convert_state_dict
+from ..weights.convert import convert_state_dict, hrnet_arguments, hrnet_name
 from ..weights.fetching import local_weights
-from ..weights.gate import PARTS, judge, part_of
-from ..weights.geometry import UNLISTED
-from ..weights.labels import Labels, labels_beside
-from ..weights.layouts import TRUNK, find_layout
-from ..weights.loading import fit, known_labels, refuse_non_finite, settings_of
+from ..weights.labels import Labels, count_classes, count_keypoints, labels_beside
+from ..weights.layouts import BOTTOM_UP, find_layout
+from ..weights.load import fit, known_labels, refuse_non_finite, settings_of
+from ..weights.match import PARTS, match_state_dict, mismatch_error, part_of, report
 from ..weights.reading import read_checkpoint
-from ..weights.report import misfit, report
-from ..weights.rows import count_classes, count_keypoints
-from ..weights.trunk import trunk_arguments, trunk_name
-from ..weights.writing import check_output, write_weights
+from ..weights.source_settings import UNLISTED
+from ..weights.write import check_output, write_weights
 
 
 def convert_files(
@@ -46,7 +43,7 @@ def convert_files(
     layout: of the inputs, see `layouts.LAYOUTS`; `auto` recognises it file by file.
     config_file, overrides: a config. What is written fits its model, with its classes and keypoints, and has nothing
         more. Without one an HRNet must be whole, and heads are taken as they are. Weights of other backbones need it.
-    target: `timm` writes the trunk alone, under timm's names.
+    target: `timm` writes the bottom_up alone, under timm's names.
     add_hash: put the beginning of the file's SHA-256 into its name.
 
     Raises UserError where something cannot be read, does not fit, or cannot be written.
@@ -70,20 +67,20 @@ def convert_files(
         labels = labels or labels_beside(path)
         conversion, taken = fit(tensors, model, location, layout, labels=labels, **names)
         expected = model or _tensors_of_architecture(conversion.tensors, location)
-        verdict = judge(conversion, expected)
-        if verdict.problems or not verdict.fitting:
-            raise misfit(verdict, conversion, expected, location)
-        _refuse_other_trunk(merged, verdict.fitting, location)
-        new = {name: value for name, value in verdict.fitting.items() if name not in merged}
+        result = match_state_dict(conversion, expected)
+        if result.problems or not result.fitting:
+            raise mismatch_error(result, conversion, expected, location)
+        _refuse_other_hrnet(merged, result.fitting, location)
+        new = {name: value for name, value in result.fitting.items() if name not in merged}
         merged |= new
         known = known_labels(conversion, labels_of_config(cfg) if cfg is not None else labels)
         keypoints, classes = keypoints or known.keypoints, classes or known.classes
-        parts = [part for part in verdict.parts if part in map(part_of, new)]
+        parts = [part for part in result.parts if part in map(part_of, new)]
         settings = {**settings_of(conversion.layout.settings, parts), **settings}
-        if set(parts) - {"trunk"} and conversion.layout.remark:
+        if set(parts) - {"bottom_up"} and conversion.layout.remark:
             remarks.append(f"{location}: {conversion.layout.remark}")
-        line = f"{location}: {report(verdict, conversion, expected, taken)}"
-        others = [part for part in verdict.parts if part not in parts]
+        line = f"{location}: {report(result, conversion, expected, taken)}"
+        others = [part for part in result.parts if part not in parts]
         lines.append(line + (f"; taken from a file before: {', '.join(others)}" if others else ""))
     if target != "hrnet_kpt":
         merged = convert_state_dict(merged, "hrnet_kpt", target)
@@ -107,25 +104,25 @@ def _tensors_of_architecture(tensors: Mapping[str, Tensor], location: str) -> di
     expected = {
         name: value
         for name, value in tensors.items()
-        if part_of(name) in PARTS and not name.startswith(TRUNK)
+        if part_of(name) in PARTS and not name.startswith(BOTTOM_UP)
     }
-    if not any(name.startswith(TRUNK) for name in tensors):
+    if not any(name.startswith(BOTTOM_UP) for name in tensors):
         return expected
-    arguments = trunk_arguments(tensors, TRUNK)
+    arguments = hrnet_arguments(tensors, BOTTOM_UP)
     if not arguments:
         raise UserError(
             f"{location} does not hold a whole HRNet: layer1.0.conv1.weight or "
             "stage4.0.branches.0.0.conv1.weight is missing, or has no four dimensions"
         )
     with torch.device("meta"):
-        trunk = HRNet(**arguments)
-    return {TRUNK + name: value for name, value in trunk.state_dict().items()} | expected
+        bottom_up = HRNet(**arguments)
+    return {BOTTOM_UP + name: value for name, value in bottom_up.state_dict().items()} | expected
 
 
-def _refuse_other_trunk(
+def _refuse_other_hrnet(
     merged: Mapping[str, Tensor], tensors: Mapping[str, Tensor], location: str
 ) -> None:
-    first, second = trunk_name(merged, TRUNK), trunk_name(tensors, TRUNK)
+    first, second = hrnet_name(merged, BOTTOM_UP), hrnet_name(tensors, BOTTOM_UP)
     if first and second and first != second:
         raise UserError(f"{location} holds {second}, the files before it {first}: join one HRNet's")
 

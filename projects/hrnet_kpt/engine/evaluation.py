@@ -19,7 +19,7 @@ from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError
 from ..inference.building import build_model, inference_model
 from ..memory import keep_freed_memory
-from ..weights.checkpoints import newest_checkpoint
+from ..weights.run_checkpoints import newest_checkpoint
 from .setup import check_data_once, generate_data, set_up_run
 from .skipped import report_skipped, skipped_file
 

@@ -16,7 +16,7 @@ from detectron2.utils.events import EventWriter, get_event_storage
 
 from ..errors import UserError
 from ..files import replace_text, to_json
-from ..weights.checkpoints import not_written
+from ..weights.run_checkpoints import not_written
 
 # A line of progress, as ProgressWriter writes it.
 PROGRESS = re.compile(r"hrnet_kpt\.engine\.progress INFO: (?:eta: .*?  )?iter: (\d+)  ")

@@ -11,8 +11,8 @@ from detectron2.utils import comm
 
 from ..errors import UserError
 from ..files import replace_text
-from ..weights.checkpoints import FINAL, LAST, link_checkpoint, save_checkpoint
 from ..weights.labels import LABELS, Labels, labels_of
+from ..weights.run_checkpoints import FINAL, LAST, link_checkpoint, save_checkpoint
 from .trainer import Trainer
 
 logger = logging.getLogger(__name__)

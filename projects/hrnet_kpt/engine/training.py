@@ -28,7 +28,7 @@ from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError
 from ..files import remove_unfinished, replace_text
 from ..inference.building import build_model
-from ..weights.checkpoints import newest_checkpoint, not_written
+from ..weights.run_checkpoints import newest_checkpoint, not_written
 from .averaging import averaged_model
 from .channels_last import put_channels_last
 from .divergence import DivergencePolicy

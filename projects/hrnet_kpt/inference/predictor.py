@@ -23,7 +23,7 @@ from ..data.image_range import ImageRange
 from ..data.labels import given_classes, given_schema
 from ..errors import UserError
 from ..memory import keep_freed_memory
-from ..weights.checkpoints import newest_file
+from ..weights.run_checkpoints import newest_file
 from .building import build_model, inference_model
 from .inputs import ImageInput, to_array
 from .prediction import Prediction
