@@ -42,7 +42,7 @@ def folder(tmp_path_factory):
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_trunk_is_written_as_it_was(folder, tmp_path, capsys, suffix):
-    output = tmp_path / f"trunk{suffix}"
+    output = tmp_path / f"bottom_up{suffix}"
     assert main(["--input", str(folder / "imagenet.pth"), "--output", str(output)]) == 0
     lines, errors = capsys.readouterr()
     assert errors == ""
@@ -73,7 +73,7 @@ def test_what_the_first_file_has_is_not_taken_from_the_second(folder, tmp_path, 
     output = tmp_path / "first.pth"
     arguments = ["--input", str(folder / "imagenet.pth"), str(other), "--output", str(output)]
     assert main(arguments) == 0
-    assert "taken from a file before: trunk" in capsys.readouterr().out
+    assert "taken from a file before: bottom_up" in capsys.readouterr().out
     first = torch.load(folder / "imagenet.pth")["conv1.weight"]
     assert torch.equal(torch.load(output)["model"]["backbone.bottom_up.conv1.weight"], first)
 
@@ -116,11 +116,11 @@ def test_hash_in_the_name_is_verified(folder, tmp_path, capsys, refused):
 
 def test_output_may_be_the_input(tmp_path):
     path = tmp_path / "w.pth"
-    trunk = HRNet(*SMALL).state_dict()
-    torch.save(trunk, path)
+    bottom_up = HRNet(*SMALL).state_dict()
+    torch.save(bottom_up, path)
     assert main(["--input", str(path), "--output", str(path)]) == 0
     written = torch.load(path)["model"]
-    assert torch.equal(written["backbone.bottom_up.conv1.weight"], trunk["conv1.weight"])
+    assert torch.equal(written["backbone.bottom_up.conv1.weight"], bottom_up["conv1.weight"])
 
 
 @pytest.mark.parametrize(

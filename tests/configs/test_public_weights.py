@@ -15,7 +15,7 @@ from torch import nn
 
 from hrnet_kpt.config import check_config, load_config, save_config
 from hrnet_kpt.config.doctor.check_run import check_weights
-from hrnet_kpt.weights import load_weights, loading
+from hrnet_kpt.weights import load, load_weights
 from hrnet_kpt.weights.fetching import is_address, resolve_location
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -36,7 +36,7 @@ def stand_in(monkeypatch, tmp_path):
             path.write_bytes(pickle.dumps(content, 2))
         else:
             torch.save(content, path)
-        monkeypatch.setattr(loading, "local_weights", {address: path}.__getitem__)
+        monkeypatch.setattr(load, "local_weights", {address: path}.__getitem__)
         return path
 
     return serve
@@ -87,7 +87,7 @@ def test_hrnet_page_loads_its_file(width, stand_in):
     cfg, model = with_backbone(f"hrnet_w{width}_kpt.py")
     address = cfg.train.init_checkpoint
     stand_in(address, hrnet_file(width))
-    verdict, _, _ = loading.examine(model, address)
+    verdict, _, _ = load.examine(model, address)
     trunk = {n for n in model.state_dict() if n.startswith(TRUNK) and "num_batches" not in n}
     assert set(verdict.fitting) == trunk and verdict.parts == ["trunk"]
 

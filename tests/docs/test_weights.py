@@ -12,7 +12,7 @@ from hrnet_kpt.config import load_config
 from hrnet_kpt.config.resolve import differing_settings
 from hrnet_kpt.weights.layouts import LAYOUTS
 
-TRUNK = "backbone.bottom_up."
+BOTTOM_UP = "backbone.bottom_up."
 HEADS = ("incre_modules.", "downsamp_modules.", "final_layer.", "classifier.")
 
 
@@ -53,11 +53,11 @@ def stand_ins(classifier, tmp_path, monkeypatch):
     random = torch.Generator().manual_seed(0)
     tensors = {name: torch.rand(shape, generator=random) for name, shape in classifier.items()}
     torch.save(tensors, "hrnetv2_w18_imagenet_pretrained.pth")
-    trunk = {name: value for name, value in tensors.items() if not name.startswith(HEADS)}
-    detector = {f"backbone.{name}": value for name, value in trunk.items()}
+    bottom_up = {name: value for name, value in tensors.items() if not name.startswith(HEADS)}
+    detector = {f"backbone.{name}": value for name, value in bottom_up.items()}
     detector["roi_head.bbox_head.fc_cls.bias"] = torch.arange(81.0)
     torch.save({"meta": {}, "state_dict": detector}, "mask_rcnn_hrnetv2p_w18_2x_coco.pth")
-    return trunk
+    return bottom_up
 
 
 def test_every_layout_is_in_the_table_and_nothing_else(rows, page):
@@ -85,9 +85,11 @@ def test_files_that_the_configs_start_from_are_in_the_table(width, page):
 def test_numbers_of_tensors_are_those_of_timm_s_network(classifier, page):
     heads = [name for name in classifier if name.startswith(HEADS)]
     fusion = [name for name in classifier if re.match(r"stage4\.2\.fuse_layers\.[1-3]\.", name)]
-    trunk = len(classifier) - len(heads)
-    assert f"{trunk} of {trunk} backbone tensors from timm layout; {len(heads)} head" in page
-    assert f"{trunk - len(fusion)} of {trunk} backbone tensors from pose layout" in page
+    bottom_up = len(classifier) - len(heads)
+    assert (
+        f"{bottom_up} of {bottom_up} backbone tensors from timm layout; {len(heads)} head" in page
+    )
+    assert f"{bottom_up - len(fusion)} of {bottom_up} backbone tensors from pose layout" in page
     assert f"lack what makes the other three in the last module: {len(fusion)} tensors" in page
 
 
@@ -119,27 +121,29 @@ def test_commands_are_ones_that_the_tools_take(blocks, load_tool, repository):
             load_config(repository / args.config_file, args.overrides)
 
 
-def test_example_of_loading_fills_the_trunk(blocks, stand_ins, capsys):
+def test_example_of_loading_fills_the_backbone(blocks, stand_ins, capsys):
     names = {}
     exec(blocks("python")[0], names)
     state = names["model"].state_dict()
     for name, value in stand_ins.items():
-        torch.testing.assert_close(state[TRUNK + name], value, rtol=0, atol=0)
+        torch.testing.assert_close(state[BOTTOM_UP + name], value, rtol=0, atol=0)
     [said] = capsys.readouterr().out.splitlines()[-1:]
     assert f"{said} [hrnetv2_w18_imagenet_pretrained.pth]" in blocks("text")[0].splitlines()
-    assert names["loaded"].parts == ["trunk"] and "neck" in names["loaded"].absent
+    assert names["loaded"].parts == ["bottom_up"] and "neck" in names["loaded"].absent
 
 
 def test_example_of_renaming_gives_both_names(blocks, stand_ins):
     names = {}
     exec(blocks("python")[1], names)
-    ours, trunk = names["ours"], names["trunk"]
+    ours, bottom_up = names["ours"], names["bottom_up"]
     scores = ours["roi_heads.box_predictor.cls_score.bias"]
     torch.testing.assert_close(scores, torch.arange(81.0), rtol=0, atol=0)
-    assert {name.removeprefix(TRUNK) for name in ours if name.startswith(TRUNK)} == set(trunk)
+    assert {name.removeprefix(BOTTOM_UP) for name in ours if name.startswith(BOTTOM_UP)} == set(
+        bottom_up
+    )
     with torch.device("meta"):
         network = timm.create_model("hrnet_w18", pretrained=False)
-    missing, unexpected = network.load_state_dict(trunk, strict=False, assign=True)
+    missing, unexpected = network.load_state_dict(bottom_up, strict=False, assign=True)
     assert not unexpected and all(
         name.startswith(HEADS) or name.endswith("num_batches_tracked") for name in missing
     )

@@ -13,7 +13,7 @@ from hrnet_kpt import io
 from hrnet_kpt.config import load_config
 from hrnet_kpt.engine import evaluate, train
 from hrnet_kpt.engine.run_logging import MetricsWriter
-from hrnet_kpt.weights.checkpoints import newest_checkpoint
+from hrnet_kpt.weights.run_checkpoints import newest_checkpoint
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
 OPTIONS = ("train.max_iter=6", "train.checkpointer.period=2", "train.checkpointer.max_to_keep=5")

@@ -97,7 +97,7 @@ def test_nothing_of_ours_is_needed(tiny, tmp_path):
     expected = [cfg.optimizer.lr * schedule(row["iteration"] / 3) for row in rows]
     assert len(rows) == 3 and [row["lr"] for row in rows] == pytest.approx(expected)
     assert rows[-1]["lr/keypoint_head"] == pytest.approx(rows[-1]["lr"])
-    assert rows[-1]["lr/trunk"] == pytest.approx(0.1 * 0.5 * rows[-1]["lr"])
+    assert rows[-1]["lr/bottom_up"] == pytest.approx(0.1 * 0.5 * rows[-1]["lr"])
     log = (tmp_path / "run" / "log.txt").read_text()
     assert f"Learning rate {cfg.optimizer.lr:g} (optimizer.lr={cfg.optimizer.lr:g})" in log
 

@@ -121,7 +121,7 @@ def test_rates_of_the_parts(model):
     }
     optimizer = torch.optim.SGD(parameter_groups(model, 0.5, lr_factors=factors), lr=0.5)
     assert rates_by_part(optimizer, model) == {
-        **{"trunk": 0.1, "neck": 0.5, "rpn": 1.0},  # the trunk's largest
+        **{"bottom_up": 0.1, "neck": 0.5, "rpn": 1.0},  # the largest of the backbone
         **{"box_head": 0.5, "keypoint_head": 0.5},
     }
 

@@ -14,7 +14,7 @@ from hrnet_kpt.data.schema import COCO_PERSON
 from hrnet_kpt.engine import evaluate
 from hrnet_kpt.inference import Predictor
 from hrnet_kpt.inference.predictor import files_of_run
-from hrnet_kpt.weights.checkpoints import newest_checkpoint
+from hrnet_kpt.weights.run_checkpoints import newest_checkpoint
 
 
 def same(a, b, tolerance=0.0):

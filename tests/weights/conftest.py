@@ -41,8 +41,8 @@ class Source:
         self.weights = {}
         self.random = torch.Generator().manual_seed(seed)
 
-    def add_trunk(self, trunk):
-        self.weights |= {self.names.trunk + name: value for name, value in trunk.items()}
+    def add_bottom_up(self, bottom_up):
+        self.weights |= {self.names.bottom_up + name: value for name, value in bottom_up.items()}
 
     def add_neck(self, channels):
         self._add(self.names.neck, NECK, channels, 1, 1)
@@ -167,7 +167,7 @@ def classifier():
 
 
 @pytest.fixture(scope="session")
-def trunk(classifier):
+def bottom_up(classifier):
     """The classifier's tensors but for its head."""
     head = re.compile(r"(incre_modules|downsamp_modules|final_layer|classifier)\.")
     return {name: value for name, value in classifier.items() if not head.match(name)}
@@ -180,7 +180,7 @@ def images():
 
 @pytest.fixture(scope="session")
 def timm_streams(images):
-    """Function of a trunk's tensors: the four streams that timm's own network makes of the images."""
+    """Function of a bottom_up's tensors: the four streams that timm's own network makes of the images."""
     model = timm.create_model(
         "hrnet_w18_small", pretrained=False, features_only=True, feature_location=""
     ).eval()
@@ -194,15 +194,15 @@ def timm_streams(images):
 
 
 @pytest.fixture(scope="session")
-def streams(trunk, timm_streams):
-    return timm_streams(trunk)
+def streams(bottom_up, timm_streams):
+    return timm_streams(bottom_up)
 
 
 def build_detector(classes=1, keypoints=17, stages=0, norm="FrozenBN"):
-    """Our trunk and neck, and detectron2's heads; with `stages`, box heads in a cascade."""
+    """Our bottom_up and neck, and detectron2's heads; with `stages`, box heads in a cascade."""
     model = nn.Module()
-    trunk = HRNet(16, 32, (1, 1, 1, 1), (1, 2, 2, 2), norm=norm)
-    model.backbone = HRFPN(trunk, STAGES, NECK)
+    bottom_up = HRNet(16, 32, (1, 1, 1, 1), (1, 2, 2, 2), norm=norm)
+    model.backbone = HRFPN(bottom_up, STAGES, NECK)
     model.proposal_generator = nn.Module()
     model.proposal_generator.rpn_head = StandardRPNHead(in_channels=NECK, num_anchors=3)
     pooled = ShapeSpec(channels=NECK, height=POOLED, width=POOLED)

@@ -60,10 +60,10 @@ def feature_map():
 @pytest.mark.parametrize("count, wanted", CLASSES)
 @pytest.mark.parametrize("layout", FORMULAS)
 def test_heads_give_what_their_source_gives(
-    layout, count, wanted, source, trunk, detector, regions, feature_map, write, assert_same
+    layout, count, wanted, source, bottom_up, detector, regions, feature_map, write, assert_same
 ):
     theirs = source(layout, count)
-    theirs.add_trunk(trunk)
+    theirs.add_bottom_up(bottom_up)
     theirs.add_neck(15 * 16)
     theirs.add_rpn()
     theirs.add_box()
@@ -82,10 +82,10 @@ def test_heads_give_what_their_source_gives(
 @pytest.mark.parametrize("count, wanted", CLASSES)
 @pytest.mark.parametrize("layout", ["mmdet cascade", "hrnet-object-detection cascade"])
 def test_cascades_give_what_their_source_gives(
-    layout, count, wanted, source, trunk, detector, regions, write, assert_same
+    layout, count, wanted, source, bottom_up, detector, regions, write, assert_same
 ):
     theirs = source(layout, count)
-    theirs.add_trunk(trunk)
+    theirs.add_bottom_up(bottom_up)
     theirs.add_neck(15 * 16)
     theirs.add_rpn()
     theirs.add_box(stages=(0, 1, 2))
@@ -112,15 +112,15 @@ def randomise(module):
         nn.init.normal_(value, std=1 if name.endswith("bias") else value[0].numel() ** -0.5)
 
 
-def joined(model, trunk, heads, write, tmp_path, **options):
-    """Load heads that came with a ResNet, joined with the trunk of an HRNet."""
+def joined(model, bottom_up, heads, write, tmp_path, **options):
+    """Load heads that came with a ResNet, joined with the bottom_up of an HRNet."""
     path = str(tmp_path / "joined.safetensors")
-    lines = convert_files([write(trunk, "trunk.pth"), heads], path, **options)
+    lines = convert_files([write(bottom_up, "bottom_up.pth"), heads], path, **options)
     return load_weights(model, path), lines
 
 
 def test_keypoint_heads_of_maskrcnn_benchmark_give_what_they_gave(
-    source, trunk, detector, regions, feature_map, write, assert_same, tmp_path
+    source, bottom_up, detector, regions, feature_map, write, assert_same, tmp_path
 ):
     theirs = source("maskrcnn-benchmark")
     theirs.add_rpn()
@@ -132,7 +132,7 @@ def test_keypoint_heads_of_maskrcnn_benchmark_give_what_they_gave(
         "backbone.fpn.fpn_inner1.weight": torch.ones(16, 256, 1, 1),
     }
     model = detector()
-    joined(model, trunk, write({"model": theirs.weights | resnet}), write, tmp_path)
+    joined(model, bottom_up, write({"model": theirs.weights | resnet}), write, tmp_path)
     for ours, expected in zip(
         proposals_of(model, feature_map), theirs.rpn(feature_map), strict=True
     ):
@@ -143,7 +143,7 @@ def test_keypoint_heads_of_maskrcnn_benchmark_give_what_they_gave(
 
 @pytest.mark.parametrize("age", ["new", "old"])
 def test_torchvision_heads_give_what_torchvisions_modules_give(
-    age, trunk, detector, regions, feature_map, write, assert_same, tmp_path
+    age, bottom_up, detector, regions, feature_map, write, assert_same, tmp_path
 ):
     torch.manual_seed(0)
     theirs = nn.Module()
@@ -163,7 +163,7 @@ def test_torchvision_heads_give_what_torchvisions_modules_give(
     state |= {f"backbone.body.{name}": value for name, value in resnet.items() if "fc." not in name}
     state |= {"backbone.fpn.inner_blocks.0.0.weight": torch.ones(16, 256, 1, 1)}
     model = detector()
-    joined(model, trunk, write(state), write, tmp_path)
+    joined(model, bottom_up, write(state), write, tmp_path)
     with torch.no_grad():
         [scores], [deltas] = theirs.rpn.head([feature_map])
         logits, boxes = theirs.roi_heads.box_predictor(theirs.roi_heads.box_head(regions))
@@ -177,7 +177,7 @@ def test_torchvision_heads_give_what_torchvisions_modules_give(
 
 
 def test_detectron2_heads_give_what_its_own_classes_give(
-    trunk, detector, regions, feature_map, write, assert_same, tmp_path
+    bottom_up, detector, regions, feature_map, write, assert_same, tmp_path
 ):
     torch.manual_seed(0)
     theirs, model = detector(), detector()
@@ -196,7 +196,7 @@ def test_detectron2_heads_give_what_its_own_classes_give(
     arrays |= {name: torch.ones(shape).numpy() for name, shape in shapes.items()}
     path = tmp_path / "model_final.pkl"
     path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
-    joined(model, trunk, str(path), write, tmp_path)
+    joined(model, bottom_up, str(path), write, tmp_path)
     for ours, expected in zip(
         proposals_of(model, feature_map), proposals_of(theirs, feature_map), strict=True
     ):

@@ -18,9 +18,8 @@ from hrnet_kpt.engine.run_state import RunState
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.inference import Predictor
 from hrnet_kpt.weights import load_weights
-from hrnet_kpt.weights.labels import match_rows
+from hrnet_kpt.weights.labels import match_rows, select_classes, select_keypoints
 from hrnet_kpt.weights.reading import read_checkpoint
-from hrnet_kpt.weights.rows import select_classes, select_keypoints
 
 CLASSES = ["cat", "dog", "horse"]
 KEYPOINTS = ["nose", "tail", "left ear", "right ear"]
@@ -249,12 +248,12 @@ def test_converted_weights_have_the_names_of_their_config(run_folder, tmp_path):
     assert labels.to_dict()["classes"] == {"person": labels.keypoints}
     assert torch.load(output, weights_only=True)["labels"] == labels.to_dict()
     # Of a backbone alone nothing has a name.
-    trunk = {
+    bottom_up = {
         k: v for k, v in torch.load(output)["model"].items() if k.startswith("backbone.bottom_up.")
     }
-    torch.save(trunk, tmp_path / "trunk.pth")
+    torch.save(bottom_up, tmp_path / "bottom_up.pth")
     convert_files(
-        [str(tmp_path / "trunk.pth")], str(output), config_file=str(run_folder / "config.yaml")
+        [str(tmp_path / "bottom_up.pth")], str(output), config_file=str(run_folder / "config.yaml")
     )
     assert read_checkpoint(output)[1] is None
 

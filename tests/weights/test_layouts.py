@@ -1,4 +1,4 @@
-"""Checkpoints of every layout: trunk and neck give the features of their source; networks for pose lack one fusion."""
+"""Checkpoints of every layout: backbones give the features of their source; networks for pose lack one fusion."""
 
 import copy
 import re
@@ -13,7 +13,7 @@ from hrnet_kpt.weights import load_weights
 
 COUNTER = ".num_batches_tracked"
 FILES = {
-    # What the trunk's names begin with, and what the file wraps around the tensors.
+    # What the bottom_up's names begin with, and what the file wraps around the tensors.
     "timm": ("", lambda state: state),
     "HRNet-Image-Classification": ("", lambda state: {"state_dict": state}),
     "pose": ("", lambda state: state),
@@ -41,11 +41,11 @@ def last_fusion(state):
     return [name for name in state if re.match(beginning, name)]
 
 
-def pose_file(layout, trunk):
-    """The trunk of a network for pose: without its last fusion, and with a layer for heatmaps."""
-    lacking = last_fusion(trunk)
+def pose_file(layout, bottom_up):
+    """The bottom_up of a network for pose: without its last fusion, and with a layer for heatmaps."""
+    lacking = last_fusion(bottom_up)
     prefix, wrap = FILES[layout]
-    state = {prefix + name: value for name, value in trunk.items() if name not in lacking}
+    state = {prefix + name: value for name, value in bottom_up.items() if name not in lacking}
     heatmaps = {"weight": torch.randn(17, 16, 1, 1), "bias": torch.randn(17)}
     return wrap(state | {FINAL[layout] + name: value for name, value in heatmaps.items()})
 
@@ -87,7 +87,7 @@ def test_classifier_gives_the_streams_of_its_source(
     model = detector()
     wrap = FILES[layout.removesuffix(" ssld")][1]
     loaded = load_weights(model, write(wrap(state)))
-    assert loaded.parts == ["trunk"] and "head tensors ignored" in loaded.line
+    assert loaded.parts == ["bottom_up"] and "head tensors ignored" in loaded.line
     actual, _ = features(model, images)
     for ours, theirs in zip(actual.values(), streams, strict=True):
         assert_same(ours, theirs)
@@ -101,27 +101,27 @@ def test_classifier_gives_the_streams_of_its_source(
     ],
     ids=["flat", "mmsegmentation"],
 )
-def test_network_for_segmentation_fills_the_trunk(
-    prefix, heads, trunk, streams, images, detector, write, assert_same
+def test_network_for_segmentation_fills_the_backbone(
+    prefix, heads, bottom_up, streams, images, detector, write, assert_same
 ):
-    state = {prefix + name: value for name, value in trunk.items()}
+    state = {prefix + name: value for name, value in bottom_up.items()}
     state |= {f"{head}.weight": torch.zeros(3) for head in heads}
     model = detector()
-    assert load_weights(model, write({"state_dict": state})).parts == ["trunk"]
+    assert load_weights(model, write({"state_dict": state})).parts == ["bottom_up"]
     for ours, theirs in zip(features(model, images)[0].values(), streams, strict=True):
         assert_same(ours, theirs)
 
 
 @pytest.mark.parametrize("layout", DETECTORS)
 def test_detector_gives_the_features_of_its_source(
-    layout, source, trunk, streams, images, detector, write, assert_same
+    layout, source, bottom_up, streams, images, detector, write, assert_same
 ):
     theirs = source(layout)
-    theirs.add_trunk(trunk)
+    theirs.add_bottom_up(bottom_up)
     theirs.add_neck(15 * 16)
     model = detector()
     loaded = load_weights(model, write(DETECTORS[layout](theirs.weights)))
-    assert loaded.parts == ["trunk", "neck"]
+    assert loaded.parts == ["bottom_up", "neck"]
     actual, levels = features(model, images)
     for ours, expected in zip(actual.values(), streams, strict=True):
         assert_same(ours, expected)
@@ -130,10 +130,12 @@ def test_detector_gives_the_features_of_its_source(
         assert_same(ours, expected)
 
 
-def test_own_checkpoint_gives_the_features_of_the_run(trunk, images, detector, write, assert_same):
+def test_own_checkpoint_gives_the_features_of_the_run(
+    bottom_up, images, detector, write, assert_same
+):
     run, model = detector(), detector()
     run.backbone.bottom_up.load_state_dict(
-        {name: value for name, value in trunk.items() if not name.endswith(COUNTER)}
+        {name: value for name, value in bottom_up.items() if not name.endswith(COUNTER)}
     )
     loaded = load_weights(model, write({"model": run.state_dict(), "iteration": 3}), whole=True)
     assert not loaded.absent and not loaded.settings
@@ -144,19 +146,19 @@ def test_own_checkpoint_gives_the_features_of_the_run(trunk, images, detector, w
 
 @pytest.mark.parametrize("layout", FINAL)
 def test_pose_network_fills_all_but_the_last_fusion(
-    layout, trunk, streams, images, detector, write, assert_same
+    layout, bottom_up, streams, images, detector, write, assert_same
 ):
     model = detector(norm="BN")
     before = copy.deepcopy(model.backbone.bottom_up.state_dict())
-    loaded = load_weights(model, write(pose_file(layout, trunk)))
-    lacking = last_fusion(trunk)
+    loaded = load_weights(model, write(pose_file(layout, bottom_up)))
+    lacking = last_fusion(bottom_up)
     counted = [name for name in lacking if not name.endswith(COUNTER)]
     assert (
         f"; {len(counted)} tensors of the last fusion are not in networks for pose" in loaded.line
     )
     for name, value in model.backbone.bottom_up.state_dict().items():
         if not name.endswith(COUNTER):
-            assert torch.equal(value, (before if name in lacking else trunk)[name]), name
+            assert torch.equal(value, (before if name in lacking else bottom_up)[name]), name
     # The finest stream is all that a network for pose has.
     actual, _ = features(model, images)
     assert_same(actual["stage1"], streams[0])
@@ -181,9 +183,9 @@ def test_pose_network_of_full_size_lacks_65_tensors(width, write):
 
 @pytest.mark.parametrize("layout", FINAL)
 def test_pose_network_and_frozen_norms_are_refused_until_joined(
-    layout, trunk, images, timm_streams, detector, write, assert_same, tmp_path
+    layout, bottom_up, images, timm_streams, detector, write, assert_same, tmp_path
 ):
-    pose = write(pose_file(layout, trunk), "pose.pth")
+    pose = write(pose_file(layout, bottom_up), "pose.pth")
     model = detector(norm="FrozenBN")
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(ValueError) as raised:
@@ -194,14 +196,15 @@ def test_pose_network_and_frozen_norms_are_refused_until_joined(
 
     # Other weights of the same network, to tell which file a tensor came from.
     imagenet = {
-        name: value * 0.9 if value.is_floating_point() else value for name, value in trunk.items()
+        name: value * 0.9 if value.is_floating_point() else value
+        for name, value in bottom_up.items()
     }
     joined = str(tmp_path / "joined.safetensors")
     convert_files([pose, write(imagenet, "imagenet.pth")], joined)
     loaded = load_weights(model, joined)
     assert "last fusion" not in loaded.line
-    lacking = last_fusion(trunk)
-    expected = timm_streams(trunk | {name: imagenet[name] for name in lacking})
+    lacking = last_fusion(bottom_up)
+    expected = timm_streams(bottom_up | {name: imagenet[name] for name in lacking})
     actual, _ = features(model, images)
     for ours, theirs in zip(actual.values(), expected, strict=True):
         assert_same(ours, theirs)

@@ -125,7 +125,7 @@ def test_networks_of_timm(name):
 @pytest.mark.parametrize(
     "name", ["resnet18", "swin_tiny_patch4_window7_224", "convnext_atto", "vgg11"]
 )
-def test_trunks_that_timm_cuts_for_detectors(name):
+def test_backbones_that_timm_cuts_for_detectors(name):
     names = shapes_of(timm.create_model, name, pretrained=False, features_only=True)
     assert looks_like(names) == f"this looks like {TIMM[name]}"
 
@@ -137,7 +137,7 @@ def test_networks_of_torchvision(name):
 
 
 @pytest.mark.parametrize("name", TORCHVISION_DETECTORS)
-def test_detectors_of_torchvision_by_their_trunk(name):
+def test_detectors_of_torchvision_by_their_backbone(name):
     names = shapes_of(torchvision.models.get_model, name, weights=None, weights_backbone=None)
     assert looks_like(names) == f"this looks like {TORCHVISION_DETECTORS[name]}"
 
@@ -163,8 +163,8 @@ def test_network_that_is_not_known_is_shown_by_its_first_tensors(name):
 @pytest.fixture(scope="module")
 def model():
     model = nn.Module()
-    trunk = HRNet(4, 8, (1, 1, 1, 1), (1, 1, 1, 1), norm="FrozenBN")
-    model.backbone = HRFPN(trunk, ["stage1", "stage2", "stage3", "stage4"], 8)
+    bottom_up = HRNet(4, 8, (1, 1, 1, 1), (1, 1, 1, 1), norm="FrozenBN")
+    model.backbone = HRFPN(bottom_up, ["stage1", "stage2", "stage3", "stage4"], 8)
     return model
 
 

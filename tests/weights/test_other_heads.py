@@ -34,15 +34,17 @@ HEADS = {
 
 
 @pytest.mark.parametrize("source", HEADS)
-def test_heads_of_other_tasks_are_ignored_by_name(source, trunk, detector, write, tmp_path):
+def test_heads_of_other_tasks_are_ignored_by_name(source, bottom_up, detector, write, tmp_path):
     prefix, heads = HEADS[source]
-    path = write({"state_dict": {prefix + name: value for name, value in trunk.items()} | heads})
+    path = write(
+        {"state_dict": {prefix + name: value for name, value in bottom_up.items()} | heads}
+    )
     model = detector()
     loaded = load_weights(model, path)
-    assert loaded.parts == ["trunk"] and "tensors ignored (" in loaded.line
+    assert loaded.parts == ["bottom_up"] and "tensors ignored (" in loaded.line
     assert all(name.split(".")[0] in loaded.line for name in heads)
     for name, value in model.backbone.bottom_up.state_dict().items():
-        assert torch.equal(value, trunk[name])
+        assert torch.equal(value, bottom_up[name])
     if source == "DEKR":  # the tool, too, needs no word
         lines = convert_files([path], str(tmp_path / "out.pth"))
         assert "HRNet-W18-small-v1" in lines[0] and "ignored" in lines[0]
@@ -53,14 +55,14 @@ def test_heads_of_other_tasks_are_ignored_by_name(source, trunk, detector, write
 @pytest.mark.parametrize(
     "extra", ["stage4.1.branches.0.0.conv1.weight", "layer1.7.conv1.weight", "stage5.x.weight"]
 )
-def test_more_of_a_backbone_is_no_head(extra, trunk, detector, write):
+def test_more_of_a_backbone_is_no_head(extra, bottom_up, detector, write):
     with pytest.raises(UserError, match="fits nothing"):
-        load_weights(detector(), write({**trunk, extra: W}))
+        load_weights(detector(), write({**bottom_up, extra: W}))
 
 
 @pytest.mark.parametrize("lost", ["stage4.0.branches.0.0.conv1.weight", "conv1.weight"])
-def test_backbone_that_is_not_whole_keeps_no_head_quiet(lost, trunk, detector, write):
-    state = {**trunk, "head.0.weight": W}
+def test_backbone_that_is_not_whole_keeps_no_head_quiet(lost, bottom_up, detector, write):
+    state = {**bottom_up, "head.0.weight": W}
     del state[lost]
     with pytest.raises(UserError, match="is missing"):
         load_weights(detector(), write(state))
@@ -69,20 +71,20 @@ def test_backbone_that_is_not_whole_keeps_no_head_quiet(lost, trunk, detector, w
 @pytest.mark.parametrize(
     "prefix", ["model.", "net.backbone.", "lit.model.encoder.", "model.module.backbone."]
 )
-def test_prefix_of_lightning_is_looked_through(prefix, trunk, detector, write):
+def test_prefix_of_lightning_is_looked_through(prefix, bottom_up, detector, write):
     content = {
         "pytorch-lightning_version": "2.4.0",
         "epoch": 3,
-        "state_dict": {f"{prefix}{name}": value for name, value in trunk.items()}
+        "state_dict": {f"{prefix}{name}": value for name, value in bottom_up.items()}
         | {"criterion.weight": torch.ones(17)},
         "hyper_parameters": {"lr": 1e-3, "name": "hrnet"},
         "callbacks": {"ModelCheckpoint": {"best_model_score": torch.tensor(0.5)}},
         "loops": {"fit_loop": {"state_dict": {}}},
     }
     model = detector()
-    assert load_weights(model, write(content)).parts == ["trunk"]
+    assert load_weights(model, write(content)).parts == ["bottom_up"]
     for name, value in model.backbone.bottom_up.state_dict().items():
-        assert torch.equal(value, trunk[name])
+        assert torch.equal(value, bottom_up[name])
 
 
 def test_own_detector_inside_a_lightning_module(detector, write):
@@ -91,9 +93,11 @@ def test_own_detector_inside_a_lightning_module(detector, write):
     assert load_weights(model, write({"state_dict": state})).absent == []
 
 
-def test_two_networks_are_not_guessed_between(trunk, detector, write):
+def test_two_networks_are_not_guessed_between(bottom_up, detector, write):
     state = {
-        f"{who}.{name}": value for who in ("teacher", "student") for name, value in trunk.items()
+        f"{who}.{name}": value
+        for who in ("teacher", "student")
+        for name, value in bottom_up.items()
     }
     with pytest.raises(UserError, match=r"several networks.*teacher\., student\.") as raised:
         load_weights(detector(), write(state))

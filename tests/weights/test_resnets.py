@@ -17,7 +17,7 @@ from torchvision.models.resnet import Bottleneck
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.weights import load_weights
 
-TRUNK = "backbone.bottom_up."
+BOTTOM_UP = "backbone.bottom_up."
 BLOCKS = (1, 2, 1, 1)
 NAMES = ["res2", "res3", "res4", "res5"]
 
@@ -76,7 +76,7 @@ FORMS = {
         "R-50.pkl",
     ),
     "flat": lambda arrays, caffe2: (
-        {TRUNK + name: value for name, value in arrays.items()},
+        {BOTTOM_UP + name: value for name, value in arrays.items()},
         "R-50.pkl",
     ),
 }
@@ -95,12 +95,12 @@ def test_every_tensor_is_the_one_that_detectron2_loads(form, arrays, caffe2_name
     model = resnet(width=8)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     loaded = load_weights(model, path)
-    assert loaded.parts == ["trunk"] and loaded.absent == ["neck"]
+    assert loaded.parts == ["bottom_up"] and loaded.absent == ["neck"]
     assert loaded.line.startswith(f"{len(arrays)} of {len(arrays)} backbone tensors from")
     for name, value in model.state_dict().items():
-        if name.startswith(TRUNK):
+        if name.startswith(BOTTOM_UP):
             assert torch.equal(value, expected[name]), name
-            assert (value == float(arrays[name.removeprefix(TRUNK)].flat[0])).all()
+            assert (value == float(arrays[name.removeprefix(BOTTOM_UP)].flat[0])).all()
         else:
             assert torch.equal(value, before[name])
 
@@ -117,7 +117,7 @@ def test_norms_whose_statistics_caffe2_has_put_into_their_weights(arrays, caffe2
     model = resnet(width=8)
     load_weights(model, path)
     for name, value in by_detectron2(resnet(width=8), path).items():
-        if name.startswith(TRUNK):
+        if name.startswith(BOTTOM_UP):
             assert torch.equal(model.state_dict()[name], value), name
 
 
@@ -225,7 +225,7 @@ def test_backbone_of_ones_own_takes_its_public_weights(write):
     state = stretched(timm.create_model, "resnet18")
     model = Detector(TimmBackbone("resnet18", NAMES))
     loaded = load_weights(model, write(state))
-    assert loaded.parts == ["trunk"] and "2 head tensors ignored (fc)" in loaded.line
+    assert loaded.parts == ["bottom_up"] and "2 head tensors ignored (fc)" in loaded.line
     for name, value in model.backbone.bottom_up.net.state_dict().items():
         if "num_batches" not in name:
             assert torch.equal(value, state[name]), name
@@ -241,7 +241,7 @@ def test_detectors_of_the_zoo_load_whole(arrays, tmp_path):
     model.roi_heads.keypoint_head = nn.Module()
     model.roi_heads.keypoint_head.score_lowres = nn.ConvTranspose2d(4, 2, 4)
     state = {name: value.numpy() for name, value in model.state_dict().items()}
-    state |= {TRUNK + name: value for name, value in arrays.items()}
+    state |= {BOTTOM_UP + name: value for name, value in arrays.items()}
     head = "roi_heads.keypoint_head.score_lowres."
     state[head + "weight"] = np.ones((4, 17, 4, 4), "f4")
     state[head + "bias"] = np.arange(17, dtype="f4")

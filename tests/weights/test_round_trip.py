@@ -20,9 +20,9 @@ def test_timm_comes_back_as_it_was(name):
     }
     ours = convert_state_dict(state)
     head = re.compile(r"(incre_modules|downsamp_modules|final_layer|classifier)\.")
-    trunk = {key: value for key, value in state.items() if not head.match(key)}
-    assert set(ours) == {f"backbone.bottom_up.{key}" for key in trunk}
+    bottom_up = {key: value for key, value in state.items() if not head.match(key)}
+    assert set(ours) == {f"backbone.bottom_up.{key}" for key in bottom_up}
     back = convert_state_dict(ours, target="timm")
-    assert list(back) == list(trunk)
-    for key, value in trunk.items():
+    assert list(back) == list(bottom_up)
+    for key, value in bottom_up.items():
         assert back[key].shape == value.shape and back[key].data_ptr() == value.data_ptr(), key

@@ -16,12 +16,12 @@ COCO_KEYPOINTS = {"nose": 0, "left_eye": 1, "left_shoulder": 5, "right_wrist": 1
 
 
 @pytest.fixture
-def weights(source, trunk):
+def weights(source, bottom_up):
     """Function of a layout and a number of classes: a whole detector's Source."""
 
     def weights(layout, classes):
         theirs = source(layout, classes)
-        theirs.add_trunk(trunk)
+        theirs.add_bottom_up(bottom_up)
         theirs.add_neck(15 * 16)
         theirs.add_rpn()
         theirs.add_box((0, 1, 2) if "cascade" in layout else (0,))

@@ -33,7 +33,12 @@ def parser(prog: str = TOOL) -> Parser:
     add("--output", required=True, metavar="FILE", help="a .safetensors or .pth file")
     add("--layout", default="auto", metavar="NAME", help="of the input (default: recognised)")
     add("--config-file", default="", metavar="FILE", help="fit the classes and parts of its model")
-    add("--to", default="hrnet_kpt", metavar="NAME", help="timm: the trunk alone, as timm names it")
+    add(
+        "--to",
+        default="hrnet_kpt",
+        metavar="NAME",
+        help="timm: the bottom_up alone, as timm names it",
+    )
     add("--allow-pickle", action="store_true", help="accepted as before: arrays need no word")
     add("--add-hash", action="store_true", help="NAME-0123abcd.pth, verified when it is loaded")
     add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
@@ -77,7 +82,7 @@ def convert_files(
         config_file, overrides: a config. What is written fits its model, with its classes and keypoints, and has
             nothing more. Without one an HRNet must be whole, and heads are taken as they are. Weights of other
             backbones need it.
-        target: `timm` writes the trunk alone, under timm's names.
+        target: `timm` writes the bottom_up alone, under timm's names.
         add_hash: put the beginning of the file's SHA-256 into its name.
 
     Raises:
@@ -86,10 +91,10 @@ def convert_files(
     from ..config import load_config
     from ..config.doctor.build import build_or_refuse
     from ..config.resolve import labels_of_config
-    from ..weights.converting import convert_state_dict
+    from ..weights.convert import convert_state_dict
     from ..weights.join import join_files
     from ..weights.layouts import find_layout
-    from ..weights.writing import check_output, write_weights
+    from ..weights.write import check_output, write_weights
 
     check_output(Path(output))
     if layout != "auto":
@@ -113,7 +118,7 @@ def _settings_lines(
     cfg: DictConfig | None, config_file: str, settings: Mapping[str, Any]
 ) -> list[str]:
     from ..config.resolve import differing_settings, override
-    from ..weights.geometry import UNLISTED
+    from ..weights.source_settings import UNLISTED
 
     if cfg is None:
         plus = {UNLISTED: "+"}

@@ -14,7 +14,7 @@ from detectron2.utils import comm
 
 from ..errors import UserError
 from ..io import replace_text, to_json
-from ..weights.checkpoints import BEST, link_checkpoint
+from ..weights.run_checkpoints import BEST, link_checkpoint
 from .run_state import RunState
 
 logger = logging.getLogger(__name__)

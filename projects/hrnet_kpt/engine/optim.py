@@ -16,10 +16,10 @@ from torch.optim.swa_utils import AveragedModel
 from ..errors import UserError
 from ..modeling.hrnet import FREEZE_GROUPS
 
-TRUNK = "backbone.bottom_up"
+BOTTOM_UP = "backbone.bottom_up"
 # Parts of a detector by the longest of these that their parameters' names begin with.
 PARTS = {
-    TRUNK: "trunk",
+    BOTTOM_UP: "bottom_up",
     "backbone": "neck",
     "proposal_generator": "rpn",
     "roi_heads.box": "box_head",
@@ -65,7 +65,7 @@ def parameter_groups(
     decays: dict[str, float] = {}
     if layer_decay != 1:
         decays = {
-            f"{TRUNK}.{module}": layer_decay ** (len(FREEZE_GROUPS) - number)
+            f"{BOTTOM_UP}.{module}": layer_decay ** (len(FREEZE_GROUPS) - number)
             for number, modules in enumerate(FREEZE_GROUPS)
             for module in modules
         }

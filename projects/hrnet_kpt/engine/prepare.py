@@ -32,8 +32,8 @@ from ..dataset_checks.mirror_pairs import check_flip_pairs
 from ..dataset_checks.table import annotation_table
 from ..errors import UserError
 from ..inference.build import build_model
-from ..weights.checkpoints import newest_checkpoint
 from ..weights.fetching import local_weights
+from ..weights.run_checkpoints import newest_checkpoint
 from .setup import check_data_files, mirror_directions
 
 logger = logging.getLogger(__name__)

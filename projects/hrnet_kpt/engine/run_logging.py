@@ -17,7 +17,7 @@ from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
 
 from ..errors import UserError
 from ..io import replace_text, to_json
-from ..weights.checkpoints import not_written
+from ..weights.run_checkpoints import not_written
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from detectron2.utils import comm
 
 from ..errors import UserError
 from ..io import replace_text
-from ..weights.checkpoints import FINAL, LAST, link_checkpoint, save_checkpoint
 from ..weights.labels import LABELS, Labels, labels_of
+from ..weights.run_checkpoints import FINAL, LAST, link_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:  # the trainer seeds its steps from here
     from .trainer import Trainer

@@ -31,7 +31,7 @@ from ..errors import UserError
 from ..evaluation.evaluator import KeypointEvaluator
 from ..io import parse_once, remove_unfinished, replace_text
 from ..visualization.run_images import write_run_images
-from ..weights.checkpoints import not_written
+from ..weights.run_checkpoints import not_written
 from .divergence import DivergencePolicy
 from .eval_hook import EvalHook
 from .evaluation import build_evaluation, build_validation_loader, run_evaluation, validation_losses

@@ -30,7 +30,7 @@ from ..data.masks import to_rle
 from ..errors import UserError
 from ..evaluation.calibration import Calibration, calibration_beside
 from ..memory import keep_freed_memory
-from ..weights.checkpoints import newest_file
+from ..weights.run_checkpoints import newest_file
 from .build import build_model, inference_model
 
 logger = logging.getLogger(__name__)

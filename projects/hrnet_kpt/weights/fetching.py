@@ -13,7 +13,7 @@ from detectron2.checkpoint.catalog import ModelCatalog
 from detectron2.utils import comm
 
 from ..errors import UserError
-from .writing import sha256_of
+from .write import sha256_of
 
 TIMEOUT = 30  # seconds without an answer
 # What detectron2:// stands for: https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md
@@ -23,7 +23,8 @@ DETECTRON2_ZOO = "https://dl.fbaipublicfiles.com/detectron2/"
 def resolve_location(location: str) -> str:
     """The http(s) address that a detectron2:// or catalog:// address stands for; any other location as it is.
 
-    Raises UserError for a name that detectron2's catalog does not have.
+    Raises:
+        UserError: For a name that detectron2's catalog does not have.
     """
     scheme, _, name = location.partition("://")
     if scheme == "detectron2":
@@ -46,12 +47,14 @@ def is_address(location: str) -> bool:
 def local_weights(location: str) -> Path:
     """The local file of a path or address; what is at an address is downloaded once, into torch's hub folder.
 
-    location: a path, an http(s) URL, or a detectron2:// or catalog:// address.
-
     A file name that ends in -HASH.pth, as those of published weights do, is verified each time: HASH is the
     beginning of the file's SHA-256.
 
-    Raises UserError where there is no such file, it cannot be fetched, or it is not the one that its name promises.
+    Args:
+        location: A path, an http(s) URL, or a detectron2:// or catalog:// address.
+
+    Raises:
+        UserError: Where there is no such file, it cannot be fetched, or it is not the one that its name promises.
     """
     location = resolve_location(location)
     if not is_address(location):

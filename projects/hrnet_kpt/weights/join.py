@@ -11,15 +11,13 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..modeling import HRNet
+from .convert import hrnet_arguments, hrnet_name
 from .fetching import local_weights
-from .gate import PARTS, judge, part_of
-from .labels import Labels, labels_beside
-from .layouts import TRUNK
-from .loading import fit, known_labels, refuse_non_finite, settings_of
+from .labels import Labels, count_classes, count_keypoints, labels_beside
+from .layouts import BOTTOM_UP
+from .load import known_labels, refuse_non_finite, remap, settings_of
+from .match import PARTS, match_state_dict, mismatch_error, part_of, report
 from .reading import read_checkpoint
-from .report import misfit, report
-from .rows import count_classes, count_keypoints
-from .trunk import trunk_arguments, trunk_name
 
 
 @dataclass(frozen=True)
@@ -70,22 +68,22 @@ def join_files(
         content, labels = read_checkpoint(path)
         refuse_non_finite(content, location)
         labels = labels or labels_beside(path)
-        conversion, taken = fit(content, model, location, layout, labels=labels, **names)
+        conversion, taken = remap(content, model, location, layout, labels=labels, **names)
         expected = model or _tensors_of_architecture(conversion.tensors, location)
-        verdict = judge(conversion, expected)
-        if verdict.problems or not verdict.fitting:
-            raise misfit(verdict, conversion, expected, location)
-        _refuse_other_trunk(tensors, verdict.fitting, location)
-        new = {name: value for name, value in verdict.fitting.items() if name not in tensors}
+        result = match_state_dict(conversion, expected)
+        if result.problems or not result.fitting:
+            raise mismatch_error(result, conversion, expected, location)
+        _refuse_other_hrnet(tensors, result.fitting, location)
+        new = {name: value for name, value in result.fitting.items() if name not in tensors}
         tensors |= new
         known = known_labels(conversion, own or labels)
         keypoints, classes = keypoints or known.keypoints, classes or known.classes
-        parts = [part for part in verdict.parts if part in map(part_of, new)]
+        parts = [part for part in result.parts if part in map(part_of, new)]
         settings = {**settings_of(conversion.layout.settings, parts), **settings}
-        if set(parts) - {"trunk"} and conversion.layout.remark:
+        if set(parts) - {"bottom_up"} and conversion.layout.remark:
             remarks.append(f"{location}: {conversion.layout.remark}")
-        line = f"{location}: {report(verdict, conversion, expected, taken)}"
-        others = [part for part in verdict.parts if part not in parts]
+        line = f"{location}: {report(result, conversion, expected, taken)}"
+        others = [part for part in result.parts if part not in parts]
         lines.append(line + (f"; taken from a file before: {', '.join(others)}" if others else ""))
     if len(keypoints) != count_keypoints(tensors):
         keypoints = []
@@ -100,24 +98,24 @@ def _tensors_of_architecture(tensors: Mapping[str, Tensor], location: str) -> di
     expected = {
         name: value
         for name, value in tensors.items()
-        if part_of(name) in PARTS and not name.startswith(TRUNK)
+        if part_of(name) in PARTS and not name.startswith(BOTTOM_UP)
     }
-    if not any(name.startswith(TRUNK) for name in tensors):
+    if not any(name.startswith(BOTTOM_UP) for name in tensors):
         return expected
-    arguments = trunk_arguments(tensors, TRUNK)
+    arguments = hrnet_arguments(tensors, BOTTOM_UP)
     if not arguments:
         raise UserError(
             f"{location} does not hold a whole HRNet: layer1.0.conv1.weight or "
             "stage4.0.branches.0.0.conv1.weight is missing, or has no four dimensions"
         )
     with torch.device("meta"):
-        trunk = HRNet(**arguments)
-    return {TRUNK + name: value for name, value in trunk.state_dict().items()} | expected
+        bottom_up = HRNet(**arguments)
+    return {BOTTOM_UP + name: value for name, value in bottom_up.state_dict().items()} | expected
 
 
-def _refuse_other_trunk(
+def _refuse_other_hrnet(
     merged: Mapping[str, Tensor], tensors: Mapping[str, Tensor], location: str
 ) -> None:
-    first, second = trunk_name(merged, TRUNK), trunk_name(tensors, TRUNK)
+    first, second = hrnet_name(merged, BOTTOM_UP), hrnet_name(tensors, BOTTOM_UP)
     if first and second and first != second:
         raise UserError(f"{location} holds {second}, the files before it {first}: join one HRNet's")

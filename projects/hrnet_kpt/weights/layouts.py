@@ -7,18 +7,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from ..errors import UserError
-from .geometry import (
+from .source_settings import (
     ALIGNED,
+    BOTTOM_UP_ALONE,
     MASKRCNN_BENCHMARK_REMARK,
     MMDET1_REMARK,
     TORCHVISION,
     TORCHVISION_REMARK,
-    TRUNK_ALONE,
     WHOLE_PIXELS,
     Settings,
 )
 
-TRUNK = "backbone.bottom_up."
+BOTTOM_UP = "backbone.bottom_up."
 RPN = "proposal_generator.rpn_head."
 BOX_HEAD, BOX_PREDICTOR = "roi_heads.box_head.", "roi_heads.box_predictor."
 MASK_HEAD, KEYPOINT_HEAD = "roi_heads.mask_head.", "roi_heads.keypoint_head."
@@ -28,19 +28,20 @@ MASK_HEAD, KEYPOINT_HEAD = "roi_heads.mask_head.", "roi_heads.keypoint_head."
 class Layout:
     """One codebase's checkpoints.
 
-    name: what messages and `--layout` call it.
-    sign: regular expression; a file has the first layout of LAYOUTS whose sign fits the beginning of some name.
-    trunk: what the names of the trunk begin with; then follow those of the HRNet authors' code, as here.
-    names: beginnings of the other names, theirs to ours.
-    dropped: regular expression for the beginnings of names that detection has no use for.
-    background_first: the background is the first class there; here it is the last.
-    settings: what reproduces the source's numbers, see `geometry`.
-    remark: what no setting reproduces.
+    Attributes:
+        name: What messages and `--layout` call it.
+        sign: Regular expression; a file has the first layout of LAYOUTS whose sign fits the beginning of some name.
+        bottom_up: What the names of the bottom_up begin with; then follow those of the HRNet authors' code, as here.
+        names: Beginnings of the other names, theirs to ours.
+        dropped: Regular expression for the beginnings of names that detection has no use for.
+        background_first: The background is the first class there; here it is the last.
+        settings: What reproduces the source's numbers, see `geometry`.
+        remark: What no setting reproduces.
     """
 
     name: str
     sign: str
-    trunk: str
+    bottom_up: str
     names: Mapping[str, str] = field(default_factory=dict)
     dropped: str = "(?!)"
     background_first: bool = False
@@ -98,7 +99,7 @@ LAYOUTS = (
     Layout(
         name="torchvision",
         sign=r"roi_heads\.(keypoint_predictor|box_head\.fc6)\.",
-        trunk="backbone.body.",
+        bottom_up="backbone.body.",
         names={
             # Files older than torchvision 0.13 have the second.
             **_rpn("rpn.head.conv.0.0.", "rpn.head.cls_logits.", "rpn.head.bbox_pred."),
@@ -120,7 +121,7 @@ LAYOUTS = (
     Layout(
         name="detectron2",
         sign=r"backbone\.(bottom_up\.(stem|res\d)|fpn_(lateral|output)\d)\.",
-        trunk=TRUNK,
+        bottom_up=BOTTOM_UP,
         # What files of older versions hold besides.
         dropped=r"proposal_generator\.anchor_generator\.|pixel_(mean|std)$",
         settings=ALIGNED,
@@ -130,13 +131,13 @@ LAYOUTS = (
         name="hrnet_kpt",
         sign=r"backbone\.(bottom_up|reduction_conv|fpn_convs)\.|proposal_generator\.|"
         r"roi_heads\.(box_head\.(\d\.)?fc\d|box_predictor|mask_head|keypoint_head)\.",
-        trunk=TRUNK,
+        bottom_up=BOTTOM_UP,
     ),
     # HRNet-MaskRCNN-Benchmark; maskrcnn-benchmark's keypoint R-CNN: heads.
     Layout(
         name="maskrcnn-benchmark",
         sign=r"backbone\.body\.|rpn\.(head|anchor_generator)\.|roi_heads\.(box|mask|keypoint)\.",
-        trunk="backbone.body.",
+        bottom_up="backbone.body.",
         names={
             **_neck("backbone.neck.reduction_conv.0.", "backbone.neck.fpn_conv.{}."),
             **_rpn("rpn.head.conv.", "rpn.head.cls_logits.", "rpn.head.bbox_pred."),
@@ -166,7 +167,7 @@ LAYOUTS = (
     Layout(
         name="hrnet-object-detection",
         sign=r"(bbox|mask)_head\.|neck\.reduction_conv\.0\.",
-        trunk="backbone.",
+        bottom_up="backbone.",
         names={
             **_neck("neck.reduction_conv.0.", "neck.fpn_conv.{}."),
             **_neck("neck.reduction_conv.conv.", "neck.fpn_convs.{}.conv."),
@@ -181,7 +182,7 @@ LAYOUTS = (
     Layout(
         name="mmdet",
         sign=r"roi_head\.|rpn_head\.|neck\.",
-        trunk="backbone.",
+        bottom_up="backbone.",
         names={
             **_neck("neck.reduction_conv.conv.", "neck.fpn_convs.{}.conv."),
             **_mmdet_heads("roi_head."),
@@ -193,25 +194,25 @@ LAYOUTS = (
     Layout(
         name="mmpose",
         sign=r"backbone\.(conv1|layer1|stage\d)\.",
-        trunk="backbone.",
+        bottom_up="backbone.",
         dropped=r"(head|keypoint_head|decode_head|auxiliary_head)\.",
-        settings=TRUNK_ALONE,
+        settings=BOTTOM_UP_ALONE,
     ),
     # deep-high-resolution-net.pytorch: COCO and MPII pose; HigherHRNet.
     Layout(
         name="pose",
         sign=r"final_layer\.(weight|bias)$|(final_layers|deconv_layers)\.",
-        trunk="",
+        bottom_up="",
         dropped=r"(final_layers?|deconv_layers)\.",
-        settings=TRUNK_ALONE,
+        settings=BOTTOM_UP_ALONE,
     ),
     # timm's hrnet_w*; HRNet-Image-Classification, its copies, and HRNet for segmentation: the same names.
     Layout(
         name="timm",
         sign=r"(stage4\.\d+\.(branches|fuse_layers)|transition3)\.",
-        trunk="",
+        bottom_up="",
         dropped=r"(incre_modules|downsamp_modules|final_layer|classifier|last_layer|aux_head|cls_head|ocr_\w+)\.",
-        settings=TRUNK_ALONE,
+        settings=BOTTOM_UP_ALONE,
     ),
 )
 BY_NAME = {layout.name: layout for layout in LAYOUTS}
@@ -229,8 +230,8 @@ def our_name(layout: Layout, theirs: str) -> str:
     for old, new in layout.names.items():
         if theirs.startswith(old):
             return new + theirs.removeprefix(old)
-    if layout.trunk != TRUNK and theirs.startswith(layout.trunk):
-        return TRUNK + theirs.removeprefix(layout.trunk)
+    if layout.bottom_up != BOTTOM_UP and theirs.startswith(layout.bottom_up):
+        return BOTTOM_UP + theirs.removeprefix(layout.bottom_up)
     return theirs
 
 
@@ -239,7 +240,7 @@ def their_name(layout: Layout, ours: str) -> str:
     for old, new in layout.names.items():
         if ours.startswith(new):
             return old + ours.removeprefix(new)
-    return layout.trunk + ours.removeprefix(TRUNK) if ours.startswith(TRUNK) else ours
+    return layout.bottom_up + ours.removeprefix(BOTTOM_UP) if ours.startswith(BOTTOM_UP) else ours
 
 
 def recognise(names: Collection[str]) -> Layout | None:

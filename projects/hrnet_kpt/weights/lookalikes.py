@@ -7,7 +7,7 @@ from collections.abc import Collection
 
 # Expressions that some name has to match from its beginning, behind what wraps it, and the architecture. The first that
 # matches counts: those of one network's own layers come before those that several share.
-WRAPPED = r"(?:backbone\.|model\.|encoder\.|bottom_up\.|body\.|img_backbone\.|trunk\.|net\.)*"
+WRAPPED = r"(?:backbone\.|model\.|encoder\.|trunk\.|body\.|img_backbone\.|bottom_up\.|net\.)*"
 ARCHITECTURES = (
     (
         r"(?:(?:keypoint_)?head\.)?deconv_layers\.\d+\.\d+\.\d+\.",

@@ -58,12 +58,14 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Labels | None]:
     """The tensors in a file by name, without the wrappers that training scripts put around them, and its labels.
 
-    path: a .safetensors file, a file of torch.save, or a pickle of arrays as in detectron2's model zoo. The content
-        decides, not the name. torch's files are mapped into memory, not copied; tensors are on the CPU.
-
     Labels are those that the checkpoints of this project hold; None where there are none.
 
-    Raises UserError for anything else: other formats, damaged files, pickles that would run code, no tensors.
+    Args:
+        path: A .safetensors file, a file of torch.save, or a pickle of arrays as in detectron2's model zoo. The content
+            decides, not the name. torch's files are mapped into memory, not copied; tensors are on the CPU.
+
+    Raises:
+        UserError: For anything else: other formats, damaged files, pickles that would run code, no tensors.
     """
     with path.open("rb") as file:
         head = file.read(64)
@@ -108,7 +110,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Labels | None]:
 def _single_state_dict(content: Any, path: Path) -> Any:
     """Of a list or tuple the one state dict in it, or the dict that its (name, tensor) pairs make; else `content`.
 
-    Raises UserError for tensors without names, and for several state dicts.
+    Raises:
+        UserError: For tensors without names, and for several state dicts.
     """
     if not isinstance(content, list | tuple):
         return content

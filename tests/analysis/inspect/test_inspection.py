@@ -14,7 +14,7 @@ from hrnet_kpt.data.synthetic import draw_image
 from hrnet_kpt.errors import UserError
 
 SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"
-PARTS = ["trunk", "neck", "RPN", "box head", "keypoint head"]
+PARTS = ["bottom_up", "neck", "RPN", "box head", "keypoint head"]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from ...config.resolve import label_names
 from ...data.synthetic import draw_image
 from ...errors import UserError, one_line
 from ...weights import load_weights
-from ...weights.gate import part_of
+from ...weights.match import part_of
 from .flops import count_flops, flops_text, uncounted_parts
 from .outputs import describe_outputs, outputs_text
 from .structure import describe_structure, structure_text

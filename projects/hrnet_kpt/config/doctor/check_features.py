@@ -120,13 +120,13 @@ def check_usage(model: Any, features: Features) -> Iterator[Finding]:
             "the poolers' features, or leave them out of model.backbone.out_features"
         )
         yield warning("feature-unused", keys, sentence)
-    trunk = getattr(model.backbone, "bottom_up", None)
+    bottom_up = getattr(model.backbone, "bottom_up", None)
     fused = getattr(model.backbone, "in_features", None)
-    if trunk is None or fused is None:
+    if bottom_up is None or fused is None:
         return
-    produced = list(trunk.output_shape())
+    produced = list(bottom_up.output_shape())
     yield from unknown_features(produced, fused, "model.backbone.in_features")
-    if isinstance(trunk, HRNet):  # it computes its streams whether they are asked for or not
+    if isinstance(bottom_up, HRNet):  # it computes its streams whether they are asked for or not
         produced += [f"stage{n}" for n in range(1, 5) if f"stage{n}" not in produced]
     idle = [name for name in produced if name not in fused]
     if idle:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 from ...modeling import HRNet
-from ...weights.loading import compare, examine
+from ...weights.load import check_weights, compare
 from ..findings import Finding, error
 from ..keys import value_at
 from ..resolve import label_names
@@ -25,7 +25,7 @@ def check_fit(cfg: DictConfig, model: nn.Module, training: bool) -> Iterator[Fin
     width = _public_width(cfg, location)
     try:
         if location and Path(location).is_file():
-            examine(model, location, **options, **label_names(cfg))
+            check_weights(model, location, **options, **label_names(cfg))
         elif width and training:
             compare(model, _public_tensors(width), location, **options)
     except UserError as reason:

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig
 
-from ...weights.checkpoints import has_checkpoints
 from ...weights.fetching import is_address
+from ...weights.run_checkpoints import has_checkpoints
 from ..findings import Finding, error, warning
 from ..keys import child_of, value_at
 

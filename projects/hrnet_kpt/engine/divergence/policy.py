@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...errors import Diverged, one_line
-from ...weights.checkpoints import has_checkpoints
+from ...weights.run_checkpoints import has_checkpoints
 from ..optim import rates_by_part
 from .diagnosis import Diagnosis, Step, diagnose
 from .labels import bad_labels

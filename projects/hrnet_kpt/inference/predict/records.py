@@ -14,7 +14,7 @@ from ...errors import UserError
 from ...evaluation.calibration import calibration_beside
 from ...io import to_json
 from ...weights.fetching import local_weights
-from ...weights.writing import sha256_of
+from ...weights.write import sha256_of
 
 DIGITS = 16  # of a fingerprint
 RESTART = "add --restart to make it anew, or give another name"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hrnet_kpt.weights.reading import read_weights
-from hrnet_kpt.weights.writing import sha256_of, write_weights
+from hrnet_kpt.weights.write import sha256_of, write_weights
 
 both = pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 

@@ -24,7 +24,7 @@ def _detector(pooler_type: str, sampling_ratio: int, rpn: Mapping[str, Any]) -> 
 
     coder = "box2box_transform.weights"
     return {
-        "trunk": COLOURS,
+        "bottom_up": COLOURS,
         "RPN": {f"model.proposal_generator.{coder}": [1.0, 1.0, 1.0, 1.0], **rpn},
         "box head": {
             **pooled("box"),
@@ -36,14 +36,14 @@ def _detector(pooler_type: str, sampling_ratio: int, rpn: Mapping[str, Any]) -> 
 
 
 OFFSET = "model.proposal_generator.anchor_generator.offset"
-TRUNK_ALONE: Settings = {"trunk": COLOURS}
+BOTTOM_UP_ALONE: Settings = {"bottom_up": COLOURS}
 # torchvision's and timm's ResNets; blocks with the stride in their 3x3 convolution.
 TORCHVISION_RESNET: Settings = {
-    "trunk": {**COLOURS, "model.backbone.bottom_up.stages.stride_in_1x1": False}
+    "bottom_up": {**COLOURS, "model.backbone.bottom_up.stages.stride_in_1x1": False}
 }
 # Caffe2's, as MSRA trained them and FAIR: their deviations differ.
 CAFFE2_RESNET: Settings = {
-    "trunk": {"model.input_format": "BGR", "model.pixel_mean": [103.53, 116.28, 123.675]}
+    "bottom_up": {"model.input_format": "BGR", "model.pixel_mean": [103.53, 116.28, 123.675]}
 }
 # As on the pages: boxes between pixels' edges, anchors around the corners of cells, aligned pooling.
 ALIGNED = _detector("ROIAlignV2", 0, {OFFSET: 0.0})

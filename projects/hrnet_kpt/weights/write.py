@@ -36,10 +36,13 @@ def write_weights(
 ) -> Path:
     """Write tensors to a .safetensors file or, as {"model": ...}, to a .pth file; return where they are.
 
-    labels: the names of keypoints and classes, kept beside the tensors as a run's checkpoints have them.
-    add_hash: put the beginning of the file's SHA-256 into its name, NAME-0123abcd.pth, for `local_weights` to verify.
+    Args:
+        labels: The names of keypoints and classes, kept beside the tensors as a run's checkpoints have them.
+        add_hash: Put the beginning of the file's SHA-256 into its name, NAME-0123abcd.pth, for `local_weights` to
+            verify.
 
-    Raises UserError where the file cannot be written; what stood there before is then still there.
+    Raises:
+        UserError: Where the file cannot be written; what stood there before is then still there.
     """
     check_output(path)
     # Rows taken out of other tensors would be written with all of them.

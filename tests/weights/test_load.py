@@ -28,7 +28,7 @@ def imagenet():
     return classifier.state_dict()
 
 
-def test_imagenet_weights_fill_the_trunk_and_nothing_else(imagenet, tmp_path):
+def test_imagenet_weights_fill_the_backbone_and_nothing_else(imagenet, tmp_path):
     torch.save(imagenet, tmp_path / "hrnet.pth")
     model = detector()
     neck = {

@@ -14,26 +14,26 @@ from detectron2.layers import FrozenBatchNorm2d
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .converting import Conversion, convert
+from .convert import Conversion, convert, hrnet_name, match_names
 from .fetching import local_weights
-from .gate import Verdict, judge
-from .geometry import Settings
-from .labels import Labels, labels_beside, labels_of, match_rows
-from .layouts import TRUNK, find_layout, recognise
-from .matching import match_names
-from .reading import read_checkpoint, unwrap
-from .report import misfit, report
-from .rows import (
+from .labels import (
     COCO_CLASSES,
     COCO_KEYPOINTS,
+    Labels,
     count_classes,
     count_keypoints,
+    labels_beside,
+    labels_of,
+    match_rows,
     select_classes,
     select_keypoints,
     take_coco_classes,
     take_coco_keypoints,
 )
-from .trunk import trunk_name
+from .layouts import BOTTOM_UP, find_layout, recognise
+from .match import MatchResult, match_state_dict, mismatch_error, report
+from .reading import read_checkpoint, unwrap
+from .source_settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -48,10 +48,12 @@ SHOWN = 20  # names listed of a partial load
 class Loaded:
     """What `load_weights` did.
 
-    line: the report.
-    parts: the parts of the model that the file has filled; absent: those that it left as they were.
-    settings: of the parts filled, the config's values that reproduce the numbers of the file's source, by key.
-    remark: what no setting reproduces.
+    Attributes:
+        line: The report.
+        parts: The parts of the model that the file has filled.
+        absent: Those that it left as they were.
+        settings: Of the parts filled, the config's values that reproduce the numbers of the file's source, by key.
+        remark: What no setting reproduces.
     """
 
     line: str
@@ -73,20 +75,22 @@ def load_weights(
 ) -> Loaded:
     """Load a file of any layout that `layouts` lists into `model`, and report it in one line of the log.
 
-    location: path or http(s) URL.
-    strict: refuse a part of which only some tensors fit, and a file without a trunk; else load and list what fits.
-    whole: refuse a file that does not fill the whole model, as for evaluation, or to go on with a run.
-    classes, keypoints: the model's names of them, in order. A file that has its own, or a run's config.yaml beside it,
-        is compared by name: rows are put into the model's order, and other names are refused or, without `strict`, left
-        out. Of files that have COCO's 80 and 17 they tell which to take.
-    content: of the run's checkpoint at `location`, where it was read before.
-
     The model is changed only if nothing is wrong. Raises UserError, with the first names and the likely reason,
     where the file is not there or not readable, fits in part only, holds an Inf or NaN, or leaves frozen batch norms
     without statistics.
+
+    Args:
+        location: Path or http(s) URL.
+        strict: Refuse a part of which only some tensors fit, and a file without a bottom_up; else load and list what
+            fits.
+        whole: Refuse a file that does not fill the whole model, as for evaluation, or to go on with a run.
+        classes, keypoints: The model's names of them, in order. A file that has its own, or a run's config.yaml beside
+            it, is compared by name: rows are put into the model's order, and other names are refused or, without
+            `strict`, left out. Of files that have COCO's 80 and 17 they tell which to take.
+        content: Of the run's checkpoint at `location`, where it was read before.
     """
     location = str(location)
-    verdict, conversion, taken = examine(
+    result, conversion, taken = check_weights(
         model,
         location,
         strict=strict,
@@ -95,16 +99,16 @@ def load_weights(
         keypoints=keypoints,
         content=content,
     )
-    model.load_state_dict(verdict.fitting, strict=False)
+    model.load_state_dict(result.fitting, strict=False)
 
-    line = report(verdict, conversion, model.state_dict(), taken)
+    line = report(result, conversion, model.state_dict(), taken)
     logger.info("%s [%s]", line, location)
-    if verdict.problems:
-        listed = verdict.problems[:SHOWN]
-        more = len(verdict.problems) - len(listed)
+    if result.problems:
+        listed = result.problems[:SHOWN]
+        more = len(result.problems) - len(listed)
         logger.warning(
             "train.init_strict=False: %d tensors of %s were not loaded: %s%s",
-            len(verdict.problems),
+            len(result.problems),
             location,
             "; ".join(listed),
             f"; and {more} more" if more else "",
@@ -112,14 +116,14 @@ def load_weights(
     layout = conversion.layout
     return Loaded(
         line,
-        verdict.parts,
-        verdict.absent,
-        settings_of(layout.settings, verdict.parts),
+        result.parts,
+        result.absent,
+        settings_of(layout.settings, result.parts),
         layout.remark,
     )
 
 
-def examine(
+def check_weights(
     model: nn.Module,
     location: str,
     *,
@@ -128,7 +132,7 @@ def examine(
     classes: Sequence[str] = (),
     keypoints: Sequence[str] = (),
     content: Mapping[str, Any] | None = None,
-) -> tuple[Verdict, Conversion, list[str]]:
+) -> tuple[MatchResult, Conversion, list[str]]:
     """Read a file and compare it with `model`, which is not changed, and may be on the meta device.
 
     The arguments are those of `load_weights`. Returns what fits, the file's tensors under the model's names, and which
@@ -162,10 +166,10 @@ def compare(
     whole: bool = False,
     classes: Sequence[str] = (),
     keypoints: Sequence[str] = (),
-) -> tuple[Verdict, Conversion, list[str]]:
-    """`examine` for what `read_checkpoint` has returned."""
+) -> tuple[MatchResult, Conversion, list[str]]:
+    """`check_weights` for what `read_checkpoint` has returned."""
     expected = model.state_dict()
-    conversion, taken = fit(
+    conversion, taken = remap(
         tensors,
         expected,
         location,
@@ -175,16 +179,16 @@ def compare(
         classes=classes,
         keypoints=keypoints,
     )
-    verdict = judge(conversion, expected, whole)
-    partial = bool(verdict.problems) or "trunk" in verdict.absent
-    if not verdict.fitting or (partial and (strict or whole)):
+    result = match_state_dict(conversion, expected, whole)
+    partial = bool(result.problems) or "bottom_up" in result.absent
+    if not result.fitting or (partial and (strict or whole)):
         remedy = WHOLE if whole else NOT_STRICT
-        raise misfit(verdict, conversion, expected, location, remedy)
-    _refuse_frozen(model, verdict, location)
-    return verdict, conversion, taken
+        raise mismatch_error(result, conversion, expected, location, remedy)
+    _refuse_frozen(model, result, location)
+    return result, conversion, taken
 
 
-def fit(
+def remap(
     tensors: Mapping[str, Tensor],
     expected: Mapping[str, Tensor],
     location: str,
@@ -198,7 +202,8 @@ def fit(
 ) -> tuple[Conversion, list[str]]:
     """The tensors under the model's names, of the model's classes and keypoints; and which of these were taken.
 
-    labels: the file's; the other arguments are those of `load_weights`.
+    Args:
+        labels: The file's; the other arguments are those of `load_weights`.
     """
     try:
         conversion = _to_model_names(tensors, expected, layout)
@@ -215,18 +220,18 @@ def fit(
 def _to_model_names(
     tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], layout: str
 ) -> Conversion:
-    trunk = [name for name in expected if name.startswith(TRUNK)]
+    bottom_up = [name for name in expected if name.startswith(BOTTOM_UP)]
     if layout == "auto" and expected and recognise(tensors) == recognise(expected):
         # Its own checkpoint; but files of detectron2's zoo have names that no checkpoint of ours has.
         dropped = re.compile(find_layout("detectron2").dropped)
-        if not trunk or trunk_name(expected, TRUNK) or not any(map(dropped.match, tensors)):
+        if not bottom_up or hrnet_name(expected, BOTTOM_UP) or not any(map(dropped.match, tensors)):
             return convert(tensors, "hrnet_kpt")
-    if not trunk or trunk_name(expected, TRUNK) or layout == "hrnet_kpt":
+    if not bottom_up or hrnet_name(expected, BOTTOM_UP) or layout == "hrnet_kpt":
         return convert(tensors, layout)
     conversion = match_names(tensors, expected, None if layout == "auto" else find_layout(layout))
-    if any(name not in conversion.tensors for name in trunk) and recognise(tensors):
+    if any(name not in conversion.tensors for name in bottom_up) and recognise(tensors):
         hrnet = convert(tensors, layout)  # to say what it is
-        return hrnet if trunk_name(hrnet.tensors, TRUNK) else conversion
+        return hrnet if hrnet_name(hrnet.tensors, BOTTOM_UP) else conversion
     return conversion
 
 
@@ -241,7 +246,8 @@ def _select_rows(
 ) -> list[str]:
     """Put the rows of classes and keypoints, in place, into the model's order; say so.
 
-    Raises UserError where the names differ.
+    Raises:
+        UserError: Where the names differ.
     """
     tensors, taken = conversion.tensors, []
     own = conversion.layout.name == "hrnet_kpt"
@@ -269,7 +275,8 @@ def _select_rows(
 def known_labels(conversion: Conversion, labels: Labels | None) -> Labels:
     """What the rows of a file's last layers stand for: its own names, or COCO's where other codebases trained on it.
 
-    labels: those of the file, or of the model that it was fitted to.
+    Args:
+        labels: Those of the file, or of the model that it was fitted to.
     """
     tensors, own = conversion.tensors, conversion.layout.name == "hrnet_kpt"
     keypoints: Sequence[str] = labels.keypoints if labels else []
@@ -295,11 +302,11 @@ def refuse_non_finite(tensors: Mapping[str, Tensor], location: str) -> None:
     tensors = {**tensors, **doubles}
     # A sum shows them without a copy; it overflows only where numbers are absurd, or halves.
     suspects = (name for name, value in tensors.items() if not value.sum().isfinite())
-    spoilt = [name for name in suspects if not tensors[name].isfinite().all()]
-    if spoilt:
+    non_finite = [name for name in suspects if not tensors[name].isfinite().all()]
+    if non_finite:
         raise UserError(
-            f"{location}: {len(spoilt)} tensors hold Inf or NaN (first: {spoilt[0]}): the training that wrote them had "
-            "diverged, or the file is damaged; take an earlier checkpoint"
+            f"{location}: {len(non_finite)} tensors hold Inf or NaN (first: {non_finite[0]}): the training that wrote "
+            "them had diverged, or the file is damaged; take an earlier checkpoint"
         )
 
 
@@ -314,7 +321,7 @@ def refuse_identity_norms(model: nn.Module) -> None:
         if isinstance(module, FrozenBatchNorm2d) and _is_identity(module)
     ]
     if identity:
-        prefix = TRUNK if all(name.startswith(TRUNK) for name in identity) else identity[0]
+        prefix = BOTTOM_UP if all(name.startswith(BOTTOM_UP) for name in identity) else identity[0]
         raise UserError(
             f"{len(identity)} FrozenBN layers have no statistics: no weights were loaded for {prefix}* (first: "
             f"{identity[0]}); set train.init_checkpoint to weights that have them, or train from scratch "
@@ -322,13 +329,13 @@ def refuse_identity_norms(model: nn.Module) -> None:
         )
 
 
-def _refuse_frozen(model: nn.Module, verdict: Verdict, location: str) -> None:
+def _refuse_frozen(model: nn.Module, result: MatchResult, location: str) -> None:
     """Raise UserError where the file leaves a frozen batch norm as it was made."""
     left = [
         name
         for name, module in model.named_modules()
         if isinstance(module, FrozenBatchNorm2d)
-        and f"{name}.running_var" not in verdict.fitting
+        and f"{name}.running_var" not in result.fitting
         and _is_identity(module)
     ]
     if not left:
@@ -336,7 +343,7 @@ def _refuse_frozen(model: nn.Module, verdict: Verdict, location: str) -> None:
     remedy = (
         "set train.init_checkpoint to weights that have them, or model.backbone.bottom_up.norm=BN"
     )
-    if all(f"{name}.weight" in verdict.lacking for name in left):
+    if all(f"{name}.weight" in result.lacking for name in left):
         remedy = (
             "networks for pose do not have them: set model.backbone.bottom_up.norm=BN, or fill them from ImageNet "
             f"weights of this width by tools/convert_weights.py --input {location} IMAGENET --output FILE"

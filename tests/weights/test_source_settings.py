@@ -12,10 +12,10 @@ from hrnet_kpt.config import load_config
 from hrnet_kpt.config.doctor.check_config import check_config
 from hrnet_kpt.config.resolve import differing_settings
 from hrnet_kpt.weights.layouts import find_layout
-from hrnet_kpt.weights.loading import settings_of
+from hrnet_kpt.weights.load import settings_of
 
 CONFIG = "configs/hrnet_w18_kpt.py"
-PARTS = ["trunk", "neck", "RPN", "box head", "mask head", "keypoint head"]
+PARTS = ["bottom_up", "neck", "RPN", "box head", "mask head", "keypoint head"]
 SAMPLED_TWICE = [
     f"model.roi_heads.{part}_pooler.{setting}"
     for part in ("box", "keypoint")
@@ -55,7 +55,7 @@ def test_settings_that_differ_are_overrides_that_load(layout):
 
 
 def test_colours_differ_from_those_of_a_config_with_others():
-    settings = settings_of(find_layout("timm").settings, ["trunk"])
+    settings = settings_of(find_layout("timm").settings, ["bottom_up"])
     others = ["model.input_format=BGR", "model.pixel_std=[1.0,1.0,1.0]"]
     assert differing_settings(load_config(CONFIG, others), settings) == [
         "model.input_format=RGB",

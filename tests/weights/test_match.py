@@ -30,21 +30,21 @@ def test_line_of_an_imagenet_file_of_full_size(write, caplog):
     with caplog.at_level(logging.INFO, logger="hrnet_kpt"):
         loaded = load_weights(model, path)
     assert loaded.line == LINE
-    assert (loaded.parts, loaded.absent) == (["trunk"], ["neck"])
+    assert (loaded.parts, loaded.absent) == (["bottom_up"], ["neck"])
     assert [r.getMessage() for r in caplog.records] == [f"{LINE} [{path}]"]
 
 
 @pytest.fixture(scope="module")
-def files(detector, trunk, classifier, source):
+def files(detector, bottom_up, classifier, source):
     """The same small detector in three layouts, and as timm's classifier alone."""
     model = detector()
     model.backbone.bottom_up.load_state_dict(
-        {name: value for name, value in trunk.items() if not name.endswith(COUNTER)}
+        {name: value for name, value in bottom_up.items() if not name.endswith(COUNTER)}
     )
     theirs = source("mmdet")
     for add in (theirs.add_rpn, theirs.add_box, theirs.add_mask):
         add()
-    theirs.add_trunk(trunk)
+    theirs.add_bottom_up(bottom_up)
     theirs.add_neck(15 * 16)
     return {
         "hrnet_kpt": {name: value.clone() for name, value in model.state_dict().items()},
@@ -141,7 +141,7 @@ def test_parts_that_the_model_does_not_have_are_ignored(files, detector, write):
     model = detector()
     del model.roi_heads.mask_head
     loaded = load_weights(model, write(files["mmdet"]))
-    assert loaded.parts == ["trunk", "neck", "RPN", "box head"]
+    assert loaded.parts == ["bottom_up", "neck", "RPN", "box head"]
     assert "12 tensors ignored (roi_head.mask_head)" in loaded.line
 
 
@@ -191,10 +191,10 @@ def test_part_of_which_nothing_fits_is_not_said_to_be_loaded(files, detector, wr
 
 def test_heads_alone_need_a_word_and_norms_that_are_not_frozen(files, detector, write):
     heads = without(files["hrnet_kpt"], "backbone.")
-    with pytest.raises(ValueError, match=r"has no trunk \(RPN, .* join it .*convert_weights"):
+    with pytest.raises(ValueError, match=r"has no bottom_up \(RPN, .* join it .*convert_weights"):
         load_weights(detector(norm="BN"), write(heads))
     loaded = load_weights(detector(norm="BN"), write(heads), strict=False)
-    assert loaded.absent == ["trunk", "neck"]
+    assert loaded.absent == ["bottom_up", "neck"]
     with pytest.raises(ValueError, match=r"leaves .* FrozenBN layers without statistics"):
         load_weights(detector(), write(heads), strict=False)
 

@@ -29,7 +29,8 @@ def save_checkpoint(folder: Path, name: str, content: dict[str, Any], max_to_kee
     At any moment last_checkpoint names a file that is complete. model_final.pth, model_best.pth and what
     last_checkpoint names are never deleted.
 
-    Raises UserError where it cannot be written; the older ones are then still there.
+    Raises:
+        UserError: Where it cannot be written; the older ones are then still there.
     """
     path = folder / name
     logger.info("Checkpoint %s", path)
@@ -80,7 +81,8 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     That is the one which last_checkpoint names. Where it, or last_checkpoint, is gone or damaged, a warning
     says so, and the next older one is taken.
 
-    Raises UserError if there are checkpoints, but none can be read.
+    Raises:
+        UserError: If there are checkpoints, but none can be read.
     """
     return _newest(folder, mapped=False)
 
