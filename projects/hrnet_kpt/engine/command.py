@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import os
+import runpy
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ from omegaconf import DictConfig
 
 from ..config import check_config, load_config
 from ..config.differences import differences, format_differences
-from ..config.doctor import settle_and_check
 from ..config.doctor.build import build_on_meta
 from ..config.doctor.check_fit import check_fit
 from ..config.doctor.check_run import resumable
@@ -23,9 +23,9 @@ from ..config.loading import load_with_changes
 from ..config.python_source import highlighted, python_source
 from ..errors import UserError
 from ..weights.fetching import local_weights
-from . import torchrun
+from .distributed.launch import Processes, given_processes, launch
+from .distributed.worker import choose_backend, is_worker, worker
 from .evaluation import evaluate
-from .launching import Processes, given_processes, launch
 from .setup import check_data, check_data_files, describe_mirrors, set_up_logging
 from .skipped import skipped_file
 from .training import train
@@ -33,26 +33,40 @@ from .training import train
 
 def run(args: Namespace) -> bool:
     """Train or evaluate, in as many processes as asked for; tell whether images had to be skipped."""
-    if torchrun.is_worker():
-        _run_under_torchrun(args)
-        return False  # torchrun takes a status other than 0 for a failure
-    set_up_logging()
+    if is_worker():
+        _run_as_worker(args)
+        return False  # an elastic agent takes a status other than 0 for a failure
     processes = _processes(args)
+    if processes.total == 1:
+        set_up_logging()
+    else:
+        logging.getLogger().addHandler(logging.NullHandler())  # process 0 logs what is read here
     cfg, changes = load_with_changes(args.config_file, args.overrides)
-    if processes.total > 1:  # here an error is found before processes are started
-        training, resume = not args.eval_only, args.resume
-        settle_and_check(cfg, training=training, resume=resume, processes=processes.total)
-    function = evaluate if args.eval_only else train
-    launch(function, (cfg, args.resume, changes), cfg.train.device, processes)
+    if processes.total == 1:
+        (evaluate if args.eval_only else train)(cfg, args.resume, changes)
+    else:
+        choose_backend(cfg.train.device, processes.per_machine, "--num-gpus")
+        launch(processes, _run_tool_again)
     return skipped_file(cfg).exists()
 
 
-def _run_under_torchrun(args: Namespace) -> None:
-    with torchrun.worker(args) as worker:
-        if worker.place.rank == 0:
+def _run_tool_again() -> int:
+    """Run the tool of this command line in this process; return its exit status."""
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            raise
+        return end.code or 0
+    return 0
+
+
+def _run_as_worker(args: Namespace) -> None:
+    with worker(args) as this:
+        if this.rank == 0:
             set_up_logging()
         cfg, changes = load_with_changes(args.config_file, args.overrides)
-        restarted = worker.join(cfg.train.device)
+        restarted = this.join(cfg.train.device)
         if args.eval_only:
             evaluate(cfg, args.resume, changes)
         else:
