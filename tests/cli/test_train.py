@@ -119,19 +119,20 @@ def test_ctrl_c_in_a_terminal_leaves_a_checkpoint(repository, tiny, tmp_path):
 def test_two_processes_train_and_evaluate_on_cpus(tiny, tmp_path, monkeypatch):
     # As many threads as this process has: sums in another order differ in their last digit.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    arguments = ["--num-gpus", "2", "model.backbone.bottom_up.norm=auto"]
-    assert main(["--config-file", SYNTHETIC, *tiny, *arguments]) == 0
-    metrics = (tmp_path / "run" / "metrics.json").read_text()
-    assert "keypoints/AP" in metrics
-    final = tmp_path / "run" / "model_final.pth"
-    again = [
-        "--eval-only",
-        f"train.init_checkpoint={final}",
-        "dataloader.evaluator.output_dir=${train.output_dir}",
-    ]
+
+    def run(processes, *arguments):
+        assert main(["--config-file", SYNTHETIC, "--num-gpus", processes, *tiny, *arguments]) == 0
+
+    run("2", "model.backbone.bottom_up.norm=auto")
+    assert "keypoints/AP" in (tmp_path / "run" / "metrics.json").read_text()
     for processes in ("1", "2"):
-        evaluate = [*again, f"train.output_dir={tmp_path / processes}", "--num-gpus", processes]
-        assert main(["--config-file", SYNTHETIC, *tiny, *evaluate]) == 0
+        run(
+            processes,
+            "--eval-only",
+            f"train.init_checkpoint={tmp_path / 'run' / 'model_final.pth'}",
+            "dataloader.evaluator.output_dir=${train.output_dir}",
+            f"train.output_dir={tmp_path / processes}",
+        )
     for file in ("evaluation.json", "coco_instances_results.json"):
         one, two = ((tmp_path / n / file).read_text() for n in ("1", "2"))
         assert one == two, "processes share the images, not the result"

@@ -20,7 +20,7 @@ from hrnet_kpt.weights.fetching import is_address, resolve_location
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PAGES = sorted(path.name for path in CONFIGS.glob("*.py"))
-TRUNK = "backbone.bottom_up."
+BOTTOM_UP = "backbone.bottom_up."
 WIDTH = "model.backbone.bottom_up.width"
 MMLAB = r"https://download\.openmmlab\.com/pretrain/third_party/hrnetv2_w(\d+)-[0-9a-f]{8}\.pth"
 R50 = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-50.pkl"
@@ -87,17 +87,19 @@ def test_hrnet_page_loads_its_file(width, stand_in):
     cfg, model = with_backbone(f"hrnet_w{width}_kpt.py")
     address = cfg.train.init_checkpoint
     stand_in(address, hrnet_file(width))
-    verdict, _, _ = load.examine(model, address)
-    trunk = {n for n in model.state_dict() if n.startswith(TRUNK) and "num_batches" not in n}
-    assert set(verdict.fitting) == trunk and verdict.parts == ["trunk"]
+    result, _, _ = load.check_weights(model, address)
+    bottom_up = {
+        n for n in model.state_dict() if n.startswith(BOTTOM_UP) and "num_batches" not in n
+    }
+    assert set(result.fitting) == bottom_up and result.parts == ["bottom_up"]
 
 
 def test_r50_page_loads_its_file_as_detectron2_does(stand_in, caffe2_names):
     cfg, model = with_backbone("r50_fpn_kpt.py", "cpu")
     state = model.state_dict()
-    names = [name for name in state if name.startswith(TRUNK)]
+    names = [name for name in state if name.startswith(BOTTOM_UP)]
     arrays = {
-        name.removeprefix(TRUNK): np.full(state[name].shape, 0.5 + i / 999, "f4")
+        name.removeprefix(BOTTOM_UP): np.full(state[name].shape, 0.5 + i / 999, "f4")
         for i, name in enumerate(names)
     }
     content = {"model": caffe2_names(arrays), "__author__": "Caffe2", "matching_heuristics": True}
@@ -107,7 +109,7 @@ def test_r50_page_loads_its_file_as_detectron2_does(stand_in, caffe2_names):
     DetectionCheckpointer(model).load(str(path))
     assert len(names) == 265
     for name in names:
-        assert (ours[name] == float(arrays[name.removeprefix(TRUNK)].flat[0])).all(), name
+        assert (ours[name] == float(arrays[name.removeprefix(BOTTOM_UP)].flat[0])).all(), name
         assert torch.equal(ours[name], model.state_dict()[name]), name
 
 

@@ -50,5 +50,6 @@ def run(args: Namespace) -> None:
     options = vars(args)
     cfg = load_config(options.pop("config_file"), options.pop("overrides"))
     output = options.pop("output")
+    del options["debug"]
     found = run_benchmark(cfg, Options(**options))
     print(benchmark_text(found), *write_benchmark(found, output), sep="\n")

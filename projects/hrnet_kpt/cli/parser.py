@@ -74,8 +74,7 @@ def run_command(
 ) -> int:
     """Parse `argv`, the process's own if None, do the work with what it says, and return the exit status."""
     args = parser.parse_intermixed_args(argv)
-    debug = vars(args).pop("debug")
-    return run_tool(lambda: work(args), debug)
+    return run_tool(lambda: work(args), args.debug)
 
 
 def run_tool(work: Callable[[], int | None], debug: bool = False) -> int:

@@ -52,4 +52,5 @@ def run(args: Namespace) -> int:
     from ..inference.predict.app import Options, predict
 
     logging.basicConfig(format="warning: %(message)s")
-    return SKIPPED_SOME if predict(Options(**vars(args))) else 0
+    options = {key: value for key, value in vars(args).items() if key != "debug"}
+    return SKIPPED_SOME if predict(Options(**options)) else 0

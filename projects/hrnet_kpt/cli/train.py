@@ -1,8 +1,17 @@
 """Train or evaluate a model from a LazyConfig file, or look at the config."""
 
-from argparse import Namespace
+from __future__ import annotations
 
-from .parser import SKIPPED_SOME, Parser, run_command
+import logging
+import os
+import sys
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from .parser import SKIPPED_SOME, Parser, run_command, run_tool
+
+if TYPE_CHECKING:
+    from ..engine.distributed.launch import Processes
 
 TOOL = "tools/lazyconfig_train_net.py"
 EXAMPLES = """
@@ -38,14 +47,120 @@ def main(argv: list[str] | None = None, prog: str = TOOL) -> int:
 
 
 def run(args: Namespace) -> int:
-    from ..engine import command
+    from ..engine.distributed.worker import is_worker
 
     if args.print_config:
-        command.print_config(args.config_file, args.overrides)
+        _print_config(args)
     elif args.diff:
-        command.print_differences(args.diff, args.config_file, args.overrides)
+        _print_differences(args)
     elif args.check:
-        command.check(args)
-    elif command.run(args):
+        _check(args)
+    elif is_worker():
+        _run_as_worker(args)  # an elastic agent takes a status other than 0 for a failure
+    elif _train_or_evaluate(args):
         return SKIPPED_SOME
     return 0
+
+
+def run_in_worker(args: Namespace) -> int:
+    """The same command in one of the processes that it starts."""
+    return run_tool(lambda: run(args), args.debug)
+
+
+def _train_or_evaluate(args: Namespace) -> bool:
+    """Train or evaluate, in as many processes as asked for; tell whether images had to be skipped."""
+    from ..config.loading import load_with_changes
+    from ..engine import evaluate, train
+    from ..engine.distributed.launch import launch
+    from ..engine.distributed.worker import choose_backend
+    from ..engine.setup import set_up_logging, skipped_file
+
+    processes = _processes(args)
+    if processes.total == 1:
+        set_up_logging()
+    else:
+        logging.getLogger().addHandler(logging.NullHandler())  # process 0 logs what is read here
+    cfg, changes = load_with_changes(args.config_file, args.overrides)
+    if processes.total == 1:
+        (evaluate if args.eval_only else train)(cfg, args.resume, changes)
+    else:
+        choose_backend(cfg.train.device, processes.per_machine, "--num-gpus")
+        launch(processes, run_in_worker, args)
+    return skipped_file(cfg).exists()
+
+
+def _run_as_worker(args: Namespace) -> None:
+    from ..config.loading import load_with_changes
+    from ..engine import evaluate, train
+    from ..engine.distributed.worker import worker
+    from ..engine.setup import set_up_logging
+
+    with worker(args) as this:
+        if this.rank == 0:
+            set_up_logging()
+        cfg, changes = load_with_changes(args.config_file, args.overrides)
+        restarted = this.join(cfg.train.device)
+        if args.eval_only:
+            evaluate(cfg, args.resume, changes)
+        else:
+            train(cfg, args.resume or restarted, changes)
+
+
+def _processes(args: Namespace) -> Processes:
+    from ..engine.distributed.launch import given_processes
+
+    return given_processes(args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
+
+
+def _check(args: Namespace) -> None:
+    """Print the warnings about a config and its data, and the files that are not there; raise UserError with errors.
+
+    Annotations are read, images are looked for and not opened. Where they are there, weights that the run would fetch
+    are fetched now.
+    """
+    from ..config.loading import load_with_changes
+    from ..engine.prepare import prepare_run
+    from ..engine.setup import describe_mirrors, set_up_logging
+    from ..io import parse_once
+
+    set_up_logging()
+    cfg, _ = load_with_changes(args.config_file, args.overrides)
+    with parse_once():
+        run = prepare_run(
+            cfg,
+            training=not args.eval_only,
+            resume=args.resume,
+            processes=_processes(args).total,
+            check_only=True,
+            report=lambda warning: print(f"warning: {warning}"),
+        )
+    if not args.eval_only:
+        print(describe_mirrors(run.cfg))
+    count = len(run.warnings)
+    print(f"{args.config_file}: no errors, {count or 'no'} warning{'s' * (count != 1)}")
+
+
+def _print_config(args: Namespace) -> None:
+    """Print the config as Python that loads again, in colours on a terminal."""
+    from ..config import load_config
+    from ..config.python_source import highlighted, python_source
+
+    _warn_on_standard_error()
+    source = python_source(load_config(args.config_file, args.overrides))
+    in_colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    print(highlighted(source) if in_colours else source, end="")
+
+
+def _print_differences(args: Namespace) -> None:
+    """Print, a line each, what the config with its overrides changes in the config of `--diff`."""
+    from ..config import load_config
+    from ..config.differences import differences, format_differences
+
+    _warn_on_standard_error()
+    changed = load_config(args.config_file, args.overrides)
+    print(format_differences(differences(load_config(args.diff), changed)))
+
+
+def _warn_on_standard_error() -> None:
+    """Keep standard output for what was asked for, so that it can go into a file."""
+    logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)

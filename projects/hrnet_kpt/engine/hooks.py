@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from detectron2.engine import HookBase, hooks
+from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 
 from ..errors import Stopped
@@ -55,6 +56,7 @@ class StopOnSignal(HookBase):
         if done < 0:
             raise Stopped(signum, "stopped before the first iteration: there is no checkpoint")
         path = self.state.save()
+        comm.synchronize()  # a process that ends has the others ended, the first of which is writing
         raise Stopped(
             signum, f"stopped after iteration {done}; checkpoint in {path}; --resume goes on"
         )

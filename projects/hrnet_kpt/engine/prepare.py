@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from detectron2.config import instantiate
 from detectron2.utils import comm
@@ -71,7 +71,7 @@ def prepare_run(
     training: bool = True,
     resume: bool = False,
     processes: int | None = None,
-    purpose: Literal["start", "launch", "check"] = "start",
+    check_only: bool = False,
     report: Callable[[str], object] | None = None,
 ) -> PreparedRun:
     """Resolve `auto` in a copy of the config, check the copy and its data, and read the checkpoint to go on from.
@@ -83,9 +83,8 @@ def prepare_run(
         training: the run trains; else it evaluates.
         resume: go on from the newest checkpoint in `cfg.train.output_dir`, if there is one.
         processes: of the run; those of this process's group by default.
-        purpose: "start" in the processes of the run. "launch" before they are started: the config alone is checked.
-            "check" if no run follows: no checkpoint is read, data that are not there are a warning, and weights that
-            the run would fetch are fetched and compared.
+        check_only: no run follows. No checkpoint is read, data that are not there are a warning, and weights that the
+            run would fetch are fetched and compared.
         report: called with each warning, before the errors that were found with it are raised.
 
     Raises:
@@ -104,7 +103,7 @@ def prepare_run(
     warn(str(finding) for finding in findings if finding.level == "warning")
     refuse_errors(findings)
     splits = ("train", "test") if training else ("test",)
-    if purpose == "start":
+    if not check_only:
         if resume:
             run.checkpoint = newest_checkpoint(Path(cfg.train.output_dir))
         if len(set(comm.all_gather(run.start_iter))) > 1:
@@ -113,7 +112,7 @@ def prepare_run(
                 "machines must share the folder"
             )
         warn(check_data_once(cfg, *splits))
-    elif purpose == "check":
+    else:
         try:
             check_data_files(cfg, *splits)
         except UserError as missing:
