@@ -10,8 +10,7 @@ from torch import Tensor
 from ..errors import UserError
 from .converting import COUNTER, Conversion
 from .gate import Verdict, part_of
-from .layouts import TRUNK
-from .lookalikes import looks_like
+from .layouts import TRUNK, guess_architecture
 from .trunk import trunk_name
 
 
@@ -27,7 +26,7 @@ def misfit(
         # The trunk of a ResNet's detector, which tells what it is, is among what was dropped.
         names = [*conversion.names.values(), *conversion.dropped]
         theirs = trunk_name(conversion.tensors, TRUNK)
-        kind = f"this looks like {theirs}" if theirs else looks_like(names)
+        kind = f"this looks like {theirs}" if theirs else guess_architecture(names)
         reason = _reason(conversion.tensors, expected) or f": {kind}"
         return UserError(f"{location} has nothing that fits the model{reason}")
     layout = f"{conversion.layout.name} layout"
