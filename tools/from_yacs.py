@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
 
     def work() -> None:
-        from hrnet_kpt.config.yacs.converting import convert_yaml
+        from hrnet_kpt.config.yacs.convert import convert_yaml
 
         print(*convert_yaml(args.input, args.output), sep="\n")
 
