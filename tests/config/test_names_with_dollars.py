@@ -11,7 +11,7 @@ from omegaconf.errors import GrammarParseError
 
 from hrnet_kpt.config import load_config, save_config
 from hrnet_kpt.config.keys import escape
-from hrnet_kpt.config.saving import absolute_paths
+from hrnet_kpt.config.save import absolute_paths
 from hrnet_kpt.config.settling import settle_labels
 from hrnet_kpt.config.sources import labels_of_config
 from hrnet_kpt.errors import UserError

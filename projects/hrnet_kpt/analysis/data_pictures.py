@@ -12,7 +12,7 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 
-from ..config.calls import accepts
+from ..config.signatures import accepts
 from ..data.drawable import drawable, drawable_record, drawable_sample
 from ..data.drawing import captioned, contact_sheet, draw_image
 from ..data.image_range import ImageRange, find_image_range, given_range

@@ -13,11 +13,10 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from ..config import check_config, load_config
-from ..config.differences import differences, format_differences
+from ..config.diff import differences, format_differences
 from ..config.doctor import settle_and_check
 from ..config.doctor.build import build_on_meta
-from ..config.doctor.check_fit import check_fit
-from ..config.doctor.check_run import resumable
+from ..config.doctor.check_run import check_fit, resumable
 from ..config.findings import Finding, refuse_errors
 from ..config.loading import load_with_changes
 from ..config.python_source import highlighted, python_source

@@ -13,7 +13,7 @@ from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_
 from omegaconf import DictConfig
 from torch import nn
 
-from ..config.differences import Difference, format_differences
+from ..config.diff import Difference, format_differences
 from ..config.doctor import settle_and_check
 from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError

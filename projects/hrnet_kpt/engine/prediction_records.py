@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ..config.plain import plain_config
+from ..config.serialize import plain_config
 from ..data.calibration import calibration_beside
 from ..errors import UserError
 from ..files import to_json

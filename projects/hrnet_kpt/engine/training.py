@@ -20,9 +20,9 @@ from omegaconf import DictConfig
 from torch.optim import Optimizer
 
 from ..config import save_config
-from ..config.differences import Difference, format_differences
+from ..config.diff import Difference, format_differences
 from ..config.doctor import settle_and_check
-from ..config.saving import absolute_paths
+from ..config.save import absolute_paths
 from ..config.sources import labels_of_config
 from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError

@@ -13,7 +13,8 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 
-from ..config.calls import accepts
+from ..config.keys import copy_within
+from ..config.signatures import accepts
 from ..data.labels import flip_indices
 from ..data.loaders import seeded
 
@@ -28,8 +29,7 @@ def with_labels(cfg: DictConfig) -> DictConfig:
 
     Its mapper, of the user's own maybe, must take `is_train`.
     """
-    node = cfg.dataloader.test.copy()
-    node._set_parent(cfg.dataloader)
+    node = copy_within(cfg.dataloader.test, cfg.dataloader)
     node.mapper.is_train = True
     if accepts(node.mapper, "keypoint_hflip_indices"):
         node.mapper.keypoint_hflip_indices = flip_indices(instantiate(cfg.data.keypoints))
