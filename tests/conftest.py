@@ -81,7 +81,7 @@ def shallow(monkeypatch):
 
     The public weights that it is compared with are those of such an HRNet.
     """
-    from hrnet_kpt.config.doctor import check_fit
+    from hrnet_kpt.config.doctor import check_run
     from hrnet_kpt.modeling import HRNet
 
     depth = {"num_modules": [1, 1, 1, 1], "num_blocks": [1, 1, 1, 1]}
@@ -91,7 +91,7 @@ def shallow(monkeypatch):
         with torch.device("meta"):
             return HRNet(width, norm="BN", **depth).state_dict()
 
-    monkeypatch.setattr(check_fit, "_public_tensors", public_tensors)
+    monkeypatch.setattr(check_run, "_public_tensors", public_tensors)
 
     def shallow(cfg):
         trunk = cfg.model.backbone.bottom_up
@@ -166,21 +166,25 @@ def frozen(node):
 def checked_models_are_built_once():
     """Most checks of configs are of the same few models, whose building and features are half of their time."""
     module = importlib.import_module("hrnet_kpt.config.doctor.check_config")
-    build, features, kept = module.build_on_meta, module.compute_features, {}
+    build, features, kept, backbones = module.build_on_meta, module.compute_features, {}, {}
 
     def build_once(cfg):
         try:
-            key = frozen(OmegaConf.to_container(cfg.model, resolve=True))
+            content = OmegaConf.to_container(cfg.model, resolve=True)
+            key = frozen(content)
             if key not in kept:
                 kept[key] = build(cfg)
+                backbone = frozen([content[name] for name in ("backbone", "pixel_mean")])
+                backbones[kept[key][0]] = backbone
             return kept[key]
-        except (OmegaConfBaseException, TypeError):  # an interpolation that leads nowhere, no hash
+        except (OmegaConfBaseException, TypeError, KeyError):  # leads nowhere, no hash, no backbone
             return build(cfg)
 
     def compute_once(model):
-        if model not in kept:
-            kept[model] = features(model)
-        return kept[model]
+        key = backbones.get(model, model)
+        if key not in kept:
+            kept[key] = features(model)
+        return kept[key]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "build_on_meta", build_once)

@@ -12,7 +12,7 @@ from omegaconf.errors import GrammarParseError
 from hrnet_kpt.config import load_config, save_config
 from hrnet_kpt.config.keys import escape
 from hrnet_kpt.config.resolve import labels_of_config, resolve_labels
-from hrnet_kpt.config.saving import absolute_paths
+from hrnet_kpt.config.save import absolute_paths
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.weights.labels import labels_beside
 

@@ -14,8 +14,8 @@ from detectron2.modeling.matcher import Matcher
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.config.plain import plain_config
 from hrnet_kpt.config.python_source import highlighted, python_source
+from hrnet_kpt.config.serialize import plain_config
 from hrnet_kpt.modeling import HRNet
 
 pytestmark = pytest.mark.usefixtures("whole_runs")

@@ -1,5 +1,6 @@
 """What docs/configs.md and docs/tracebacks.md say is so."""
 
+import ast
 import re
 import shlex
 
@@ -7,7 +8,7 @@ import pytest
 from detectron2.config import instantiate
 
 from hrnet_kpt.config import check_config, load_config
-from hrnet_kpt.config.differences import format_differences
+from hrnet_kpt.config.diff import format_differences
 from hrnet_kpt.config.loading import load_with_changes
 
 
@@ -24,15 +25,16 @@ def blocks(page):
 
 
 def findings_in_the_code(repository):
-    """Names of findings, by the calls that make them."""
-    code = "".join(
-        path.read_text() for path in (repository / "projects/hrnet_kpt/config").rglob("*.py")
+    """Names of findings: what has their form among the strings of the check, however it is made of them."""
+    files = [*(repository / "projects/hrnet_kpt/config").glob("*.py")]
+    files += (repository / "projects/hrnet_kpt/config/doctor").glob("*.py")
+    strings = (
+        n
+        for path in files
+        for n in ast.walk(ast.parse(path.read_text()))
+        if isinstance(n, ast.Constant)
     )
-    names = re.findall(r'(?:error|warning)\(\s*"([a-z]+-[a-z-]+)"', code)
-    known = re.search(r"^KNOWN.*?^\)\n", code, re.DOTALL | re.MULTILINE)[0]
-    names += re.findall(r'"([a-z]+-[a-z]+)"', known)
-    names += re.findall(r'name = "([a-z]+-[a-z]+)"', code)
-    return set(names)
+    return {n.value for n in strings if re.fullmatch(r"[a-z]+(-[a-z]+)+", str(n.value))}
 
 
 def test_every_finding_is_in_the_tables_and_nothing_else(page, repository):

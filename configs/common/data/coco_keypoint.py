@@ -25,7 +25,7 @@ data = dict(
     on_bad_image="fail",  # or "skip": go on without images that cannot be used
     image_range="auto",  # for images of more than 8 bits; or [low, high]: the values of black and of white
     max_bad_images=100,  # how many files may be skipped before the run fails after all
-    timeout=600,  # seconds that a run waits for an image from its workers before it fails; 0: no limit
+    timeout=600.0,  # seconds that a run waits for an image from its workers before it fails; 0: no limit
 )
 
 dataloader = dict(

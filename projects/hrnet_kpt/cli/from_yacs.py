@@ -29,6 +29,6 @@ def main(argv: list[str] | None = None, prog: str = TOOL) -> int:
 
 
 def run(args: Namespace) -> None:
-    from ..config.yacs.converting import convert_yaml
+    from ..config.yacs.convert import convert_yaml
 
     print(*convert_yaml(args.input, args.output), sep="\n")

@@ -154,7 +154,7 @@ def _print_config(args: Namespace) -> None:
 def _print_differences(args: Namespace) -> None:
     """Print, a line each, what the config with its overrides changes in the config of `--diff`."""
     from ..config import load_config
-    from ..config.differences import differences, format_differences
+    from ..config.diff import differences, format_differences
 
     _warn_on_standard_error()
     changed = load_config(args.config_file, args.overrides)

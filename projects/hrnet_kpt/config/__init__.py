@@ -2,6 +2,6 @@
 
 from .doctor import check_config
 from .loading import load_config
-from .saving import save_config
+from .save import save_config
 
 __all__ = ["check_config", "load_config", "save_config"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from ..errors import UserError
 
@@ -20,7 +21,7 @@ class Finding:
     `str` gives the one line that users read.
     """
 
-    level: str
+    level: Literal["error", "warning"]
     name: str
     keys: tuple[str, ...]
     sentence: str

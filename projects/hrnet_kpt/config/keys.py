@@ -1,4 +1,7 @@
-"""The dotted keys of a config: walking them, and finding the ones that somebody may have meant."""
+"""The nodes of a config by their dotted keys: as they are written, walked, and the ones that somebody may have meant.
+
+OmegaConf has no public way to see a node without following it. What is private there is used in this file alone.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, Node, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 
@@ -16,6 +19,43 @@ def child_of(node: DictConfig | ListConfig, part: str) -> Any:
     if isinstance(node, ListConfig):
         return node._get_node(int(part)) if part.isdecimal() and int(part) < len(node) else None
     return node._get_node(part)
+
+
+def written(node: Any) -> Any:
+    """A node's content as it stands in the config, interpolations and `???` as strings; what is no node as it is."""
+    return node._value() if isinstance(node, Node) else node
+
+
+def is_interpolation(node: Node) -> bool:
+    return bool(node._is_interpolation())
+
+
+def is_missing(node: Node) -> bool:
+    """Whether it is `???`."""
+    return bool(node._is_missing())
+
+
+def is_mapping(node: Any) -> bool:
+    """Whether it is a mapping by itself: no null, and no interpolation of one."""
+    return isinstance(node, DictConfig) and isinstance(written(node), dict)
+
+
+def is_list(node: Any) -> bool:
+    """Whether it is a list by itself: no null, and no interpolation of one."""
+    return isinstance(node, ListConfig) and isinstance(written(node), list)
+
+
+def follow(node: Node) -> Any:
+    """The node that an interpolation leads to; OmegaConfBaseException or RecursionError where it leads nowhere."""
+    return node._dereference_node()
+
+
+def copy_within(node: DictConfig, parent: DictConfig) -> DictConfig:
+    """A copy to change, of any content, whose interpolations are followed from where `parent` has the node."""
+    node = node.copy()
+    node._set_parent(parent)
+    node._set_flag(["allow_objects", "readonly", "struct"], [True, False, False])
+    return node
 
 
 def escape(text: str) -> str:
@@ -33,12 +73,12 @@ def value_at(cfg: DictConfig, key: str) -> Any:
 
 def walk(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """Every node below, by its dotted key, parents first; interpolations are not followed."""
-    children: Any = ()
-    if isinstance(node, DictConfig) and not (node._is_none() or node._is_interpolation()):
-        children = ((name, node._get_node(name)) for name in node)
-    elif isinstance(node, ListConfig) and not (node._is_none() or node._is_interpolation()):
-        children = ((i, node._get_node(i)) for i in range(len(node)))
-    for name, child in children:
+    if is_mapping(node):
+        names = list(node)
+    else:
+        names = list(range(len(node))) if is_list(node) else []
+    for name in names:
+        child = node._get_node(name)
         child_key = f"{key}.{name}" if key else str(name)
         yield child_key, child
         yield from walk(child, child_key)

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import copy
 import difflib
 import logging
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
-from detectron2.config import lazy
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from detectron2.config import LazyConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError, one_line
-from .differences import Difference, differences
+from .diff import Difference, differences
 from .findings import refuse_errors
-from .moved import with_moved_imports, with_moved_targets
+from .moved import alias_moved_modules, with_moved_targets
 from .overrides import apply_overrides
 from .resolve import resolve_labels
-from .saving import expand_home
+from .save import expand_home
 from .structure import check_structure
 
 logger = logging.getLogger(__name__)
 
-# What becomes part of a config at the top level of a file, and what looks like one and does not.
-CONFIGS = (dict, DictConfig, ListConfig)
-DROPPED = (bool, int, float, str, list, tuple, set)
+# The right side of an assignment that is no dict and no node.
+PLAIN = (ast.Constant, ast.List, ast.Tuple, ast.Set, ast.UnaryOp, ast.BinOp, ast.JoinedStr)
 
 
 def load_config(name: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
@@ -69,11 +68,15 @@ def load_with_changes(
     return cfg, changes
 
 
+def config_folders() -> list[Path]:
+    """Where configs are: this repository's `configs/`, then the installed package's."""
+    package = Path(__file__).resolve().parents[1]
+    return [package.parents[1] / "configs", package / "configs"]
+
+
 def find_config(name: str | Path) -> Path:
     """The path of a config file given by path or by its name in `configs/`."""
-    package = Path(__file__).resolve().parents[1]
-    repository = package.parents[1]
-    folders = [repository / "configs", package / "configs"]
+    folders = config_folders()
     for path in (Path(os.path.expanduser(name)), *(folder / name for folder in folders)):
         if path.is_file():
             return path
@@ -86,56 +89,56 @@ def find_config(name: str | Path) -> Path:
 
 
 def _read_python(path: Path) -> DictConfig:
-    """What LazyConfig.load does, which would not tell what it drops."""
-    namespace: dict[str, Any] = {
-        "__file__": str(path),
-        "__package__": lazy._random_package_name(str(path)),
-    }
     import_function = builtins.__import__
     try:
-        with lazy._patch_import():
-            source = with_moved_imports(path.read_text(encoding="utf-8"))
-            exec(compile(source, str(path), "exec"), namespace)
+        alias_moved_modules(path.read_text(encoding="utf-8"))
+        cfg: DictConfig = LazyConfig.load(str(path))
     except Exception as error:
+        # detectron2's of a file of wrong syntax, maybe one that was imported, has neither line nor reason.
+        mistake = error.__cause__ if isinstance(error, SyntaxError) else None
+        reason = f" ({mistake.msg})" if isinstance(mistake, SyntaxError) else ""
         raise UserError(
-            f"config file {path}{_line(error)} does not load: {one_line(error)}"
+            f"config file {path}{_line(mistake or error)} does not load: {one_line(error)}{reason}"
         ) from error
     finally:
         # detectron2's loader patches it, and leaves it patched after an error.
         builtins.__import__ = import_function
-    public = {name: value for name, value in namespace.items() if not name.startswith("_")}
-    kept = {name: value for name, value in public.items() if isinstance(value, CONFIGS)}
-    dropped = [name for name, value in public.items() if isinstance(value, DROPPED)]
+    dropped = [name for name in dict.fromkeys(_plain_names(path)) if name not in cfg]
     if dropped:
         logger.warning(
             "%s: %s at the top level reach%s no config, which takes only dicts and nodes: set it where it belongs, as "
             "in train.max_iter = 100, or call it _%s if it is a helper",
-            *(path, ", ".join(dropped), "es" if len(dropped) == 1 else "", dropped[0]),
+            path,
+            ", ".join(dropped),
+            "es" if len(dropped) == 1 else "",
+            dropped[0],
         )
-    return _as_config(kept, path)
+    return cfg
+
+
+def _plain_names(path: Path) -> Iterator[str]:
+    """Names at the top level of a file that a user may take for its config: of plain values, and from other configs."""
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        names: list[str] = []
+        if isinstance(statement, ast.ImportFrom) and statement.level:
+            names = [alias.asname or alias.name for alias in statement.names]
+        elif isinstance(statement, ast.Assign) and isinstance(statement.value, PLAIN):
+            names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
+        yield from (name for name in names if name[0] not in "_*")
 
 
 def _read_yaml(path: Path) -> DictConfig:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"config file {path} does not load: {one_line(error)}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"config file {path} holds no config: its top level must be a mapping")
-    return _as_config(with_moved_targets(content), path)
-
-
-def _as_config(content: dict[str, Any], path: Path) -> DictConfig:
-    try:
-        return OmegaConf.create(content, flags={"allow_objects": True})
-    except OmegaConfBaseException as error:
+        if not isinstance(content, dict):
+            raise UserError(f"config file {path} holds no config: its top level must be a mapping")
+        return OmegaConf.create(with_moved_targets(content), flags={"allow_objects": True})
+    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise UserError(f"config file {path} does not load: {one_line(error)}") from error
 
 
 def _line(error: BaseException) -> str:
     """Where in a config file it happened: the innermost line of one."""
-    while isinstance(error, SyntaxError) and error.lineno is None and error.__cause__:
-        error = error.__cause__  # detectron2's, of a file that was imported
     if isinstance(error, SyntaxError):
         return f", line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)

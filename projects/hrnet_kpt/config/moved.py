@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import re
+import importlib
+import sys
 from typing import Any
 
 MOVED = {
@@ -27,11 +28,8 @@ def with_moved_targets(node: Any) -> Any:
     return [with_moved_targets(child) for child in node] if isinstance(node, list) else node
 
 
-def with_moved_imports(source: str) -> str:
-    """Python source of a config, which imports what moved from where it is now."""
-    return re.sub(
-        r"^from ([\w.]+) import",
-        lambda m: f"from {MOVED.get(m[1], m[1])} import",
-        source,
-        flags=re.M,
-    )
+def alias_moved_modules(source: str) -> None:
+    """Let the Python source of a config import what moved from where it was."""
+    for old, new in MOVED.items():
+        if f"from {old} import" in source:
+            sys.modules[old] = importlib.import_module(new)

@@ -11,11 +11,9 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from ..errors import UserError
-from .calls import call_parameters, target_of
-from .keys import child_of, closest_keys, walk
-from .override_text import MisfitError, Override, read_override
-from .override_values import fit, read_as, shown
-from .yacs_keys import YACS_KEYS
+from .keys import child_of, closest_keys, is_interpolation, is_list, is_mapping, walk, written
+from .override_values import MisfitError, Override, fit, read_as, read_override, shown, yacs_keys
+from .signatures import call_parameters, target_of
 
 # Settled by the data; where a saved config has the result, `auto` asks the data again.
 AUTO = ("data.keypoints", "data.classes")
@@ -112,12 +110,12 @@ def _parent(cfg: DictConfig, override: Override) -> tuple[DictConfig | ListConfi
             node[part] = {}
         child = child_of(node, part)
         here = ".".join(path[:depth])
-        if child._is_interpolation():
+        if is_interpolation(child):
             raise MisfitError(
-                f"cannot be: {here} follows {child._value()}: change that, or give {here} a value of its own"
+                f"cannot be: {here} follows {written(child)}: change that, or give {here} a value of its own"
             )
-        if not isinstance(child, DictConfig | ListConfig) or child._is_none():
-            raise MisfitError(f"cannot be: {here} is {shown(child._value())}, with nothing in it")
+        if not (is_mapping(child) or is_list(child)):
+            raise MisfitError(f"cannot be: {here} is {shown(written(child))}, with nothing in it")
         node = child
     return node, last
 
@@ -192,8 +190,9 @@ def _unknown(cfg: DictConfig, override: Override) -> str:
             f"names no entry of {'.'.join(path)}: it has {len(node)}, counted from 0, and no {last}"
         )
     begin = f"names an unknown key: the config has no {override.key}"
-    if override.key.upper() in YACS_KEYS:
-        return f"{begin}: what YACS calls so is {YACS_KEYS[override.key.upper()]} here"
+    ours = yacs_keys().get(override.key.upper())
+    if ours:
+        return f"{begin}: what YACS calls so is {ours} here"
     target = target_of(node) if isinstance(node, DictConfig) and "_target_" in node else None
     parameters = call_parameters(target) if target is not None else None
     if override.action == "set" and parameters and last in parameters.names:

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
-from .plain import find_target, importable_name, plain_config
+from .serialize import find_target, importable_name, plain_config
 
 # What the source calls by itself: module, name and what it goes by.
 OWN = (

@@ -7,14 +7,23 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from omegaconf import DictConfig, Node, OmegaConf
+from omegaconf import DictConfig, Node
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import join_names
-from .argument_types import wrong_type
-from .calls import call_parameters, calls, target_of
 from .findings import Finding, error
-from .keys import child_of, closest_keys, walk
+from .keys import (
+    child_of,
+    closest_keys,
+    follow,
+    is_interpolation,
+    is_list,
+    is_mapping,
+    is_missing,
+    walk,
+    written,
+)
+from .signatures import call_parameters, calls, target_of, wrong_type
 
 # Arguments that are given when the run starts: an optimizer's parameters are those of the model.
 GIVEN_LATER = {"params": "model"}
@@ -35,16 +44,16 @@ def check_structure(cfg: DictConfig) -> list[Finding]:
 def _check_interpolations(cfg: DictConfig) -> Iterator[Finding]:
     whole = {"model", "train"} <= set(cfg)
     for key, node in walk(cfg):
-        if not node._is_interpolation():
-            if whole and node._is_missing():
+        if not is_interpolation(node):
+            if whole and is_missing(node):
                 yield error("value-missing", key, f"{key} is ???: give it a value")
             continue
-        text, references = str(node._value()), _references(key, node)
+        text, references = str(written(node)), _references(key, node)
         absent = [reference for reference in references if reference.split(".")[0] not in cfg]
         if absent and (absent[0].split(".")[0] in NODES or not whole):
             continue  # a whole node is missing, or is not meant to be there
         try:
-            node._dereference_node()
+            follow(node)
         except (OmegaConfBaseException, RecursionError):
             circle = _circle(cfg, key)
             if circle:
@@ -58,7 +67,7 @@ def _check_interpolations(cfg: DictConfig) -> Iterator[Finding]:
 def _references(key: str, node: Node) -> list[str]:
     """The keys that an interpolation at `key` names: "a.b", or the relative "..b"."""
     references = []
-    for reference in REFERENCE.findall(str(node._value())):
+    for reference in REFERENCE.findall(str(written(node))):
         name = re.sub(r"\[(\d+)\]", r".\1", reference.lstrip("."))
         up = len(reference) - len(reference.lstrip("."))
         references.append(".".join([*(key.split(".")[:-up] if up else []), name]))
@@ -69,8 +78,8 @@ def _raw(cfg: DictConfig, key: str) -> Node | None:
     """The node of a key, or the interpolation on the way to it; None where there is neither."""
     node: Any = cfg
     for part in key.split("."):
-        node = child_of(node, part) if OmegaConf.is_config(node) and not node._is_none() else None
-        if node is None or node._is_interpolation():
+        node = child_of(node, part) if is_mapping(node) or is_list(node) else None
+        if node is None or is_interpolation(node):
             break
     return node
 
@@ -78,10 +87,10 @@ def _raw(cfg: DictConfig, key: str) -> Node | None:
 def _leads_astray(cfg: DictConfig, key: str) -> bool:
     """Whether the key is there, and is itself without a value."""
     node = _raw(cfg, key)
-    if node is None or not node._is_interpolation():
-        return node is not None and node._is_missing()
+    if node is None or not is_interpolation(node):
+        return node is not None and is_missing(node)
     try:
-        node._dereference_node()
+        follow(node)
     except (OmegaConfBaseException, RecursionError):
         return True
     return False
@@ -92,7 +101,7 @@ def _circle(cfg: DictConfig, key: str) -> list[str]:
     seen = [key]
     while True:
         node = _raw(cfg, seen[-1])
-        references = _references(seen[-1], node) if node and node._is_interpolation() else []
+        references = _references(seen[-1], node) if node and is_interpolation(node) else []
         if not references:
             return []
         if references[0] in seen:
@@ -125,10 +134,10 @@ def _check_calls(cfg: DictConfig) -> Iterator[Finding]:
         parameters = call_parameters(target)
         given = {str(argument) for argument in node if argument != "_target_"}
         for argument in sorted(given - set(parameters.names)):
-            if not parameters.open:
-                yield _unknown_argument(key, argument, name, target, parameters.names)
+            if not parameters.open or _lacks_keypoints(target, argument):
+                yield unknown_argument(key, argument, target)
         for argument in sorted(given & set(parameters.names)):
-            problem = wrong_type(target, argument, node._get_node(argument))
+            problem = wrong_type(target, argument, child_of(node, argument))
             if problem:
                 yield error("argument-wrong", f"{key}.{argument}", f"{key}.{argument} {problem}")
         missing = [argument for argument in parameters.required if argument not in given]
@@ -141,10 +150,10 @@ def _check_calls(cfg: DictConfig) -> Iterator[Finding]:
                 )
 
 
-def _unknown_argument(
-    key: str, argument: str, name: str, target: object, known: tuple[str, ...]
-) -> Finding:
-    if argument.startswith("keypoint_") and any("ROIHeads" in c.__name__ for c in _bases(target)):
+def unknown_argument(key: str, argument: str, target: Any) -> Finding:
+    """What to say of an argument that the callee of the node at `key` does not take."""
+    name, known = getattr(target, "__name__", str(target)), call_parameters(target).names
+    if _lacks_keypoints(target, argument):
         return error(
             "heads-without-keypoints",
             f"{key}.{argument}",
@@ -160,5 +169,8 @@ def _unknown_argument(
     )
 
 
-def _bases(target: object) -> tuple[type, ...]:
-    return target.__mro__ if isinstance(target, type) else ()
+def _lacks_keypoints(target: Any, argument: str) -> bool:
+    """Whether it is of a keypoint head, and the callee ROI heads without one."""
+    is_heads = any("ROIHeads" in base.__name__ for base in getattr(target, "__mro__", ()))
+    names = call_parameters(target).names
+    return is_heads and argument.startswith("keypoint_") and "keypoint_head" not in names

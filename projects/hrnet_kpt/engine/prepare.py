@@ -16,8 +16,7 @@ from torch import nn
 
 from ..config.doctor import resolve_and_check
 from ..config.doctor.build import build_on_meta
-from ..config.doctor.check_fit import check_fit
-from ..config.doctor.check_run import resumable
+from ..config.doctor.check_run import check_fit, resumable
 from ..config.findings import Finding, refuse_errors
 from ..config.keys import value_at
 from ..config.resolve import is_generated

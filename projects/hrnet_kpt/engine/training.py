@@ -23,9 +23,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ..config import save_config
-from ..config.differences import Difference, format_differences
+from ..config.diff import Difference, format_differences
 from ..config.resolve import labels_of_config
-from ..config.saving import absolute_paths
+from ..config.save import absolute_paths
 from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError
 from ..evaluation.evaluator import KeypointEvaluator

@@ -12,7 +12,7 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig
 from PIL import Image
 
-from ..config.calls import accepts, with_labels
+from ..config.signatures import accepts, with_labels
 from ..data.categories import resolve_classes, resolve_schema
 from ..data.image_range import ImageRange, find_image_range, parse_range
 from ..data.images import annotated_size, open_image

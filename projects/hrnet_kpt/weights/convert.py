@@ -16,8 +16,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .labels import background_last
-from .layouts import BOTTOM_UP, Layout, find_layout, our_name, recognise
-from .lookalikes import looks_like
+from .layouts import BOTTOM_UP, Layout, find_layout, guess_architecture, our_name, recognise
 from .reading import unwrap
 from .source_settings import CAFFE2_RESNET, TORCHVISION_RESNET
 
@@ -103,7 +102,7 @@ def convert(tensors: Mapping[str, Tensor], layout: str = "auto") -> Conversion:
         prefix = _wrapping_prefix(tensors)
         found = recognise(_without(prefix, tensors))
     if found is None:
-        raise UserError(f"it has no layout of HRNet weights: {looks_like(tensors)}")
+        raise UserError(f"it has no layout of HRNet weights: {guess_architecture(tensors)}")
     conversion = Conversion(found, {}, {}, [])
     conversion.dropped = [name for name in tensors if not name.startswith(prefix)]
     tensors = _without(prefix, tensors)

@@ -105,11 +105,15 @@ LAYOUTS = (
             **_rpn("rpn.head.conv.0.0.", "rpn.head.cls_logits.", "rpn.head.bbox_pred."),
             **_rpn("rpn.head.conv.", "rpn.head.cls_logits.", "rpn.head.bbox_pred."),
             **_box(
-                *("roi_heads.box_head.fc6.", "roi_heads.box_head.fc7."),
-                *("roi_heads.box_predictor.cls_score.", "roi_heads.box_predictor.bbox_pred."),
+                "roi_heads.box_head.fc6.",
+                "roi_heads.box_head.fc7.",
+                "roi_heads.box_predictor.cls_score.",
+                "roi_heads.box_predictor.bbox_pred.",
             ),
             **_keypoints(
-                *("roi_heads.keypoint_head.{}.", 0, 2),
+                "roi_heads.keypoint_head.{}.",
+                0,
+                2,
                 "roi_heads.keypoint_predictor.kps_score_lowres.",
             ),
         },
@@ -148,12 +152,15 @@ LAYOUTS = (
                 "roi_heads.box.predictor.bbox_pred.",
             ),
             **_mask(
-                *("roi_heads.mask.feature_extractor.mask_fcn{}.", 1),
+                "roi_heads.mask.feature_extractor.mask_fcn{}.",
+                1,
                 "roi_heads.mask.predictor.conv5_mask.",
                 "roi_heads.mask.predictor.mask_fcn_logits.",
             ),
             **_keypoints(
-                *("roi_heads.keypoint.feature_extractor.conv_fcn{}.", 1, 1),
+                "roi_heads.keypoint.feature_extractor.conv_fcn{}.",
+                1,
+                1,
                 "roi_heads.keypoint.predictor.kps_score_lowres.",
             ),
         },
@@ -250,3 +257,31 @@ def recognise(names: Collection[str]) -> Layout | None:
         if any(sign.match(name) for name in names):
             return layout
     return None
+
+
+# What wraps a network's own names, and by the names behind it the networks that are taken for an HRNet. The first that
+# matches counts.
+WRAPPED = r"(?:backbone\.|model\.|encoder\.|bottom_up\.|body\.|img_backbone\.|trunk\.|net\.)*"
+ARCHITECTURES = (
+    (
+        r"(?:(?:keypoint_)?head\.)?deconv_layers\.\d+\.\d+\.\d+\.",
+        "a HigherHRNet, for bottom-up pose",
+    ),
+    (r"stage\d\.\d+\.layers\.", "a Lite-HRNet"),
+    (r"stage\d\.\d+\.branches\.\d+\.\d+\.attn\.", "an HRFormer"),
+    (r"last_layer\.\d|ocr_|aux_head\.", "an HRNet for segmentation"),
+    (r"stage4\.\d+\.(branches|fuse_layers)\.", "an HRNet under names of no layout"),
+    # The second is Caffe2's, in the zoo's oldest pickles.
+    (r"res[2-5]\.\d+\.(conv\d|shortcut)\.|res[2-5]_\d+_branch", "a ResNet of detectron2"),
+    (r"layer[1-4]\.\d+\.(conv|bn)\d\.", "a ResNet"),
+)
+
+
+def guess_architecture(names: Collection[str]) -> str:
+    """ "this looks like ...", by what the tensors are called."""
+    for pattern, architecture in ARCHITECTURES:
+        expression = re.compile(f"{WRAPPED}(?:{pattern})")
+        if any(expression.match(name) for name in names):
+            return f"this looks like {architecture}"
+    first = ", ".join(list(names)[:3])
+    return f"this looks like no network that is known here (its first tensors are {first})"

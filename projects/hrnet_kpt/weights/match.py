@@ -11,8 +11,7 @@ from torch import Tensor
 
 from ..errors import UserError
 from .convert import COUNTER, Conversion, hrnet_name, last_fusion
-from .layouts import BOTTOM_UP, their_name
-from .lookalikes import looks_like
+from .layouts import BOTTOM_UP, guess_architecture, their_name
 
 # The modules of an HRNet. What else is under the names of its authors' code are heads.
 HRNET_MODULES = re.compile(r"(conv|bn|layer|stage|transition)\d")
@@ -148,7 +147,7 @@ def mismatch_error(
         # The bottom_up of a ResNet's detector, which tells what it is, is among what was dropped.
         names = [*conversion.names.values(), *conversion.dropped]
         theirs = hrnet_name(conversion.tensors, BOTTOM_UP)
-        kind = f"this looks like {theirs}" if theirs else looks_like(names)
+        kind = f"this looks like {theirs}" if theirs else guess_architecture(names)
         reason = _reason(conversion.tensors, expected) or f": {kind}"
         return UserError(f"{location} has nothing that fits the model{reason}")
     layout = f"{conversion.layout.name} layout"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import pickle
 import re
 import warnings
 import zipfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,6 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError, one_line
-from .arrays import ARRAYS, Array
 from .labels import LABELS, Labels, labels_of, labels_of_text
 
 logger = logging.getLogger(__name__)
@@ -126,7 +127,7 @@ def _single_state_dict(content: Any, path: Path) -> Any:
     pairs = [entry for entry in content if isinstance(entry, list | tuple) and len(entry) == 2]
     if pairs and len(pairs) == len(content) and all(isinstance(name, str) for name, _ in pairs):
         return {name: value for name, value in pairs}
-    if any(isinstance(entry, Tensor | Array) for entry in content):
+    if any(isinstance(entry, Tensor | _Array) for entry in content):
         raise UserError(
             f"{path} holds a list of {len(content)} tensors without names: save the network's state_dict() instead"
         )
@@ -148,7 +149,7 @@ def unwrap(content: Any) -> dict[str, Tensor]:
         name = " ".join(str(name).split())  # in messages, a name stays on its line
         while name.startswith(PREFIXES):
             name = name.split(".", 1)[1]
-        if isinstance(value, Array):
+        if isinstance(value, _Array):
             value = value.numbers
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
             value = torch.as_tensor(value)
@@ -164,8 +165,57 @@ def _is_plain(value: Tensor) -> bool:
     return not value.is_floating_point() or value.element_size() > 1
 
 
+class _Dtype:
+    """Stands in for numpy.dtype. numpy trusts what a pickle hands it: of wrong arguments the process dies, or worse."""
+
+    order = "="
+
+    def __init__(self, name: str, *flags: object) -> None:
+        self.name = str(name)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1]
+
+
+class _Array:
+    """Stands in for numpy.ndarray: `numbers` is made of the bytes alone, None where they are no plain numbers."""
+
+    numbers: np.ndarray | None = None
+
+    def __init__(self, *ignored: object) -> None:
+        pass
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, in_columns, content = state
+        kind = f"{dtype.order}{dtype.name}" if isinstance(dtype, _Dtype) else ""
+        if re.fullmatch(r"[<>=|][fiu][1248]", kind):
+            if isinstance(content, str):  # as Python 2 wrote bytes
+                content = content.encode("latin1")
+            numbers = np.frombuffer(content, kind).reshape(shape, order="F" if in_columns else "C")
+            self.numbers = numbers.astype(kind[1:])
+
+
+def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> _Array:
+    array = _Array()
+    array.__setstate__((1, shape, dtype, order == "F", content))
+    return array
+
+
+# All that pickled arrays of numbers call, and nothing else that could be called.
+ALLOWED: dict[str, Any] = {
+    "collections.OrderedDict": OrderedDict,
+    "_codecs.encode": codecs.encode,
+    "numpy.dtype": _Dtype,
+    "numpy.ndarray": _Array,
+}
+for _core in ("numpy.core", "numpy._core"):  # numpy 1, numpy 2
+    ALLOWED[f"{_core}.multiarray._reconstruct"] = _Array
+    ALLOWED[f"{_core}.multiarray.scalar"] = _Array  # scores and rates beside the weights
+    ALLOWED[f"{_core}.numeric._frombuffer"] = _from_buffer  # by default in Python 3.14
+
+
 def _torch_load(path: Path) -> Any:
-    names: list[Any] = [(value, name) for name, value in ARRAYS.items()]
+    names: list[Any] = [(stand_in, name) for name, stand_in in ALLOWED.items()]
     # torch takes the name .safetensors at its word, but a file without a name cannot be mapped.
     misnamed = path.suffix == ".safetensors"
     mapped = zipfile.is_zipfile(path) and not misnamed
@@ -186,9 +236,9 @@ class _ArrayUnpickler(pickle._Unpickler):
     """
 
     def find_class(self, module: str, name: str) -> Any:
-        if f"{module}.{name}" not in ARRAYS:
+        if f"{module}.{name}" not in ALLOWED:
             raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
-        return ARRAYS[f"{module}.{name}"]
+        return ALLOWED[f"{module}.{name}"]
 
 
 def _unpickle(path: Path) -> Any:

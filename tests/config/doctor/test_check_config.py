@@ -1,4 +1,4 @@
-"""What the doctor finds beyond the wiring, and what it leaves alone."""
+"""What the check of a config finds beyond the wiring, and what it leaves alone."""
 
 import re
 import time
@@ -10,6 +10,8 @@ from detectron2.config import LazyCall, LazyConfig
 from omegaconf import OmegaConf
 
 from hrnet_kpt.config import check_config, load_config
+from hrnet_kpt.config.doctor.check_run import check_run
+from hrnet_kpt.config.doctor.check_schedule import check_switches
 from hrnet_kpt.modeling import HRNet
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
@@ -18,6 +20,9 @@ STEPS = (
     "lr_multiplier.scheduler={_target_:fvcore.common.param_scheduler.MultiStepParamScheduler,values:[1,0.1,0.01],"
     "milestones:[600,1200]}"
 )
+NORM = "model.backbone.bottom_up.norm"
+FUSED = "model.backbone.in_features"
+ANCHORS = "model.proposal_generator.anchor_generator"
 SGD = ["optimizer={_target_:torch.optim.SGD,params:[],lr:0.02,momentum:0.9}"]
 
 
@@ -37,9 +42,9 @@ def test_shipped_page_is_healthy(page, shallow):
 
 @pytest.mark.parametrize("page", ["hrnet_w18_kpt.py", "hrnet_w48_cascade.py"])
 def test_whole_page_is_healthy_and_checked_in_seconds(page):
-    start = time.perf_counter()
+    start = time.process_time()  # on a busy machine, too
     assert check_config(load_config(page)) == []
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_page_that_plain_detectron2_loads_is_healthy_too(repository, monkeypatch):
@@ -85,26 +90,30 @@ def test_milestones_with_a_length_of_their_own_are_left_alone_if_it_is_the_runs(
     assert check_config(cfg) == []
 
 
-@pytest.mark.parametrize("rate", [0.005, 0.01])
-def test_usual_rates_are_left_alone(check, rate):
-    assert check([*SGD, f"optimizer.lr={rate}"]) == []
-
-
 @pytest.mark.parametrize(
     ("batch", "processes", "uneven"), [(4, 1, False), (4, 2, False), (4, 3, True), (2, 4, True)]
 )
-def test_batch_must_be_shared_evenly(check, batch, processes, uneven):
-    findings = check([f"dataloader.train.total_batch_size={batch}"], processes=processes)
+def test_batch_must_be_shared_evenly(batch, processes, uneven):
+    cfg = load_config(PAGE, [f"dataloader.train.total_batch_size={batch}"])
+    findings = check_run(cfg, resume=False, processes=processes)
     assert [finding.name for finding in findings] == ["batch-uneven"] * uneven
 
 
-@pytest.mark.parametrize("norm", ["BN", "GN", "auto"])
-def test_norms_that_train_anywhere_are_left_alone(check, norm):
-    assert check([f"model.backbone.bottom_up.norm={norm}"]) == []
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [*SGD, "optimizer.lr=0.01", f"{NORM}=BN", "inference.tta.enabled=true", "~inference.keypoint_decoding"],
+        [f"{NORM}=GN", "inference.instance_score=combined", "inference.keypoint_decoding=dark", "~inference.tta"],
+        ["inference.tta={enabled:true,scales:[0.5,1],flip:false,merge:nms,oks_nms_thresh:0.9}", f"{NORM}=auto"],
+        ["~inference"],
+    ],
+)  # fmt: skip
+def test_right_settings_are_left_alone(check, overrides):
+    assert check(overrides) == []
 
 
 def test_frozen_norms_are_left_alone_with_weights_or_a_checkpoint(check, tmp_path):
-    frozen = ["model.backbone.bottom_up.norm=FrozenBN"]
+    frozen = [f"{NORM}=FrozenBN"]
     assert [f.name for f in check(frozen)] == ["norms-without-weights"]
     weights = tmp_path / "weights.pth"
     trunk = HRNet(16, 32, (1, 1, 1, 1), (1, 2, 2, 2)).state_dict()
@@ -120,9 +129,9 @@ def test_frozen_norms_are_left_alone_with_weights_or_a_checkpoint(check, tmp_pat
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 @pytest.mark.parametrize("processes", [1, 2])
 def test_synchronised_norms_need_gpus(check, processes):
-    [finding] = check(["model.backbone.bottom_up.norm=SyncBN"], processes=processes)
+    [finding] = check([f"{NORM}=SyncBN"], processes=processes)
     assert (finding.level, finding.name) == ("error", "norms-unsynchronised")
-    assert check(["model.backbone.bottom_up.norm=SyncBN"], training=False) == []
+    assert check([f"{NORM}=SyncBN"], training=False) == []
 
 
 def spoilt(trunk):
@@ -161,20 +170,19 @@ def test_weights_of_the_trunk_alone_train_but_do_not_evaluate(check, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "name", "words"),
+    ("overrides", "name", "key"),
     [
-        (["train.best.metric=bbox/mAP"], "metric-unknown", "bbox/AP, "),
-        (["train.best.metric=AP"], "metric-unknown", "keypoints/AP, "),
-        (["train.best.metric=validation/total_loss"], "metric-unknown", "validation_loss=true"),
-        (["train.best.patience=3"], "metric-unknown", "train.best.metric=keypoints/AP"),
-        (["train.accumulation_steps=5"], "batch-uneven", "4 at most"),
-        (["train.best.metric=keypoints/PCK@0.1", "train.best.patience=3"], None, ""),
+        (["train.best.metric=bbox/mAP"], "metric-unknown", "train.best.metric"),
+        (["train.best.metric=AP"], "metric-unknown", "train.best.metric"),
+        (["train.best.metric=validation/total_loss"], "metric-unknown", "train.best.metric"),
+        (["train.best.patience=3"], "metric-unknown", "train.best.metric"),
+        (["train.accumulation_steps=5"], "batch-uneven", "train.accumulation_steps"),
+        (["train.best.metric=keypoints/PCK@0.1", "train.best.patience=3"], None, None),
     ],
 )
-def test_switches_that_contradict_each_other(check, overrides, name, words):
-    found = check(overrides)
-    assert [f.name for f in found] == ([name] if name else [])
-    assert all(words in str(finding) for finding in found)
+def test_switches_that_contradict_each_other(overrides, name, key):
+    found = check_switches(load_config(PAGE, overrides), processes=1)
+    assert [(f.name, f.keys) for f in found] == ([(name, (key,))] if name else [])
 
 
 def test_weights_that_are_urls_are_not_fetched(check):
@@ -220,44 +228,57 @@ def test_key_that_nothing_reads_does_not_hide_wrong_wiring(check):
 
 WRONG = [
     # accepted by everything else, and trains something else
-    (["model.roi_heads.box_pooler.output_size=0"], "value-wrong", "set a positive one"),
-    (["model.roi_heads.box_head.fc_dims=[0,16]"], "model-wrong", "model.roi_heads.box_head.fc1 has no weights"),
-    (["lr_multiplier.max_iter=1000"], "copies-differ", "train.max_iter is 1800"),
-    (["model.proposal_generator.anchor_generator.sizes=[[192],[128],[64],[32],[16]]"], "anchors-unusual", "sort them"),
-    (["model.proposal_generator.anchor_generator.sizes=[[0],[32],[64],[128],[192]]"], "value-wrong", "positive"),
-    (["model.backbone.in_features=[stage1,stage1,stage2,stage3,stage4]"], "features-repeated", "twice"),
-    (["model.roi_heads.box_predictor.test_score_thresh=50"], "value-wrong", "from 0 to 1"),
-    (["model.proposal_generator.anchor_matcher.thresholds=[30.0,70.0]"], "value-wrong", "from 0 to 1"),
-    (["model.proposal_generator.post_nms_topk=[0,0]"], "value-wrong", "1 at least"),
-    (["optimizer.params.base_lr=0.5"], "rate-overruled", "optimizer.lr=0.002"),
-    (["optimizer.lr=0.02"], "rate-high", "0.005"),
-    (["+optimizer.params.lr_factors.backbone.botom_up=0.1"], "optimizer-wrong", "is it backbone.bottom_up?"),
-    (["+optimizer.params.lr_factors={roi_heads.keypoint_haed: 2}"], "optimizer-wrong", "roi_heads.keypoint_head?"),
-    (["+optimizer.params.lr_factors.backbone=0"], "optimizer-wrong", "must be above 0"),
-    (["optimizer.params.layer_decay=-1"], "optimizer-wrong", "layer_decay=-1 must be above 0"),
-    (["optimizer.betas=[2,3]"], "optimizer-wrong", "optimizer cannot be built: ValueError: Invalid beta"),
-    (["data.classes={}"], "schema-wrong", "data.classes is empty"),
-    (["model.backbone.bottom_up={freeze_at:2,norm:GN}"], "frozen-without-weights", "freeze_at=0"),
-    (["lr_multiplier.warmup_iters=1800"], "warmup-long", "set lr_multiplier.warmup_iters=180"),
-    (["model.pixel_mean=[0.4,0.4,0.4]", "model.pixel_std=[0.2,0.2,0.2]"], "colours-wrong", "multiply both by 255"),
+    (["model.roi_heads.box_pooler.output_size=0"], "value-wrong", "model.roi_heads.box_pooler.output_size"),
+    (["model.roi_heads.box_head.fc_dims=[0,16]"], "model-wrong", "model.roi_heads.box_head.fc1"),
+    (["lr_multiplier.max_iter=1000"], "copies-differ", "lr_multiplier.max_iter"),
+    ([f"{ANCHORS}.sizes=[[192],[128],[64],[32],[16]]"], "anchors-unusual", f"{ANCHORS}.sizes"),
+    ([f"{ANCHORS}.sizes=[[0],[32],[64],[128],[192]]"], "value-wrong", f"{ANCHORS}.sizes"),
+    ([f"{FUSED}=[stage1,stage1,stage2,stage3,stage4]"], "features-repeated", FUSED),
+    (["optimizer.params.base_lr=0.5"], "rate-overruled", "optimizer.params.base_lr"),
+    (["+optimizer.params.lr_factors.backbone.botom_up=0.1"], "optimizer-wrong", "optimizer.params"),
+    (["+optimizer.params.lr_factors={roi_heads.keypoint_haed: 2}"], "optimizer-wrong", "optimizer.params"),
+    (["+optimizer.params.lr_factors.backbone=0"], "optimizer-wrong", "optimizer.params"),
+    (["optimizer.params.layer_decay=-1"], "optimizer-wrong", "optimizer.params"),
+    (["optimizer.betas=[2,3]"], "optimizer-wrong", "optimizer"),
+    (["data.classes={}"], "schema-wrong", "data.classes"),
+    (["model.backbone.bottom_up={freeze_at:2,norm:GN}"], "frozen-without-weights", "train.init_checkpoint"),
+    (["model.pixel_mean=[0.4,0.4,0.4]", "model.pixel_std=[0.2,0.2,0.2]"], "colours-wrong", "model.pixel_std"),
     # ends in a traceback later
-    (["train.device=meta"], "device-unknown", "use cuda or cpu"),
-    (["~optimizer._target_"], "value-wrong", "L(...)(...)"),
-    (["dataloader.train.mapper.augmentations.0.sample_style=chioce"], "mapper-wrong", "augmentations"),
-    (["dataloader.train.on_bad_image=ignore"], "value-wrong", "fail, skip"),
-    ([STEPS], "schedule-wrong", "the last one the end of the run, 1800"),
+    (["train.device=meta"], "device-unknown", "train.device"),
+    (["dataloader.train.mapper.augmentations.0.sample_style=chioce"], "mapper-wrong", "dataloader.train.mapper"),
+    (["inference.tta.scales=[0]"], "inference-wrong", "inference.tta"),
+    (["inference.tta.merge=mean"], "inference-wrong", "inference.tta"),
+    (["inference.tta.merge_thresh=55.0"], "inference-wrong", "inference.tta"),
+    ([STEPS], "schedule-wrong", "lr_multiplier.scheduler.milestones"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("overrides", "name", "words"), WRONG, ids=[" ".join(row[0]) for row in WRONG]
+    ("overrides", "name", "key"), WRONG, ids=[" ".join(row[0]) for row in WRONG]
 )
-def test_mistake_is_found(check, overrides, name, words):
+def test_mistake_is_found(check, overrides, name, key):
     found = [finding for finding in check(overrides) if finding.name == name]
-    assert found and words in str(found[0]), found
+    assert found and key in found[0].keys, found
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "model.roi_heads.keypoint_poler",
+        "model.roi_heads.keypoint_head.loss_wieght",
+        "model.backbone.nrom",
+        "optimizer.momentun",
+    ],
+)
+def test_argument_that_the_callee_does_not_take_is_found_whoever_it_hands_others_on_to(key):
+    cfg = load_config(PAGE)
+    OmegaConf.update(cfg, key, 0.5)
+    [finding] = check_config(cfg)
+    assert (finding.level, finding.name, finding.keys) == ("error", "argument-unknown", (key,))
 
 
 def test_none_and_lists_in_place_of_nodes_are_findings():
+    page = load_config(PAGE)
     for key, value in [
         ("model.roi_heads", None),
         ("train.ddp", [1]),
@@ -270,7 +291,7 @@ def test_none_and_lists_in_place_of_nodes_are_findings():
         ("train.output_dir", "???"),
         ("train.output_dir", "${train.device}"),  # a circle, with the next
     ]:
-        cfg = load_config(PAGE)
+        cfg = page.copy()
         parent, _, name = key.rpartition(".")
         (OmegaConf.select(cfg, parent) if parent else cfg)[name] = value
         if value == "${train.device}":
@@ -278,10 +299,6 @@ def test_none_and_lists_in_place_of_nodes_are_findings():
         findings = check_config(cfg)
         assert findings and findings[0].level == "error", key
         assert key.split(".")[0] in findings[0].keys[0], (key, findings[0])
-
-
-def test_limit_may_be_infinite(check):
-    assert check(["train.clip_grad_norm=inf"]) == []
 
 
 def test_no_random_numbers_are_drawn(check):

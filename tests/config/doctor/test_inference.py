@@ -1,7 +1,5 @@
 """What evaluation is asked to do is checked before a training that would end in it."""
 
-import pytest
-
 from hrnet_kpt.config import check_config, load_config
 from hrnet_kpt.config.doctor.check_values import CHOICES
 from hrnet_kpt.inference.keypoint_head import DECODINGS, INSTANCE_SCORES
@@ -11,37 +9,6 @@ PAGE = "hrnet_w18_small_kpt_synthetic.py"
 
 def findings(cfg):
     return [(finding.level, finding.name, finding.keys[0]) for finding in check_config(cfg)]
-
-
-@pytest.mark.parametrize(
-    "override",
-    [
-        "inference.instance_score=combined",
-        "inference.keypoint_decoding=dark",
-        "~inference.keypoint_decoding",
-        "inference.tta.enabled=true",
-        "inference.tta={enabled:true,scales:[0.5,1],flip:false,merge:nms,oks_nms_thresh:0.9}",
-        "~inference.tta",
-        "~inference",
-    ],
-)
-def test_right_settings_are_left_alone(override):
-    assert findings(load_config(PAGE, [override])) == []
-
-
-@pytest.mark.parametrize(
-    ("override", "name", "key"),
-    [
-        ("inference.instance_score=best", "value-wrong", "inference.instance_score"),
-        ("inference.keypoint_decoding=darkk", "value-wrong", "inference.keypoint_decoding"),
-        ("inference.tta.scales=[0]", "inference-wrong", "inference.tta"),
-        ("inference.tta.merge=mean", "inference-wrong", "inference.tta"),
-        ("inference.tta.merge_thresh=55.0", "inference-wrong", "inference.tta"),
-        ("+inference.ttaa=1", "value-unread", "inference.ttaa"),
-    ],
-)
-def test_wrong_settings_are_found(override, name, key):
-    assert ("error", name, key) in findings(load_config(PAGE, [override]))
 
 
 def test_scores_of_keypoints_need_keypoints():

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from detectron2.config import LazyConfig, get_cfg
 
-from hrnet_kpt.config.yacs.converting import convert_yaml
+from hrnet_kpt.config.yacs.convert import convert_yaml
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.modeling import build_model
 
 from hrnet_kpt.config import check_config, load_config
-from hrnet_kpt.config.yacs.converting import convert_yaml
+from hrnet_kpt.config.yacs.convert import convert_yaml
 from hrnet_kpt.errors import UserError
 
 

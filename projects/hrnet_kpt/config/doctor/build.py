@@ -1,23 +1,36 @@
-"""The model of a config on the meta device, where tensors have shapes and no content."""
+"""The model of a config on the meta device, where tensors have shapes and no content, and its features there."""
 
 from __future__ import annotations
 
 import logging
+import math
 import re
 import traceback
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import instantiate
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
 from ...errors import one_line
-from ..calls import calls
 from ..findings import Finding, error, refuse_errors
 from ..keys import value_at
-from ..structure import check_structure
-from .features import PARTS, unknown_features
+from ..signatures import calls, target_of
+from ..structure import check_structure, unknown_argument
+
+HEADS = ("box", "mask", "keypoint")  # of the ROI heads
+
+
+class Feature(NamedTuple):
+    """A feature map (1, channels, height, width) and its real stride in pixels."""
+
+    map: Tensor
+    stride: float
+
+
+Features = dict[str, Feature]
 
 
 def build_on_meta(cfg: DictConfig) -> tuple[nn.Module | None, list[Finding]]:
@@ -51,7 +64,7 @@ def build_or_refuse(cfg: DictConfig) -> nn.Module:
     return model
 
 
-def said(reason: Exception) -> str:
+def describe(reason: Exception) -> str:
     """An exception in one line; of one without words, the line that raised it."""
     frames = traceback.extract_tb(reason.__traceback__)
     return one_line(reason) + (frames[-1].line or "" if frames and not str(reason) else "")
@@ -77,7 +90,7 @@ def _unknown_features(cfg: DictConfig) -> list[Finding]:
     if not isinstance(backbone, nn.Module):
         return found
     produced = list(backbone.output_shape())  # type: ignore[operator]
-    for part in ("proposal_generator.", *(f"roi_heads.{part}_" for part in PARTS)):
+    for part in ("proposal_generator.", *(f"roi_heads.{part}_" for part in HEADS)):
         names = value_at(cfg.model, f"{part}in_features")
         if names is not None:
             found += unknown_features(produced, names, f"model.{part}in_features")
@@ -86,18 +99,18 @@ def _unknown_features(cfg: DictConfig) -> list[Finding]:
 
 def _failure(key: str, reason: Exception, node: DictConfig) -> Finding:
     """What stopped a part from being built, under the name that it has here."""
-    message, text = str(reason), f"{key} cannot be built: {said(reason)}"
+    message, text = str(reason), f"{key} cannot be built: {describe(reason)}"
+    unexpected = re.search(r"unexpected keyword argument '(\w+)'", message)
+    if isinstance(reason, TypeError) and unexpected and unexpected[1] in node:
+        return unknown_argument(key, unexpected[1], target_of(node))
     shape = node.get("input_shape")
-    is_predictor = key.endswith(
-        "predictor"
-    )  # the only one that a height and width may be left out for
+    # The only one that a height and width may be left out for.
+    is_predictor = key.endswith("predictor")
     if isinstance(reason, TypeError) and isinstance(shape, DictConfig):
         absent = [name for name in ("channels", "height", "width") if shape.get(name) is None]
         if absent and (absent[0] == "channels" or not is_predictor):
             missing = f"{key}.input_shape.{absent[0]}"
-            sentence = (
-                f"{missing} is missing: let it follow the features and the pooler ({said(reason)})"
-            )
+            sentence = f"{missing} is missing: let it follow the features and the pooler ({describe(reason)})"
             return error("shape-differs", missing, sentence)
     for words, name, keys, remedy in KNOWN:
         if re.search(words, message):
@@ -106,43 +119,92 @@ def _failure(key: str, reason: Exception, node: DictConfig) -> Finding:
     return error("model-wrong", key, text)
 
 
+def compute_features(model: Any) -> Features:
+    """What the backbone gives for an image whose sides every stride divides."""
+    divisor = max(1, getattr(model.backbone, "size_divisibility", 0))
+    square = getattr(model.backbone, "padding_constraints", {}).get("square_size", 0)
+    height, width = (square or math.lcm(divisor, 64) * n for n in (4, 5))
+    image = torch.zeros(1, len(model.pixel_mean), height, width, device="meta")
+    return {name: Feature(x, height / x.shape[2]) for name, x in model.backbone(image).items()}
+
+
+def select(features: Features, names: Any, key: str) -> tuple[list[Feature], list[Finding]]:
+    """The features of these names, or what is wrong with the names."""
+    unknown = list(unknown_features(features, names, key))
+    return ([], unknown) if unknown else ([features[name] for name in names], [])
+
+
+def unknown_features(produced: Iterable[str], names: Iterable[str], key: str) -> Iterator[Finding]:
+    """A finding if `key` asks for features that are not produced, or for none."""
+    names, there = list(names), ", ".join(produced)
+    unknown = [name for name in names if name not in produced]
+    keys = (key, "model.backbone.out_features")
+    if not names:
+        yield error(
+            "features-empty",
+            keys,
+            f"{key} is empty: name some of {there}, which model.backbone produces",
+        )
+    if len(set(names)) < len(names):
+        yield error(
+            "features-repeated", keys, f"{key}={names} names a feature twice: name each once"
+        )
+    if unknown:
+        sentence = (
+            f"{key} asks for {unknown}, which model.backbone does not produce: name some of {there}"
+        )
+        yield error("feature-unknown", keys, sentence)
+
+
+def whole(strides: Iterable[float]) -> list[float]:
+    """Strides as one writes them: 4, not 4.0."""
+    return [int(stride) if float(stride).is_integer() else stride for stride in strides]
+
+
 POOLED = ("model.roi_heads.box_in_features", "model.roi_heads.keypoint_in_features")
 LEVELS = ("model.backbone.out_features", "model.proposal_generator.in_features")
 # Words of the message, the finding, the keys that are concerned (those with a dot in front: of the part), the remedy.
 KNOWN: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     (
-        *("_out_feature", "features-undeclared", ()),
+        "_out_feature",
+        "features-undeclared",
+        (),
         "a backbone sets _out_features, _out_feature_channels and _out_feature_strides before it is wired",
     ),
-    *(
-        (words, name, (key,), "set {key}" + key)
-        for words, name, key in (
-            (r"in_features=\[\]", "features-empty", ".in_features"),
-            ("in_features=", "feature-unknown", ".in_features"),
-            (r"in_features\[0\]=", "strides-differ", ".in_features"),
-            ("out_features=", "feature-unknown", ".out_features"),
-        )
-    ),
+    (r"in_features=\[\]", "features-empty", (".in_features",), "set {key}.in_features"),
+    ("in_features=", "feature-unknown", (".in_features",), "set {key}.in_features"),
+    (r"in_features\[0\]=", "strides-differ", (".in_features",), "set {key}.in_features"),
+    ("out_features=", "feature-unknown", (".out_features",), "set {key}.out_features"),
     (
-        *(r"'NoneType' object has no attribute '(fill_|data|zero_|normal_)", "bias-missing", ()),
+        r"'NoneType' object has no attribute '(fill_|data|zero_|normal_)",
+        "bias-missing",
+        (),
         "a layer without bias is initialised as if it had one: a neck initialises its own layers alone, for a loop "
         "over self.modules() reaches the backbone's and undoes its weights",
     ),
     (
-        *("no stride is known", "feature-unknown", (".features", *LEVELS, *POOLED)),
+        "no stride is known",
+        "feature-unknown",
+        (".features", *LEVELS, *POOLED),
         "name features that model.proposal_generator has too",
     ),
     (
-        *("in anchor generator", "levels-differ", (".sizes", ".aspect_ratios", ".strides")),
+        "in anchor generator",
+        "levels-differ",
+        (".sizes", ".aspect_ratios", ".strides"),
         "set {key}.sizes and {key}.aspect_ratios for each of {key}.strides, or one list for all",
     ),
     (
-        *("do not form a pyramid", "scales-differ", (".scales", *LEVELS, *POOLED)),
+        "do not form a pyramid",
+        "scales-differ",
+        (".scales", *LEVELS, *POOLED),
         f"name the features of {POOLED[0]} and {LEVELS[1]} from fine to coarse, each of twice the stride of the one "
         "before",
     ),
     (
-        *("not power of 2", "scales-differ", (".scales",)),
+        "not power of 2",
+        "scales-differ",
+        (".scales",),
         "a scale is 1 / stride, and strides are powers of two",
     ),
 )

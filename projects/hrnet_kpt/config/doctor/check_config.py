@@ -12,21 +12,23 @@ from omegaconf import DictConfig, OmegaConf
 from ...errors import UserError
 from ..findings import Finding, error, warning
 from ..resolve import resolve_labels
-from ..saving import refuse_unsavable
+from ..save import refuse_unsavable
 from ..structure import check_structure
-from .build import build_on_meta, said
+from .build import build_on_meta, compute_features, describe
 from .check_data import check_data_settings
 from .check_features import check_declared, check_proposals, check_usage
-from .check_fit import check_fit
 from .check_heads import check_heads
-from .check_inference import check_inference
-from .check_norms import check_norms
 from .check_resume import check_resume
-from .check_run import check_run, check_weights, resumable
-from .check_schedule import check_schedule
-from .check_switches import check_switches
+from .check_run import (
+    check_fit,
+    check_inference,
+    check_norms,
+    check_run,
+    check_weights_present,
+    resumable,
+)
+from .check_schedule import check_schedule, check_switches
 from .check_values import check_values
-from .features import compute_features
 
 
 def check_config(
@@ -63,7 +65,7 @@ def check_config(
     if training:
         findings += _check_saving(cfg)
     findings += check_data_settings(cfg)
-    findings += check_weights(cfg, resumes)
+    findings += check_weights_present(cfg, resumes)
     if training:
         findings += [*check_run(cfg, resume, processes), *check_switches(cfg, processes)]
     model, problems = build_on_meta(cfg)
@@ -114,7 +116,7 @@ def _check_wiring(cfg: DictConfig, model: torch.nn.Module) -> list[Finding]:
     try:
         features = compute_features(model)
     except Exception as reason:
-        key, sentence = "model.backbone", f"model.backbone fails on an image: {said(reason)}"
+        key, sentence = "model.backbone", f"model.backbone fails on an image: {describe(reason)}"
         if "meta" in str(reason):  # it looks at numbers, which are not there
             return [warning("wiring-unchecked", key, f"{sentence}; its wiring was not checked")]
         return [error("forward-fails", key, sentence)]

@@ -18,11 +18,11 @@ from ...data.schema import (
     says_near_and_off,
     top_bottom_pairs,
 )
-from ..calls import call_parameters, target_of
 from ..findings import Finding, error, warning
 from ..keys import value_at
 from ..override_values import shown
-from .build import said, try_to_build
+from ..signatures import call_parameters, target_of
+from .build import describe, try_to_build
 
 # ImageNet's, with which the public HRNet weights were trained; pixel values are 0 to 255.
 RGB_MEAN = (123.675, 116.28, 103.53)
@@ -45,7 +45,7 @@ def check_data_settings(cfg: DictConfig) -> list[Finding]:
         classes = resolve_classes(instantiate(cfg.data.get("classes", "auto")))
         schema.flip_indices, [len(names) for names in classes.values()]
     except (ValueError, TypeError, AttributeError) as reason:
-        sentence = f"data.keypoints and data.classes are no schema ({said(reason)}): set both to auto to read them"
+        sentence = f"data.keypoints and data.classes are no schema ({describe(reason)}): set both to auto to read them"
         return [error("schema-wrong", ("data.keypoints", "data.classes"), sentence)]
     if not classes:
         return [
@@ -81,11 +81,12 @@ def _check_counts(cfg: DictConfig, schema: KeypointSchema, num_classes: int) -> 
             yield error(
                 "count-differs",
                 (key, source),
-                f"{key} cannot be computed ({said(value)}): leave it to {source}",
+                f"{key} cannot be computed ({describe(value)}): leave it to {source}",
             )
             continue
         plain = list(value) if isinstance(right, list) and value is not None else value
-        if plain != right:
+        # A count that is missing is found where the part is built, unless the part gives it itself.
+        if plain != right and (value is not None or isinstance(right, list)):
             begin = f"{key} is missing" if value is None else f"{key} is {shown(plain)}"
             sentence = f"{begin}, but by {source} it is {shown(right)}: leave it to {source}"
             yield error("count-differs", (key, source), sentence)
@@ -223,7 +224,9 @@ def _check_mappers(cfg: DictConfig) -> Iterator[Finding]:
         reason = try_to_build(node, "cpu")
         if isinstance(reason, Exception):
             yield error(
-                "mapper-wrong", key, f"{key} cannot be built: {said(reason)}: see its augmentations"
+                "mapper-wrong",
+                key,
+                f"{key} cannot be built: {describe(reason)}: see its augmentations",
             )
         if node.get("is_train", expected) != expected:
             sentence = (

@@ -10,17 +10,16 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from ..calls import call_parameters, target_of
 from ..findings import Finding, error, warning
 from ..keys import value_at
-from .build import said
-from .features import PARTS, Feature, Features, select
+from ..signatures import call_parameters, target_of
+from .build import HEADS, Feature, Features, describe, select
 
 
 def check_heads(cfg: DictConfig, model: Any, features: Features) -> Iterator[Finding]:
-    """What each head is told against what its pooler gives, and what it puts out against what is wanted of it."""
+    """What each head declares against what its pooler gives, and its output against what is wanted of it."""
     heads = getattr(model, "roi_heads", None)
-    for part in PARTS if heads is not None else ():
+    for part in HEADS if heads is not None else ():
         missing = list(_check_completeness(cfg, part))
         yield from missing
         if missing or not hasattr(heads, f"{part}_in_features"):
@@ -84,19 +83,20 @@ def _check_completeness(cfg: DictConfig, part: str) -> Iterator[Finding]:
 def _check_scales(heads: Any, part: str, pooler: Any, levels: list[Feature]) -> Iterator[Finding]:
     names = list(getattr(heads, f"{part}_in_features"))
     keys = (
-        *(f"model.roi_heads.{part}_pooler.scales", f"model.roi_heads.{part}_in_features"),
+        f"model.roi_heads.{part}_pooler.scales",
+        f"model.roi_heads.{part}_in_features",
         "model.proposal_generator.anchor_generator.strides",
     )
-    told = [level.spatial_scale for level in pooler.level_poolers]
-    real = [1 / level.stride for level in levels]
-    if told != real:
+    declared = [level.spatial_scale for level in pooler.level_poolers]
+    actual = [1 / level.stride for level in levels]
+    if declared != actual:
         yield error(
             "scales-differ",
             keys,
-            f"{keys[0]}={_fractions(told)}, but {', '.join(names)} have {_fractions(real)} (1 / stride): let them "
-            "follow by L(pooler_scales)(...), as configs/hrnet_w18_kpt.py does",
+            f"{keys[0]}={_fractions(declared)}, but {', '.join(names)} have {_fractions(actual)} (1 / stride): let "
+            "them follow by L(pooler_scales)(...), as configs/hrnet_w18_kpt.py does",
         )
-    elif any(a != 2 * b for a, b in pairwise(real)):
+    elif any(a != 2 * b for a, b in pairwise(actual)):
         sentence = f"{keys[1]}={names} must go from fine to coarse without a gap: a region's level is a place in it"
         yield error("scales-differ", keys, sentence)
 
@@ -119,18 +119,18 @@ def _check_input_shape(cfg: DictConfig, part: str, pooled: Tensor) -> Iterator[F
         f"{part}_pooler.output_size",
         f"{part}_pooler.output_size",
     )
-    for name, source, real in zip(
+    for name, source, actual in zip(
         ("channels", "height", "width"), sources, pooled.shape[1:], strict=True
     ):
-        told = value_at(cfg, f"{key}.{name}")
-        if told is None and value_at(cfg, key) is not None:
+        declared = value_at(cfg, f"{key}.{name}")
+        if declared is None and value_at(cfg, key) is not None:
             yield error(
                 "shape-differs",
                 f"{key}.{name}",
-                f"{key}.{name} is missing, {source} is {real}: set it to follow",
+                f"{key}.{name} is missing, {source} is {actual}: set it to follow",
             )
-        elif told is not None and told != real:
-            sentence = f"{key}.{name}={told}, but {source} is {real}: set it to follow that"
+        elif declared is not None and declared != actual:
+            sentence = f"{key}.{name}={declared}, but {source} is {actual}: set it to follow that"
             yield error("shape-differs", f"{key}.{name}", sentence)
 
 
@@ -142,7 +142,7 @@ def _check_output(cfg: DictConfig, heads: Any, part: str, pooled: Tensor) -> Ite
         try:
             output = getattr(stage, "layers", stage)(pooled)
         except Exception as reason:
-            sentence = f"{key} fails on {tuple(pooled.shape[1:])} features: {said(reason)}"
+            sentence = f"{key} fails on {tuple(pooled.shape[1:])} features: {describe(reason)}"
             yield error("forward-fails", key, sentence)
             return
         if not output.numel():
@@ -159,24 +159,27 @@ def _check_output(cfg: DictConfig, heads: Any, part: str, pooled: Tensor) -> Ite
 def _check_predictor(cfg: DictConfig, heads: Any, output: Tensor) -> Iterator[Finding]:
     key = "model.roi_heads.box_predictor"
     shape = value_at(cfg, f"{key}.input_shape")
-    told = value_at(cfg, f"{key}.input_shape.channels")
-    real = output.flatten(1).shape[1]
-    if told is not None and told * (shape.get("height") or 1) * (shape.get("width") or 1) != real:
+    declared = value_at(cfg, f"{key}.input_shape.channels")
+    actual = output.flatten(1).shape[1]
+    if (
+        declared is not None
+        and declared * (shape.get("height") or 1) * (shape.get("width") or 1) != actual
+    ):
         keys = (f"{key}.input_shape.channels", "model.roi_heads.box_head.fc_dims")
         size = " x ".join(map(str, output.shape[1:]))
-        sentence = f"{keys[0]}={told}, but model.roi_heads.box_head puts out {size}: let it follow {keys[1]}"
+        sentence = f"{keys[0]}={declared}, but model.roi_heads.box_head puts out {size}: let it follow {keys[1]}"
         yield error("shape-differs", keys, sentence)
         return
     try:
         scores, _ = heads.box_predictor(output)
     except Exception as reason:
-        sentence = f"{key} fails on {tuple(output.shape[1:])} features: {said(reason)}"
+        sentence = f"{key} fails on {tuple(output.shape[1:])} features: {describe(reason)}"
         yield error("forward-fails", key, sentence)
         return
-    classes, told = heads.num_classes, scores.shape[1] - 1
-    if told != classes:
+    classes, declared = heads.num_classes, scores.shape[1] - 1
+    if declared != classes:
         keys = (f"{key}.num_classes", "model.roi_heads.num_classes")
-        sentence = f"{keys[0]} is {told}, but {keys[1]} is {classes}: let it follow that"
+        sentence = f"{keys[0]} is {declared}, but {keys[1]} is {classes}: let it follow that"
         yield error("count-differs", keys, sentence)
 
 

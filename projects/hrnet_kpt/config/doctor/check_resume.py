@@ -9,11 +9,11 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ...errors import UserError, join_names
-from ..differences import ABSENT, Difference, differences, format_differences
+from ..diff import ABSENT, Difference, differences, format_differences
 from ..findings import Finding, error, warning
 from ..loading import load_config
 from ..resolve import label_names
-from ..saving import absolute_paths
+from ..save import absolute_paths
 from .build import build_on_meta
 
 SHOWN = 5
@@ -57,7 +57,7 @@ SCHEDULE = ("train.max_iter", "train.max_epochs", "lr_multiplier")
 
 def check_resume(cfg: DictConfig, model: nn.Module | None) -> Iterator[Finding]:
     """What differs from the config in the run folder: a model or an optimizer that the checkpoint does not fit is an
-    error; all else that changes the training is said."""
+    error; all else that changes the training is a warning."""
     saved = Path(cfg.train.output_dir) / "config.yaml"
     if not saved.is_file():
         return
@@ -78,30 +78,30 @@ def check_resume(cfg: DictConfig, model: nn.Module | None) -> Iterator[Finding]:
     ]
     model_changes = [d for d in found if _under(d.key, ("model",))]
     if model_changes and model is not None and _shapes(old) != _shapes_of(model):
-        sentence = f"the run's checkpoints are of another model: {_said(model_changes)}; {REMEDY}"
+        sentence = (
+            f"the run's checkpoints are of another model: {_describe(model_changes)}; {REMEDY}"
+        )
         yield error("resume-differs", model_changes[0].key, sentence)
         model_changes = []
     optimizer_changes = [d for d in found if d.key in ("optimizer", "optimizer._target_")]
     if optimizer_changes:
-        sentence = (
-            f"the run's checkpoints are of another optimizer: {_said(optimizer_changes)}; {REMEDY}"
-        )
+        sentence = f"the run's checkpoints are of another optimizer: {_describe(optimizer_changes)}; {REMEDY}"
         yield error("resume-differs", "optimizer", sentence)
     schedule_changes = [d for d in found if _under(d.key, SCHEDULE)]
     if schedule_changes:
         sentence = (
-            f"the schedule is not that of the run so far: {_said(schedule_changes)}; from here on the rate follows the "
-            "new one: take the old values if that is not meant"
+            f"the schedule is not that of the run so far: {_describe(schedule_changes)}; from here on the rate follows "
+            "the new one: take the old values if that is not meant"
         )
         yield warning("resume-differs", schedule_changes[0].key, sentence)
-    said = (*optimizer_changes, *schedule_changes)
+    reported = (*optimizer_changes, *schedule_changes)
     labels = ("data.keypoints.names", "data.classes")
     others = model_changes + [
-        d for d in found if not _under(d.key, ("model", *labels)) and d not in said
+        d for d in found if not _under(d.key, ("model", *labels)) and d not in reported
     ]
     if others:
         sentence = (
-            f"the run so far had other settings: {_said(others)}; it goes on with the new ones"
+            f"the run so far had other settings: {_describe(others)}; it goes on with the new ones"
         )
         yield warning("resume-differs", others[0].key, sentence)
 
@@ -124,7 +124,7 @@ def _under(key: str, prefixes: Sequence[str]) -> bool:
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def _said(found: Sequence[Difference]) -> str:
+def _describe(found: Sequence[Difference]) -> str:
     lines = [" ".join(format_differences([d]).split()) for d in found[:SHOWN]]
     more = len(found) - len(lines)
     return ", ".join(lines) + (f", and {more} more" if more else "")

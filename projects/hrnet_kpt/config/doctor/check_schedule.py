@@ -1,4 +1,4 @@
-"""The learning rate and the periods against the length of the run."""
+"""The learning rate and the periods against the length of the run, and switches that contradict each other."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ...errors import UserError
-from ..calls import call_parameters, calls, target_of
+from ...evaluation.scoring import METRICS, PCK_THRESHOLDS
 from ..findings import Finding, error, warning
-from ..keys import value_at
-from .build import said, try_to_build
+from ..keys import copy_within, value_at
+from ..signatures import accepts, call_parameters, calls, target_of
+from .build import describe, try_to_build
 
 # SGD with momentum 0.9, as every HRNet detector has it: 0.02 for 16 images.
 SGD_RATE_PER_IMAGE = 0.02 / 16
 ADAM_RATE = 0.005
+
+RESULTS = {
+    "bbox": [*METRICS["bbox"]],
+    "segm": [*METRICS["segm"]],
+    "keypoints": [*METRICS["keypoints"], *(f"PCK@{t:g}" for t in PCK_THRESHOLDS), "NME"],
+}
+EVALUATOR = "KeypointEvaluator"  # by name: it belongs to the engine, which is above
 
 
 def check_schedule(cfg: DictConfig, model: nn.Module | None) -> list[Finding]:
@@ -49,25 +57,23 @@ def _check_schedule_builds(cfg: DictConfig) -> Iterator[Finding]:
             return
     schedule = try_to_build(cfg.lr_multiplier, "cpu")
     if isinstance(schedule, Exception):
-        yield error("schedule-wrong", key, f"{key} cannot be built: {said(schedule)}")
+        yield error("schedule-wrong", key, f"{key} cannot be built: {describe(schedule)}")
 
 
 def _check_optimizer(cfg: DictConfig, model: nn.Module) -> Iterator[Finding]:
-    optimizer, rate = cfg.optimizer.copy(), value_at(cfg, "optimizer.lr")
+    optimizer, rate = copy_within(cfg.optimizer, cfg), value_at(cfg, "optimizer.lr")
     params = optimizer.get("params")
     if (
         not isinstance(params, DictConfig)
         or "model" not in call_parameters(target_of(params)).names
     ):
         return
-    optimizer._set_parent(cfg)
-    optimizer._set_flag(["allow_objects", "readonly", "struct"], [True, False, False])
     params.model = model
     built = try_to_build(optimizer, "cpu")
     if isinstance(built, UserError):
         yield error("optimizer-wrong", "optimizer.params", str(built))
     elif isinstance(built, Exception):
-        yield error("optimizer-wrong", "optimizer", f"optimizer cannot be built: {said(built)}")
+        yield error("optimizer-wrong", "optimizer", f"optimizer cannot be built: {describe(built)}")
     elif isinstance(built, torch.optim.Optimizer) and rate is not None:
         rates = {group["lr"] for group in built.param_groups}
         meant = any(params.get(key) for key in ("bias_lr_factor", "lr_factor_func", "lr_factors"))
@@ -159,3 +165,69 @@ def _check_rate(cfg: DictConfig) -> Iterator[Finding]:
     elif target in (torch.optim.Adam, torch.optim.AdamW) and rate * factor > ADAM_RATE:
         sentence = f"optimizer.lr is {rate * factor:g}{times}, for Adam seldom above {ADAM_RATE:g}: set a lower one"
         yield warning("rate-high", keys, sentence)
+
+
+def check_switches(cfg: DictConfig, processes: int) -> list[Finding]:
+    """A metric that no evaluation gives, what a loader of the user's own lacks, and batches that cannot be cut in so
+    many parts."""
+    return [
+        *_check_best(cfg),
+        *_check_validation(cfg),
+        *_check_batch_size(cfg),
+        *_check_parts(cfg, processes),
+    ]
+
+
+def _check_best(cfg: DictConfig) -> Iterator[Finding]:
+    metric, patience = cfg.train.best.metric, cfg.train.best.patience
+    key = "train.best.metric"
+    if patience and not metric:
+        sentence = f"train.best.patience={patience} needs a metric: set {key}=keypoints/AP, say"
+        yield error("metric-unknown", key, sentence)
+    if not metric or getattr(target_of(cfg.dataloader.evaluator), "__name__", "") != EVALUATOR:
+        return
+    task, _, name = metric.partition("/")
+    if task == "validation":
+        if not cfg.train.validation_loss:
+            sentence = f"{key}={metric} is computed only with train.validation_loss=true: set it"
+            yield error("metric-unknown", key, sentence)
+    elif name not in RESULTS.get(task, ()):
+        known = ", ".join(f"{task}/{name}" for task in RESULTS for name in RESULTS[task])
+        sentence = f"{key}={metric} is no result of the evaluation: use one of {known}, or validation/total_loss"
+        yield error("metric-unknown", key, sentence)
+
+
+def _check_validation(cfg: DictConfig) -> Iterator[Finding]:
+    """Losses need labels, which the mapper of the test images gives when it is told that it is for training."""
+    key, mapper = "train.validation_loss", "dataloader.test.mapper"
+    if cfg.train.validation_loss and not accepts(value_at(cfg, mapper), "is_train"):
+        sentence = (
+            f"{key}=true asks {mapper} for labels by `is_train=True`, which it does not take: use a KeypointMapper, "
+            f"add the parameter, or set {key}=false"
+        )
+        yield error("validation-impossible", (key, mapper), sentence)
+
+
+def _check_batch_size(cfg: DictConfig) -> Iterator[Finding]:
+    """A loader of the user's own need not know its batch size, but some switches do."""
+    batch = "dataloader.train.total_batch_size"
+    if value_at(cfg, batch) is not None:
+        return
+    for key in ("train.max_epochs", "train.reference_batch_size"):
+        if value_at(cfg, key):
+            sentence = (
+                f"{key}={value_at(cfg, key)} needs {batch}, which this loader does not have: set {key}=0, and "
+                "train.max_iter and optimizer.lr themselves"
+            )
+            yield error("batch-unknown", (key, batch), sentence)
+
+
+def _check_parts(cfg: DictConfig, processes: int) -> Iterator[Finding]:
+    parts, batch = cfg.train.accumulation_steps, value_at(cfg, "dataloader.train.total_batch_size")
+    if batch and parts > max(1, batch // processes):
+        images = batch // processes
+        sentence = (
+            f"train.accumulation_steps={parts} cannot cut the {images} images that a process has of a batch: set "
+            f"{images} at most, or a larger dataloader.train.total_batch_size"
+        )
+        yield error("batch-uneven", "train.accumulation_steps", sentence)

@@ -1,93 +1,73 @@
-"""The plain values of a config: keys that the run reads and that nobody else would miss, their types and ranges."""
+"""The plain values of a config: keys that the run reads and that nobody else would miss, their types and ranges.
+
+Keys and types are those of configs/common: a new key is written there. Ranges, choices and what a config may lack are
+here.
+"""
 
 from __future__ import annotations
 
 import difflib
+import functools
 import math
 import re
 from collections.abc import Iterator
+from types import NoneType
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from detectron2.config import LazyConfig
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from torch.nn.parallel import DistributedDataParallel
 
 from ...data.image_range import parse_range
 from ...errors import UserError
-from ..calls import call_parameters
 from ..findings import Finding, error, warning
-from ..keys import value_at
+from ..keys import value_at, walk, written
+from ..loading import config_folders
 from ..override_values import kind_of, shown
+from ..signatures import call_parameters
 from ..structure import NODES
 
-# What a training reads beside; an evaluation does without.
-TRAINING_VALUES: dict[str, tuple[Any, float]] = {
-    "train.max_epochs": (float, 0),
-    "train.accumulation_steps": (int, 1),
-    "train.clip_grad_value": (float, 0),
-    "train.ema.enabled": (bool, 0),
-    "train.ema.decay": (float, 0),
-    "train.validation_loss": (bool, 0),
-    "train.best.metric": (str, 0),
-    "train.best.mode": (str, 0),
-    "train.best.patience": (int, 0),
-    "train.divergence.policy": (str, 0),
-    "train.divergence.max_skipped": (int, 1),
-    "train.channels_last": (bool, 0),
-    "train.deterministic": (bool, 0),
-    "train.fast_dev_run": (bool, 0),
+# The files that have the keys of `train`, `data` and `inference`, with their defaults; a default's type is the key's.
+SCHEMA = ("train.py", "data/coco_keypoint.py", "inference.py")
+# Of other nodes, whose callables other people may write differently.
+KINDS: dict[str, type] = {
+    "dataloader.train.total_batch_size": int,
+    "dataloader.train.num_workers": int,
+    "dataloader.test.num_workers": int,
+    "optimizer.lr": float,
+    "lr_multiplier.warmup_iters": int,
 }
-# What a run reads: type and least value of each number.
-VALUES: dict[str, tuple[Any, float]] = {
-    "train.output_dir": (str, 0),
-    "train.init_checkpoint": (str, 0),
-    "train.init_strict": (bool, 0),
-    "train.max_iter": (int, 1),
-    "train.amp.enabled": (bool, 0),
-    "train.amp.dtype": (str, 0),
-    "train.clip_grad_norm": (float, 0),
-    **TRAINING_VALUES,
-    "train.reference_batch_size": (int, 0),
-    "train.checkpointer.period": (int, 1),
-    "train.checkpointer.max_to_keep": (int, 1),
-    "train.eval_period": (int, 0),
-    "train.log_period": (int, 1),
-    "train.device": (str, 0),
-    "train.seed": (int, -1),
-    "data.train.annotations": (str, 0),
-    "data.train.images": (str, 0),
-    "data.test.annotations": (str, 0),
-    "data.test.images": (str, 0),
-    "data.share_keypoints": (bool, 0),
-    "data.masks": (bool, 0),
-    "data.on_bad_image": (str, 0),
-    "data.max_bad_images": (int, 0),
-    "data.timeout": (float, 0),
-    "dataloader.train.total_batch_size": (int, 1),
-    "dataloader.train.num_workers": (int, 0),
-    "dataloader.test.num_workers": (int, 0),
-    "optimizer.lr": (float, 0),
-    "lr_multiplier.warmup_iters": (int, 0),
-    "inference.instance_score": (str, 0),
-    "inference.keypoint_decoding": (str, 0),
-    "inference.dtype": (str, 0),
-    "inference.compile": (bool, 0),
+# The least value of a number, where that is not 0.
+LEAST = {
+    "train.max_iter": 1,
+    "train.accumulation_steps": 1,
+    "train.divergence.max_skipped": 1,
+    "train.checkpointer.period": 1,
+    "train.checkpointer.max_to_keep": 1,
+    "train.log_period": 1,
+    "train.seed": -1,
+    "dataloader.train.total_batch_size": 1,
 }
-# Shares, which are easily taken for percentages: from 0 to 1.
-SHARES = (
-    *("model.proposal_generator.nms_thresh", "model.proposal_generator.positive_fraction"),
-    *("model.roi_heads.positive_fraction", "model.roi_heads.box_predictor.test_score_thresh"),
-    *("model.roi_heads.box_predictor.test_nms_thresh", "lr_multiplier.warmup_factor"),
+# Fractions, which are easily taken for percentages: from 0 to 1.
+FRACTIONS = (
+    "model.proposal_generator.nms_thresh",
+    "model.proposal_generator.positive_fraction",
+    "model.proposal_generator.anchor_matcher.thresholds",
+    "model.roi_heads.positive_fraction",
+    "model.roi_heads.box_predictor.test_score_thresh",
+    "model.roi_heads.box_predictor.test_nms_thresh",
+    "model.roi_heads.proposal_matcher.thresholds",
+    "lr_multiplier.warmup_factor",
     "train.ema.decay",
-    *(
-        "model.proposal_generator.anchor_matcher.thresholds",
-        "model.roi_heads.proposal_matcher.thresholds",
-    ),
 )
 # Numbers of things, or lists of them: 1 at least.
 COUNTS = (
-    *("model.proposal_generator.pre_nms_topk", "model.proposal_generator.post_nms_topk"),
-    *("model.proposal_generator.batch_size_per_image", "model.roi_heads.batch_size_per_image"),
-    *("model.roi_heads.box_predictor.test_topk_per_image", "dataloader.evaluator.max_detections"),
+    "model.proposal_generator.pre_nms_topk",
+    "model.proposal_generator.post_nms_topk",
+    "model.proposal_generator.batch_size_per_image",
+    "model.roi_heads.batch_size_per_image",
+    "model.roi_heads.box_predictor.test_topk_per_image",
+    "dataloader.evaluator.max_detections",
 )
 # Numbers of samples in a bin; 0 lets the size of the region decide.
 SAMPLES = (
@@ -101,47 +81,79 @@ WEIGHTS = (
 )
 # What must be a call, L(...)(...), for the run to have what it needs.
 CALLS = (
-    *("model", "optimizer", "lr_multiplier", "data.generate"),
-    *("dataloader.train", "dataloader.train.mapper", "dataloader.test", "dataloader.test.mapper"),
-    *("dataloader.evaluator", "inference.tta"),
-)
-MAPPINGS = (
-    *("train.amp", "train.ddp", "train.checkpointer", "data.train", "data.test"),
-    *("train.ema", "train.best", "train.divergence"),
-    "inference",
+    "model",
+    "optimizer",
+    "lr_multiplier",
+    "data.generate",
+    "dataloader.train",
+    "dataloader.train.mapper",
+    "dataloader.test",
+    "dataloader.test.mapper",
+    "dataloader.evaluator",
+    "inference.tta",
 )
 CHOICES = {
     "train.amp.dtype": ("float16", "bfloat16"),
     "train.best.mode": ("max", "min"),
     "train.divergence.policy": ("stop", "skip"),
-    **dict.fromkeys(
-        ("data.on_bad_image", "dataloader.train.on_bad_image", "dataloader.test.on_bad_image"),
-        ("fail", "skip"),
-    ),
+    "data.on_bad_image": ("fail", "skip"),
+    "dataloader.train.on_bad_image": ("fail", "skip"),
+    "dataloader.test.on_bad_image": ("fail", "skip"),
     "model.input_format": ("RGB", "BGR"),
     "inference.instance_score": ("box", "keypoints", "combined"),
     "inference.keypoint_decoding": ("highest", "dark"),
     "inference.dtype": ("float32", "bfloat16", "float16"),
 }
-# Keys beside those above that plain nodes may have; what has a `_target_` is checked against its signature.
+# Keys beside those of the schema; what has a `_target_` is checked against its signature.
 OTHERS = {
     "": (*NODES, "inference"),
-    "inference": ("tta",),
-    "train": ("ddp", "hooks", "imagenet", "writers"),
-    "train.ddp": ("fp16_compression", *call_parameters(DistributedDataParallel).names),
-    "data": ("root", "keypoints", "classes", "generate", "image_range"),
+    "train": ("imagenet",),
+    "train.ddp": call_parameters(DistributedDataParallel).names,
+    "data": ("generate",),
     "dataloader": ("train", "test", "evaluator"),
 }
 LIMITS = ("train.clip_grad_norm", "train.clip_grad_value")  # may be infinite
-# Keys of callables that other people may write differently.
+# "auto", or something else that other checks look at.
+FREE = ("data.keypoints", "data.classes", "data.image_range")
+# Beginnings of keys that a config may lack: some came later than configs that runs have saved.
 OPTIONAL = (
-    *("optimizer.lr", "lr_multiplier.warmup_iters", "train.checkpointer.max_to_keep"),
-    # Configs that older runs have saved do without.
-    *("train.init_strict", "inference.instance_score", "inference.keypoint_decoding"),
-    *("inference.dtype", "inference.compile", "data.masks"),
+    *FREE,
+    "train.init_strict",
+    "train.checkpointer.max_to_keep",
+    "train.ddp.",
+    "data.root",
+    "data.masks",
     "data.timeout",
-    *(key for key in VALUES if key.startswith("dataloader.")),
+    "inference",
 )
+# What an evaluation reads of `train`.
+EVALUATED = (
+    "train.output_dir",
+    "train.init_checkpoint",
+    "train.amp",
+    "train.ddp",
+    "train.device",
+    "train.seed",
+)
+
+
+@functools.cache
+def read_schema() -> dict[str, type]:
+    """The keys of `train`, `data` and `inference` with the types of their defaults, parents first; a call has none."""
+    common = next(folder / "common" for folder in config_folders() if folder.is_dir())
+    kinds: dict[str, type] = {}
+    calls: list[str] = []
+    for name in SCHEMA:
+        for key, node in walk(LazyConfig.load(str(common / name))):
+            if not key.startswith(("train", "data", "inference")) or key.startswith(
+                (*calls, "dataloader")
+            ):
+                continue
+            kinds[key] = type(written(node))
+            if kinds[key] is dict and "_target_" in node:
+                kinds[key] = NoneType
+                calls.append(f"{key}.")
+    return kinds
 
 
 def check_values(cfg: DictConfig, training: bool = True) -> list[Finding]:
@@ -169,7 +181,8 @@ def _check_nodes(cfg: DictConfig) -> Iterator[Finding]:
             yield error("value-missing", top, sentence)
         elif not OmegaConf.is_dict(cfg[top]):
             yield error("value-wrong", top, f"{top} is {kind_of(cfg[top])}: it must be a mapping")
-    for key in (*CALLS, *MAPPINGS):
+    mappings = [key for key in _mappings() if key not in NODES]
+    for key in (*CALLS, *mappings):
         parent, _, name = key.rpartition(".")
         node = value_at(cfg, parent) if parent else cfg
         value = node.get(name) if OmegaConf.is_dict(node) else None
@@ -182,54 +195,49 @@ def _check_nodes(cfg: DictConfig) -> Iterator[Finding]:
             yield error("value-wrong", key, sentence)
 
 
+def _mappings() -> list[str]:
+    return [key for key, kind in read_schema().items() if kind is dict]
+
+
 def _check_presence(cfg: DictConfig, training: bool) -> Iterator[Finding]:
-    for key in (
-        *VALUES,
-        "train.ddp",
-        "dataloader.train",
-        "dataloader.test",
-        "dataloader.evaluator",
-        *(("train.hooks", "train.writers") if training else ()),
-    ):
-        if key in TRAINING_VALUES and not training:
+    missing: list[str] = []
+    for key in (*read_schema(), "dataloader.train", "dataloader.test", "dataloader.evaluator"):
+        if not training and key.startswith("train.") and not key.startswith(EVALUATED):
             continue
-        if value_at(cfg, key) is None and key not in OPTIONAL:
-            yield error("value-missing", key, f"{key} is missing: set it, as configs/common does")
+        if key.startswith((*OPTIONAL, *missing)) or value_at(cfg, key) is not None:
+            continue
+        missing.append(f"{key}.")
+        yield error("value-missing", key, f"{key} is missing: set it, as configs/common does")
 
 
 def _check_types(cfg: DictConfig) -> Iterator[Finding]:
-    for key, (kind, least) in VALUES.items():
+    for key, kind in {**read_schema(), **KINDS}.items():
         value = value_at(cfg, key)
-        if value is None:
+        if value is None or key in FREE or kind in (dict, NoneType):
             continue
-        kinds = (int, float) if kind is float else (kind,)
+        kinds: Any = {float: int | float, list: ListConfig}.get(kind, kind)
+        least = LEAST.get(key, 0)
         if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
-            yield error(
-                "value-wrong", key, f"{key}={shown(value)} must be {kind_of(kind())}: set it to one"
-            )
+            sentence = f"{key}={shown(value)} must be {kind_of(kind())}: set it to one"
+            yield error("value-wrong", key, sentence)
         elif kind in (int, float) and not (
             value >= least and (math.isfinite(value) or key in LIMITS)
         ):
-            yield error(
-                "value-wrong",
-                key,
-                f"{key}={value} must be {least:g} at least, and finite: set another",
-            )
+            sentence = f"{key}={value} must be {least:g} at least, and finite: set another"
+            yield error("value-wrong", key, sentence)
     for key, choices in CHOICES.items():
         value = value_at(cfg, key)
         if value is not None and value not in choices:
-            yield error(
-                "value-wrong", key, f"{key}={shown(value)} must be one of {', '.join(choices)}"
-            )
+            sentence = f"{key}={shown(value)} must be one of {', '.join(choices)}"
+            yield error("value-wrong", key, sentence)
     if cfg.train.get("output_dir") == "":
-        yield error(
-            "value-wrong", "train.output_dir", "train.output_dir is empty: name the run's folder"
-        )
+        sentence = "train.output_dir is empty: name the run's folder"
+        yield error("value-wrong", "train.output_dir", sentence)
 
 
 def _check_ranges(cfg: DictConfig) -> Iterator[Finding]:
     for keys, least, most, words in (
-        (SHARES, 0, 1, "from 0 to 1, a share"),
+        (FRACTIONS, 0, 1, "from 0 to 1, a fraction"),
         (COUNTS, 1, math.inf, "an integer, 1 at least"),
         (SAMPLES, 0, math.inf, "0 at least"),
         (WEIGHTS, 1e-9, math.inf, "four positive numbers"),
@@ -255,26 +263,12 @@ def _check_image_range(cfg: DictConfig) -> Iterator[Finding]:
 def _check_unread(cfg: DictConfig) -> Iterator[Finding]:
     # A node of one's own that others take values from.
     referred = set(re.findall(r"\$\{(\w+)[.}]", str(OmegaConf.to_container(cfg, resolve=False))))
-    for parent in (
-        "",
-        "train",
-        "train.amp",
-        "train.checkpointer",
-        "train.ddp",
-        "train.ema",
-        "train.best",
-        "train.divergence",
-        "data",
-        "data.train",
-        "data.test",
-        "dataloader",
-        "inference",
-    ):
+    for parent in ("", "dataloader", *_mappings()):
         node = value_at(cfg, parent) if parent else cfg
         if not OmegaConf.is_dict(node):
             continue
         prefix = f"{parent}." if parent else ""
-        read = {key[len(prefix) :].split(".")[0] for key in VALUES if key.startswith(prefix)}
+        read = {key.rpartition(".")[2] for key in read_schema() if key.rpartition(".")[0] == parent}
         read |= set(OTHERS.get(parent, ()))
         for name in node:
             if name in read or (not parent and name in referred):
@@ -282,13 +276,8 @@ def _check_unread(cfg: DictConfig) -> Iterator[Finding]:
             key = f"{prefix}{name!s}"
             close = difflib.get_close_matches(str(name), read, n=1)
             if close:
-                meant = f"{prefix}{close[0]}"
-                yield error(
-                    "value-unread",
-                    key,
-                    f"{key} is read by nothing: did you mean {meant}? Rename or delete it",
-                )
+                sentence = f"{key} is read by nothing: did you mean {prefix}{close[0]}? Rename or delete it"
+                yield error("value-unread", key, sentence)
             else:
-                yield warning(
-                    "value-unread", key, f"{key} is read by nothing: delete it if it is a mistake"
-                )
+                sentence = f"{key} is read by nothing: delete it if it is a mistake"
+                yield warning("value-unread", key, sentence)

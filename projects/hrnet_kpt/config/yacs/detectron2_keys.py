@@ -6,7 +6,7 @@ from typing import Any
 
 from detectron2.config import get_cfg
 
-from .reading import plain
+from .translation import plain
 
 RPN, HEADS, TRUNK = "model.proposal_generator", "model.roi_heads", "model.backbone.bottom_up"
 RESIZE = "dataloader.{}.mapper.augmentations.0"

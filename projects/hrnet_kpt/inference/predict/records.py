@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from ...config.plain import plain_config
+from ...config.serialize import plain_config
 from ...errors import UserError
 from ...evaluation.calibration import calibration_beside
 from ...io import to_json

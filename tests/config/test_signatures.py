@@ -8,7 +8,8 @@ import torch
 from detectron2.config import LazyCall as L
 from omegaconf import OmegaConf
 
-from hrnet_kpt.config.argument_types import wrong_type
+from hrnet_kpt.config.keys import child_of
+from hrnet_kpt.config.signatures import wrong_type
 
 
 class Part(torch.nn.Module):
@@ -62,7 +63,7 @@ WRONG = [
 
 def answer(argument, value):
     node = OmegaConf.create({argument: value, "other": "x"}, flags={"allow_objects": True})
-    return wrong_type(function, argument, node._get_node(argument))
+    return wrong_type(function, argument, child_of(node, argument))
 
 
 @pytest.mark.parametrize(("argument", "value"), RIGHT)
@@ -84,5 +85,5 @@ def test_annotations_of_a_class_are_those_of_the_constructor_that_takes_the_argu
         def __init__(self, depth: int, **kwargs):
             super().__init__(**kwargs)
 
-    node = OmegaConf.create({"width": "wide"})._get_node("width")
+    node = child_of(OmegaConf.create({"width": "wide"}), "width")
     assert "a whole number is wanted" in wrong_type(Child, "width", node)

@@ -13,6 +13,7 @@ from detectron2.utils.registry import _convert_target_to_string, locate
 from omegaconf import DictConfig, Node, OmegaConf
 
 from ..errors import UserError
+from .keys import written
 
 SCALARS = (bool, int, float, str, bytes)
 MAIN = ("__main__", "__mp_main__")  # a notebook, a script; a script in a process that it spawned
@@ -44,7 +45,7 @@ def find_target(name: str) -> Any:
 
 def _plain(node: Any, key: str, strict: bool) -> Any:
     # A node's own value is a dict or list of nodes; a string where it is an interpolation or missing.
-    value = node._value() if isinstance(node, Node) else node
+    value = written(node)
     if isinstance(value, dict):
         type_ = OmegaConf.get_type(node) if isinstance(node, Node) else dict
         content = value if type_ is dict else {"_target_": type_, **_arguments(type_, value)}
@@ -101,7 +102,7 @@ def _scalar(value: Any, key: str, strict: bool) -> Any:
 
 
 def _target(node: Any, key: str, strict: bool) -> Any:
-    value = node._value() if isinstance(node, Node) else node
+    value = written(node)
     if isinstance(value, dict) or (
         isinstance(value, str) and (value == "???" or value.startswith("${"))
     ):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import DictConfig
 
-from .plain import plain_config
+from .serialize import plain_config
 
 
 class Absent(Enum):
@@ -116,21 +116,19 @@ def _is_clear(text: str) -> bool:
 
 
 def _shorten(old: str, new: str, width: int) -> tuple[str, str]:
-    """Both texts in about `width` letters, with the first one that differs."""
-    half = max(width // 2, 20)
+    """Both texts in about `width` letters: of long ones the part around the first letter that differs."""
     letters = enumerate(zip(old, new, strict=False))
-    first = next((i for i, pair in letters if pair[0] != pair[1]), min(len(old), len(new)))
+    first = next((i for i, (a, b) in letters if a != b), min(len(old), len(new)))
+    half = max(width // 2, 20)
     return (
-        _window(old, first, max(half, width - len(new))),
-        _window(new, first, max(half, width - len(old))),
+        _part(old, first, max(half, width - len(new))),
+        _part(new, first, max(half, width - len(old))),
     )
 
 
-def _window(text: str, place: int, width: int) -> str:
-    if len(text) <= width:
-        return text
-    start = 0 if place < width * 2 // 3 else min(place - width // 3, len(text) - width)
-    window = text[start : start + width]
+def _part(text: str, place: int, width: int) -> str:
+    start = max(0, min(place - width // 3, len(text) - width))
+    part = text[start : start + width]
     if start:
-        window = f"...{window[3:]}"
-    return window if start + width == len(text) else f"{window[:-3]}..."
+        part = f"...{part[3:]}"
+    return part if start + width >= len(text) else f"{part[:-3]}..."

@@ -15,8 +15,8 @@ from detectron2.utils.registry import locate
 from omegaconf import DictConfig
 
 from hrnet_kpt.config import load_config, save_config
-from hrnet_kpt.config.plain import plain_config
-from hrnet_kpt.config.saving import refuse_unsavable
+from hrnet_kpt.config.save import refuse_unsavable
+from hrnet_kpt.config.serialize import plain_config
 
 
 def config(**nodes):

@@ -15,9 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
 from ..io import replace_text
-from .keys import escape
-from .plain import plain_config
+from .keys import child_of, escape, written
 from .python_source import python_source, refuse_lost_names
+from .serialize import plain_config
 
 PATHS = (
     "data.root",
@@ -91,14 +91,14 @@ def expand_home(cfg: DictConfig) -> None:
 
 def _strings(node: DictConfig | ListConfig) -> Iterator[tuple[Any, Any, str]]:
     """Container, key and text of each string, interpolations as they are written."""
-    content = node._value()
+    content = written(node)
     if isinstance(content, dict | list):
         for key in list(content) if isinstance(content, dict) else range(len(content)):
             child = content[key]
             if isinstance(child, DictConfig | ListConfig):
                 yield from _strings(child)
-            if isinstance(child._value(), str):
-                yield node, key, child._value()
+            if isinstance(written(child), str):
+                yield node, key, written(child)
 
 
 def _resolve_environment(parent: Any, key: Any, text: str) -> None:
@@ -125,7 +125,7 @@ def _resolve_environment(parent: Any, key: Any, text: str) -> None:
 
 def _make_absolute(parent: Any, key: str, path: str) -> None:
     if path and "://" not in path and not os.path.isabs(path):
-        text = str(parent._get_node(key)._value())
+        text = str(written(child_of(parent, key)))
         with read_write(parent):
             # An interpolation may have dots between slashes, which are none of the path's.
             here = escape(os.getcwd())

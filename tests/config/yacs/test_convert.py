@@ -6,7 +6,7 @@ import pytest
 from detectron2.config import LazyConfig
 
 from hrnet_kpt.config.yacs import detectron2_keys, maskrcnn_benchmark_keys
-from hrnet_kpt.config.yacs.converting import convert_yaml
+from hrnet_kpt.config.yacs.convert import convert_yaml
 from hrnet_kpt.errors import UserError
 
 BASE = "_BASE_: ZOO/Base-RCNN-FPN.yaml\n"

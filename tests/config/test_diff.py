@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig
 
 from hrnet_kpt.config import load_config, save_config
-from hrnet_kpt.config.differences import ABSENT, Difference, differences, format_differences
+from hrnet_kpt.config.diff import ABSENT, Difference, differences, format_differences
 from hrnet_kpt.config.overrides import apply_overrides
 
 PLAIN = st.recursive(
