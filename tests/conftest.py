@@ -81,7 +81,7 @@ def shallow(monkeypatch):
 
     The public weights that it is compared with are those of such an HRNet.
     """
-    from hrnet_kpt.config.doctor import check_run
+    from hrnet_kpt.config.checks.run import check_run
     from hrnet_kpt.modeling import HRNet
 
     depth = {"num_modules": [1, 1, 1, 1], "num_blocks": [1, 1, 1, 1]}
@@ -136,9 +136,10 @@ def no_logs_left():
 @pytest.fixture(scope="session", autouse=True)
 def shipped_files_are_read_once():
     """Executing a config file takes half of the time of loading it; the overrides are applied to a copy."""
-    from hrnet_kpt.config import loading
 
-    read, kept = loading._read_python, {}
+    from hrnet_kpt.config import load
+
+    read, kept = load._read_python, {}
 
     def read_once(path):
         key = path.resolve()
@@ -149,7 +150,7 @@ def shipped_files_are_read_once():
         return kept[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "_read_python", read_once)
+        patch.setattr(load, "_read_python", read_once)
         yield
 
 
@@ -165,7 +166,7 @@ def frozen(node):
 @pytest.fixture(scope="session", autouse=True)
 def checked_models_are_built_once():
     """Most checks of configs are of the same few models, whose building and features are half of their time."""
-    module = importlib.import_module("hrnet_kpt.config.doctor.check_config")
+    module = importlib.import_module("hrnet_kpt.config.checks.check")
     build, features, kept, backbones = module.build_on_meta, module.compute_features, {}, {}
 
     def build_once(cfg):

@@ -15,7 +15,7 @@ from detectron2.config import instantiate
 
 from hrnet_kpt.analysis.benchmark.models import calm_init, limit_detections
 from hrnet_kpt.analysis.benchmark.timing import peak_memory, seconds
-from hrnet_kpt.analysis.inspect.flops import count_flops
+from hrnet_kpt.analysis.inspect.structure import count_flops
 from hrnet_kpt.config import load_config
 from hrnet_kpt.inference import optimize_for_inference
 from hrnet_kpt.memory import keep_freed_memory

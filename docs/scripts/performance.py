@@ -18,12 +18,10 @@ from torch import nn
 
 from hrnet_kpt.analysis.benchmark.models import KINDS, BenchmarkModel, build_models, calm_init
 from hrnet_kpt.analysis.benchmark.report import benchmark_text, times_text, write_benchmark
-from hrnet_kpt.analysis.benchmark.run import Options, run_benchmark
+from hrnet_kpt.analysis.benchmark.run import Options, run_benchmark, time_training
 from hrnet_kpt.analysis.benchmark.timing import seconds, summary
-from hrnet_kpt.analysis.benchmark.training import time_training
-from hrnet_kpt.analysis.inspect.flops import count_macs
 from hrnet_kpt.analysis.inspect.inspection import parse_size
-from hrnet_kpt.analysis.inspect.structure import text_table
+from hrnet_kpt.analysis.inspect.structure import count_macs, text_table
 from hrnet_kpt.cli.parser import Parser, run_tool
 from hrnet_kpt.config import load_config
 from hrnet_kpt.errors import UserError

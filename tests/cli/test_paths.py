@@ -56,7 +56,7 @@ def test_what_is_no_path_stays(home):
 
 
 def test_home_folder_in_python(tmp_path, monkeypatch):
-    from hrnet_kpt.config.loading import find_config
+    from hrnet_kpt.config.load import find_config
     from hrnet_kpt.inference.predictor import files_of_run
 
     monkeypatch.setenv("HOME", str(tmp_path))

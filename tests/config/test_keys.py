@@ -41,7 +41,7 @@ def test_private_names_of_omegaconf_are_in_one_file():
 
 
 def test_a_migration_is_not_on_the_way_to_a_config():
-    for path in [*(PACKAGE / "config").glob("*.py"), *(PACKAGE / "config/doctor").glob("*.py")]:
+    for path in [*(PACKAGE / "config").glob("*.py"), *(PACKAGE / "config/checks").glob("*.py")]:
         for node in ast.parse(path.read_text()).body:  # at the top level
             if isinstance(node, ast.ImportFrom):
                 imported = {*(node.module or "").split("."), *(alias.name for alias in node.names)}

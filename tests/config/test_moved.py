@@ -6,7 +6,7 @@ import pytest
 from detectron2.utils.registry import locate
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.config.moved import MOVED
+from hrnet_kpt.config.load import MOVED
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # What the config.yaml and config.py of runs of November 2026 call.

@@ -14,9 +14,9 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from hrnet_kpt.config import check_config, load_config, save_config
-from hrnet_kpt.config.doctor.check_run import check_weights
+from hrnet_kpt.config.checks.run import check_weights
 from hrnet_kpt.weights import load, load_weights
-from hrnet_kpt.weights.fetching import is_address, resolve_location
+from hrnet_kpt.weights.read import is_address, resolve_location
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PAGES = sorted(path.name for path in CONFIGS.glob("*.py"))

@@ -9,7 +9,7 @@ from detectron2.config import instantiate
 
 from hrnet_kpt.config import check_config, load_config
 from hrnet_kpt.config.diff import format_differences
-from hrnet_kpt.config.loading import load_with_changes
+from hrnet_kpt.config.load import load_with_changes
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def blocks(page):
 def findings_in_the_code(repository):
     """Names of findings: what has their form among the strings of the check, however it is made of them."""
     files = [*(repository / "projects/hrnet_kpt/config").glob("*.py")]
-    files += (repository / "projects/hrnet_kpt/config/doctor").glob("*.py")
+    files += (repository / "projects/hrnet_kpt/config/checks").glob("*.py")
     strings = (
         n
         for path in files

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from hrnet_kpt.analysis.inspect.flops import count_macs
+from hrnet_kpt.analysis.inspect.structure import count_macs
 from hrnet_kpt.config import load_config
 from hrnet_kpt.modeling import HRNet
 

@@ -14,7 +14,7 @@ from detectron2.structures import Boxes, Instances, Keypoints
 from PIL import Image
 
 from hrnet_kpt.config import check_config, load_config
-from hrnet_kpt.config.doctor.check_schedule import check_switches
+from hrnet_kpt.config.checks.schedule import check_switches
 from hrnet_kpt.engine import train
 from hrnet_kpt.engine.evaluation import (
     build_validation_loader,

@@ -15,8 +15,8 @@ import torch.distributed as dist
 
 from hrnet_kpt import io
 from hrnet_kpt.config import load_config
-from hrnet_kpt.config.doctor.check_values import check_values
-from hrnet_kpt.config.loading import load_with_changes
+from hrnet_kpt.config.checks.values import check_values
+from hrnet_kpt.config.load import load_with_changes
 from hrnet_kpt.engine import evaluate, prepare, train
 from hrnet_kpt.engine.prepare import check_data, check_data_once
 from hrnet_kpt.engine.trainer import Trainer
@@ -184,7 +184,7 @@ def count_reads(monkeypatch):
     monkeypatch.setattr(Trainer, "run_step", step)
     count_calls(io, "_parse", lambda path: Path(path).parent.name)
     count_calls(torch, "load", lambda path: Path(path).name)
-    for name in ("doctor.check_config", "loading"):
+    for name in ("checks.check", "load"):
         module = importlib.import_module(f"hrnet_kpt.config.{name}")
         count_calls(module, "check_structure", lambda cfg: "structure")
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hrnet_kpt.errors import UserError
-from hrnet_kpt.weights.reading import read_weights
+from hrnet_kpt.weights.read import read_weights
 
 TENSORS = {f"layer{i}.weight": torch.arange(60.0).reshape(3, 20) + i for i in range(4)}
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hrnet_kpt.weights.fetching import hash_in, local_weights
+from hrnet_kpt.weights.read import hash_in, local_weights
 
 CONTENT = b"weights"
 HASH = hashlib.sha256(CONTENT).hexdigest()

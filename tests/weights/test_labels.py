@@ -11,7 +11,7 @@ from torch import nn
 
 from hrnet_kpt.cli.convert_weights import convert_files
 from hrnet_kpt.config import load_config
-from hrnet_kpt.config.doctor.check_resume import check_resume
+from hrnet_kpt.config.checks.resume import check_resume
 from hrnet_kpt.config.resolve import labels_of_config
 from hrnet_kpt.engine import evaluate
 from hrnet_kpt.engine.run_state import RunState
@@ -19,7 +19,7 @@ from hrnet_kpt.errors import UserError
 from hrnet_kpt.inference import Predictor
 from hrnet_kpt.weights import load_weights
 from hrnet_kpt.weights.labels import match_rows, select_classes, select_keypoints
-from hrnet_kpt.weights.reading import read_checkpoint
+from hrnet_kpt.weights.read import read_checkpoint
 
 CLASSES = ["cat", "dog", "horse"]
 KEYPOINTS = ["nose", "tail", "left ear", "right ear"]

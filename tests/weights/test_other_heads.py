@@ -8,7 +8,7 @@ import torch
 from hrnet_kpt.cli.convert_weights import convert_files
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.weights import load_weights
-from hrnet_kpt.weights.reading import read_weights
+from hrnet_kpt.weights.read import read_weights
 
 W = torch.ones(4, 4, 1, 1)
 # Of each source the names of its heads, as its code has them.

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hrnet_kpt.errors import UserError
-from hrnet_kpt.weights.reading import read_weights, unwrap
+from hrnet_kpt.weights.read import read_weights, unwrap
 
 
 def save_zip(tensors, path):

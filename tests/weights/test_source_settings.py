@@ -9,7 +9,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import MultiScaleRoIAlign
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.config.doctor.check_config import check_config
+from hrnet_kpt.config.checks.check import check_config
 from hrnet_kpt.config.resolve import differing_settings
 from hrnet_kpt.weights.layouts import find_layout
 from hrnet_kpt.weights.load import settings_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hrnet_kpt.weights.reading import read_weights
+from hrnet_kpt.weights.read import read_weights
 from hrnet_kpt.weights.write import sha256_of, write_weights
 
 both = pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])

@@ -89,7 +89,7 @@ def convert_files(
         UserError: something cannot be read, does not fit, or cannot be written.
     """
     from ..config import load_config
-    from ..config.doctor.build import build_or_refuse
+    from ..config.checks.build import build_or_refuse
     from ..config.resolve import labels_of_config
     from ..weights.convert import convert_state_dict
     from ..weights.join import join_files
@@ -118,7 +118,7 @@ def _settings_lines(
     cfg: DictConfig | None, config_file: str, settings: Mapping[str, Any]
 ) -> list[str]:
     from ..config.resolve import differing_settings, override
-    from ..weights.source_settings import UNLISTED
+    from ..weights.layouts import UNLISTED
 
     if cfg is None:
         plus = {UNLISTED: "+"}

@@ -69,7 +69,7 @@ def run_in_worker(args: Namespace) -> int:
 
 def _train_or_evaluate(args: Namespace) -> bool:
     """Train or evaluate, in as many processes as asked for; tell whether images had to be skipped."""
-    from ..config.loading import load_with_changes
+    from ..config.load import load_with_changes
     from ..engine import evaluate, train
     from ..engine.distributed.launch import launch
     from ..engine.distributed.worker import choose_backend
@@ -90,7 +90,7 @@ def _train_or_evaluate(args: Namespace) -> bool:
 
 
 def _run_as_worker(args: Namespace) -> None:
-    from ..config.loading import load_with_changes
+    from ..config.load import load_with_changes
     from ..engine import evaluate, train
     from ..engine.distributed.worker import worker
     from ..engine.setup import set_up_logging
@@ -118,7 +118,7 @@ def _check(args: Namespace) -> None:
     Annotations are read, images are looked for and not opened. Where they are there, weights that the run would fetch
     are fetched now.
     """
-    from ..config.loading import load_with_changes
+    from ..config.load import load_with_changes
     from ..engine.prepare import prepare_run
     from ..engine.setup import describe_mirrors, set_up_logging
     from ..io import parse_once

@@ -1,7 +1,7 @@
 """Configs: finding, loading, overriding and saving them."""
 
-from .doctor import check_config
-from .loading import load_config
+from .checks import check_config
+from .load import load_config
 from .save import save_config
 
 __all__ = ["check_config", "load_config", "save_config"]

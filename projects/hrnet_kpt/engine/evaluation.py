@@ -16,8 +16,8 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 
+from ..config.checks.run import resumable
 from ..config.diff import Difference, format_differences
-from ..config.doctor.check_run import resumable
 from ..config.signatures import with_labels
 from ..data.loaders import seeded
 from ..data.workers import errors_of_workers_in_one_line

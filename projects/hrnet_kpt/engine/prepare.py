@@ -14,9 +14,9 @@ from detectron2.utils import comm
 from omegaconf import DictConfig, ListConfig
 from torch import nn
 
-from ..config.doctor import resolve_and_check
-from ..config.doctor.build import build_on_meta
-from ..config.doctor.check_run import check_fit, resumable
+from ..config.checks import resolve_and_check
+from ..config.checks.build import build_on_meta
+from ..config.checks.run import check_fit, resumable
 from ..config.findings import Finding, refuse_errors
 from ..config.keys import value_at
 from ..config.resolve import is_generated
@@ -31,7 +31,7 @@ from ..dataset_checks.mirror_pairs import check_flip_pairs
 from ..dataset_checks.table import annotation_table
 from ..errors import UserError
 from ..inference.build import build_model
-from ..weights.fetching import local_weights
+from ..weights.read import local_weights
 from ..weights.run_checkpoints import newest_checkpoint
 from .setup import check_data_files, mirror_directions
 

@@ -21,7 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..config import load_config
-from ..config.doctor import resolve_and_check
+from ..config.checks import resolve_and_check
 from ..config.findings import refuse_errors
 from ..data.categories import resolve_classes, resolve_schema
 from ..data.image_range import ImageRange, to_eight_bits

@@ -16,9 +16,17 @@ from torch import Tensor
 
 from ..errors import UserError
 from .labels import background_last
-from .layouts import BOTTOM_UP, Layout, find_layout, guess_architecture, our_name, recognise
-from .reading import unwrap
-from .source_settings import CAFFE2_RESNET, TORCHVISION_RESNET
+from .layouts import (
+    BOTTOM_UP,
+    CAFFE2_RESNET,
+    TORCHVISION_RESNET,
+    Layout,
+    find_layout,
+    guess_architecture,
+    our_name,
+    recognise,
+)
+from .read import unwrap
 
 # Arguments but for the width, and the names; the small ones have one width each.
 FULL = {"stage1_channels": 64, "num_modules": (1, 1, 4, 3), "num_blocks": (4, 4, 4, 4)}

@@ -12,12 +12,11 @@ from torch import Tensor
 from ..errors import UserError
 from ..modeling import HRNet
 from .convert import hrnet_arguments, hrnet_name
-from .fetching import local_weights
 from .labels import Labels, count_classes, count_keypoints, labels_beside
 from .layouts import BOTTOM_UP
 from .load import known_labels, refuse_non_finite, remap, settings_of
 from .match import PARTS, match_state_dict, mismatch_error, part_of, report
-from .reading import read_checkpoint
+from .read import local_weights, read_checkpoint
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .convert import Conversion, convert, hrnet_name, match_names
-from .fetching import local_weights
 from .labels import (
     COCO_CLASSES,
     COCO_KEYPOINTS,
@@ -30,10 +29,9 @@ from .labels import (
     take_coco_classes,
     take_coco_keypoints,
 )
-from .layouts import BOTTOM_UP, find_layout, recognise
+from .layouts import BOTTOM_UP, Settings, find_layout, recognise
 from .match import MatchResult, match_state_dict, mismatch_error, report
-from .reading import read_checkpoint, unwrap
-from .source_settings import Settings
+from .read import local_weights, read_checkpoint, unwrap
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from detectron2.config import instantiate
 from torch import nn
 
 from hrnet_kpt.analysis.benchmark import timing
-from hrnet_kpt.analysis.benchmark.breakdown import PARTS, time_parts
 from hrnet_kpt.analysis.benchmark.models import build_models, limit_detections
+from hrnet_kpt.analysis.benchmark.timing import PARTS, time_parts
 from hrnet_kpt.config import load_config
 from hrnet_kpt.errors import UserError
 

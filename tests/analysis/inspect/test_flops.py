@@ -8,7 +8,12 @@ from detectron2.config import instantiate
 from fvcore.nn import FlopCountAnalysis
 from torch import nn
 
-from hrnet_kpt.analysis.inspect.flops import count_flops, count_macs, flops_text, uncounted_parts
+from hrnet_kpt.analysis.inspect.structure import (
+    count_flops,
+    count_macs,
+    flops_text,
+    uncounted_parts,
+)
 from hrnet_kpt.config import load_config
 
 SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"

@@ -13,8 +13,8 @@ from detectron2.modeling.roi_heads import CascadeROIHeads, FastRCNNOutputLayers
 from detectron2.structures import Instances
 from torch import nn
 
-from hrnet_kpt.analysis.inspect.flops import count_flops, uncounted_parts
 from hrnet_kpt.analysis.inspect.outputs import MOST_REGIONS, describe_outputs, outputs_text
+from hrnet_kpt.analysis.inspect.structure import count_flops, uncounted_parts
 from hrnet_kpt.config import load_config
 
 SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"

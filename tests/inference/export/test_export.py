@@ -11,7 +11,7 @@ from hrnet_kpt.inference import Predictor, optimize_for_inference
 from hrnet_kpt.inference.export import ExportError, export, export_model
 from hrnet_kpt.inference.export.compare import LIMITS, Differences, Limits
 from hrnet_kpt.inference.export.detector import Heads
-from hrnet_kpt.inference.export.supported import check_exportable, resize_rule
+from hrnet_kpt.inference.export.export import check_exportable, resize_rule
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from hrnet_kpt.inference.predict.images import Visualizations
-from hrnet_kpt.inference.predict.records import Records
+from hrnet_kpt.inference.predict.writing import Records
 from hrnet_kpt.visualization.video import VideoWriter, read_frames
 
 

@@ -12,7 +12,7 @@ from detectron2.modeling.backbone.resnet import BottleneckBlock
 from omegaconf import DictConfig
 from torch import nn
 
-from ...config.doctor.build import build_or_refuse
+from ...config.checks.build import build_or_refuse
 from ...errors import UserError
 from ...inference import optimize_for_inference
 from ...modeling.hrnet import BasicBlock, Bottleneck

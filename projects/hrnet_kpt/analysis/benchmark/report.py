@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from ...io import replace_text, to_json
 from ..inspect.structure import text_table
-from .breakdown import PARTS
+from .timing import PARTS
 
 
 def benchmark_text(found: Mapping[str, Any]) -> str:

@@ -17,15 +17,14 @@ from detectron2.structures import ImageList
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from ...config.doctor.build import build_or_refuse
+from ...config.checks.build import build_or_refuse
 from ...config.resolve import label_names
 from ...data.synthetic import draw_image
 from ...errors import UserError, one_line
 from ...weights import load_weights
 from ...weights.match import part_of
-from .flops import count_flops, flops_text, uncounted_parts
 from .outputs import describe_outputs, outputs_text
-from .structure import describe_structure, structure_text
+from .structure import count_flops, describe_structure, flops_text, structure_text, uncounted_parts
 
 SECTIONS = ("structure", "outputs", "flops")
 SEED = 0

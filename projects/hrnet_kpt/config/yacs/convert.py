@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ...errors import UserError
 from ...io import replace_text
-from ..loading import find_config
+from ..load import find_config
 from . import (
     detectron2_keys,
     detectron2_rules,
@@ -140,7 +140,7 @@ def _python_file(
     else:
         imports |= {
             "from detectron2.config import LazyConfig",
-            "from hrnet_kpt.config.loading import find_config",
+            "from hrnet_kpt.config.load import find_config",
         }
         load = ""
         bindings = f'_page = LazyConfig.load(str(find_config("{page.name}")))\n'

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import UserError
-from ...weights.fetching import resolve_location
+from ...weights.read import resolve_location
 from .detectron2_keys import COPIED, FIXED, HEADS, ONLY_IF, RPN, TRUNK
 from .translation import SCHEDULER, Code, Translation, refuse_other, set_steps
 

@@ -8,8 +8,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ...errors import UserError
-from ...weights.fetching import resolve_location
-from ...weights.source_settings import WHOLE_PIXELS
+from ...weights.layouts import WHOLE_PIXELS
+from ...weights.read import resolve_location
 from .detectron2_keys import HEADS, RPN, TRAIN_RESIZE, TRUNK
 from .maskrcnn_benchmark_keys import COPIED, FIXED, ONLY_IF
 from .translation import Translation, refuse_other, set_steps

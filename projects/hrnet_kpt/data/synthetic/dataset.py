@@ -22,8 +22,18 @@ from ...errors import UserError
 from ...io import replace_text
 from ..coco import to_coco
 from ..schema import COCO_PERSON
-from .figure import Figure, random_figure
-from .shapes import LIMB_LIGHTNESS, SEAM, Array, Shape, capsule, disc, limb, random_colour
+from .figure import (
+    LIMB_LIGHTNESS,
+    SEAM,
+    Array,
+    Figure,
+    Shape,
+    capsule,
+    disc,
+    limb,
+    random_colour,
+    random_figure,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from ...errors import Diverged, one_line
 from ...weights.run_checkpoints import has_checkpoints
 from ..optim import rates_by_part
-from .diagnosis import Diagnosis, Step, diagnose
-from .labels import bad_labels
+from .diagnosis import Diagnosis, Step, bad_labels, diagnose
 from .reproducer import save_reproducer
 
 logger = logging.getLogger(__name__)

@@ -27,9 +27,8 @@ from ..predictor import files_of_run
 from .coco import coco_ids, write_results
 from .images import Visualizations
 from .inputs import Input, find_inputs
-from .records import Records, fingerprint, model_fingerprint
 from .stream import Task, predict_samples, prefetched, read_samples
-from .writing import Progress, open_records, write_entries
+from .writing import Progress, Records, fingerprint, model_fingerprint, open_records, write_entries
 
 HEADS = "model.roi_heads"
 BATCH_SIZE = 4  # on a GPU; 1 on the CPU

@@ -20,7 +20,7 @@ from ...io import atomic_write
 from ...visualization.draw import draw_image
 from ...visualization.video import BadVideoError, VideoInfo, VideoWriter, read_info, write_video
 from .inputs import PNG, Input, is_video
-from .records import RESTART
+from .writing import RESTART
 
 LARGEST_SIDE = 4096  # pixels: larger images are drawn smaller
 QUALITY = 92

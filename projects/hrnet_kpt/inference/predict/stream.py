@@ -19,7 +19,7 @@ from ...errors import UserError
 from ...visualization.video import BadVideoError, Frame, VideoInfo, read_frames, read_info
 from .. import Predictor
 from .inputs import Input
-from .records import Records
+from .writing import Records
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from ..resolve import resolve_labels
 from ..save import refuse_unsavable
 from ..structure import check_structure
 from .build import build_on_meta, compute_features, describe
-from .check_data import check_data_settings
-from .check_features import check_declared, check_proposals, check_usage
-from .check_heads import check_heads
-from .check_resume import check_resume
-from .check_run import (
+from .data import check_data_settings
+from .features import check_declared, check_proposals, check_usage
+from .heads import check_heads
+from .resume import check_resume
+from .run import (
     check_fit,
     check_inference,
     check_norms,
@@ -27,8 +27,8 @@ from .check_run import (
     check_weights_present,
     resumable,
 )
-from .check_schedule import check_schedule, check_switches
-from .check_values import check_values
+from .schedule import check_schedule, check_switches
+from .values import check_values
 
 
 def check_config(

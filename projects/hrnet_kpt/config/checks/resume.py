@@ -11,7 +11,7 @@ from torch import nn
 from ...errors import UserError, join_names
 from ..diff import ABSENT, Difference, differences, format_differences
 from ..findings import Finding, error, warning
-from ..loading import load_config
+from ..load import load_config
 from ..resolve import label_names
 from ..save import absolute_paths
 from .build import build_on_meta

@@ -6,11 +6,14 @@ import ast
 import builtins
 import copy
 import difflib
+import importlib
 import logging
 import os
+import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from detectron2.config import LazyConfig
@@ -20,7 +23,6 @@ from omegaconf.errors import OmegaConfBaseException
 from ..errors import UserError, one_line
 from .diff import Difference, differences
 from .findings import refuse_errors
-from .moved import alias_moved_modules, with_moved_targets
 from .overrides import apply_overrides
 from .resolve import resolve_labels
 from .save import expand_home
@@ -144,3 +146,32 @@ def _line(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f for f in frames if f.name == "<module>" and f.filename.endswith(".py")]
     return f", line {lines[-1].lineno}" if lines else ""
+
+
+MOVED = {
+    "hrnet_kpt.data.keypoints": "hrnet_kpt.data.schema",
+    "hrnet_kpt.data.labels": "hrnet_kpt.data.categories",
+    "hrnet_kpt.engine.evaluator": "hrnet_kpt.evaluation.evaluator",
+    "hrnet_kpt.engine.parameters": "hrnet_kpt.engine.optim",
+    "hrnet_kpt.engine.schedule": "hrnet_kpt.engine.optim",
+    "hrnet_kpt.inference.augmentation": "hrnet_kpt.inference.tta",
+    "hrnet_kpt.modeling.poolers": "hrnet_kpt.modeling.layers",
+}
+
+
+def with_moved_targets(node: Any) -> Any:
+    """Plain content of a config, each `_target_` by the name of the module that it is in now."""
+    if isinstance(node, dict):
+        content = {key: with_moved_targets(child) for key, child in node.items()}
+        if isinstance(content.get("_target_"), str):
+            module, _, name = content["_target_"].rpartition(".")
+            content["_target_"] = f"{MOVED.get(module, module)}.{name}"
+        return content
+    return [with_moved_targets(child) for child in node] if isinstance(node, list) else node
+
+
+def alias_moved_modules(source: str) -> None:
+    """Let the Python source of a config import what moved from where it was."""
+    for old, new in MOVED.items():
+        if f"from {old} import" in source:
+            sys.modules[old] = importlib.import_module(new)

@@ -10,8 +10,8 @@ from detectron2.config import LazyCall, LazyConfig
 from omegaconf import OmegaConf
 
 from hrnet_kpt.config import check_config, load_config
-from hrnet_kpt.config.doctor.check_run import check_run
-from hrnet_kpt.config.doctor.check_schedule import check_switches
+from hrnet_kpt.config.checks.run import check_run
+from hrnet_kpt.config.checks.schedule import check_switches
 from hrnet_kpt.modeling import HRNet
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"

@@ -7,8 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.config.doctor import check_values
-from hrnet_kpt.config.doctor.check_values import read_schema
+from hrnet_kpt.config.checks.values import check_values, read_schema
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
 

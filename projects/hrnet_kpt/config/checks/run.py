@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 from ...modeling import HRNet
-from ...weights.fetching import is_address
 from ...weights.load import check_weights, compare
+from ...weights.read import is_address
 from ...weights.run_checkpoints import has_checkpoints
 from ..findings import Finding, error, warning
 from ..keys import child_of, value_at, written

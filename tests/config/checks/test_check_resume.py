@@ -3,8 +3,8 @@
 import pytest
 
 from hrnet_kpt.config import load_config, save_config
-from hrnet_kpt.config.doctor.check_resume import check_resume
-from hrnet_kpt.config.doctor.check_run import check_run
+from hrnet_kpt.config.checks.resume import check_resume
+from hrnet_kpt.config.checks.run import check_run
 from hrnet_kpt.config.save import absolute_paths
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"

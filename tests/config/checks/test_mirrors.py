@@ -3,7 +3,7 @@
 import pytest
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.config.doctor.check_data import check_data_settings
+from hrnet_kpt.config.checks.data import check_data_settings
 
 AUGMENTATIONS = "dataloader.train.mapper.augmentations"
 

@@ -22,7 +22,7 @@ from ...data.image_range import parse_range
 from ...errors import UserError
 from ..findings import Finding, error, warning
 from ..keys import value_at, walk, written
-from ..loading import config_folders
+from ..load import config_folders
 from ..override_values import kind_of, shown
 from ..signatures import call_parameters
 from ..structure import NODES

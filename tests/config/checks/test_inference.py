@@ -1,7 +1,7 @@
 """What evaluation is asked to do is checked before a training that would end in it."""
 
 from hrnet_kpt.config import check_config, load_config
-from hrnet_kpt.config.doctor.check_values import CHOICES
+from hrnet_kpt.config.checks.values import CHOICES
 from hrnet_kpt.inference.keypoint_head import DECODINGS, INSTANCE_SCORES
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"

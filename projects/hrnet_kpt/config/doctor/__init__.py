@@ -1,5 +1,0 @@
-"""The doctor: what is wrong with a config, found without data and before a run starts."""
-
-from .check_config import check_config, resolve_and_check
-
-__all__ = ["check_config", "resolve_and_check"]
