@@ -10,7 +10,7 @@ from detectron2.utils.events import EventStorage
 from torch import nn
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.engine.optim import put_channels_last
+from hrnet_kpt.modeling.layers import put_channels_last
 
 SIZE = 128
 FEW = (

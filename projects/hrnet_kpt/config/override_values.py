@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import math
 import re
 from collections.abc import Sequence
@@ -15,6 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import OmegaConfBaseException
+
+from .yacs_keys import yacs_keys
 
 # A part of a key: blanks inside it, as in the name of a class, but none around it.
 NAME = re.compile(r"[^\s\[\]{}$'\"\\](?:[^\[\]{}$'\"\\\n\r]*[^\s\[\]{}$'\"\\])?")
@@ -83,28 +84,6 @@ def read_override(text: str, following: Sequence[str] = ()) -> Override:
             "them, as in train.max_iter=5"
         )
     return Override(text, SIGNS[sign], key, value.strip() if equals else None)
-
-
-@functools.cache
-def yacs_keys() -> dict[str, str]:
-    """What the keys that people know from YACS configs are called here."""
-    from .yacs import (
-        detectron2_keys,
-        maskrcnn_benchmark_keys,
-    )  # for a hint alone, and they build on this package
-
-    return {
-        **maskrcnn_benchmark_keys.COPIED,
-        **detectron2_keys.COPIED,
-        # Those that a file is not told by one value.
-        "DATALOADER.NUM_WORKERS": "dataloader.train.num_workers",
-        "DATASETS.TEST": "data.test.annotations",
-        "DATASETS.TRAIN": "data.train.annotations",
-        "MODEL.ROI_HEADS.NUM_CLASSES": "model.roi_heads.num_classes",
-        "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": "model.roi_heads.keypoint_head.num_keypoints",
-        "MODEL.WEIGHT": "train.init_checkpoint",
-        "MODEL.WEIGHTS": "train.init_checkpoint",
-    }
 
 
 def _no_value(key: str, sign: str, following: Sequence[str]) -> str:

@@ -12,8 +12,9 @@ from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
 from ..errors import UserError
 from .keys import child_of, closest_keys, is_interpolation, is_list, is_mapping, walk, written
-from .override_values import MisfitError, Override, fit, read_as, read_override, shown, yacs_keys
+from .override_values import MisfitError, Override, fit, read_as, read_override, shown
 from .signatures import call_parameters, target_of
+from .yacs_keys import yacs_keys
 
 # Settled by the data; where a saved config has the result, `auto` asks the data again.
 AUTO = ("data.keypoints", "data.classes")

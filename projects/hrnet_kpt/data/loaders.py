@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any
@@ -19,6 +17,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import UserError
+from ..seeding import seeded
 from .images import BadImageError
 from .workers import POLL, SharedSample, as_it_is, loaded
 
@@ -306,22 +305,6 @@ def worker_options(num_workers: int) -> dict[str, Any]:
         "timeout": POLL,
         "worker_init_fn": _leave_process_group,
     }
-
-
-@contextmanager
-def seeded(*seed: int) -> Iterator[None]:
-    """Give every global random generator of the CPU a state of its own for a while."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    value = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    random.seed(value)
-    np.random.seed(value)
-    torch.random.default_generator.manual_seed(value)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
 
 
 def _leave_process_group(worker: int) -> None:

@@ -15,7 +15,6 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 
 from ..errors import Stopped
-from .optim import rates_by_part
 from .run_state import RunState
 from .trainer import StopWaiting
 
@@ -143,7 +142,7 @@ class LogRates(HookBase):
 
     def after_step(self) -> None:
         if is_due(self.trainer, self.period):
-            rates = rates_by_part(self.trainer.optimizer, self.trainer.module)
+            rates = self.trainer.rates_by_part()
             scalars = {f"lr/{part}": rate for part, rate in rates.items()}
             scalars["epoch"] = (self.trainer.iter + 1) * self.epochs_per_iteration
             self.trainer.storage.put_scalars(smoothing_hint=False, **scalars)

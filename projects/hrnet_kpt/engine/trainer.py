@@ -19,8 +19,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..data.loaders import TrainingLoader
 from ..errors import UserError
+from ..seeding import seed_step
 from .divergence import DivergencePolicy
-from .run_state import seed_step
+from .optim import rates_by_part
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,10 @@ class Trainer(SimpleTrainer):
         self.metrics: dict[str, Any] = {}
         # Flags and numbers go over the CPU: no GPU has to wait for them.
         self.group: Any = dist.new_group(backend="gloo") if comm.get_world_size() > 1 else None
+
+    def rates_by_part(self) -> dict[str, float]:
+        """The learning rate of each part of the model, see `optim.rates_by_part`."""
+        return rates_by_part(self.optimizer, self.module)
 
     def train(self, start_iter: int, max_iter: int) -> None:
         """Run iterations start_iter to max_iter - 1; a hook may set a smaller `max_iter` to end sooner.

@@ -30,13 +30,14 @@ from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError
 from ..evaluation.evaluator import KeypointEvaluator
 from ..io import parse_once, remove_unfinished, replace_text
+from ..modeling.layers import put_channels_last
 from ..visualization.run_images import write_run_images
 from ..weights.run_checkpoints import not_written
 from .divergence import DivergencePolicy
 from .eval_hook import EvalHook
 from .evaluation import build_evaluation, build_validation_loader, run_evaluation, validation_losses
 from .hooks import LogRates, LRScheduler, SaveCheckpoints, StopOnSignal, WatchData, WriteMetrics
-from .optim import build_ema, put_channels_last, rates_by_part
+from .optim import build_ema, rates_by_part
 from .prepare import PreparedRun, build_run_model, prepare_run
 from .run_logging import MetricsWriter, ProgressWriter, rewind_metrics
 from .run_state import RunState

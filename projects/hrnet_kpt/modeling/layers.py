@@ -1,4 +1,4 @@
-"""Normalisation by name, activation checkpointing, and the scales of ROI poolers."""
+"""Normalisation by name, activation checkpointing, channels-last weights, and the scales of ROI poolers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.distributed
 from detectron2.layers import NaiveSyncBatchNorm
 from detectron2.layers import get_norm as detectron2_get_norm
 from detectron2.utils import comm
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
@@ -95,3 +95,22 @@ def pooler_scales(
             f"proposal_generator.in_features are {list(all_features)}, with strides {list(strides)}"
         )
     return [1.0 / stride_of[name] for name in features]
+
+
+def put_channels_last(model: nn.Module) -> None:
+    """Let the weights of convolutions, and so the features, lie in memory with their channels last.
+
+    A keypoint head's maps stay as they were, because detectron2's loss takes them apart by keypoints; a head whose last
+    layer is not known, because it is no nn.Sequential, stays so as a whole.
+    """
+    head = getattr(getattr(model, "roi_heads", None), "keypoint_head", None)
+    unknown = set() if isinstance(head, nn.Sequential) or head is None else {*head.modules()}
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module not in unknown:
+            module.to(memory_format=torch.channels_last)
+    if isinstance(head, nn.Sequential):
+        head[-1].register_forward_hook(_contiguous)
+
+
+def _contiguous(module: nn.Module, inputs: tuple[Any, ...], maps: Tensor) -> Tensor:
+    return maps.contiguous()

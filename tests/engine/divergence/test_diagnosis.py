@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from hrnet_kpt.engine.divergence.diagnosis import Step, diagnose
-from hrnet_kpt.engine.run_state import seed_step
 from hrnet_kpt.modeling import HRNet
+from hrnet_kpt.seeding import seed_step
 
 STEP = Step(seed=1, iteration=7)
 NAN = float("nan")

@@ -15,9 +15,9 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 from torch import nn
 
-from ...engine.optim import put_channels_last
 from ...errors import UserError
 from ...memory import keep_freed_memory
+from ...modeling.layers import put_channels_last
 from ..inspect.inspection import parse_size
 from .models import KINDS, BenchmarkModel, build_models, limit_detections
 from .timing import peak_memory, seconds, summary, time_parts

@@ -7,7 +7,8 @@ from typing import Any
 
 from ...errors import UserError
 from ...weights.read import resolve_location
-from .detectron2_keys import COPIED, FIXED, HEADS, ONLY_IF, RPN, TRUNK
+from ..yacs_keys import BOTTOM_UP, COPIED, HEADS, RPN
+from .detectron2_keys import FIXED, ONLY_IF
 from .translation import SCHEDULER, Code, Translation, refuse_other, set_steps
 
 SETS = {
@@ -39,7 +40,7 @@ def translate(values: Mapping[str, Any]) -> Translation:
         if not key.startswith(off):
             result.set(path, values[key])
     _weights_and_data(values, result)
-    _trunk(values, result)
+    _bottom_up(values, result)
     _proposals(values, result)
     _heads(values, result, mask, keypoint)
     _solver(values, result)
@@ -68,15 +69,15 @@ def _weights_and_data(values: Mapping[str, Any], result: Translation) -> None:
         result.set(f"{flip}.prob", 0.0)
 
 
-def _trunk(values: Mapping[str, Any], result: Translation) -> None:
+def _bottom_up(values: Mapping[str, Any], result: Translation) -> None:
     norm, depth = values["MODEL.RESNETS.NORM"], values["MODEL.RESNETS.DEPTH"]
     groups, width = values["MODEL.RESNETS.NUM_GROUPS"], values["MODEL.RESNETS.WIDTH_PER_GROUP"]
     stride_in_1x1 = values["MODEL.RESNETS.STRIDE_IN_1X1"]
-    result.set(f"{TRUNK}.stem.norm", norm)
+    result.set(f"{BOTTOM_UP}.stem.norm", norm)
     if (groups, width) == (1, 64):
-        result.set(f"{TRUNK}.stages.depth", depth)
-        result.set(f"{TRUNK}.stages.norm", norm)
-        result.set(f"{TRUNK}.stages.stride_in_1x1", stride_in_1x1)
+        result.set(f"{BOTTOM_UP}.stages.depth", depth)
+        result.set(f"{BOTTOM_UP}.stages.norm", norm)
+        result.set(f"{BOTTOM_UP}.stages.stride_in_1x1", stride_in_1x1)
         return
     text = f"""[
     L(ResNet.make_stage)(
@@ -97,7 +98,7 @@ def _trunk(values: Mapping[str, Any], result: Translation) -> None:
         "from detectron2.modeling.backbone import ResNet",
         "from detectron2.modeling.backbone.resnet import BottleneckBlock",
     )
-    result.set(f"{TRUNK}.stages", Code(text, imports))
+    result.set(f"{BOTTOM_UP}.stages", Code(text, imports))
 
 
 def _proposals(values: Mapping[str, Any], result: Translation) -> None:

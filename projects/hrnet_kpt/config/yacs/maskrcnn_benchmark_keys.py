@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from .detectron2_keys import HEADS, RPN, TEST_RESIZE
-
 # Of both codebases together; where they differ in a default, maskrcnn-benchmark's.
 DEFAULTS: dict[str, Any] = {
     "MODEL.RPN_ONLY": False,
@@ -176,45 +174,6 @@ DEFAULTS: dict[str, Any] = {
     "AMP_VERBOSE": False,
 }
 
-
-COPIED = {
-    "MODEL.DEVICE": "train.device",
-    "INPUT.MIN_SIZE_TEST": f"{TEST_RESIZE}.short_edge_length",
-    "INPUT.MAX_SIZE_TEST": f"{TEST_RESIZE}.max_size",
-    "MODEL.CLS_AGNOSTIC_BBOX_REG": f"{HEADS}.box_predictor.cls_agnostic_bbox_reg",
-    "MODEL.RPN.ASPECT_RATIOS": f"{RPN}.anchor_generator.aspect_ratios",
-    "MODEL.RPN.STRADDLE_THRESH": f"{RPN}.anchor_boundary_thresh",
-    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": f"{RPN}.batch_size_per_image",
-    "MODEL.RPN.POSITIVE_FRACTION": f"{RPN}.positive_fraction",
-    "MODEL.RPN.NMS_THRESH": f"{RPN}.nms_thresh",
-    "MODEL.RPN.MIN_SIZE": f"{RPN}.min_box_size",
-    "MODEL.ROI_HEADS.BBOX_REG_WEIGHTS": f"{HEADS}.box_predictor.box2box_transform.weights",
-    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": f"{HEADS}.batch_size_per_image",
-    "MODEL.ROI_HEADS.POSITIVE_FRACTION": f"{HEADS}.positive_fraction",
-    "MODEL.ROI_HEADS.SCORE_THRESH": f"{HEADS}.box_predictor.test_score_thresh",
-    "MODEL.ROI_HEADS.NMS": f"{HEADS}.box_predictor.test_nms_thresh",
-    "MODEL.ROI_HEADS.DETECTIONS_PER_IMG": f"{HEADS}.box_predictor.test_topk_per_image",
-    **{
-        f"MODEL.ROI_{part.upper()}_HEAD.POOLER_{name}": f"{HEADS}.{part}_pooler.{argument}"
-        for part in ("box", "mask", "keypoint")
-        for name, argument in (("RESOLUTION", "output_size"), ("SAMPLING_RATIO", "sampling_ratio"))
-    },
-    "MODEL.ROI_KEYPOINT_HEAD.CONV_LAYERS": f"{HEADS}.keypoint_head.conv_dims",
-    "MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES": f"{HEADS}.keypoint_head.num_keypoints",
-    "SOLVER.MAX_ITER": "train.max_iter",
-    "SOLVER.BASE_LR": "optimizer.lr",
-    "SOLVER.BIAS_LR_FACTOR": "optimizer.params.bias_lr_factor",
-    "SOLVER.MOMENTUM": "optimizer.momentum",
-    "SOLVER.WEIGHT_DECAY": "optimizer.weight_decay",
-    "SOLVER.WEIGHT_DECAY_BIAS": "optimizer.params.weight_decay_bias",
-    "SOLVER.WARMUP_FACTOR": "lr_multiplier.warmup_factor",
-    "SOLVER.WARMUP_ITERS": "lr_multiplier.warmup_iters",
-    "SOLVER.CHECKPOINT_PERIOD": "train.checkpointer.period",
-    "SOLVER.TEST_PERIOD": "train.eval_period",
-    "SOLVER.IMS_PER_BATCH": "dataloader.train.total_batch_size",
-    "SOLVER.ENABLE_FP16": "train.amp.enabled",
-    "OUTPUT_DIR": "train.output_dir",
-}
 
 LEVELS = "follow from model.roi_heads.{}_in_features and the strides, by L(pooler_scales)"
 RESOLUTION = (

@@ -10,8 +10,9 @@ from typing import Any
 from ...errors import UserError
 from ...weights.layouts import WHOLE_PIXELS
 from ...weights.read import resolve_location
-from .detectron2_keys import HEADS, RPN, TRAIN_RESIZE, TRUNK
-from .maskrcnn_benchmark_keys import COPIED, FIXED, ONLY_IF
+from ..yacs_keys import BOTTOM_UP, HEADS, RPN, TRAIN_RESIZE
+from ..yacs_keys import COPIED_MASKRCNN_BENCHMARK as COPIED
+from .maskrcnn_benchmark_keys import FIXED, ONLY_IF
 from .translation import Translation, refuse_other, set_steps
 
 WIDTHS = (18, 32, 40, 48)
@@ -68,10 +69,10 @@ def _hrnet(values: Mapping[str, Any], result: Translation, task: str) -> None:
         raise UserError(f"MODEL.HRNET: NUM_BLOCKS={uneven[0]} differ between branches of a stage")
     known = width in WIDTHS
     result.page = f"hrnet_w{width if known else 18}_{task}.py"
-    result.set(f"{TRUNK}.width", width)
-    result.set(f"{TRUNK}.stage1_channels", (stages["CHANNELS"][0] or [64])[0])
-    result.set(f"{TRUNK}.num_modules", stages["MODULES"])
-    result.set(f"{TRUNK}.num_blocks", [blocks[0] for blocks in stages["BLOCKS"]])
+    result.set(f"{BOTTOM_UP}.width", width)
+    result.set(f"{BOTTOM_UP}.stage1_channels", (stages["CHANNELS"][0] or [64])[0])
+    result.set(f"{BOTTOM_UP}.num_modules", stages["MODULES"])
+    result.set(f"{BOTTOM_UP}.num_blocks", [blocks[0] for blocks in stages["BLOCKS"]])
     result.set("model.backbone.out_channels", values["MODEL.NECK.OUT_CHANNELS"])
     freeze = "MODEL.BACKBONE.FREEZE_CONV_BODY_AT"
     result.notes[freeze] = "its HRNet does not read it: model.backbone.bottom_up.freeze_at=0"
@@ -86,9 +87,9 @@ def _hrnet(values: Mapping[str, Any], result: Translation, task: str) -> None:
 def _resnet(values: Mapping[str, Any], result: Translation, task: str) -> None:
     result.page = f"r50_fpn_{task}.py"
     depth = int(re.findall(r"\d+", values["MODEL.BACKBONE.CONV_BODY"])[0])
-    result.set(f"{TRUNK}.stages.depth", depth)
-    result.set(f"{TRUNK}.stages.stride_in_1x1", values["MODEL.RESNETS.STRIDE_IN_1X1"])
-    result.set(f"{TRUNK}.freeze_at", values["MODEL.BACKBONE.FREEZE_CONV_BODY_AT"])
+    result.set(f"{BOTTOM_UP}.stages.depth", depth)
+    result.set(f"{BOTTOM_UP}.stages.stride_in_1x1", values["MODEL.RESNETS.STRIDE_IN_1X1"])
+    result.set(f"{BOTTOM_UP}.freeze_at", values["MODEL.BACKBONE.FREEZE_CONV_BODY_AT"])
     result.set("model.backbone.out_channels", values["MODEL.RESNETS.BACKBONE_OUT_CHANNELS"])
     weight = str(values["MODEL.WEIGHT"])
     found = re.fullmatch(r"catalog://ImageNetPretrained/(\w+/[\w-]+)", weight)

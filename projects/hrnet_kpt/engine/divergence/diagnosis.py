@@ -17,7 +17,7 @@ from torch.autograd.graph import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...errors import one_line
-from ..run_state import seed_step
+from ...seeding import seed_step
 
 
 def image_name(sample: Mapping[str, Any]) -> str:

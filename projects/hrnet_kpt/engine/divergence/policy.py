@@ -14,7 +14,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from ...errors import Diverged, one_line
 from ...weights.run_checkpoints import has_checkpoints
-from ..optim import rates_by_part
 from .diagnosis import Diagnosis, Step, bad_labels, diagnose
 from .reproducer import save_reproducer
 
@@ -32,6 +31,8 @@ class Training(Protocol):
     seed: int
     amp_dtype: torch.dtype | None
     storage: Any
+
+    def rates_by_part(self) -> dict[str, float]: ...
 
 
 class DivergencePolicy:
@@ -147,7 +148,7 @@ class DivergencePolicy:
 
 
 def _circumstances(training: Training) -> list[str]:
-    rates = rates_by_part(training.optimizer, training.module)
+    rates = training.rates_by_part()
     lines = [f"  {'rates:':14}" + ", ".join(f"{part} {rate:.4g}" for part, rate in rates.items())]
     history = training.storage.histories().get("grad_norm")
     if history:

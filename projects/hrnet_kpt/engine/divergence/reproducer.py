@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ...config import load_config
 from ...errors import UserError, one_line
 from ...io import atomic_write
-from ..optim import put_channels_last
+from ...modeling.layers import put_channels_last
 from .diagnosis import Diagnosis, Step, diagnose
 
 KIND = "hrnet_kpt step that diverged"
