@@ -21,8 +21,14 @@ VALUES = st.recursive(
 )
 # With a byte order mark: utf-16 and utf-32 write one themselves.
 ENCODINGS = (
-    *("utf-8", "utf-8-sig", "utf-16", "utf-32"),
-    *("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"),
+    "utf-8",
+    "utf-8-sig",
+    "utf-16",
+    "utf-32",
+    "utf-16-le",
+    "utf-16-be",
+    "utf-32-le",
+    "utf-32-be",
 )
 COCO = {
     "images": [{"id": 1, "file_name": "Käfer.png"}],

@@ -17,8 +17,23 @@ from hrnet_kpt.errors import UserError
 from hrnet_kpt.weights.labels import labels_beside
 
 PIECES = [
-    *("$", "${", "}", "${x}", "${data.root}", "${oc.env:HOME}", "\\", "'", '"', " ", ".", "["),
-    *("é", "左", "a", "#", ": "),
+    "$",
+    "${",
+    "}",
+    "${x}",
+    "${data.root}",
+    "${oc.env:HOME}",
+    "\\",
+    "'",
+    '"',
+    " ",
+    ".",
+    "[",
+    "é",
+    "左",
+    "a",
+    "#",
+    ": ",
 ]
 names = st.lists(
     st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join).filter(str.strip),

@@ -37,11 +37,11 @@ def function(
 
 
 RIGHT = [
-    *[("count", 3), ("count", 3.0), ("count", True), ("rate", 1), ("rate", 0.5), ("flag", False)],
-    *[("name", "x"), ("sizes", [1, 2]), ("table", {"a": 1}), ("part", L(Part)())],
-    *[("maybe", None), ("maybe", L(Part)())],
-    *[("either", 1), ("either", [1]), ("anything", {"a": 1}), ("anything", None), ("choice", "z"), ("bare", None)],
-    *[("device", "cuda"), ("implicit", None), ("implicit", 3), ("odd", 0.25), ("count", "${other}")],
+    ("count", 3), ("count", 3.0), ("count", True), ("rate", 1), ("rate", 0.5), ("flag", False),
+    ("name", "x"), ("sizes", [1, 2]), ("table", {"a": 1}), ("part", L(Part)()),
+    ("maybe", None), ("maybe", L(Part)()),
+    ("either", 1), ("either", [1]), ("anything", {"a": 1}), ("anything", None), ("choice", "z"), ("bare", None),
+    ("device", "cuda"), ("implicit", None), ("implicit", 3), ("odd", 0.25), ("count", "${other}"),
 ]  # fmt: skip
 WRONG = [
     ("count", "3", "'3', a text, where a whole number is wanted"),

@@ -75,7 +75,10 @@ REASONS = {
 }
 
 COMPUTED = (
-    *("pooler_scales", "num_keypoints", "num_classes", "flip_indices"),
+    "pooler_scales",
+    "num_keypoints",
+    "num_classes",
+    "flip_indices",
     "create_keypoint_hflip_indices",
 )
 

@@ -50,7 +50,9 @@ def test_other_things_are_refused(outline):
 
 
 @given(
-    *(st.integers(2, 12), st.integers(2, 12), st.booleans()),
+    st.integers(2, 12),
+    st.integers(2, 12),
+    st.booleans(),
     st.sampled_from([(40, 50), (80, 100), (20, 25)]),
 )
 def test_polygons_and_bitmaps_go_the_same_way(x, y, mirrored, size):

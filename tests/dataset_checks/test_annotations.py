@@ -110,8 +110,11 @@ DEFECTS = [
     ("names-missing", "error", drop("category", "keypoints"), (11, 12, 13, 14), ()),
     ("names-malformed", "error", put("category", keypoints=5), (), ()),
     (
-        *("names-count", "error", put("category", keypoints=["beak", "left_eye"], sigmas=None)),
-        *((11, 12, 13, 14), ()),
+        "names-count",
+        "error",
+        put("category", keypoints=["beak", "left_eye"], sigmas=None),
+        (11, 12, 13, 14),
+        (),
     ),
     ("names-repeated", "error", None, (), ()),
     ("skeleton-joint-unknown", "warning", put("category", skeleton=[[1, 2], [5, 6]]), (), ()),

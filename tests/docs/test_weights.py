@@ -107,7 +107,9 @@ def test_settings_of_the_table_are_all_that_differs_from_the_page(rows):
         # The page has no mask head, and so no pooler for one.
         assert set(overrides) == set(keys.get(layout.name, [])), layout.name
     assert {name for name, overrides in keys.items() if overrides} == {
-        *("torchvision", "maskrcnn-benchmark", "hrnet-object-detection")
+        "torchvision",
+        "maskrcnn-benchmark",
+        "hrnet-object-detection",
     }
 
 

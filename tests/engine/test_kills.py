@@ -19,13 +19,12 @@ from hrnet_kpt.engine.trainer import Trainer
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
 OVERRIDES = (
-    *(
-        "train.max_iter=8",
-        "train.eval_period=4",
-        "train.checkpointer.period=2",
-        "train.ema.enabled=true",
-    ),
-    *("train.checkpointer.max_to_keep=2", "train.best.metric=bbox/AP"),
+    "train.max_iter=8",
+    "train.eval_period=4",
+    "train.checkpointer.period=2",
+    "train.ema.enabled=true",
+    "train.checkpointer.max_to_keep=2",
+    "train.best.metric=bbox/AP",
 )
 
 

@@ -16,14 +16,16 @@ from hrnet_kpt.engine.trainer import Trainer
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
 # All that has a state.
 EVERYTHING = (
-    *(
-        "train.max_iter=6",
-        "train.eval_period=3",
-        "train.checkpointer.period=2",
-        "train.ema.enabled=true",
-    ),
-    *("train.ema.decay=0.9", "train.accumulation_steps=2", "train.validation_loss=true"),
-    *("train.best.metric=validation/total_loss", "train.best.mode=min", "train.deterministic=true"),
+    "train.max_iter=6",
+    "train.eval_period=3",
+    "train.checkpointer.period=2",
+    "train.ema.enabled=true",
+    "train.ema.decay=0.9",
+    "train.accumulation_steps=2",
+    "train.validation_loss=true",
+    "train.best.metric=validation/total_loss",
+    "train.best.mode=min",
+    "train.deterministic=true",
 )
 
 

@@ -192,11 +192,11 @@ def in_other_order(run_folder, path, output):
     return load_config(
         str(run_folder / "config.yaml"),
         [
-            *(f"data.test.annotations={path}", "data.keypoints=auto", "data.classes=auto"),
-            *(
-                f"train.output_dir={output}",
-                f"train.init_checkpoint={run_folder / 'model_final.pth'}",
-            ),
+            f"data.test.annotations={path}",
+            "data.keypoints=auto",
+            "data.classes=auto",
+            f"train.output_dir={output}",
+            f"train.init_checkpoint={run_folder / 'model_final.pth'}",
         ],
     )
 

@@ -5,7 +5,8 @@ from .parser import Parser, run_command
 
 PROG = "hrnet-kpt evaluate"
 EXAMPLES = """
-The same as `hrnet-kpt train --eval-only`. The results go into inference/ of the run folder, as COCO's results
+The same as `hrnet-kpt train --eval-only`, with one process or several (--num-gpus).
+The results go into inference/ of the run folder, as COCO's results
 (coco_instances_results.json) and as AP, PCK and NME (evaluation.json).
 exit status: 0 done; 2 wrong input; 3 done, but some images could not be read
 

@@ -13,12 +13,13 @@ from ..errors import UserError
 class Finding:
     """One thing that is wrong with a config.
 
-    level: "error" if a run would fail or train something else than the config says, "warning" if it can go on.
-    name: words joined by hyphens, the same for every finding of the kind; docs/configs.md lists them.
-    keys: the config paths that are concerned.
-    sentence: what is wrong, with both numbers, and what to do.
-
     `str` gives the one line that users read.
+
+    Attributes:
+        level: "error" if a run would fail or train something else than the config says, "warning" if it can go on.
+        name: Words joined by hyphens, the same for every finding of the kind; docs/configs.md lists them.
+        keys: The config paths that are concerned.
+        sentence: What is wrong, with both numbers, and what to do.
     """
 
     level: Literal["error", "warning"]

@@ -53,7 +53,8 @@ class SweepError(UnreadableError):
 def read_value(text: str) -> Any:
     """What a value's text means in Hydra's grammar: a number, bool, None, text, list or mapping.
 
-    Raises UnreadableError, or SweepError for several values.
+    Raises:
+        UnreadableError: Or SweepError for several values.
     """
     try:
         override = OverridesParser.create().parse_override(f"key={text}")
@@ -67,9 +68,11 @@ def read_value(text: str) -> Any:
 def read_override(text: str, following: Sequence[str] = ()) -> Override:
     """Take "key=value", "+key=value" or "~key" apart; `a[1].b` is another way to write `a.1.b`.
 
-    following: what was typed after it.
+    Args:
+        following: What was typed after it.
 
-    Raises MisfitError for what is none of these.
+    Raises:
+        MisfitError: For what is none of these.
     """
     before, equals, value = text.partition("=")
     sign, key = re.fullmatch(r"\s*(\+\+|\+|~|)(.*)", before, re.DOTALL).groups()  # type: ignore[union-attr]
@@ -99,7 +102,8 @@ def _no_value(key: str, sign: str, following: Sequence[str]) -> str:
 def read_as(old: Any, text: str, key: str) -> Any:
     """What `text` says where `old` stands at `key`; a text may be typed without quotes.
 
-    Raises MisfitError where it cannot be read, or says several values.
+    Raises:
+        MisfitError: Where it cannot be read, or says several values.
     """
     given = (old == "auto" and text[:1] == "{") or (key == "data.image_range" and text[:1] == "[")
     if isinstance(old, str) and not given:
@@ -124,7 +128,8 @@ def fit(old: Any, value: Any, text: str, key: str) -> Any:
     Anything may take the place of None. A whole number may be typed as 1e4, a float without its point. "${...}" is
     the value of another key.
 
-    Raises MisfitError where it is nothing of the kind.
+    Raises:
+        MisfitError: Where it is nothing of the kind.
     """
     if old is None or _is_interpolation(value):
         return value

@@ -26,7 +26,8 @@ def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
     Values are in Hydra's grammar and keep the type of what they replace. A mapping changes the keys it
     names; one with `_target_` replaces the whole node. A number or list may replace a node that computes one.
 
-    Raises UserError for an unknown key, a value of another type, or what cannot be read.
+    Raises:
+        UserError: For an unknown key, a value of another type, or what cannot be read.
     """
     for number, text in enumerate(overrides, 1):
         try:

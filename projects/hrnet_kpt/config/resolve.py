@@ -181,7 +181,8 @@ def label_names(cfg: DictConfig) -> dict[str, Any]:
 def differing_settings(cfg: DictConfig, settings: Mapping[str, Any]) -> list[str]:
     """The overrides that give the config these settings, where it has others.
 
-    settings: values by dotted key. Those of nodes that the config does not have, or has as a list, are left out.
+    Args:
+        settings: Values by dotted key. Those of nodes that the config does not have, or has as a list, are left out.
     """
     overrides = []
     for key, value in settings.items():

@@ -33,8 +33,9 @@ INTERPOLATION = re.compile(r"(?<!\\)\$\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}")
 def save_config(cfg: DictConfig, path: str | Path) -> None:
     """Write `cfg` as plain yaml or as Python, by the suffix, interpolations unresolved; `load_config` reads it back.
 
-    Raises UserError, before anything is written, for what another process could not load, for a suffix other than
-    .yaml, .yml and .py, and for a file that cannot be written.
+    Raises:
+        UserError: Before anything is written, for what another process could not load, for a suffix other than .yaml,
+            .yml and .py, and for a file that cannot be written.
     """
     path = Path(path)
     if path.suffix == ".py":

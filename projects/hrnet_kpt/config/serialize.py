@@ -27,8 +27,9 @@ def plain_config(cfg: DictConfig, strict: bool = True) -> dict[Any, Any]:
 
     Structured nodes become nodes with a `_target_`, paths strings.
 
-    Raises UserError for what has no such form, naming its place. strict=False keeps a name that cannot be imported,
-    and puts the repr of an object in its place.
+    Raises:
+        UserError: For what has no such form, naming its place. strict=False keeps a name that cannot be imported, and
+            puts the repr of an object in its place.
     """
     return _plain(cfg, "", strict)
 

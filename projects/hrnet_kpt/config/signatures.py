@@ -23,8 +23,10 @@ from .override_values import kind_of, shown
 class Parameters:
     """What a callable takes.
 
-    names: of a class with `**kwargs` those of its bases, too, which they may be handed on to. required: those without a
-        default. open: whether it takes any other name.
+    Attributes:
+        names: Of a class with `**kwargs` those of its bases, too, which they may be handed on to.
+        required: Those without a default.
+        open: Whether it takes any other name.
     """
 
     names: tuple[str, ...]

@@ -174,11 +174,13 @@ def load_keypoint_dataset(
     not label, as 0, 0, 0. `category_id` counts the classes from 0. Coordinates are pixels, in which
     the centre of the first pixel is at 0.5.
 
-    filter_empty: leave out images in which there is nothing to learn, as detectron2 does for its keypoint
-        baseline: those where no instance has a labelled keypoint or is of a class without keypoints.
-    masks: keep the instances' outlines, for a mask head.
+    Args:
+        filter_empty: Leave out images in which there is nothing to learn, as detectron2 does for its keypoint baseline:
+            those where no instance has a labelled keypoint or is of a class without keypoints.
+        masks: Keep the instances' outlines, for a mask head.
 
-    Raises UserError where the json contradicts the schema or the classes.
+    Raises:
+        UserError: Where the json contradicts the schema or the classes.
     """
     schema, classes = resolve_schema(keypoints), resolve_classes(classes)
     content = read_coco(annotations)
@@ -231,7 +233,9 @@ def load_keypoint_dataset(
         records.append(record)
     logger.info(
         "%s: %d images (%d left out: nothing to learn in them), instances: %s",
-        *(annotations, len(records), len(by_image) - len(records)),
+        annotations,
+        len(records),
+        len(by_image) - len(records),
         ", ".join(f"{name} {counts[index]}" for name, index in class_index.items()),
     )
     if not records:

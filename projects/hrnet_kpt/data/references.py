@@ -17,13 +17,14 @@ LARGEST = 2**63 - 1  # beyond it numpy, with which pycocotools sorts ids, makes 
 class Normalised:
     """A COCO-format json without nulls, whose references equal the ids of what they refer to.
 
-    content: the json. Entries that needed no change are the given ones.
-    by_value: for `image_id` and `category_id`, positions of the annotations that referred to an id of another type,
-        "7" to 7 or the reverse.
-    nulls: how many entries had fields that are null; they are left out.
-    mixed: for `images` and `categories`, whether their ids are partly strings, partly numbers; and
-    ambiguous: the ids of such a list that mean the same, "7" and 7. They stay as they are.
-    root: the name of the category that was left out because it only groups the others, see `without_root`.
+    Attributes:
+        content: The json. Entries that needed no change are the given ones.
+        by_value: For `image_id` and `category_id`, positions of the annotations that referred to an id of another type,
+            "7" to 7 or the reverse.
+        nulls: How many entries had fields that are null; they are left out.
+        mixed: For `images` and `categories`, whether their ids are partly strings, partly numbers; and ambiguous: the
+            ids of such a list that mean the same, "7" and 7. They stay as they are.
+        root: The name of the category that was left out because it only groups the others, see `without_root`.
     """
 
     content: Entry
@@ -50,12 +51,13 @@ class Normalised:
 def normalise(content: Mapping[str, Any]) -> Normalised:
     """Leave out nulls and the root category, and write references as the ids that they stand for.
 
-    content: a json whose `images` and `categories` and, if there are any, `annotations` are lists of objects.
-
     Nulls in a list of keypoints are 0, 0, 0 where the keypoint is not labelled.
 
     A reference stands for an equal id, else for the only id of the same value: "7", " 7 ", "007" and 7.0 for 7. Ids of
     a list that are partly strings and partly numbers become all numbers where each is one, else all strings.
+
+    Args:
+        content: A json whose `images` and `categories` and, if there are any, `annotations` are lists of objects.
     """
     result = {key: value for key, value in content.items() if value is not None}
     lists = {

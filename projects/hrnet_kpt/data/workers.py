@@ -209,7 +209,8 @@ def _shared_memory(key: str) -> str:
 def shutdown_workers(iterator: Any, at_once: bool) -> None:
     """End a DataLoader's workers; left to the garbage collector, torch waits 5 seconds for each.
 
-    at_once: without waiting for the images that they are at, which may never end.
+    Args:
+        at_once: Without waiting for the images that they are at, which may never end.
     """
     if not hasattr(iterator, "_shutdown_workers"):
         return

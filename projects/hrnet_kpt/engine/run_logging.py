@@ -48,7 +48,8 @@ class LogFile(logging.FileHandler):
 class ProgressWriter(EventWriter):
     """Logs the losses (medians of 20 iterations), the time of an iteration and the share of it spent waiting for data.
 
-    max_iter: what the time that is left is computed for.
+    Args:
+        max_iter: What the time that is left is computed for.
     """
 
     def __init__(self, max_iter: int) -> None:

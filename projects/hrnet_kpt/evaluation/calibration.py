@@ -39,7 +39,8 @@ class Calibration:
 def fit_calibration(scores: np.ndarray, similarities: np.ndarray) -> Calibration | None:
     """The calibration that makes what was found most likely (Platt, 1999), None where it cannot be told.
 
-    scores, similarities: of the labelled keypoints, in any order, those of instances that were not found NaN.
+    Args:
+        scores, similarities: Of the labelled keypoints, in any order, those of instances that were not found NaN.
     """
     known = np.isfinite(similarities) & (scores > 0)
     x, right = np.log(scores[known]), similarities[known] >= RIGHT

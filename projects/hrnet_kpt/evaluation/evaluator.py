@@ -31,18 +31,19 @@ logger = logging.getLogger(__name__)
 class KeypointEvaluator(DatasetEvaluator):
     """COCO's AP of boxes, masks and keypoints for any keypoints and classes, with PCK, NME, figures by keypoint.
 
-    annotations: the COCO-format json of the images that are evaluated.
-    keypoints, classes: what the model's outputs mean.
-    output_dir: gets coco_instances_results.json, as detectron2 writes it, and evaluation.json. A result has
-        the keypoints of its own category, in the order of the json.
-    masks: evaluate masks too.
-    max_detections: how many detections of an image and a class count, those of the highest scores; None for COCO's
-        20 for keypoints, 100 for boxes and masks.
-
     `bad_images`, where it is set, knows which images could not be read: what these have is no part of the evaluation.
 
     `evaluate` returns {"bbox": {...}, "segm": {...}, "keypoints": {...}} in percent, {} in processes other than the
     first.
+
+    Args:
+        annotations: The COCO-format json of the images that are evaluated.
+        keypoints, classes: What the model's outputs mean.
+        output_dir: Gets coco_instances_results.json, as detectron2 writes it, and evaluation.json. A result has the
+            keypoints of its own category, in the order of the json.
+        masks: Evaluate masks too.
+        max_detections: How many detections of an image and a class count, those of the highest scores; None for COCO's
+            20 for keypoints, 100 for boxes and masks.
     """
 
     def __init__(
@@ -151,7 +152,8 @@ def evaluate_results(
 ) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]], Calibration | None]:
     """Evaluate COCO-format results; log tables, and the reason where an AP is 0 or NaN.
 
-    Returns the scores by task, a row for each keypoint of the schema, and what makes confidences of keypoint scores.
+    Returns:
+        The scores by task, a row for each keypoint of the schema, and what makes confidences of keypoint scores.
     """
     boxes = scoring.evaluate_boxes(truth, results)
     scores = {"bbox": scoring.metrics(truth, boxes, "bbox")}

@@ -26,10 +26,13 @@ MOST_CLASSES = 10  # as many are named or explained, each by itself; the rest is
 class Tally:
     """What became of the detections and the instances of a category, at all sizes and the lowest IoU or OKS, 0.5.
 
-    counted: instances that count. ignored: the others, by reason.
-    given: all results. seen: those that are not too many for their image, by descending score: whether each matches an
-        instance that counts (1), one that is ignored (0, which is neither right nor wrong), or none (-1).
-    best, best_ignored: the highest IoU or OKS of a detection with an instance that counts, or is ignored.
+    Attributes:
+        counted: Instances that count.
+        ignored: The others, by reason.
+        given: All results.
+        seen: Those that are not too many for their image, by descending score: whether each matches an instance that
+            counts (1), one that is ignored (0, which is neither right nor wrong), or none (-1).
+        best, best_ignored: The highest IoU or OKS of a detection with an instance that counts, or is ignored.
     """
 
     counted: int = 0

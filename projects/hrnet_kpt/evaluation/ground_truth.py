@@ -32,14 +32,15 @@ COCO_DETECTIONS = {"bbox": 100, "segm": 100, "keypoints": 20}
 class GroundTruth:
     """A COCO-format json and where a model's outputs go in it.
 
-    coco: pycocotools' index of it, complete with `area`, `iscrowd`, `num_keypoints`, `keypoints`. Its annotations are
-        numbered from 1 in the order of the json: pycocotools takes an id of 0 for no match, and needs numbers.
-    class_categories: the category id of each class that the json has.
-    slots: for each category id, where the schema has its keypoints.
-    category_sigmas: for each category id, the sigmas of its keypoints, in its order.
-    scored: whether there are annotations to compare with.
-    max_detections: how many detections of an image and a category count, those of the highest scores; None for COCO's
-        COCO_DETECTIONS.
+    Attributes:
+        coco: pycocotools' index of it, complete with `area`, `iscrowd`, `num_keypoints`, `keypoints`. Its annotations
+            are numbered from 1 in the order of the json: pycocotools takes an id of 0 for no match, and needs numbers.
+        class_categories: The category id of each class that the json has.
+        slots: For each category id, where the schema has its keypoints.
+        category_sigmas: For each category id, the sigmas of its keypoints, in its order.
+        scored: Whether there are annotations to compare with.
+        max_detections: How many detections of an image and a category count, those of the highest scores; None for
+            COCO's COCO_DETECTIONS.
     """
 
     coco: COCO
@@ -70,7 +71,8 @@ def load_ground_truth(
     A missing or zero `area` becomes AREA_SHARE times the box, a missing `iscrowd` 0, missing `keypoints` zeros.
     `num_keypoints` is the number of keypoints with v > 0, whatever the json says. Arguments are GroundTruth's.
 
-    Raises UserError where the json contradicts the schema or the classes.
+    Raises:
+        UserError: Where the json contradicts the schema or the classes.
     """
     content = read_coco(annotations)
     slots = {
@@ -109,7 +111,8 @@ def load_ground_truth(
         logger.info(
             "%s: sigmas of %s differ from other classes' for keypoints of the same names: each class is evaluated with "
             "its own",
-            *(annotations, ", ".join(own)),
+            annotations,
+            ", ".join(own),
         )
     return GroundTruth(
         coco=index(content),

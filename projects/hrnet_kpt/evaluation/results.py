@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 def read_results(path: str | Path, truth: GroundTruth) -> list[dict[str, Any]]:
     """Read a json with a list of COCO-format results.
 
-    Raises UserError where it is something else, or does not go with the truth.
+    Raises:
+        UserError: Where it is something else, or does not go with the truth.
     """
     content = read_json_file(path)
     if not isinstance(content, list):
@@ -46,7 +47,8 @@ def _matched(results: list[Any], truth: GroundTruth, where: str) -> list[Any]:
     if count:
         logger.info(
             "%s: %d ids that are strings where the annotations have numbers, or the reverse: matched by value",
-            *(where, count),
+            where,
+            count,
         )
     return results
 

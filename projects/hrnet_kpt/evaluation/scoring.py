@@ -85,10 +85,11 @@ def category_precision(evaluation: COCOeval) -> dict[Any, float]:
 def best_possible_ap(counts: np.ndarray, detections: int) -> float:
     """The AP of perfect results, from 0 to 1, where so many detections of an image count.
 
-    counts: (images,) how many instances of a category each image has.
-
     Perfect results have precision 1 up to the recall that they reach, sum(min(counts, detections)) / sum(counts), and
     0 beyond it; AP is the mean over pycocotools' 101 recall thresholds.
+
+    Args:
+        counts: (images,) how many instances of a category each image has.
     """
     recall = np.minimum(counts, detections).sum() / max(counts.sum(), 1)
     return float(np.mean(Params("bbox").recThrs <= recall))
@@ -114,7 +115,9 @@ def describe_limits(
 ) -> str:
     """What the limit on detections costs, "" if it costs nothing.
 
-    counts: for each category that has instances, their number in each image. max_detections: as GroundTruth's.
+    Args:
+        counts: For each category that has instances, their number in each image.
+        max_detections: As GroundTruth's.
     """
     most = max_detections or COCO_DETECTIONS[task]
     largest = max((int(own.max()) for own in counts), default=0)
@@ -148,9 +151,11 @@ def keypoint_distances(
 ) -> dict[str, np.ndarray]:
     """How far every labelled keypoint is from its prediction, in the result that finds its instance's box.
 
-    Returns arrays of one entry for each labelled keypoint: `keypoint`, its index in the schema; `distance` in pixels,
-    inf where the instance was not found; `box`, width and height of the instance's box; `oks`, the keypoint's
-    similarity, exp(-d^2 / (2 area (2 sigma)^2)), and `score`, the prediction's, NaN where the instance was not found.
+    Returns:
+        Arrays of one entry for each labelled keypoint: `keypoint`, its index in the schema; `distance` in pixels, inf
+        where the instance was not found; `box`, width and height of the instance's box; `oks`, the keypoint's
+        similarity, exp(-d^2 / (2 area (2 sigma)^2)), and `score`, the prediction's, NaN where the instance was not
+        found.
     """
     empty = {"keypoint": (0,), "distance": (0,), "box": (0, 2), "oks": (0,), "score": (0,)}
     columns: dict[str, list[np.ndarray]] = {name: [] for name in empty}

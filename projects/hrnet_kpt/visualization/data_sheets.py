@@ -34,11 +34,16 @@ LARGE_CELL = 640
 def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) -> list[str]:
     """Draw images as they are annotated, each beside what the model gets: after the augmentations.
 
-    split: "train" or "test", of cfg.dataloader. For "test" the mapper transforms the annotations as well, which the
-        model does not get.
-    num: how many images, drawn from those with annotations. They and their augmentations depend on the seed alone.
+    Args:
+        split: "train" or "test", of cfg.dataloader. For "test" the mapper transforms the annotations as well, which the
+            model does not get.
+        num: How many images, drawn from those with annotations. They and their augmentations depend on the seed alone.
 
-    Returns a message for each image that cannot be used, and is left out. Raises UserError where nothing is left.
+    Returns:
+        A message for each image that cannot be used, and is left out.
+
+    Raises:
+        UserError: Where nothing is left.
     """
     cfg = cfg.copy()
     schema = resolve_schema(instantiate(cfg.data.keypoints))
@@ -80,9 +85,11 @@ def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) ->
 def draw_comparison(cfg: DictConfig, results: Path, num: int, seed: int, output: Path) -> list[str]:
     """Draw the truth of test images beside COCO-format results, a row for each image, detections over 50 % alone.
 
-    num, seed: as for draw_data; drawn from the images with annotations or detections.
+    Args:
+        num, seed: As for draw_data; drawn from the images with annotations or detections.
 
-    Returns what draw_data does, and raises UserError also where the results do not go with the test set.
+    Returns:
+        What draw_data does, and raises UserError also where the results do not go with the test set.
     """
     cfg = cfg.copy()
     truth = read_test_truth(cfg)

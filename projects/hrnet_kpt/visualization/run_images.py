@@ -36,7 +36,8 @@ SCORE_THRESHOLD = 0.5
 def write_run_images(cfg: DictConfig, truth: GroundTruth | None = None) -> None:
     """Write curves.png and predictions.png into the run folder, from the files in it.
 
-    truth: the annotations of `cfg.data.test`, if they were read before.
+    Args:
+        truth: The annotations of `cfg.data.test`, if they were read before.
     """
     folder = Path(cfg.train.output_dir)
     draw_curves(folder / "metrics.json", folder / "curves.png")

@@ -17,8 +17,22 @@ from ..errors import UserError
 from ..io import atomic_write
 
 EXTENSIONS = (
-    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
-    *(".wmv", ".flv", ".3gp", ".ogv", ".vob"),
+    ".mp4",
+    ".m4v",
+    ".mov",
+    ".avi",
+    ".mkv",
+    ".webm",
+    ".mpg",
+    ".mpeg",
+    ".ts",
+    ".mts",
+    ".m2ts",
+    ".wmv",
+    ".flv",
+    ".3gp",
+    ".ogv",
+    ".vob",
 )
 # The first that PyAV's FFmpeg has: mp4's usual one, and one that every FFmpeg has.
 CODECS = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qmin": "2", "qmax": "5"}}
@@ -47,8 +61,11 @@ class BadVideoError(UserError):
 class VideoInfo:
     """What a video's header says.
 
-    rate: frames in a second, on average. time_base: the unit of its timestamps, in seconds.
-    aspect: width of a pixel by its height. num_frames, seconds: 0 where they are unknown.
+    Attributes:
+        rate: Frames in a second, on average.
+        time_base: The unit of its timestamps, in seconds.
+        aspect: Width of a pixel by its height.
+        num_frames, seconds: 0 where they are unknown.
     """
 
     rate: Fraction

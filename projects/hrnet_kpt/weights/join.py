@@ -23,11 +23,12 @@ from .read import local_weights, read_checkpoint
 class Joined:
     """What several files of weights are together.
 
-    tensors: by this project's names.
-    labels: what the rows of the last layers stand for; None where that is not known.
-    settings: the config's keys and values that go with the weights.
-    lines: what was taken from each file.
-    remarks: what else there is to know of them.
+    Attributes:
+        tensors: By this project's names.
+        labels: What the rows of the last layers stand for; None where that is not known.
+        settings: The config's keys and values that go with the weights.
+        lines: What was taken from each file.
+        remarks: What else there is to know of them.
     """
 
     tensors: dict[str, Tensor]

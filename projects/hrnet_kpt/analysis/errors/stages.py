@@ -59,8 +59,8 @@ def break_down_ap(
 
     Of all 10 thresholds, and of as many detections of an image as `truth.detections` says.
 
-    Returns {"AP": ..., "after": {stage: AP}, "contributions": {stage: difference}} for each of AREAS that has
-    instances.
+    Returns:
+        {"AP": ..., "after": {stage: AP}, "contributions": {stage: difference}} for each of AREAS that has instances.
     """
     given = _precision(evaluate_keypoints(truth, results))
     areas = [area for area in AREAS if given[area] >= 0]

@@ -28,7 +28,8 @@ def analyze_errors(
     Shares and OKS are from 0 to 1. `AP` is what break_down_ap returns; `keypoints` has a table by area, see
     keypoint_table; `images` is what image_scores returns.
 
-    Raises UserError where no instance counts.
+    Raises:
+        UserError: Where no instance counts.
     """
     matches = match(truth, results)
     counted = len(matches.pairs) + len(matches.missed)

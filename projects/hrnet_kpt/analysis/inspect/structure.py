@@ -82,12 +82,15 @@ def text_table(rows: Sequence[Sequence[str]], left: int) -> str:
 def _node(name: str, module: nn.Module, depth: int, counted: set[int]) -> dict[str, Any]:
     """A module and its children, down to `depth` levels below.
 
-    name: dotted, "" for the model itself. class: with its Python module.
-    parameters = trainable + frozen: how many numbers, own and of all modules below.
-    own_parameters: those of the module itself, so that own_parameters and the children's parameters add up to
-        parameters. A tensor that several modules share is counted where it appears first.
-    buffers, own_buffers: likewise the numbers in floating-point buffers, such as statistics of batch norms.
-    children: None where they are beyond `depth`.
+    Returns:
+        A nested dict with these keys:
+
+        * name: dotted, "" for the model itself; class: with its Python module.
+        * parameters = trainable + frozen: how many numbers, own and of all modules below.
+        * own_parameters: those of the module itself, so that own_parameters and the children's parameters add up to
+          parameters. A tensor that several modules share is counted where it appears first.
+        * buffers, own_buffers: likewise the numbers in floating-point buffers, such as statistics of batch norms.
+        * children: None where they are beyond `depth`.
     """
     own = [p for p in module.parameters(recurse=False) if id(p) not in counted]
     counted.update(id(p) for p in own)

@@ -171,7 +171,8 @@ def check_norms(
 def check_inference(cfg: DictConfig, model: nn.Module | None) -> Iterator[Finding]:
     """Settings of test-time augmentation, and a score of keypoints that nobody predicts.
 
-    model: the config's, on the meta device; None if it could not be built.
+    Args:
+        model: The config's, on the meta device; None if it could not be built.
     """
     key = "inference.tta"
     if value_at(cfg, key) is not None:

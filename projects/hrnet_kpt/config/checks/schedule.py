@@ -30,7 +30,8 @@ EVALUATOR = "KeypointEvaluator"  # by name: it belongs to the engine, which is a
 def check_schedule(cfg: DictConfig, model: nn.Module | None) -> list[Finding]:
     """Warm-up, milestones and periods beyond the run, and a learning rate that is not for this batch.
 
-    model: `cfg.model` on the meta device, None where it cannot be built.
+    Args:
+        model: `cfg.model` on the meta device, None where it cannot be built.
     """
     return [
         *_check_schedule_builds(cfg),

@@ -159,7 +159,8 @@ def read_schema() -> dict[str, type]:
 def check_values(cfg: DictConfig, training: bool = True) -> list[Finding]:
     """Keys that are missing, that nobody reads, and values of another type or out of range.
 
-    training: the run trains; else it evaluates, maybe by a config that an older version has saved.
+    Args:
+        training: The run trains; else it evaluates, maybe by a config that an older version has saved.
     """
     broken = [*_check_nodes(cfg)]
     if broken:

@@ -55,7 +55,8 @@ ABSENT: dict[str, Any] = {
 def convert_yaml(source: str, output: str) -> list[str]:
     """Write the LazyConfig file that builds what a YAML of YACS does; return lines that tell what became of its keys.
 
-    Raises UserError where the YAML cannot be read, is of neither codebase, or asks for what has no equivalent.
+    Raises:
+        UserError: Where the YAML cannot be read, is of neither codebase, or asks for what has no equivalent.
     """
     target = Path(output)
     if target.suffix != ".py":
@@ -124,8 +125,11 @@ def _python_file(
 ) -> str:
     """The source text.
 
-    changed: the settings to write. source: the YAML. output: where the text will be; beside the pages it imports them.
-    notes: comments for its end.
+    Args:
+        changed: The settings to write.
+        source: The YAML.
+        output: Where the text will be; beside the pages it imports them.
+        notes: Comments for its end.
     """
     imports = {
         line for value in changed.values() if isinstance(value, Code) for line in value.imports

@@ -23,7 +23,8 @@ BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 def translate(values: Mapping[str, Any]) -> Translation:
     """What the values, complete with defaults, come to.
 
-    Raises UserError, a line each, for those that have no equivalent.
+    Raises:
+        UserError: A line each, for those that have no equivalent.
     """
     result = Translation()
     off = tuple(prefix for prefix, switch in ONLY_IF.items() if not values[switch])

@@ -22,7 +22,8 @@ IMAGES_PER_GPU = 2  # 16 images on 8 GPUs, as its schedules are meant
 def translate(values: Mapping[str, Any]) -> Translation:
     """What the values, complete with defaults, come to.
 
-    Raises UserError, a line each, for those that have no equivalent.
+    Raises:
+        UserError: A line each, for those that have no equivalent.
     """
     result = Translation()
     off = tuple(prefix for prefix, switch in ONLY_IF.items() if not values[switch])

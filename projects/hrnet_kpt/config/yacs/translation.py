@@ -19,7 +19,8 @@ SCHEDULER = "lr_multiplier.scheduler"
 def read_flat(path: Path) -> dict[str, Any]:
     """The values that a YAML and those that it names in `_BASE_` set, by their full keys, e.g. MODEL.RPN.NMS_THRESH.
 
-    Raises UserError where one of them cannot be read, is no mapping, or they name one another in a circle.
+    Raises:
+        UserError: Where one of them cannot be read, is no mapping, or they name one another in a circle.
     """
     chain: list[Path] = []
     contents: list[dict[str, Any]] = []
@@ -78,10 +79,11 @@ class Code:
 class Translation:
     """The page that a config builds on, and what it sets there.
 
-    page: the name of a file in configs/.
-    settings: by config path, in the order of writing, each a plain value or Code.
-    reasons: why a path is set, where it is not plain.
-    notes: for YACS keys that have no equivalent, what replaces them.
+    Attributes:
+        page: The name of a file in configs/.
+        settings: By config path, in the order of writing, each a plain value or Code.
+        reasons: Why a path is set, where it is not plain.
+        notes: For YACS keys that have no equivalent, what replaces them.
     """
 
     page: str = ""
@@ -98,7 +100,8 @@ class Translation:
 def refuse_other(values: Mapping[str, Any], known: Mapping[str, tuple[Any, ...]]) -> None:
     """Raise UserError, a line each, for values that stand for something which cannot be built here.
 
-    known: for a key, the values that can be.
+    Args:
+        known: For a key, the values that can be.
     """
     problems = [
         f"{key}={values[key]!r} has no equivalent here: {' or '.join(map(repr, right))} has; change it, and what is "

@@ -49,8 +49,9 @@ def limb(
 ) -> list[Shape]:
     """A tapered limb from start to end, (2,) each, and its light seam.
 
-    radii: at start and at end. seam: 1.0 for the left hand of one who walks from start to end, -1.0
-    for the right hand, 0.0 for no seam.
+    Args:
+        radii: At start and at end.
+        seam: 1.0 for the left hand of one who walks from start to end, -1.0 for the right hand, 0.0 for no seam.
     """
     shapes = [Shape(capsule(start, end, radii), colour, part)]
     if seam:
@@ -120,9 +121,10 @@ SIDES = (("left", 1.0), ("right", -1.0))
 class Figure(NamedTuple):
     """A person.
 
-    shapes: from back to front.
-    keypoints: (17, 2) x and y, in the units of the polygons.
-    seen_through: for each keypoint the parts which, being frontmost there, leave it visible.
+    Attributes:
+        shapes: From back to front.
+        keypoints: (17, 2) x and y, in the units of the polygons.
+        seen_through: For each keypoint the parts which, being frontmost there, leave it visible.
     """
 
     shapes: list[Shape]
@@ -287,8 +289,11 @@ def _head(
 ) -> tuple[list[Shape], dict[str, Array], dict[str, float]]:
     """Neck, head and face from back to front; the face's keypoints and how far they are in front.
 
-    flat: projected joints. centre: (3,). axes: the head's left, down and forward in the camera's
-    coordinates, as columns (3, 3). A keypoint at a depth of 0 or less is not seen.
+    Args:
+        flat: Projected joints.
+        centre: (3,).
+        axes: The head's left, down and forward in the camera's coordinates, as columns (3, 3). A keypoint at a depth of
+            0 or less is not seen.
     """
     number = PART_NUMBER["head"]
     positions = {"nose": np.array([0.0, 0.12, 1.0])}

@@ -39,7 +39,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Processes:
     """How many processes a run has, and where they meet.
 
-    url: tcp://HOST:PORT of machine 0, "auto" if there is one machine alone.
+    Attributes:
+        url: tcp://HOST:PORT of machine 0, "auto" if there is one machine alone.
     """
 
     per_machine: int = 1

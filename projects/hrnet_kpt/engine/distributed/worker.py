@@ -108,7 +108,8 @@ class Worker:
     def join(self, device: str) -> bool:
         """Join the group of all processes, and that of this machine; return whether torchrun has started them before.
 
-        device: `train.device`.
+        Args:
+            device: `train.device`.
         """
         backend = choose_backend(device, self.local_world_size, "torchrun --nproc-per-node")
         if backend == "nccl":
@@ -166,7 +167,8 @@ class Worker:
 def worker(args: Namespace) -> Iterator[Worker]:
     """Be one of the workers: an error is reported once, however many processes meet it.
 
-    args: of the command line; raises UserError where its flags contradict torchrun's.
+    Args:
+        args: Of the command line; raises UserError where its flags contradict torchrun's.
     """
     rank, world_size, local_rank, local = (int(os.environ[name]) for name in VARIABLES[:4])
     if rank:  # logs nothing before it has a file for it

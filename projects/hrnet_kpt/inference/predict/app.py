@@ -57,7 +57,9 @@ class Options:
 def predict(options: Options) -> list[str]:
     """Predict what is asked for; return a message for each input that was skipped, or a part of it.
 
-    Raises UserError for what is wrong with the options, before the model is built; Stopped after a signal.
+    Raises:
+        UserError: For what is wrong with the options, before the model is built
+        Stopped: After a signal.
     """
     with _stopped_by_signals(), ExitStack() as stack:
         options = _checked(options)

@@ -23,9 +23,12 @@ from .inputs import Input
 class CocoIds:
     """What numbers stand for in COCO-format results.
 
-    images: id of each image by name. videos: names of those whose frames go on counting after the images.
-    categories: id of each class by name. keypoints: the names of each class's keypoints in the category's order.
-    origin: where the ids are from, in words.
+    Attributes:
+        images: Id of each image by name.
+        videos: Names of those whose frames go on counting after the images.
+        categories: Id of each class by name.
+        keypoints: The names of each class's keypoints in the category's order.
+        origin: Where the ids are from, in words.
     """
 
     images: Mapping[str, Any]
@@ -46,7 +49,8 @@ def coco_ids(
     Without one, the numbers that are the images' names, as 785 of 000000000785.jpg, if all have such and no two the
     same; else 1, 2, 3 in their order. Classes then count from 1.
 
-    Raises UserError for an image that the json does not list.
+    Raises:
+        UserError: For an image that the json does not list.
     """
     if annotations:
         truth = load_ground_truth(annotations, schema, classes)

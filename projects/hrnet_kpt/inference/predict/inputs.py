@@ -33,15 +33,17 @@ class Input:
 def find_inputs(words: Sequence[str], output: str | None = None) -> list[Input]:
     """The images and videos of files, folders, patterns and lists, each once, in this order.
 
-    words: a file, which is taken for an image unless it has a video's extension; a folder, for the images and videos in
-        it and its subfolders, in natural order, without those that are hidden; a pattern such as "*.jpg"; or @FILE,
-        for those that a text file names, a line each.
-    output: a folder whose files are not meant by folders and patterns: what an earlier run has drawn.
-
     Names are file names, or paths below the folder that was given. If two are alike, all are paths below the folder
     that all inputs share.
 
-    Raises UserError for a word that stands for nothing.
+    Args:
+        words: A file, which is taken for an image unless it has a video's extension; a folder, for the images and
+            videos in it and its subfolders, in natural order, without those that are hidden; a pattern such as "*.jpg";
+            or @FILE, for those that a text file names, a line each.
+        output: A folder whose files are not meant by folders and patterns: what an earlier run has drawn.
+
+    Raises:
+        UserError: For a word that stands for nothing.
     """
     own = os.path.abspath(output) + os.sep if output else ""
     found: dict[

@@ -44,8 +44,10 @@ class Task:
 class Sample:
     """An image, or a frame of a video, upright and in RGB.
 
-    objects: as `Prediction.objects`; None before the model has seen it, or where it cannot.
-    stored: whether they are from an earlier run. problem: why the model cannot.
+    Attributes:
+        objects: As `Prediction.objects`; None before the model has seen it, or where it cannot.
+        stored: Whether they are from an earlier run.
+        problem: Why the model cannot.
     """
 
     task: Task

@@ -49,11 +49,12 @@ def model_fingerprint(cfg: DictConfig, weights: str) -> str:
 class Records:
     """A file with a json object a line, each with `fingerprint`, `image` (a name) and, of a video, `frame`.
 
-    fingerprint: what stands in each line; a file with another one is not gone on with.
-    restart: begin anew.
-
     A last line that was cut off is taken away. Raises UserError where the file is something else, or of another
     fingerprint, or cannot be written.
+
+    Args:
+        fingerprint: What stands in each line; a file with another one is not gone on with.
+        restart: Begin anew.
     """
 
     def __init__(self, path: Path, fingerprint: str, restart: bool = False) -> None:
@@ -212,7 +213,8 @@ def write_entries(
 class Progress:
     """A bar on a terminal, elsewhere a line every PERIOD seconds.
 
-    total: how many images and frames there are, as far as headers tell.
+    Args:
+        total: How many images and frames there are, as far as headers tell.
     """
 
     def __init__(self, total: int) -> None:
