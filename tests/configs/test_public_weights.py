@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from hrnet_kpt.config import check_config, load_config, save_config
-from hrnet_kpt.config.checks.run import check_weights
+from hrnet_kpt.config.checks.run import check_weights_present
 from hrnet_kpt.weights import load, load_weights
 from hrnet_kpt.weights.read import is_address, resolve_location
 
@@ -180,7 +180,9 @@ def test_locations_of_detectron2(location, address):
 
 def test_check_of_a_run_takes_them():
     cfg = load_config("hrnet_w18_small_kpt.py", ["train.init_checkpoint=detectron2://a/b.pkl"])
-    assert [f for f in check_weights(cfg, resumes=False) if f.name == "weights-missing"] == []
+    assert [
+        f for f in check_weights_present(cfg, resumes=False) if f.name == "weights-missing"
+    ] == []
 
 
 def test_unknown_name_of_the_catalog_is_a_line():

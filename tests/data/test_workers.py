@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from functools import partial
+from itertools import pairwise
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
@@ -160,14 +161,19 @@ def test_a_worker_that_hangs_is_logged_and_then_an_error(build, monkeypatch, new
     monkeypatch.setattr("hrnet_kpt.data.loaders.POLL", 0.05)
     monkeypatch.setattr(workers, "LOG_PERIOD", 0.2)
     loader = build(RECORDS, hang, num_workers=1, timeout=0.5)
-    said = []
-    monkeypatch.setattr(workers.logger, "warning", lambda *words: said.append(words[0] % words[1:]))
+    times, lines = [], []
+
+    def warning(message, *values):
+        times.append(time.monotonic())
+        lines.append(message % values)
+
+    monkeypatch.setattr(workers.logger, "warning", warning)
     with pytest.raises(UserError, match=r"waited .*data\.timeout") as raised:
         for _ in loader:
             pass
     assert "\n" not in str(raised.value)
-    assert 1 <= len(said) <= 2, "once a period of 0.2 s in 0.5 s"
-    assert all(line.startswith("data: waited ") for line in said)
+    assert lines and all(line.startswith("data: waited ") for line in lines)
+    assert all(after - before > 0.15 for before, after in pairwise(times)), "once a period of 0.2 s"
     assert not new_children()
 
 
