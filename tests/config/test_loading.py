@@ -109,7 +109,7 @@ def test_keypoints_follow_the_data_set(name, count, photographs):
     assert sorted(flips) == list(range(count))
     assert [flips[i] for i in flips] == list(range(count)), "flipping twice is the identity"
     assert instantiate(cfg.model.roi_heads.num_classes) == 1
-    assert len(instantiate(cfg.dataloader.evaluator).truth.sigmas(1)) == count
+    assert len(instantiate(cfg.dataloader.evaluator).truth.sigmas[1]) == count
 
 
 def test_keypoints_of_a_data_set_that_is_still_to_be_drawn_are_cocos(caplog):

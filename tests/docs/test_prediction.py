@@ -1,4 +1,4 @@
-"""What docs/prediction.md and docs/deployment.md say is so."""
+"""Commands, examples and defaults in docs/prediction.md and docs/deployment.md."""
 
 import json
 import re
@@ -13,23 +13,21 @@ PAGES = ("prediction.md", "deployment.md")
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_commands_are_understood(code_blocks, parse_commands, page):
+def test_commands_are_valid(code_blocks, parse_commands, page):
     lines = "".join(code_blocks(page, "")).replace("\\\n", " ").splitlines()
     commands = [shlex.split(line) for line in lines if line.startswith("tools/")]
     assert commands
     parse_commands(commands)
 
 
-def test_example_in_python_runs(code_blocks, run_of_a_model, capsys):
+def test_python_example_runs(code_blocks, run_of_a_model, capsys):
     [example] = code_blocks("prediction.md", "python")
     exec(compile(example, "prediction.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    for line in lines:
-        assert re.fullmatch(r"0\.\d\d nose at [\d.]+ [\d.]+, right with \d+%", line)
+    assert [len(re.findall(r"\d+\.\d+|\d+%", line)) for line in lines] == [4, 4, 4]
 
 
-def test_line_of_json_has_the_keys_that_are_shown(code_blocks, run_of_a_model, load_tool):
+def test_json_line_has_the_documented_keys(code_blocks, run_of_a_model, load_tool):
     [shown] = code_blocks("prediction.md", "json")
     arguments = ["--run", "output/demo", "--input", "photo.jpg", "--json", "found.jsonl"]
     assert load_tool("tools/predict.py").main(arguments) == 0
@@ -39,21 +37,23 @@ def test_line_of_json_has_the_keys_that_are_shown(code_blocks, run_of_a_model, l
     assert list(shown["objects"][0]) == list(line["objects"][0])
 
 
-def test_settings_of_augmentation_are_the_configs(repository):
+def test_defaults_of_test_time_augmentation_are_those_of_the_config(repository):
     text = (repository / "docs" / "prediction.md").read_text()
-    told = dict(re.findall(r"^\| `inference\.tta\.(\w+)` \| `?([^`|]+?)`? \|", text, re.MULTILINE))
+    documented = dict(
+        re.findall(r"^\| `inference\.tta\.(\w+)` \| `?([^`|]+?)`? \|", text, re.MULTILINE)
+    )
     node = load_config("hrnet_w18_small_kpt_synthetic.py").inference.tta
-    known = {
+    configured = {
         key: json.dumps(value) if isinstance(value, str) else str(value)
         for key, value in node.items()
         if key not in ("_target_", "enabled", "keypoints", "classes")
     }
-    assert told == known
+    assert documented == configured
 
 
 @pytest.fixture
 def run_of_a_model(run_folder, drawn_people, tmp_path, monkeypatch):
-    """The current folder: it has a run in output/demo, and a photo."""
+    """The current folder, with a run in output/demo and a photo."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run_folder, "output/demo")
     shutil.copy(min((drawn_people / "test").iterdir()), "photo.jpg")

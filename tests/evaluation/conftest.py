@@ -1,4 +1,4 @@
-"""Truth that the tests of scores share."""
+"""Ground truth from a COCO-format dict."""
 
 import json
 
@@ -12,10 +12,12 @@ SCHEMA = KeypointSchema(["a", "left_b", "right_b", "c"], sigmas=[0.1, 0.05, 0.2,
 
 @pytest.fixture
 def load(tmp_path):
-    def load(content, schema=SCHEMA, classes=None):
+    """Function of a COCO-format dict: its ground truth, with SCHEMA and with all classes having all keypoints."""
+
+    def load(content, schema=SCHEMA, classes=None, max_detections=None):
         path = tmp_path / "truth.json"
         path.write_text(json.dumps(content))
         classes = classes or {c["name"]: list(schema.names) for c in content["categories"]}
-        return load_ground_truth(path, schema, classes)
+        return load_ground_truth(path, schema, classes, max_detections)
 
     return load

@@ -1,19 +1,17 @@
-"""Confidences against shares that were counted."""
-
-import json
+"""Confidences against counted fractions of correct keypoints."""
 
 import numpy as np
 import pytest
 
-from hrnet_kpt.evaluation.calibration import Calibration, calibration_beside, fit_calibration
+from hrnet_kpt.evaluation.calibration import Calibration, fit_calibration, load_calibration
 
 
 def draw(slope, offset, count=20_000):
-    """Scores, and similarities that are right as often as the formula says."""
+    """Scores, and similarities that are correct with the probability of the formula."""
     generator = np.random.default_rng(0)
     scores = generator.lognormal(-1.5, 1.0, count)
-    share = 1 / (1 + np.exp(-(slope * np.log(scores) + offset)))
-    return scores, np.where(generator.random(count) < share, 0.9, 0.1)
+    probability = 1 / (1 + np.exp(-(slope * np.log(scores) + offset)))
+    return scores, np.where(generator.random(count) < probability, 0.9, 0.1)
 
 
 @pytest.mark.parametrize(("slope", "offset"), [(1.5, 4.5), (0.5, 0.0), (3.0, 2.0)])
@@ -23,7 +21,7 @@ def test_fit_finds_what_scores_were_drawn_with(slope, offset):
     assert (found.slope, found.offset) == pytest.approx((slope, offset), abs=0.2)
 
 
-def test_confidence_is_the_share_of_right_ones_where_the_formula_fits():
+def test_confidence_is_the_fraction_of_correct_keypoints():
     scores, similarities = draw(1.5, 3.0)
     confidence = fit_calibration(scores, similarities).confidence(scores)
     assert confidence.min() >= 0 and confidence.max() <= 1
@@ -35,7 +33,7 @@ def test_confidence_is_the_share_of_right_ones_where_the_formula_fits():
         )
 
 
-def test_instances_that_were_not_found_do_not_count():
+def test_undetected_instances_do_not_count():
     scores, similarities = draw(1.5, 3.0)
     missed = np.full(500, np.nan)
     with_missed = np.append(scores, missed), np.append(similarities, missed)
@@ -47,12 +45,12 @@ def test_instances_that_were_not_found_do_not_count():
     [
         ([], []),
         ([0.1, 0.5], [0.2, 0.9]),  # too few
-        (np.linspace(0.1, 1, 500), np.ones(500)),  # nothing wrong: no share to tell
-        (np.linspace(0.1, 1, 500), np.linspace(1, 0, 500)),  # the contrary
-        (np.full(500, 0.3), np.tile([0.0, 1.0], 250)),  # all alike
+        (np.linspace(0.1, 1, 500), np.ones(500)),  # all correct
+        (np.linspace(0.1, 1, 500), np.linspace(1, 0, 500)),  # a falling score
+        (np.full(500, 0.3), np.tile([0.0, 1.0], 250)),  # all equal
     ],
 )
-def test_no_calibration_where_scores_tell_nothing(scores, similarities):
+def test_no_calibration_of_uninformative_scores(scores, similarities):
     assert fit_calibration(np.array(scores), np.array(similarities)) is None
 
 
@@ -69,16 +67,19 @@ def test_confidence_of_any_score_is_a_number():
     assert np.isfinite(confidence).all() and confidence[0, 2] == pytest.approx(1 / (1 + np.exp(-1)))
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"calibration": {"slope": null}}'])
-def test_run_without_a_calibration_has_none(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "calibration"),
+    [
+        (None, None),
+        ("", None),
+        ("[]", None),
+        ("{}", None),
+        ('{"calibration": {"slope": null}}', None),
+        ('{"calibration": {"slope": 2, "offset": 0.5}}', Calibration(2.0, 0.5)),
+    ],
+)
+def test_calibration_of_a_run(tmp_path, content, calibration):
     if content is not None:
         (tmp_path / "inference").mkdir()
         (tmp_path / "inference" / "evaluation.json").write_text(content)
-    assert calibration_beside(tmp_path / "model_final.pth") is None
-
-
-def test_calibration_of_a_run(tmp_path):
-    (tmp_path / "inference").mkdir()
-    content = {"calibration": {"slope": 2, "offset": 0.5}}
-    (tmp_path / "inference" / "evaluation.json").write_text(json.dumps(content))
-    assert calibration_beside(tmp_path / "model_final.pth") == Calibration(2.0, 0.5)
+    assert load_calibration(tmp_path / "model_final.pth") == calibration

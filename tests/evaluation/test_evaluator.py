@@ -1,4 +1,4 @@
-"""The evaluator against detectron2's, over several processes, and reloaded."""
+"""KeypointEvaluator against detectron2's, over several processes, and with unreadable images."""
 
 import json
 
@@ -11,6 +11,9 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 
 from hrnet_kpt.data import COCO_PERSON, KeypointSchema
+from hrnet_kpt.data.coco import load_keypoint_dataset
+from hrnet_kpt.data.loaders import BadImages
+from hrnet_kpt.errors import UserError
 from hrnet_kpt.evaluation.evaluator import KeypointEvaluator, evaluate_results
 from hrnet_kpt.evaluation.ground_truth import load_ground_truth
 
@@ -18,7 +21,7 @@ CLASSES = {"person": COCO_PERSON.names}
 
 
 def outputs_for(dataset, spread):
-    """Detections that are the truth, moved; the first image has none."""
+    """Inputs and outputs of a model: ground truth with noise of `spread` pixels; nothing for the first image."""
     generator = torch.Generator().manual_seed(0)
     for number, record in enumerate(dataset):
         found = record["annotations"] if number else []
@@ -67,28 +70,19 @@ def test_scores_and_results_file_equal_detectron2s(coco, tmp_path):
         for metric, value in expected[task].items():
             assert found[task][metric] == pytest.approx(value, rel=0, abs=0, nan_ok=True)
     file = "coco_instances_results.json"
-    assert json.loads((tmp_path / "ours" / file).read_text()) == json.loads(
-        (tmp_path / "theirs" / file).read_text()
-    )
+    written = [json.loads((tmp_path / name / file).read_text()) for name in ("ours", "theirs")]
+    assert written[0] == written[1]
 
 
-def test_outputs_stay_as_they_are(coco, tmp_path):
-    evaluator = KeypointEvaluator(coco[0], COCO_PERSON, CLASSES, str(tmp_path))
-    for inputs, outputs in outputs_for(load_coco_json(*coco, "unused"), 6.0):
-        before = outputs[0]["instances"].pred_keypoints.clone()
-        evaluator.process(inputs, outputs)
-        assert torch.equal(outputs[0]["instances"].pred_keypoints, before)
-
-
-def test_processes_together_give_what_one_gives_and_the_file_gives_it_again(
-    coco, tmp_path, monkeypatch
-):
+def test_several_processes_and_the_results_file_give_the_same_scores(coco, tmp_path, monkeypatch):
     batches = list(outputs_for(load_coco_json(*coco, "unused"), 6.0))
 
     def evaluator_of(part):
         evaluator = KeypointEvaluator(coco[0], COCO_PERSON, CLASSES, str(tmp_path))
         for inputs, outputs in part:
+            before = outputs[0]["instances"].pred_keypoints.clone()
             evaluator.process(inputs, outputs)
+            assert torch.equal(outputs[0]["instances"].pred_keypoints, before), "a changed output"
         return evaluator
 
     one = evaluator_of(batches).evaluate()
@@ -104,7 +98,6 @@ def test_processes_together_give_what_one_gives_and_the_file_gives_it_again(
 
 
 def test_each_result_has_the_keypoints_of_its_own_category(tmp_path):
-    schema = KeypointSchema(["a", "b", "c"])
     content = {
         "images": [{"id": 1, "file_name": "x"}],
         "annotations": [],
@@ -116,6 +109,7 @@ def test_each_result_has_the_keypoints_of_its_own_category(tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content))
     classes = {"two": ["a", "c"], "none": [], "absent": ["b"]}
+    schema = KeypointSchema(["a", "b", "c"])
     evaluator = KeypointEvaluator(str(path), schema, classes, str(tmp_path / "out"))
     instances = Instances((9, 9))
     instances.pred_boxes = Boxes(torch.tensor([[1.0, 2, 4, 8]] * 3))
@@ -130,69 +124,58 @@ def test_each_result_has_the_keypoints_of_its_own_category(tmp_path):
     ]  # fmt: skip
 
 
-def test_a_file_without_annotations_gives_results_alone(tmp_path, caplog):
+def test_json_without_annotations_gives_results_but_no_scores(tmp_path):
     content = {"images": [], "categories": [{"id": 1, "name": "x", "keypoints": ["a"]}]}
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content))
     evaluator = KeypointEvaluator(str(path), KeypointSchema(["a"]), {"x": ["a"]}, str(tmp_path))
     assert evaluator.evaluate() == {}
     assert (tmp_path / "coco_instances_results.json").read_text() == "[]"
-    assert "no annotations to compare with" in caplog.text
+    assert not (tmp_path / "evaluation.json").exists()
 
 
-def tell(monkeypatch, others):
-    """Let all_gather give what other processes have, too."""
-    monkeypatch.setattr(comm, "all_gather", lambda value: [value, *others])
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Function that lets an evaluator's process miss some images, and another process others."""
+
+    def unreadable(evaluator, own, others, messages):
+        evaluator.bad_images = BadImages("skip", 100, len(evaluator.truth.coco.imgs))
+        evaluator.bad_images.image_ids = dict.fromkeys(own)
+        evaluator.bad_images.messages = dict.fromkeys(messages[:1])
+        monkeypatch.setattr(comm, "all_gather", lambda value: [value, (others, messages[1:])])
+
+    return unreadable
 
 
-def test_images_that_could_not_be_read_are_no_part_of_the_evaluation(
-    drawn_people, tmp_path, monkeypatch, caplog
-):
-    """The numbers are those of the json without them; some are known to another process alone."""
-    from hrnet_kpt.data.coco import load_keypoint_dataset
-    from hrnet_kpt.data.loaders import BadImages
-
+def test_unreadable_images_are_not_evaluated(drawn_people, unreadable, tmp_path):
+    """The scores are those of a json without them; one image is unreadable in another process only."""
     annotations = drawn_people / "train.json"
     content = json.loads(annotations.read_text())
     gone = [image["id"] for image in content["images"][2:5]]
-    kept = {
-        **content,
-        "images": [i for i in content["images"] if i["id"] not in gone],
-        "annotations": [a for a in content["annotations"] if a["image_id"] not in gone],
-    }
-    (tmp_path / "kept.json").write_text(json.dumps(kept))
+    content["images"] = [i for i in content["images"] if i["id"] not in gone]
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] not in gone]
+    (tmp_path / "kept.json").write_text(json.dumps(content))
     dataset = load_keypoint_dataset(str(annotations), str(drawn_people / "train"))
     scores = {}
-    for name, path in (("all", annotations), ("kept", tmp_path / "kept.json")):
+    for name, path in (("kept", tmp_path / "kept.json"), ("all", annotations)):
         evaluator = KeypointEvaluator(str(path), COCO_PERSON, CLASSES, str(tmp_path / name))
-        evaluator.reset()
-        with monkeypatch.context() as patch:
-            if name == "all":
-                evaluator.bad_images = BadImages("skip", 100, len(dataset))
-                evaluator.bad_images.image_ids = dict.fromkeys(gone[:2])
-                tell(patch, [(gone[1:], ["an image: broken"])])
-            for inputs, outputs in outputs_for(dataset, spread=2.0):
-                if inputs[0]["image_id"] not in gone:
-                    boxes = outputs[0]["instances"].pred_boxes.tensor
-                    boxes[:, :2], boxes[:, 2:] = boxes[:, :2] + 0.0, boxes[:, 2:] + 0.0
-                    evaluator.process(inputs, outputs)
-            scores[name] = evaluator.evaluate()
+        if name == "all":
+            unreadable(evaluator, gone[:2], gone[1:], [])
+        for inputs, outputs in outputs_for(dataset, spread=2.0):
+            if inputs[0]["image_id"] not in gone:
+                evaluator.process(inputs, outputs)
+        scores[name] = evaluator.evaluate()
     assert 0 < scores["kept"]["bbox"]["AP"] < 100
     assert_same(scores["all"], scores["kept"])
     images = json.loads((tmp_path / "all" / "evaluation.json").read_text())["images"]
-    assert (images["listed"], images["evaluated"]) == (12, 9)
-    assert sorted(images["not_read"]) == sorted(gone)
+    assert images == {"listed": 12, "evaluated": 9, "not_read": gone}
 
 
-def test_not_one_image_of_all_processes_is_an_error(drawn_people, tmp_path, monkeypatch):
-    from hrnet_kpt.data.loaders import BadImages
-
-    path = drawn_people / "test.json"
-    ids = [image["id"] for image in json.loads(path.read_text())["images"]]
-    evaluator = KeypointEvaluator(str(path), COCO_PERSON, CLASSES, str(tmp_path))
-    evaluator.bad_images = BadImages("skip", 100, len(ids))
-    evaluator.bad_images.image_ids = dict.fromkeys(ids[:1])
-    evaluator.bad_images.messages = {"1.png: broken": None}
-    tell(monkeypatch, [(ids[1:], ["2.png: broken"])])
-    with pytest.raises(ValueError, match=r"not one of the 4 images .*1\.png"):
+def test_no_readable_image_in_all_processes_is_an_error(drawn_people, unreadable, tmp_path):
+    evaluator = KeypointEvaluator(
+        str(drawn_people / "test.json"), COCO_PERSON, CLASSES, str(tmp_path)
+    )
+    ids = list(evaluator.truth.coco.imgs)
+    unreadable(evaluator, ids[:1], ids[1:], ["1.png: broken", "2.png: broken"])
+    with pytest.raises(UserError, match=r"4 images .*1\.png"):
         evaluator.evaluate()

@@ -1,4 +1,4 @@
-"""Figures against pycocotools called directly, and against formulas written out."""
+"""Metrics against pycocotools."""
 
 import contextlib
 import copy
@@ -14,11 +14,11 @@ from hrnet_kpt.analysis.errors.matching import match
 from hrnet_kpt.data import COCO_PERSON, KeypointSchema
 from hrnet_kpt.data.categories import read_labels
 from hrnet_kpt.evaluation import scoring
-from hrnet_kpt.evaluation.explain import explain
-from hrnet_kpt.evaluation.ground_truth import AREA_SHARE
+from hrnet_kpt.evaluation.ground_truth import AREA_FRACTION
 
 NAMES = ["a", "left_b", "right_b", "c"]
 SIGMAS = [0.1, 0.05, 0.2, 0.3]
+EVALUATE = {"bbox": scoring.evaluate_boxes, "keypoints": scoring.evaluate_keypoints}
 
 
 def truth_and_results(seed, categories=1, keypoints=4, images=6):
@@ -72,7 +72,7 @@ def truth_and_results(seed, categories=1, keypoints=4, images=6):
 
 
 def pycocotools_stats(content, results, task, sigmas, categories=None):
-    """What pycocotools gives, called as its own demo calls it."""
+    """pycocotools' evaluation, called as in its own demo."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = copy.deepcopy(content)
@@ -87,20 +87,17 @@ def pycocotools_stats(content, results, task, sigmas, categories=None):
     return evaluation
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("categories", [1, 3])
+@pytest.mark.parametrize(("seed", "categories"), [(0, 1), (1, 1), (2, 3), (3, 3)])
 def test_boxes_and_keypoints_equal_pycocotools_to_the_last_digit(seed, categories, load):
     content, results = truth_and_results(seed, categories)
     truth = load(content)
-    for task, evaluate in (
-        ("bbox", scoring.evaluate_boxes),
-        ("keypoints", scoring.evaluate_keypoints),
-    ):
+    for task, evaluate in EVALUATE.items():
         ours = evaluate(truth, results)
         theirs = pycocotools_stats(content, results, task, SIGMAS)
         assert ours.stats.tolist() == theirs.stats.tolist()
         assert 0 < ours.stats[0] < 1
         assert (ours.eval["precision"] == theirs.eval["precision"]).all()
+        assert evaluate(truth, []).stats[0] == 0
 
 
 def test_real_annotations_equal_pycocotools_with_cocos_sigmas(photographs, load):
@@ -119,10 +116,8 @@ def test_real_annotations_equal_pycocotools_with_cocos_sigmas(photographs, load)
         )
     ours = scoring.evaluate_keypoints(load(content, COCO_PERSON), results)
     sigmas = COCOeval(iouType="keypoints").params.kpt_oks_sigmas  # pycocotools' own
-    assert (
-        ours.stats.tolist()
-        == pycocotools_stats(content, results, "keypoints", sigmas).stats.tolist()
-    )
+    theirs = pycocotools_stats(content, results, "keypoints", sigmas)
+    assert ours.stats.tolist() == theirs.stats.tolist()
 
 
 def test_categories_with_keypoints_of_their_own_have_each_its_ap(load):
@@ -134,32 +129,17 @@ def test_categories_with_keypoints_of_their_own_have_each_its_ap(load):
             entry["keypoints"] = entry["keypoints"][:6]
     for annotation in content["annotations"]:
         annotation["num_keypoints"] = sum(v > 0 for v in annotation["keypoints"][2::3])
-    content["annotations"].append(
-        {
-            "id": 999,
-            "image_id": 0,
-            "category_id": 99,
-            "bbox": [0, 0, 9, 9],
-            "area": 81,
-            "iscrowd": 0,
-        }
-    )
-    results.append({"image_id": 0, "category_id": 99, "bbox": [0, 0, 9, 9], "score": 0.9})
+    box = {"image_id": 0, "category_id": 99, "bbox": [0, 0, 9, 9]}
+    content["annotations"].append({**box, "id": 999, "area": 81, "iscrowd": 0})
+    results.append({**box, "score": 0.9})
     truth = load(content, classes={"class0": NAMES, "class1": ["a", "left_b"], "box": []})
     found = scoring.metrics(truth, scoring.evaluate_keypoints(truth, results), "keypoints")
-    separate = [
-        pycocotools_stats(
-            {
-                **content,
-                "annotations": [a for a in content["annotations"] if a["category_id"] == id_],
-            },
-            [r for r in results if r["category_id"] == id_],
-            "keypoints",
-            sigmas,
-            [id_],
-        ).stats[0]
-        for id_, sigmas in ((1, SIGMAS), (11, [0.05, 0.1]))
-    ]
+    separate = []
+    for id_, sigmas in ((1, SIGMAS), (11, [0.05, 0.1])):
+        own = [result for result in results if result["category_id"] == id_]
+        annotations = [a for a in content["annotations"] if a["category_id"] == id_]
+        part = {**content, "annotations": annotations}
+        separate.append(pycocotools_stats(part, own, "keypoints", sigmas, [id_]).stats[0])
     assert found["AP-class0"] == pytest.approx(100 * separate[0])
     assert found["AP-class1"] == pytest.approx(100 * separate[1])
     assert found["AP"] == pytest.approx(50 * sum(separate))
@@ -167,17 +147,11 @@ def test_categories_with_keypoints_of_their_own_have_each_its_ap(load):
     assert boxes["AP-box"] == pytest.approx(100)
 
 
-def test_no_detections_are_ap_0(load):
-    truth = load(truth_and_results(0)[0])
-    for evaluate in (scoring.evaluate_boxes, scoring.evaluate_keypoints):
-        assert evaluate(truth, []).stats[0] == 0
-
-
-def test_missing_fields_are_computed_and_said(load, caplog):
+def test_missing_fields_are_computed(load):
     content, results = truth_and_results(1)
     complete = copy.deepcopy(content)
     for annotation in complete["annotations"]:
-        annotation["area"] = AREA_SHARE * annotation["bbox"][2] * annotation["bbox"][3]
+        annotation["area"] = AREA_FRACTION * annotation["bbox"][2] * annotation["bbox"][3]
         annotation["iscrowd"] = 0
     for i, annotation in enumerate(content["annotations"]):
         del annotation["iscrowd"], annotation["num_keypoints"]
@@ -187,37 +161,18 @@ def test_missing_fields_are_computed_and_said(load, caplog):
             annotation["area"] = 0
         if not any(annotation["keypoints"]):
             del annotation["keypoints"]
-    with caplog.at_level("INFO", "hrnet_kpt"):
-        truth = load(content)
-    assert f"area of {len(content['annotations'])}" in caplog.text
-    ours = scoring.evaluate_keypoints(truth, results)
+    ours = scoring.evaluate_keypoints(load(content), results)
     theirs = pycocotools_stats(complete, results, "keypoints", SIGMAS)
     assert ours.stats.tolist() == theirs.stats.tolist()
 
 
-def test_each_class_is_explained_by_its_own_detections(load):
-    content, results = truth_and_results(3, categories=3)
-    first, second = (category["id"] for category in content["categories"][:2])
-    results = [result for result in results if result["category_id"] != second]
-    for result in results:
-        if result["category_id"] == first:
-            result["keypoints"] = [9000.0] * 12
-    truth = load(content)
-    sentences = explain(truth, results, scoring.evaluate_keypoints(truth, results), "keypoints")
-    assert len(sentences) == 2, "the third class has an AP"
-    assert "keypoints of class0 is 0" in sentences[0] and "has OKS 0.00" in sentences[0]
-    assert "keypoints of class1 is 0" in sentences[1] and "finds none at all" in sentences[1]
-
-
 @pytest.mark.parametrize("set_in_config", [False, True])
-def test_classes_of_one_schema_have_each_its_own_sigmas_unless_the_config_sets_them(
-    set_in_config, load
-):
+def test_each_class_has_its_own_sigmas_unless_the_config_sets_them(set_in_config, load):
     content, results = truth_and_results(6, categories=3)
     own = {1: [0.1, 0.05, 0.2, 0.3], 11: [0.4, 0.02, 0.1, 0.5], 21: [0.01, 0.02, 0.3, 0.4]}
     for category in content["categories"][:2]:
         category["sigmas"] = own[category["id"]]
-    own[21] = own[1]  # which gives none, and has the schema's
+    own[21] = own[1]  # it has none in the json, and takes the schema's
     schema = read_labels(content, "x")[0]
     if set_in_config:
         schema = KeypointSchema(NAMES, sigmas=[0.15, 0.06, 0.25, 0.35])
@@ -228,11 +183,7 @@ def test_classes_of_one_schema_have_each_its_own_sigmas_unless_the_config_sets_t
         id_ = category["id"]
         alone = pycocotools_stats(content, results, "keypoints", own[id_], [id_]).stats[0]
         assert found[f"AP-{category['name']}"] == pytest.approx(100 * alone)
-    pairs = match(truth, results).pairs
-    expected = scoring.evaluate_keypoints(truth, results).ious
-    for pair in pairs:
-        entry = pair.annotation
-        assert any(
-            abs(pair.oks - value) < 1e-9
-            for value in np.ravel(expected[entry["image_id"], entry["category_id"]])
-        )
+    ious = scoring.evaluate_keypoints(truth, results).ious
+    for pair in match(truth, results).pairs:
+        expected = ious[pair.annotation["image_id"], pair.annotation["category_id"]]
+        assert np.abs(pair.oks - expected).min() < 1e-9

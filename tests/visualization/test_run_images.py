@@ -1,7 +1,6 @@
-"""Pictures of results: each class with its own keypoints."""
+"""Drawn results: each class with its own keypoints."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +8,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from hrnet_kpt.data.categories import read_labels
+from hrnet_kpt.evaluation.ground_truth import load_ground_truth
+from hrnet_kpt.visualization.adapters import drawable
 from hrnet_kpt.visualization.draw import LEFT, RIGHT
 from hrnet_kpt.visualization.run_images import draw_predictions
 
@@ -27,11 +28,12 @@ CONTENT = {
         {"id": 2, "image_id": 1, "category_id": 9, "bbox": [5, 5, 9, 9], "iscrowd": 1},
     ],
 }
+KEYPOINTS = [20, 30, 0.3, 60, 50, 0.2]
 DOG = {
     "image_id": 1,
     "category_id": 9,
     "bbox": [10, 10, 60, 60],
-    "keypoints": [20, 30, 0.3, 60, 50, 0.2],
+    "keypoints": KEYPOINTS,
     "score": 0.8,
 }
 
@@ -45,50 +47,64 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def draw(folder):
-    """Function of results: whether they were drawn, and the picture."""
-    schema, classes = read_labels(CONTENT, "")
-    test = {"annotations": str(folder / "truth.json"), "images": str(folder)}
-    data = OmegaConf.create({"test": test, "classes": classes})
-    # As a config has it; instantiate leaves an object as it is.
-    cfg = SimpleNamespace(
-        data=SimpleNamespace(
-            test=data.test, classes=data.classes, keypoints=schema, get=lambda _, default: default
-        )
-    )
+def truth(folder):
+    return load_ground_truth(folder / "truth.json", *read_labels(CONTENT, ""))
+
+
+@pytest.fixture
+def draw(folder, truth):
+    """Function of results: whether they were drawn, and the sheet."""
+    cfg = OmegaConf.create({"data": {"test": {"images": str(folder)}}})
 
     def draw(results):
         (folder / "results.json").write_text(json.dumps(results))
         output = folder / "predictions.png"
-        drawn = draw_predictions(cfg, folder / "results.json", output)
+        drawn = draw_predictions(cfg, folder / "results.json", output, truth)
         return drawn, np.asarray(Image.open(output)) if output.is_file() else None
 
     return draw
 
 
-def centre(picture, color):
-    """Mean (x, y) of a colour's pixels; the first of 2 cells of 384 pixels begins at 6."""
-    return np.argwhere((picture == color).all(axis=2)).mean(axis=0)[::-1]
+def test_drawable_instances_have_labels_and_the_keypoints_of_the_schema(truth):
+    bowl, crowd, dog = drawable(truth, [*truth.coco.imgToAnns[1], DOG])
+    assert [bowl["label"], crowd["label"], dog["label"]] == ["bowl", "dog, crowd", "dog"]
+    assert not any(bowl["keypoints"])
+    points = np.reshape(dog["keypoints"], (-1, 3)).tolist()
+    assert dict(zip(truth.schema.names, points, strict=True)) == {
+        "tail": [0, 0, 0],
+        "left_ear": [60, 50, 0.2],
+        "right_ear": [20, 30, 0.3],
+    }
+
+
+def test_results_may_lack_boxes_and_keypoint_scores(truth):
+    result = {key: value for key, value in DOG.items() if key != "bbox"}
+    [dog] = drawable(truth, [{**result, "keypoints": [20, 30, 0, 60, 50, 0]}])
+    assert dog["bbox"] == [20, 30, 40, 20]
+    assert dog["keypoints"] == [0, 0, 0, 60, 50, 1, 20, 30, 1]
 
 
 def test_results_have_the_keypoints_of_their_own_category(draw):
-    """The dog's are listed in another order than the schema's."""
-    drawn, picture = draw([DOG])
+    """The dog's keypoints are in another order than the schema's."""
+    drawn, sheet = draw([DOG])
     assert drawn
-    right, left = centre(picture, RIGHT), centre(picture, LEFT)
+    # Mean (x, y) of a colour's pixels; the first of 2 cells of 384 pixels begins at 6.
+    left, right = (
+        np.argwhere((sheet == color).all(axis=2)).mean(axis=0)[::-1] for color in (LEFT, RIGHT)
+    )
     assert left - right == pytest.approx([3.84 * 40, 3.84 * 20], abs=1)
     assert right[0] == pytest.approx(6 + 3.84 * 20.5, abs=1)
 
 
-def test_results_under_half_are_left_out(draw):
-    _, picture = draw([{**DOG, "score": 0.49}])
-    assert not (picture == LEFT).all(axis=2).any()
+def test_results_with_low_scores_are_not_drawn(draw):
+    _, sheet = draw([{**DOG, "score": 0.49}])
+    assert not (sheet == LEFT).all(axis=2).any()
 
 
-def test_images_that_cannot_be_read_are_left_out(draw, folder, caplog):
+def test_unreadable_images_are_left_out(draw, folder, caplog):
     (folder / "two.png").unlink()
-    drawn, picture = draw([DOG])
-    assert drawn and picture.shape[1] == 384 + 2 * 6
+    drawn, sheet = draw([DOG])
+    assert drawn and sheet.shape[1] == 384 + 2 * 6
     assert "two.png" in caplog.text
     (folder / "predictions.png").unlink()
     (folder / "one.png").write_bytes(b"no image")

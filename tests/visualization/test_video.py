@@ -1,4 +1,4 @@
-"""Videos: times, sizes, colours and turns survive; what is broken is told."""
+"""Videos keep times, sizes, colours and orientations; damaged files are errors."""
 
 from fractions import Fraction
 
@@ -17,7 +17,7 @@ from hrnet_kpt.visualization.video import (
 
 av = pytest.importorskip("av")
 
-# Corners that tell every turn and mirroring apart; far from what 8 bits and a lossy codec confuse.
+# Corners that differ in every orientation, by more than 8 bits and a lossy codec change.
 CORNERS = [[(230, 30, 30), (30, 200, 30)], [(30, 30, 230), (240, 240, 240)]]
 TOLERANCE = 12  # of 255: what quantisation at constant quality 20 does to flat colours
 
@@ -46,10 +46,8 @@ def write(path, times, size=(96, 64), time_base=Fraction(1, 90000)):
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
-@pytest.mark.parametrize(
-    "rate", [Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(60)], ids=str
-)
-def test_rate_and_duration_survive(tmp_path, monkeypatch, codec, rate):
+@pytest.mark.parametrize("rate", [Fraction(24000, 1001), Fraction(60)], ids=str)
+def test_rate_and_duration_are_kept(tmp_path, monkeypatch, codec, rate):
     monkeypatch.setattr(video, "CODECS", {codec: video.CODECS[codec]})
     like = VideoInfo(rate, 1 / Fraction(rate.numerator))
     with write_video(tmp_path / "v.mp4", (64, 48), like) as writer:
@@ -79,7 +77,7 @@ def test_odd_sides_grow_by_a_pixel(tmp_path, size):
     assert frame.image.size == tuple(side + side % 2 for side in size)
 
 
-def test_colours_survive(tmp_path):
+def test_colours_are_kept(tmp_path):
     [frame] = read_frames(write(tmp_path / "v.mp4", [0]))
     for row in range(2):
         for column in range(2):
@@ -100,13 +98,13 @@ def test_colours_survive(tmp_path):
         ((1, 0, 0, -1), np.flipud),
         ((0, 1, 1, 0), lambda pixels: pixels.transpose(1, 0, 2)),
         ((0, -1, -1, 0), lambda pixels: np.rot90(pixels, 2).transpose(1, 0, 2)),
-        # A pixel that is wider than high, and a turn that is none of 90 degrees.
+        # A pixel that is wider than high, and a rotation by 20 degrees.
         ((1.5, 0, 0, 1), lambda pixels: pixels),
         ((0.94, 0.34, -0.34, 0.94), lambda pixels: pixels),
     ],
 )
-def test_frames_are_turned_and_mirrored_as_the_container_says(tmp_path, matrix, expected):
-    """The matrix in an mp4's track header (ISO 14496-12, 8.3.2), as telephones write it."""
+def test_frames_are_rotated_and_mirrored_by_the_display_matrix(tmp_path, matrix, expected):
+    """The matrix in an mp4's track header (ISO 14496-12, 8.3.2), which phones write."""
     path = write(tmp_path / "v.mp4", [0])
     [stored] = read_frames(path)
 
@@ -116,8 +114,8 @@ def test_frames_are_turned_and_mirrored_as_the_container_says(tmp_path, matrix, 
         return np.array(values, dtype=">i4").tobytes()
 
     content = path.read_bytes()
-    place = content.index(as_bytes(1, 0, 0, 1), content.index(b"tkhd"))
-    path.write_bytes(content[:place] + as_bytes(*matrix) + content[place + 36 :])
+    start = content.index(as_bytes(1, 0, 0, 1), content.index(b"tkhd"))
+    path.write_bytes(content[:start] + as_bytes(*matrix) + content[start + 36 :])
     [frame] = read_frames(path)
     assert np.array_equal(np.asarray(frame.image), expected(np.asarray(stored.image)))
 
@@ -128,13 +126,13 @@ def test_header(tmp_path):
     assert (info.aspect, info.comment) == (1, "made by a test")
 
 
-def test_first_frames_can_be_passed_over(tmp_path):
+def test_first_frames_can_be_skipped(tmp_path):
     path = write(tmp_path / "v.mp4", [i / 25 for i in range(10)])
     assert [frame.number for frame in read_frames(path, first=7)] == [7, 8, 9]
     assert list(read_frames(path, first=10)) == []
 
 
-def test_file_appears_once_it_is_complete(tmp_path):
+def test_incomplete_file_is_removed(tmp_path):
     path, like = tmp_path / "v.mp4", VideoInfo(Fraction(25), Fraction(1, 25))
     with pytest.raises(KeyboardInterrupt), write_video(path, (96, 64), like) as writer:
         writer.write(quarters(96, 64), Fraction(0), Fraction(1, 25))
@@ -143,7 +141,7 @@ def test_file_appears_once_it_is_complete(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_written_is_an_oserror(tmp_path):
+def test_unwritable_file_is_an_oserror(tmp_path):
     path, like = tmp_path / "no" / "v.mp4", VideoInfo(Fraction(25), Fraction(1))
     with (
         pytest.raises(OSError, match="No such file"),
@@ -152,27 +150,19 @@ def test_what_cannot_be_written_is_an_oserror(tmp_path):
         writer.write(quarters(96, 64), Fraction(0), Fraction(1, 25))
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (None, "there is no such video"),
-        (b"", "cannot be read"),
-        (b"no video\n" * 100, "cannot be read"),
-    ],
-)
-def test_what_is_no_video_is_told(tmp_path, content, words):
+@pytest.mark.parametrize("content", [None, b"", b"no video\n" * 100])
+@pytest.mark.parametrize("read", [read_info, lambda path: next(read_frames(path))])
+def test_other_files_are_errors(tmp_path, content, read):
     path = tmp_path / "v.mp4"
     if content is not None:
         path.write_bytes(content)
-    for read in (read_info, lambda path: next(read_frames(path))):
-        with pytest.raises(BadVideoError, match=words) as raised:
-            read(path)
-        assert "v.mp4" in str(raised.value) and "\n" not in str(raised.value)
+    with pytest.raises(BadVideoError, match=r"^[^\n]*v\.mp4[^\n]*$"):
+        read(path)
 
 
-@pytest.mark.parametrize("kept", [0.3, 0.6, 0.8])
+@pytest.mark.parametrize("kept", [0.3, 0.8])
 @pytest.mark.parametrize("name", ["v.mp4", "v.mkv", "v.avi"])
-def test_cut_off_video_gives_its_frames_and_is_told(tmp_path, name, kept):
+def test_truncated_video_gives_its_frames_and_an_error(tmp_path, name, kept):
     path = tmp_path / name
     options = {"movflags": "+faststart"} if name == "v.mp4" else {}
     with av.open(str(path), "w", options=options) as output:
@@ -185,7 +175,6 @@ def test_cut_off_video_gives_its_frames_and_is_told(tmp_path, name, kept):
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     frames = []
-    with pytest.raises(BadVideoError, match=r"cannot be decoded|breaks off|cannot be read"):
+    with pytest.raises(BadVideoError, match=name):
         frames.extend(frame.number for frame in read_frames(path))
-        pytest.fail("nothing was told")
     assert frames == list(range(len(frames))) and len(frames) < 250

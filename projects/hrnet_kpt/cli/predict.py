@@ -49,8 +49,7 @@ def main(argv: list[str] | None = None, prog: str = TOOL) -> int:
 
 
 def run(args: Namespace) -> int:
-    from ..inference.predict.app import Options, predict
+    from ..inference.predict.app import predict
 
     logging.basicConfig(format="warning: %(message)s")
-    options = {key: value for key, value in vars(args).items() if key != "debug"}
-    return SKIPPED_SOME if predict(Options(**options)) else 0
+    return SKIPPED_SOME if predict(args) else 0

@@ -14,7 +14,7 @@ from ..data.categories import is_positive
 from ..data.masks import read_segmentation
 from ..errors import UserError
 from ..evaluation.explain import TINY_AREA
-from ..evaluation.ground_truth import AREA_SHARE
+from ..evaluation.ground_truth import AREA_FRACTION
 from .finding import Finding
 from .keypoints import LabelledPoints, labelled_points
 from .table import AnnotationTable
@@ -188,7 +188,7 @@ def grow_boxes(table: AnnotationTable, margin: Margin) -> tuple[list[dict[str, A
     """Annotations with those boxes grown that are the extent of their keypoints; how many there are.
 
     A box without extent, which a fraction leaves as it is, is made around its keypoints. Boxes end at the image. The
-    area is AREA_SHARE of the new box where it was the old box's, or none.
+    area is AREA_FRACTION of the new box where it was the old box's, or none.
     """
     touching, extents = tight(table, labelled_points(table))
     empty = np.isfinite(extents).all(axis=1) & ~(table.boxes[:, 2:] > 0).all(axis=1)
@@ -208,7 +208,7 @@ def grow_boxes(table: AnnotationTable, margin: Margin) -> tuple[list[dict[str, A
             entry = {**entry, "bbox": boxes[row].tolist()}
             area = entry.get("area")
             if type(area) not in (int, float) or not abs(area - old[row]) > 0.02 * old[row] + 1:
-                entry["area"] = AREA_SHARE * float(boxes[row, 2:].prod())
+                entry["area"] = AREA_FRACTION * float(boxes[row, 2:].prod())
         annotations.append(entry)
     return annotations, int(chosen.sum())
 
@@ -221,7 +221,7 @@ def check_areas(table: AnnotationTable) -> Iterator[Finding]:
     yield from table.finding(
         "warning",
         "area-missing",
-        f"{{}} without `area`, or with 0: evaluation takes {AREA_SHARE:g} of the box",
+        f"{{}} without `area`, or with 0: evaluation takes {AREA_FRACTION:g} of the box",
         missing & boxed,
     )
     positive = np.array([is_positive(area) for area in areas], dtype=bool)
@@ -285,12 +285,12 @@ def implausible_areas(table: AnnotationTable) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plausible_area(table: AnnotationTable, row: int) -> float:
-    """What the area of an object should be, in pixels: its segmentation's, else AREA_SHARE of its box."""
+    """What the area of an object should be, in pixels: its segmentation's, else AREA_FRACTION of its box."""
     width, height = table.boxes[row, 2:].tolist()
     area = segmentation_area(table, row)
     if area is not None and 0 < area <= (1 + LARGER) * width * height:
         return area
-    return AREA_SHARE * width * height
+    return AREA_FRACTION * width * height
 
 
 def segmentation_area(table: AnnotationTable, row: int) -> float | None:

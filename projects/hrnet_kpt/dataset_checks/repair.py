@@ -15,7 +15,7 @@ from ..data.categories import bones_of, is_integer, is_positive, joins_keypoints
 from ..data.images import ANY_RANGE, BadImageError, annotated_size, image_paths, open_image, respell
 from ..data.references import normalise
 from ..errors import UserError
-from ..evaluation.ground_truth import AREA_SHARE
+from ..evaluation.ground_truth import AREA_FRACTION
 from ..io import replace_text, to_json
 from .boxes import ROUNDING, Margin, beyond_border, grow_boxes, implausible_areas, plausible_area
 from .categories import counts_from_zero, highest_joint
@@ -75,7 +75,7 @@ def repair(
 
     References are written as the ids that they mean (see `references`). Boxes and keypoints of another convention are
     converted, before anything else is done to them. A box partly outside its image is cut off at the border, if the
-    file has the size that the json says. An area is the segmentation's, else AREA_SHARE of the box. Of copies of an
+    file has the size that the json says. An area is the segmentation's, else AREA_FRACTION of the box. Of copies of an
     annotation or an image one is kept; other annotations of the same id get new ones; listings of one file are joined,
     and annotations that have the box and the keypoints of one object. Annotations of images that are not listed are
     dropped, unless most are, and bones of keypoints that do not exist.
@@ -331,7 +331,9 @@ def repair_areas(table: AnnotationTable, done: Counter[str]) -> list[Entry]:
         lacking = not is_positive(entry.get("area"))
         if boxed[row] and (lacking or larger[row] or tiny[row]):
             what = "missing or not positive" if lacking else "larger than the box, or tiny"
-            done[f"`area` {what}: the segmentation's, else {AREA_SHARE:g} of the box, written"] += 1
+            done[
+                f"`area` {what}: the segmentation's, else {AREA_FRACTION:g} of the box, written"
+            ] += 1
             entry = {**entry, "area": plausible_area(table, row)}
         annotations.append(entry)
     return annotations

@@ -1,1 +1,1 @@
-"""Predictions against the annotations: COCO's AP by pycocotools, PCK, NME, and why an AP is what it is."""
+"""Evaluation against COCO-format annotations: AP by pycocotools, PCK, NME, and the reasons of an AP of 0."""

@@ -1,4 +1,4 @@
-"""From detectron2's keypoint scores, which are no probabilities, to confidences, which are."""
+"""Calibration of keypoint scores: from detectron2's scores, which are not probabilities, to confidences."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-RIGHT = (
-    0.5  # least similarity (the keypoint's part of COCO's OKS) of a keypoint that counts as found
-)
-FEWEST = 100  # labelled keypoints that a calibration is made of
+MIN_SIMILARITY = 0.5  # a keypoint is correct if its similarity, its term of COCO's OKS, is as high
+MIN_KEYPOINTS = 100  # labelled keypoints that a fit needs
 ITERATIONS = 50  # Newton's method needs about ten
 
 
@@ -19,50 +17,53 @@ ITERATIONS = 50  # Newton's method needs about ten
 class Calibration:
     """Confidence of a keypoint = 1 / (1 + exp(-(slope * ln(score) + offset))), from 0 to 1.
 
-    It is the share of right keypoints among labelled ones with such a score, in instances that were found: right is a
-    keypoint whose similarity, exp(-d^2 / (2 area (2 sigma)^2)) at a distance of d pixels, is 0.5 at least.
+    The confidence estimates the fraction of correct keypoints among the labelled keypoints with this score, in
+    detected instances. A keypoint at a distance of d pixels is correct if exp(-d^2 / (2 area (2 sigma)^2)) >= 0.5.
 
-    The default was measured on synthetic people, with the model of the synthetic config; other models and data need
-    their own, which every evaluation makes.
+    The default was measured on synthetic people, with the model of the synthetic config. Every evaluation fits the
+    calibration of its own model and data.
     """
 
     slope: float = 1.57
     offset: float = 4.8
 
     def confidence(self, scores: np.ndarray) -> np.ndarray:
-        """Of detectron2's scores, above 0, in any shape."""
+        """The confidences of detectron2's scores (above 0, in an array of any shape)."""
         exponent = self.slope * np.log(np.maximum(scores, 1e-12)) + self.offset
-        confidence: np.ndarray = 1 / (1 + np.exp(-exponent))
-        return confidence
+        return np.asarray(1 / (1 + np.exp(-exponent)))
 
 
 def fit_calibration(scores: np.ndarray, similarities: np.ndarray) -> Calibration | None:
-    """The calibration that makes what was found most likely (Platt, 1999), None where it cannot be told.
+    """Fit a calibration by maximum likelihood (Platt, 1999).
 
     Args:
-        scores, similarities: Of the labelled keypoints, in any order, those of instances that were not found NaN.
+        scores: (N,), detectron2's scores of labelled keypoints.
+        similarities: (N,), their similarities; NaN for keypoints of instances that were not detected.
+
+    Returns:
+        None if there are too few keypoints, or if the score does not rise with the similarity.
     """
     known = np.isfinite(similarities) & (scores > 0)
-    x, right = np.log(scores[known]), similarities[known] >= RIGHT
-    # Scores that are all alike leave the slope to rounding.
-    if len(x) < FEWEST or np.ptp(x) < 1e-6:
+    x, correct = np.log(scores[known]), similarities[known] >= MIN_SIMILARITY
+    # Equal scores leave the slope to rounding.
+    if len(x) < MIN_KEYPOINTS or np.ptp(x) < 1e-6:
         return None
-    # Platt's targets: as if there were one more of each kind, which keeps the slope finite.
-    target = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
-    columns = np.stack([x, np.ones_like(x)], axis=1)
-    values = np.zeros(2)
+    # Platt's targets add one sample to each of the two sides, which keeps the slope finite.
+    positives, negatives = correct.sum(), (~correct).sum()
+    target = np.where(correct, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    features = np.stack([x, np.ones_like(x)], axis=1)
+    weights = np.zeros(2)
     for _ in range(ITERATIONS):
-        share = 1 / (1 + np.exp(-(columns @ values).clip(-30, 30)))
-        hessian = (columns * (share * (1 - share))[:, None]).T @ columns
-        step = np.linalg.lstsq(hessian, columns.T @ (target - share), rcond=None)[0]
-        values += step.clip(-2, 2)
-    slope, offset = (float(value) for value in values)
-    # Scores that tell nothing, or the contrary, are no basis.
+        probability = 1 / (1 + np.exp(-(features @ weights).clip(-30, 30)))
+        hessian = (features * (probability * (1 - probability))[:, None]).T @ features
+        step = np.linalg.lstsq(hessian, features.T @ (target - probability), rcond=None)[0]
+        weights += step.clip(-2, 2)
+    slope, offset = weights.tolist()
     return Calibration(slope, offset) if slope > 0.01 else None
 
 
-def calibration_beside(weights: Path) -> Calibration | None:
-    """What the last evaluation in the folder of a run's weights has found, if there is one."""
+def load_calibration(weights: Path) -> Calibration | None:
+    """The calibration in inference/evaluation.json beside a checkpoint; None if there is none."""
     try:
         content = json.loads((weights.parent / "inference" / "evaluation.json").read_bytes())
         found = content["calibration"]

@@ -1,4 +1,4 @@
-"""Predictions against the truth: what `dataloader.evaluator` is."""
+"""The evaluator of `dataloader.evaluator`: COCO's metrics, PCK, NME, calibration, and their files."""
 
 from __future__ import annotations
 
@@ -29,21 +29,20 @@ logger = logging.getLogger(__name__)
 
 
 class KeypointEvaluator(DatasetEvaluator):
-    """COCO's AP of boxes, masks and keypoints for any keypoints and classes, with PCK, NME, figures by keypoint.
+    """COCO's AP of boxes, masks and keypoints for any keypoints and classes, with PCK, NME and metrics by keypoint.
 
-    `bad_images`, where it is set, knows which images could not be read: what these have is no part of the evaluation.
-
-    `evaluate` returns {"bbox": {...}, "segm": {...}, "keypoints": {...}} in percent, {} in processes other than the
-    first.
+    `evaluate` returns {"bbox": {...}, "segm": {...}, "keypoints": {...}} in percent, and {} in all processes but the
+    main one. Images that `bad_images`, if it is set, lists as unreadable are not part of the evaluation.
 
     Args:
-        annotations: The COCO-format json of the images that are evaluated.
-        keypoints, classes: What the model's outputs mean.
-        output_dir: Gets coco_instances_results.json, as detectron2 writes it, and evaluation.json. A result has the
-            keypoints of its own category, in the order of the json.
-        masks: Evaluate masks too.
-        max_detections: How many detections of an image and a class count, those of the highest scores; None for COCO's
-            20 for keypoints, 100 for boxes and masks.
+        annotations: The COCO-format json of the test images.
+        keypoints: The keypoints of the model.
+        classes: The classes of the model.
+        output_dir: Folder for coco_instances_results.json, in detectron2's format, and evaluation.json. A result has
+            the keypoints of its own category, in the order of the json.
+        masks: Evaluate masks, too.
+        max_detections: How many detections of an image and a class count, those with the highest scores first; None
+            for COCO's 20 for keypoints and 100 for boxes and masks.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class KeypointEvaluator(DatasetEvaluator):
     def evaluate(self) -> dict[str, dict[str, float]]:
         comm.synchronize()
         gathered = comm.gather(self.results)
-        truth, images = self._truth_that_was_read()
+        truth, images = self._truth_of_read_images()
         if not comm.is_main_process():
             return {}
         results = [result for part in gathered for result in part]
@@ -84,14 +83,14 @@ class KeypointEvaluator(DatasetEvaluator):
         path = self.output_dir / "coco_instances_results.json"
         replace_text(path, to_json(results))
         logger.info("%d detections in %s", len(results), path)
-        if not self.truth.scored:
-            logger.warning("There are no annotations to compare with")
+        if not self.truth.annotated:
+            logger.warning("No metrics: the json of the test images has no annotations")
             return {}
         scores, rows, calibration = evaluate_results(truth, results, self.masks)
         content = {
             **scores,
             "per_keypoint": rows,
-            "max_detections": {task: truth.detections(task) for task in scores},
+            "max_detections": {task: truth.detection_limit(task) for task in scores},
             "images": images,
         }
         if calibration is not None:
@@ -99,38 +98,32 @@ class KeypointEvaluator(DatasetEvaluator):
         replace_text(self.output_dir / "evaluation.json", to_json(content, indent=1))
         return scores
 
-    def _truth_that_was_read(self) -> tuple[GroundTruth, dict[str, Any]]:
-        """The truth without the images that no process could read, and what evaluation.json says of images."""
+    def _truth_of_read_images(self) -> tuple[GroundTruth, dict[str, Any]]:
+        """The ground truth without images that a process could not read, and evaluation.json's entry about images."""
         bad = self.bad_images
         gathered = comm.all_gather((list(bad.image_ids), list(bad.messages)) if bad else ([], []))
-        not_read = dict.fromkeys(image for images, _ in gathered for image in images)
+        not_read = list(dict.fromkeys(image for images, _ in gathered for image in images))
         listed = len(self.truth.coco.imgs)
-        images = {
-            "listed": listed,
-            "evaluated": listed - len(not_read),
-            "not_read": list(not_read),
-        }
+        evaluated = listed - len(not_read)
+        entry = {"listed": listed, "evaluated": evaluated, "not_read": not_read}
         if not not_read:
-            return self.truth, images
-        if not images["evaluated"]:
+            return self.truth, entry
+        if not evaluated:
             first = next(message for _, messages in gathered for message in messages)
             raise UserError(none_usable(listed, first))
         logger.warning(
             "The evaluation is over %d of %d images; %d could not be read",
-            images["evaluated"],
+            evaluated,
             listed,
             len(not_read),
         )
-        return without_images(self.truth, not_read), images
+        return without_images(self.truth, set(not_read)), entry
 
 
 def to_results(
     instances: Instances, image_id: Any, classes: Sequence[str], truth: GroundTruth
 ) -> list[dict[str, Any]]:
-    """A model's output for one image as COCO-format results.
-
-    Detections of a class that the truth does not have are left out.
-    """
+    """A model's output for one image as COCO-format results, without classes that the ground truth does not have."""
     found = instances.to("cpu").get_fields()
     boxes = found["pred_boxes"].tensor.numpy()
     results = []
@@ -140,8 +133,8 @@ def to_results(
         category = truth.class_categories.get(classes[index])
         if category is None:
             continue
-        slots = truth.slots[category]
-        keypoints = found["pred_keypoints"][i].numpy()[slots] if "pred_keypoints" in found else ()
+        own = truth.keypoint_indices[category]
+        keypoints = found["pred_keypoints"][i].numpy()[own] if "pred_keypoints" in found else ()
         mask = to_rle(found["pred_masks"][i].numpy()) if "pred_masks" in found else None
         results.append(to_result(image_id, category, score, boxes[i], keypoints, mask))
     return results
@@ -150,39 +143,35 @@ def to_results(
 def evaluate_results(
     truth: GroundTruth, results: Sequence[dict[str, Any]], masks: bool = False
 ) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]], Calibration | None]:
-    """Evaluate COCO-format results; log tables, and the reason where an AP is 0 or NaN.
+    """Evaluate COCO-format results; log the metrics, and the reason of each AP of 0 or NaN.
 
     Returns:
-        The scores by task, a row for each keypoint of the schema, and what makes confidences of keypoint scores.
+        The metrics in percent by task; a row for each keypoint of the schema; the calibration of keypoint scores.
     """
     boxes = scoring.evaluate_boxes(truth, results)
-    scores = {"bbox": scoring.metrics(truth, boxes, "bbox")}
-    rows: list[dict[str, Any]] = []
-    calibration = None
     evaluations = {"bbox": boxes}
     if masks:
         evaluations["segm"] = scoring.evaluate_masks(truth, results)
-        scores["segm"] = scoring.metrics(truth, evaluations["segm"], "segm")
     keypoints = scoring.evaluate_keypoints(truth, results)
     if keypoints is not None:
         evaluations["keypoints"] = keypoints
+    scores = {task: scoring.metrics(truth, found, task) for task, found in evaluations.items()}
+    rows: list[dict[str, Any]] = []
+    calibration = None
+    if keypoints is not None:
         distances = scoring.keypoint_distances(truth, results, boxes)
         rows = scoring.per_keypoint(truth, distances)
         calibration = fit_calibration(distances["score"], distances["oks"])
-        scores["keypoints"] = {
-            **scoring.metrics(truth, keypoints, "keypoints"),
-            **scoring.distance_metrics(distances),
-        }
+        scores["keypoints"] |= scoring.distance_metrics(distances)
         table = tabulate(rows, headers="keys", floatfmt=".1f")
-        logger.info("Keypoints of the instances that were found:\n%s", table)
+        logger.info("Keypoints of detected instances:\n%s", table)
     for task, found in scores.items():
         figures = ", ".join(f"{name} {value:.1f}" for name, value in found.items())
-        limit = (
-            f", up to {truth.max_detections} detections an image" if truth.max_detections else ""
-        )
-        logger.info("%s, percent%s: %s", NAMES[task], limit, figures)
-        if reason := scoring.limits_exceeded(truth, task):
-            logger.warning(reason)
+        limit = truth.max_detections
+        limited = f", up to {limit} detections an image" if limit else ""
+        logger.info("%s, percent%s: %s", NAMES[task], limited, figures)
+        if warning := scoring.limits_exceeded(truth, task):
+            logger.warning(warning)
         for reason in explain(truth, results, evaluations[task], task):
             logger.warning(reason)
     return scores, rows, calibration

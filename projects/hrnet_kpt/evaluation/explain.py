@@ -1,9 +1,9 @@
-"""Why an AP is 0 or cannot be computed: from the matches of the evaluation that gave it."""
+"""Reasons of an AP of 0 or NaN, from the matches of pycocotools' evaluation."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,27 +18,28 @@ from .scoring import category_precision
 NAMES = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
 MEASURES = {"bbox": "IoU", "segm": "IoU", "keypoints": "OKS"}
 TINY_AREA = 0.05  # of the box
-SHOWN_AS_0 = 0.0005  # an AP below is written as 0.0 percent
-MOST_CLASSES = 10  # as many are named or explained, each by itself; the rest is counted
+MIN_PRECISION = 0.0005  # a lower AP is logged as 0.0 percent
+MAX_CLASSES = 10  # that are named, or explained one by one; the others are counted
 
 
 @dataclass
-class Tally:
-    """What became of the detections and the instances of a category, at all sizes and the lowest IoU or OKS, 0.5.
+class Matches:
+    """The instances and detections of a category, and how they match at IoU or OKS 0.5, at all sizes.
 
     Attributes:
-        counted: Instances that count.
-        ignored: The others, by reason.
-        given: All results.
-        seen: Those that are not too many for their image, by descending score: whether each matches an instance that
-            counts (1), one that is ignored (0, which is neither right nor wrong), or none (-1).
-        best, best_ignored: The highest IoU or OKS of a detection with an instance that counts, or is ignored.
+        counted: Number of instances that count.
+        ignored: Number of other instances, by reason.
+        results: Number of results, including those over the limit of their image.
+        outcomes: For each detection within the limit, by descending score: 1 if it matches an instance that counts, 0
+            if it matches an ignored one (and counts neither as true nor as false positive), -1 if it matches none.
+        best: The highest IoU or OKS of a detection with an instance that counts.
+        best_ignored: The same with an ignored instance.
     """
 
     counted: int = 0
     ignored: Counter[str] = field(default_factory=Counter)
-    given: int = 0
-    seen: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
+    results: int = 0
+    outcomes: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
     best: float = 0.0
     best_ignored: float = 0.0
 
@@ -46,99 +47,82 @@ class Tally:
 def explain(
     truth: GroundTruth, results: Sequence[Mapping[str, Any]], evaluation: COCOeval, task: str
 ) -> list[str]:
-    """Sentences that say why AP is NaN, or 0 in percent with one decimal, for each category where it is.
+    """A sentence for each category whose AP is NaN, or 0.0 in percent.
 
-    Categories without any instance share a sentence, and so do those of which the model finds nothing.
+    Categories without instances share one sentence, and so do categories without detections.
     """
     precisions = category_precision(evaluation)
-    wanted = [category for category, precision in precisions.items() if precision < SHOWN_AS_0]
-    if not wanted:
+    low = [category for category, precision in precisions.items() if precision < MIN_PRECISION]
+    if not low:
         return []
-    tallies = _tally(truth, results, evaluation, task, wanted)
+    matches = count_matches(truth, results, evaluation, task, low)
     total = len(precisions)
-    absent = [c for c in wanted if not tallies[c].counted and not tallies[c].ignored]
-    unfound = [c for c in wanted if tallies[c].counted and not tallies[c].given]
+
+    def shared(problem: str, categories: Sequence[Any], reason: str = "") -> str:
+        names = [truth.coco.cats[category]["name"] for category in categories]
+        return (
+            f"AP of {NAMES[task]} {problem} for {len(names)} of {total} classes: {reason}"
+            f"{join_names(names, MAX_CLASSES)}"
+        )
+
     sentences = []
+    absent = [c for c in low if not matches[c].counted and not matches[c].ignored]
     if len(absent) > 1:
-        sentences.append(
-            f"AP of {NAMES[task]} cannot be computed for {len(absent)} of {total} classes: no instance in the "
-            f"annotations: {_names(truth, absent)}"
-        )
-    if len(unfound) > 1:
-        sentences.append(
-            f"AP of {NAMES[task]} is 0 for {len(unfound)} of {total} classes: the model finds none at all: "
-            f"{_names(truth, unfound)}"
-        )
-    alone = [
-        category
-        for category in wanted
-        if not (category in absent and len(absent) > 1)
-        and not (category in unfound and len(unfound) > 1)
-    ]
-    for category in alone[:MOST_CLASSES]:
+        sentences.append(shared("cannot be computed", absent, "no instances in the annotations: "))
+        low = [c for c in low if c not in absent]
+    undetected = [c for c in low if matches[c].counted and not matches[c].results]
+    if len(undetected) > 1:
+        sentences.append(shared("is 0", undetected, "no detections: "))
+        low = [c for c in low if c not in undetected]
+    for category in low[:MAX_CLASSES]:
         of = f" of {truth.coco.cats[category]['name']}" if total > 1 else ""
-        reason = _reason(truth, tallies[category], task, category, precisions[category])
+        reason = _reason(truth, matches[category], task, category, precisions[category])
         sentences.append(f"AP of {NAMES[task]}{of} {reason}")
-    if len(alone) > MOST_CLASSES:
-        rest = alone[MOST_CLASSES:]
-        sentences.append(
-            f"AP of {NAMES[task]} is 0 or cannot be computed for {len(rest)} more of {total} classes: "
-            f"{_names(truth, rest)}"
-        )
+    if low[MAX_CLASSES:]:
+        sentences.append(shared("is also 0 or cannot be computed", low[MAX_CLASSES:]))
     return sentences
 
 
-def _tally(
+def count_matches(
     truth: GroundTruth,
     results: Sequence[Mapping[str, Any]],
     evaluation: COCOeval,
     task: str,
     categories: Sequence[Any],
-) -> dict[Any, Tally]:
-    tallies = {category: Tally() for category in categories}
-    for result in results:
-        if result["category_id"] in tallies:
-            tallies[result["category_id"]].given += 1
+) -> dict[Any, Matches]:
+    """Count instances, detections and their matches by category id."""
+    given = Counter(result["category_id"] for result in results)
+    found = {category: Matches(results=given[category]) for category in categories}
     for annotation in truth.coco.dataset["annotations"]:
-        tally = tallies.get(annotation["category_id"])
-        if tally is not None and annotation["image_id"] not in truth.coco.imgs:
-            tally.ignored["of images that are not listed"] += 1
-    scores: dict[Any, list[np.ndarray]] = {category: [] for category in categories}
-    outcomes: dict[Any, list[np.ndarray]] = {category: [] for category in categories}
-    everywhere = evaluation.params.areaRng[0]
+        if annotation["category_id"] in found and annotation["image_id"] not in truth.coco.imgs:
+            found[annotation["category_id"]].ignored["of images that are not in the json"] += 1
+    scores: dict[Any, list[float]] = defaultdict(list)
+    outcomes: dict[Any, list[int]] = defaultdict(list)
     for image in evaluation.evalImgs:
-        if image is None or image["aRng"] != everywhere or image["category_id"] not in tallies:
+        category = image and image["category_id"]
+        if category not in found or image["aRng"] != evaluation.params.areaRng[0]:
             continue
-        category = image["category_id"]
-        tally = tallies[category]
+        matches = found[category]
         ignored = dict(zip(image["gtIds"], np.asarray(image["gtIgnore"], dtype=bool), strict=True))
-        for id_, left_out in ignored.items():
-            if left_out:
-                tally.ignored[_reason_to_ignore(truth.coco.anns[id_], task)] += 1
-            else:
-                tally.counted += 1
-        matched, left_out = np.asarray(image["dtMatches"][0]) > 0, image["dtIgnore"][0]
-        outcomes[category].append(np.where(left_out, 0, np.where(matched, 1, -1)))
-        scores[category].append(np.array(image["dtScores"], dtype=float))
+        matches.counted += sum(not value for value in ignored.values())
+        matches.ignored.update(
+            _reason_to_ignore(truth.coco.anns[id_], task) for id_, value in ignored.items() if value
+        )
+        matched = np.where(np.asarray(image["dtMatches"][0]) > 0, 1, -1)
+        outcomes[category] += np.where(image["dtIgnore"][0], 0, matched).tolist()
+        scores[category] += image["dtScores"]
         overlaps = evaluation.ious[image["image_id"], category]
         if not len(overlaps) or not ignored:
             continue
-        # Columns are in the order of the json, `gtIds` has those that are ignored at the end.
-        columns = np.array(
-            [
-                ignored[annotation["id"]]
-                for annotation in truth.coco.imgToAnns[image["image_id"]]
-                if annotation["category_id"] == category
-            ]
-        )
+        # Columns are in the order of the json, which ids count; `gtIds` has the ignored ones at the end.
+        columns = np.array([ignored[id_] for id_ in sorted(ignored)])
         overlaps = np.reshape(overlaps, (-1, len(columns)))
-        tally.best = max(tally.best, overlaps[:, ~columns].max(initial=0.0))
-        tally.best_ignored = max(tally.best_ignored, overlaps[:, columns].max(initial=0.0))
-    for category, tally in tallies.items():
-        if outcomes[category]:
-            order = np.argsort(-np.concatenate(scores[category]), kind="stable")
-            tally.seen = np.concatenate(outcomes[category])[order]
-    return tallies
+        matches.best = max(matches.best, overlaps[:, ~columns].max(initial=0.0))
+        matches.best_ignored = max(matches.best_ignored, overlaps[:, columns].max(initial=0.0))
+    for category, matches in found.items():
+        order = np.argsort(-np.array(scores[category]), kind="stable")
+        matches.outcomes = np.array(outcomes[category], dtype=int)[order]
+    return found
 
 
 def _reason_to_ignore(annotation: Mapping[str, Any], task: str) -> str:
@@ -146,61 +130,58 @@ def _reason_to_ignore(annotation: Mapping[str, Any], task: str) -> str:
         return "crowds"
     if task == "keypoints" and not annotation["num_keypoints"]:
         return "without a keypoint of v > 0"
-    return "of an area beyond COCO's largest"
+    return "larger than COCO's largest area"
 
 
-def _reason(truth: GroundTruth, tally: Tally, task: str, category: Any, precision: float) -> str:
-    measure = MEASURES[task]
-    said = ", ".join(f"{count} {reason}" for reason, count in tally.ignored.items())
-    if not tally.counted:
-        what = (
-            f"all of the ground truth is ignored ({said})" if said else "there is no ground truth"
-        )
-        return f"cannot be computed: {what}"
+def _reason(
+    truth: GroundTruth, matches: Matches, task: str, category: Any, precision: float
+) -> str:
+    measure, detections = MEASURES[task], len(matches.outcomes)
+    ignored = ", ".join(f"{count} {reason}" for reason, count in matches.ignored.items())
+    if not matches.counted:
+        if ignored:
+            return f"cannot be computed: all of the ground truth is ignored ({ignored})"
+        return "cannot be computed: there is no ground truth"
     parts = [
-        f"is {'0' if precision == 0 else f'{100 * precision:.1g} percent'}: {tally.counted} instances count"
-        + (f" (ignored: {said})" if said else "")
+        f"is {'0' if precision == 0 else f'{100 * precision:.1g} percent'}: {matches.counted} instances count"
+        + (f" (ignored: {ignored})" if ignored else "")
     ]
-    if not tally.given:
-        return f"{parts[0]}; the model finds none at all"
-    right = np.flatnonzero(tally.seen > 0)
-    wrong = int((tally.seen < 0).sum())
-    if len(right):
-        before = int((tally.seen[: right[0]] < 0).sum())
+    if not matches.results:
+        return f"{parts[0]}; there are no detections"
+    true = np.flatnonzero(matches.outcomes > 0)
+    if len(true):
+        false = matches.outcomes < 0
         parts.append(
-            f"of {len(tally.seen)} detections {len(right)} match an instance with {measure} 0.5 or more, {wrong} match "
-            f"none, {before} of these with a higher score than the first that does"
+            f"of {detections} detections {len(true)} match an instance with {measure} 0.5 or more, {false.sum()} match "
+            f"none, {false[: true[0]].sum()} of these with a higher score than the first match"
         )
     else:
         parts.append(
-            f"of {len(tally.seen)} detections the best has {measure} {_down(tally.best)} with an instance that counts, "
-            "0.5 is the least that does"
+            f"of {detections} detections the best has {measure} {_floor(matches.best)} with an instance that counts; a "
+            "match needs 0.5"
         )
-    neither = int((tally.seen == 0).sum())
-    if neither:
+    neutral = int((matches.outcomes == 0).sum())
+    if neutral:
         parts.append(
-            f"{neither} match ignored instances ({measure} up to {_down(tally.best_ignored)}) and count neither as "
-            "right nor as wrong"
+            f"{neutral} match ignored instances ({measure} up to {_floor(matches.best_ignored)}) and count neither as "
+            "true nor as false positives"
         )
-    beyond = tally.given - len(tally.seen)
+    beyond = matches.results - detections
     if beyond:
         parts.append(
-            f"{beyond} more are not among the first {truth.detections(task)} of their image by score and do not count"
+            f"{beyond} more do not count: they are not among the {truth.detection_limit(task)} highest scores of their "
+            "image"
         )
     annotations = [a for a in truth.coco.dataset["annotations"] if a["category_id"] == category]
-    shares = [a["area"] / max(a["bbox"][2] * a["bbox"][3], 1e-9) for a in annotations]
-    if task == "keypoints" and np.median(shares) < TINY_AREA:
+    fractions = [a["area"] / max(a["bbox"][2] * a["bbox"][3], 1e-9) for a in annotations]
+    if task == "keypoints" and np.median(fractions) < TINY_AREA:
         parts.append(
-            f"areas are tiny, the median is {np.median(shares):.2%} of the box, so that OKS forgives next to "
-            "nothing: mend `area` in the json"
+            f"areas are tiny, the median is {np.median(fractions):.2%} of the box, so that OKS tolerates almost no "
+            "distance: repair `area` in the json"
         )
     return "; ".join(parts)
 
 
-def _down(value: float) -> str:
+def _floor(value: float) -> str:
     """Two decimals, not rounded up: 0.499 is below 0.5."""
     return f"{math.floor(100 * value) / 100:.2f}"
-
-
-def _names(truth: GroundTruth, categories: Sequence[Any]) -> str:
-    return join_names([truth.coco.cats[category]["name"] for category in categories], MOST_CLASSES)

@@ -28,7 +28,7 @@ from ..data.image_range import ImageRange, to_eight_bits
 from ..data.images import convert_image, read_image
 from ..data.masks import to_rle
 from ..errors import UserError
-from ..evaluation.calibration import Calibration, calibration_beside
+from ..evaluation.calibration import Calibration, load_calibration
 from ..memory import keep_freed_memory
 from ..weights.run_checkpoints import newest_file
 from .build import build_model, inference_model
@@ -144,7 +144,7 @@ class Predictor:
             name: list(names) for name, names in resolve_classes(cfg.data.classes).items()
         }
         self.schema = resolve_schema(instantiate(cfg.data.keypoints))
-        self.calibration = calibration_beside(Path(weights)) or Calibration()
+        self.calibration = load_calibration(Path(weights)) or Calibration()
 
     @classmethod
     def from_run(cls, folder: str | Path, device: str = "") -> Predictor:

@@ -1,1 +1,1 @@
-"""Images, videos and sheets with boxes, masks and skeletons drawn on them."""
+"""Images, videos and contact sheets with boxes, masks, skeletons and labels drawn on them."""

@@ -1,4 +1,4 @@
-"""Annotations, results and samples in the form that draw_image takes."""
+"""Conversion of annotations, results and samples to the instances that draw_image takes."""
 
 from __future__ import annotations
 
@@ -14,55 +14,56 @@ from ..evaluation.ground_truth import GroundTruth
 
 
 def drawable(truth: GroundTruth, instances: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """COCO annotations or results as draw_image takes them, results with their masks.
+    """COCO annotations, without their masks, or COCO-format results, with their masks, for draw_image.
 
-    Their labels are the category's name, where there are several, and `crowd`.
+    The label is the category's name, if there are several categories, and "crowd" for crowds.
     """
     drawn = []
     for instance in instances:
         category = instance["category_id"]
-        words = [truth.coco.cats[category]["name"]] if len(truth.coco.cats) > 1 else []
-        words += ["crowd"] if instance.get("iscrowd") else []
-        new = {"label": ", ".join(words), **instance}
-        listed = np.array(instance.get("keypoints") or (), dtype=float).reshape(-1, 3)
+        name = truth.coco.cats[category]["name"] if len(truth.coco.cats) > 1 else ""
+        new = {"label": _label(name, instance), **instance}
+        points = np.array(instance.get("keypoints") or (), dtype=float).reshape(-1, 3)
         if "score" not in instance:
             new.pop("segmentation", None)
-        elif not listed[:, 2].any():
-            listed[:, 2] = 1  # results may come without scores of keypoints,
-        if "bbox" not in instance:  # and without boxes
-            low, high = listed[:, :2].min(axis=0), listed[:, :2].max(axis=0)
+        elif not points[:, 2].any():  # results without keypoint scores
+            points[:, 2] = 1
+        if "bbox" not in instance:
+            low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
             new["bbox"] = [*low, *(high - low)]
-        keypoints, slots = np.zeros((len(truth.schema.names), 3)), truth.slots[category]
-        if len(slots) and len(listed):
-            keypoints[slots] = listed
+        keypoints, own = np.zeros((len(truth.schema.names), 3)), truth.keypoint_indices[category]
+        if len(own) and len(points):
+            keypoints[own] = points
         new["keypoints"] = keypoints.ravel().tolist()
         drawn.append(new)
     return drawn
 
 
 def drawable_record(record: Mapping[str, Any], classes: Sequence[str]) -> list[dict[str, Any]]:
-    """What draw_image takes of a dataset dict: its annotations or, after a mapper of training, its instances."""
+    """The annotations of a dataset dict, or its instances if a training mapper has added them, for draw_image."""
     found = record.get("instances")
     drawn = []
     for annotation in record.get("annotations", ()) if found is None else _annotations(found):
-        words = [classes[annotation["category_id"]]] if len(classes) > 1 else []
-        words += ["crowd"] if annotation.get("iscrowd") else []
+        box, mode = list(annotation["bbox"]), annotation["bbox_mode"]
         keypoints = np.array(annotation.get("keypoints", ()), dtype=float).reshape(-1, 3)
+        name = classes[annotation["category_id"]] if len(classes) > 1 else ""
         drawn.append(
             {
-                "bbox": BoxMode.convert(
-                    list(annotation["bbox"]), annotation["bbox_mode"], BoxMode.XYWH_ABS
-                ),
+                "bbox": BoxMode.convert(box, mode, BoxMode.XYWH_ABS),
                 "keypoints": to_coco(keypoints).ravel().tolist(),
                 "segmentation": annotation.get("segmentation"),
-                "label": ", ".join(words),
+                "label": _label(name, annotation),
             }
         )
     return drawn
 
 
+def _label(name: str, annotation: Mapping[str, Any]) -> str:
+    return ", ".join(filter(None, (name, "crowd" if annotation.get("iscrowd") else "")))
+
+
 def _annotations(instances: Instances) -> list[dict[str, Any]]:
-    """A mapper's instances as the annotations of a dataset dict."""
+    """A mapper's instances as annotations of a dataset dict."""
     columns = {
         "bbox": instances.gt_boxes.tensor.tolist(),
         "category_id": instances.gt_classes.tolist(),

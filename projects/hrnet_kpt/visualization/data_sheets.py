@@ -1,9 +1,9 @@
-"""Sheets of data as the model gets them, and of predictions beside the truth."""
+"""Contact sheets of annotated and augmented images, and of predictions beside the ground truth."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,31 +26,37 @@ from .run_images import SCORE_THRESHOLD, draw_usable, paths_by_id, read_detectio
 
 Item = TypeVar("Item")
 
-VERSIONS = {"train": 3, "test": 1}  # nothing is random in what is done to test images
+VERSIONS = {
+    "train": 3,
+    "test": 1,
+}  # outputs of the mapper for an image; that of test images is not random
 CELL = 448  # pixels
 LARGE_CELL = 640
 
 
 def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) -> list[str]:
-    """Draw images as they are annotated, each beside what the model gets: after the augmentations.
+    """Draw annotated images, each beside the augmented images that the model gets.
 
     Args:
-        split: "train" or "test", of cfg.dataloader. For "test" the mapper transforms the annotations as well, which the
+        cfg: A config.
+        split: "train" or "test", of cfg.dataloader. For "test" the mapper transforms the annotations, too, which the
             model does not get.
-        num: How many images, drawn from those with annotations. They and their augmentations depend on the seed alone.
+        num: Number of images, chosen at random from those with annotations.
+        seed: Seed of the choice and of the augmentations.
+        output: The image file.
 
     Returns:
-        A message for each image that cannot be used, and is left out.
+        A message for each image that was left out because it cannot be used.
 
     Raises:
-        UserError: Where nothing is left.
+        UserError: If no image can be used.
     """
     cfg = cfg.copy()
     schema = resolve_schema(instantiate(cfg.data.keypoints))
     loader = cfg.dataloader[split]
     if not (isinstance(loader.get("mapper"), DictConfig) and "dataset" in loader):
         raise UserError(
-            f"dataloader.{split} has no `dataset` and `mapper` to look at: it is a loader of another kind"
+            f"dataloader.{split} has no `dataset` and `mapper`: loaders of other kinds cannot be drawn"
         )
     if split == "test" and accepts(loader.mapper, "is_train"):
         loader = with_labels(cfg)
@@ -63,8 +69,9 @@ def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) ->
     def draw(index: int) -> list[Image.Image]:
         record = dataset[index]
         image = open_image(record["file_name"], annotated_size(record), image_range)
-        name = _name(record["file_name"], cfg.data[split].images)
-        images = [_cell(image, drawable_record(record, classes), schema, name)]
+        path, folder = Path(record["file_name"]), cfg.data[split].images
+        name = path.relative_to(folder) if path.is_relative_to(folder) else path.name
+        images = [_cell(image, drawable_record(record, classes), schema, str(name))]
         for version in range(VERSIONS[split]):
             with seeded(seed, index, version):
                 sample = mapper(copy.deepcopy(record))
@@ -76,20 +83,20 @@ def draw_data(cfg: DictConfig, split: str, num: int, seed: int, output: Path) ->
             images.append(_cell(image, drawable_record(sample, classes), schema, what))
         return images
 
-    chosen = _choose(annotated or range(len(dataset)), num, seed)
-    images, skipped = draw_usable(chosen, draw)
-    _save(images, 1 + VERSIONS[split], skipped, output)
-    return skipped
+    items = annotated or range(len(dataset))
+    return _draw_sheet(items, num, seed, draw, 1 + VERSIONS[split], output)
 
 
 def draw_comparison(cfg: DictConfig, results: Path, num: int, seed: int, output: Path) -> list[str]:
-    """Draw the truth of test images beside COCO-format results, a row for each image, detections over 50 % alone.
+    """Draw the ground truth of test images beside COCO-format results, a row for each image.
 
-    Args:
-        num, seed: As for draw_data; drawn from the images with annotations or detections.
+    Results with a score of SCORE_THRESHOLD or more are drawn; images are chosen from those with annotations or results.
 
     Returns:
-        What draw_data does, and raises UserError also where the results do not go with the test set.
+        As draw_data.
+
+    Raises:
+        UserError: If no image can be used, or if the results do not match the test set.
     """
     cfg = cfg.copy()
     truth = read_test_truth(cfg)
@@ -104,19 +111,16 @@ def draw_comparison(cfg: DictConfig, results: Path, num: int, seed: int, output:
         annotations = truth.coco.imgToAnns.get(entry["id"], [])
         found = detections.get(entry["id"], [])
         captions = (
-            f"{entry['file_name']}: truth, {len(annotations)}",
+            f"{entry['file_name']}: ground truth, {len(annotations)}",
             f"prediction, {len(found)} with a score of {SCORE_THRESHOLD:.0%} or more",
         )
-        return [
-            captioned(
-                draw_image(image, drawable(truth, instances), truth.schema, LARGE_CELL), caption
-            )
-            for instances, caption in zip((annotations, found), captions, strict=True)
-        ]
+        drawn = (
+            draw_image(image, drawable(truth, instances), truth.schema, LARGE_CELL)
+            for instances in (annotations, found)
+        )
+        return list(map(captioned, drawn, captions))
 
-    images, skipped = draw_usable(_choose(full or entries, num, seed), draw)
-    _save(images, 2, skipped, output)
-    return skipped
+    return _draw_sheet(full or entries, num, seed, draw, 2, output)
 
 
 def _cell(
@@ -127,29 +131,26 @@ def _cell(
 
 
 def _image_range(cfg: DictConfig, paths: Sequence[str]) -> ImageRange:
-    """data.image_range; `auto` is replaced, in place, by what these images have."""
+    """data.image_range, in which `auto` is replaced in place by the range of these images."""
     if cfg.data.get("image_range") == "auto":
         found, _ = find_image_range(paths)
         cfg.data.image_range = found if isinstance(found, str) else list(found)
     return parse_range(cfg.data.get("image_range", "8-bit"))
 
 
-def _name(file_name: str, folder: str) -> str:
-    path = Path(file_name)
-    return str(path.relative_to(folder)) if path.is_relative_to(folder) else path.name
-
-
-def _choose(items: Sequence[Item], num: int, seed: int) -> list[Item]:
-    """Some of the items, in their order."""
+def _draw_sheet(
+    items: Sequence[Item],
+    num: int,
+    seed: int,
+    draw: Callable[[Item], list[Image.Image]],
+    columns: int,
+    output: Path,
+) -> list[str]:
+    """Draw a random choice of the items, in their order; return a message for each unusable one."""
     if num < 1 or seed < 0:
         raise UserError(f"{num} images with seed {seed}: at least 1 image, and a seed of 0 or more")
     chosen = np.random.default_rng(seed).choice(len(items), min(num, len(items)), replace=False)
-    return [items[i] for i in sorted(chosen)]
-
-
-def _save(
-    images: Sequence[Image.Image], columns: int, skipped: Sequence[str], output: Path
-) -> None:
+    images, skipped = draw_usable([items[i] for i in sorted(chosen)], draw)
     if not images:
         raise UserError("\n".join(skipped) or "there are no images to draw")
     try:
@@ -158,3 +159,4 @@ def _save(
             contact_sheet(images, columns).save(unfinished)
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror}") from error
+    return skipped

@@ -21,24 +21,24 @@ Color = tuple[int, int, int]
 LEFT, RIGHT, MIDDLE = (255, 140, 0), (0, 160, 255), (240, 240, 240)
 BOX = (80, 220, 100)
 OUTLINE = (0, 0, 0)
-# Below this score a keypoint is drawn hollow. detectron2's scores are no probabilities; see its Visualizer.
+# Keypoints with a lower score are drawn hollow. detectron2's scores are not probabilities; see its Visualizer.
 KEYPOINT_THRESHOLD = 0.05
-VISIBLE = 2  # COCO's v of a keypoint that is labelled and not hidden
+VISIBLE = 2  # COCO's v of a keypoint that is labelled and visible
 
-TINTS = ((70, 110, 255), (255, 70, 160), (255, 215, 0), (0, 200, 190), (170, 90, 255))
-TINT_SHARE = np.uint8(110)  # of 255
-# Shares of the image's longer side: images of all sizes look alike.
+MASK_COLORS = ((70, 110, 255), (255, 70, 160), (255, 215, 0), (0, 200, 190), (170, 90, 255))
+MASK_ALPHA = np.uint8(110)  # of 255
+# Fractions of the image's longer side, so that images of all sizes look alike.
 LINE = 1 / 160
 TEXT = 1 / 36
-THINNEST_LINE, SMALLEST_TEXT = 1.25, 9  # pixels
-LABEL_ROWS = 10  # that a label may move up or down to where there is none yet
-# Shares of a line's width.
-LARGEST_RADIUS, SMALLEST_RADIUS = 1.6, 0.3
+MIN_LINE, MIN_TEXT = 1.25, 9  # pixels
+LABEL_ROWS = 10  # by which a label may move up or down to avoid other labels
+# Fractions of the line width.
+MAX_RADIUS, MIN_RADIUS = 1.6, 0.3
 RIM, BOX_WIDTH = 0.5, 0.6
-# Of the mean distance to the nearest two keypoints: dots in a row do not touch.
-RADIUS_SHARE = 0.33
+# Radius by the mean distance to the two nearest keypoints, so that dots of dense keypoints do not touch.
+RADIUS_FRACTION = 0.33
 # Pillow draws without antialiasing: smaller images are drawn enlarged, and reduced.
-MOST_ENLARGED, ENLARGED_SIZE = 4, 3200
+MAX_ENLARGEMENT, ENLARGED_SIZE = 4, 3200
 
 
 def draw_image(
@@ -46,34 +46,31 @@ def draw_image(
 ) -> Image.Image:
     """A copy of an image with COCO annotations or results drawn on it.
 
-    Args:
-        image: of any size.
-        instances: each has `bbox` (x, y, width, height), and may have
-            `keypoints`: those of the whole schema, x, y, v in turn, or x, y, score if the instance has a score;
-            `segmentation`: polygons or RLE;
-            `score`: of the whole, from 0 to 1; `label`: a string, such as its class.
-            Coordinates are COCO's: pixels of `image`, keypoints half a pixel less than boxes.
-        schema: what the keypoints are.
-        size: the longer side of the copy in pixels.
+    Keypoints on the left of the body are orange, on the right blue, others light. Keypoints with v = 1 (hidden) or a
+    score below KEYPOINT_THRESHOLD are hollow; keypoints with v = 0 are not drawn. Masks are tinted. The detections with
+    the highest scores, or the smallest annotations, are on top.
 
-    Keypoints on the left of the body are orange, on the right blue, others light. Those of v = 1 (hidden) or a score
-    below KEYPOINT_THRESHOLD are hollow, those of 0 left out. Masks are tinted. The best detections,
-    or the smallest instances, are on top.
+    Args:
+        image: Any size and mode.
+        instances: Each has `bbox` (x, y, width, height) and may have `keypoints` (x, y, v in turn for the whole schema,
+            or x, y, score if the instance has a score), `segmentation` (polygons or RLE), `score` (of the instance,
+            from 0 to 1) and `label` (a string, such as its class). Coordinates are COCO's: pixels of `image`, in which
+            keypoints are half a pixel less than boxes.
+        size: The longer side of the copy in pixels.
     """
-    scale, line = size / max(image.size), _line(size)
-    enlarged = max(1, min(MOST_ENLARGED, ENLARGED_SIZE // size))
+    scale, line = size / max(image.size), max(MIN_LINE, LINE * size)
+    enlarged = max(1, min(MAX_ENLARGEMENT, ENLARGED_SIZE // size))
     width, height = (max(1, round(scale * side)) for side in image.size)
     drawn = image.convert("RGB").resize(
         (enlarged * width, enlarged * height), Image.Resampling.BICUBIC
     )
-    ordered = sorted(instances, key=_rank)
+    ordered = sorted(instances, key=lambda i: (i.get("score", 1.0), -math.prod(i["bbox"][2:])))
     for number, instance in enumerate(ordered):
         if instance.get("segmentation"):
             bitmap = to_bitmap(instance["segmentation"], (image.height, image.width))
-            share = Image.fromarray(bitmap * TINT_SHARE).resize(
-                drawn.size, Image.Resampling.BILINEAR
-            )
-            drawn.paste(TINTS[number % len(TINTS)], mask=share)
+            alpha = Image.fromarray(bitmap * MASK_ALPHA)
+            alpha = alpha.resize(drawn.size, Image.Resampling.BILINEAR)
+            drawn.paste(MASK_COLORS[number % len(MASK_COLORS)], mask=alpha)
     for instance in ordered:
         # On whole pixels of the final image.
         box = [enlarged * round(value) for value in _corners(instance["bbox"], scale)]
@@ -88,12 +85,13 @@ def draw_image(
         label = instance.get("label", "")
         if "score" in instance:
             label = f"{label} {instance['score']:.0%}".strip()
-        _draw_label(drawn, _corners(instance["bbox"], scale), label, taken)
+        if label:
+            _draw_label(drawn, _corners(instance["bbox"], scale), label, taken)
     return drawn
 
 
 def contact_sheet(images: Sequence[Image.Image], columns: int, gap: int = 6) -> Image.Image:
-    """Images in rows of `columns`, each row as high as its highest one, all columns as wide as the widest."""
+    """Images in rows of `columns`, with `gap` pixels between them, in cells as wide as the widest image."""
     rows = [images[i : i + columns] for i in range(0, len(images), columns)]
     heights = [max(image.height for image in row) for row in rows]
     width = max(image.width for image in images)
@@ -108,8 +106,8 @@ def contact_sheet(images: Sequence[Image.Image], columns: int, gap: int = 6) -> 
 
 
 def captioned(image: Image.Image, text: str) -> Image.Image:
-    """The image under a line of text, which loses its beginning, such as folders, where it is too long."""
-    font = _font(image)
+    """The image below a line of text. A text that is too long loses its beginning, such as folders."""
+    font = _font(max(image.size))
     shown, start = text, 0
     while start < len(text) and font.getlength(shown) > image.width:
         start += 1
@@ -123,10 +121,9 @@ def captioned(image: Image.Image, text: str) -> Image.Image:
 
 def _draw_box(image: Image.Image, corners: Sequence[float], width: int) -> None:
     draw = ImageDraw.Draw(image)
-    x0, y0, x1, y1 = corners
-    # A box may be turned inside out by a wrong annotation.
-    x0, x1, y0, y1 = min(x0, x1), max(x0, x1) - 1, min(y0, y1), max(y0, y1) - 1
-    x1, y1 = max(x0, x1), max(y0, y1)
+    # A wrong annotation may have a negative width or height.
+    (x0, x1), (y0, y1) = sorted(corners[::2]), sorted(corners[1::2])
+    x1, y1 = max(x0, x1 - 1), max(y0, y1 - 1)
     rim = max(1, width // 2)
     draw.rectangle((x0 - rim, y0 - rim, x1 + rim, y1 + rim), outline=OUTLINE, width=rim)
     draw.rectangle((x0, y0, x1, y1), outline=BOX, width=width)
@@ -155,11 +152,11 @@ def _draw_skeleton(
     for bone in schema.skeleton:
         a, b = (schema.names.index(name) for name in bone)
         if radii[a] and radii[b]:
-            width = min(line, 0.7 * radii[a], 0.7 * radii[b]) * (
-                1 if filled[a] and filled[b] else 0.5
-            )
-            color = _bone_color(colors[a], colors[b])
-            bones.append(([tuple(points[a]), tuple(points[b])], max(1, round(width)), color))
+            width = min(line, 0.7 * radii[a], 0.7 * radii[b])
+            width = max(1, round(width if filled[a] and filled[b] else width / 2))
+            sides = {colors[a], colors[b]} - {MIDDLE}
+            color = sides.pop() if len(sides) == 1 else MIDDLE
+            bones.append(([tuple(points[a]), tuple(points[b])], width, color))
     for ends, width, _ in bones:
         draw.line(ends, fill=OUTLINE, width=width + 2 * max(1, round(RIM * line)))
     for ends, width, color in bones:
@@ -175,57 +172,46 @@ def _draw_skeleton(
 def _draw_label(
     image: Image.Image, corners: Sequence[float], label: str, taken: list[tuple[float, ...]]
 ) -> None:
-    """Write above the box, at the image's border inside or below it; as near as may be where `taken` has labels."""
-    if not label:
-        return
+    """Write above the box, at the image's border inside or below it, as near as `taken` labels allow."""
     draw = ImageDraw.Draw(image)
-    font = _font(image)
+    font = _font(max(image.size))
     margin = 0.15 * font.size
     width, height = font.getlength(label) + 2 * margin, 1.25 * font.size
     x = max(0.0, min(corners[0], image.width - width))
     above, inside, below = corners[1] - height, max(0.0, corners[1]), corners[3]
     top = above if above >= 0 else inside if below - inside > 3 * height else below
     top = min(top, image.height - height)
-    places = [
+    rectangles = [
         (x, top + row * height, x + width, top + (row + 1) * height)
         for row in sorted(range(-LABEL_ROWS, LABEL_ROWS + 1), key=abs)
     ]
     free = (
-        place
-        for place in places
-        if 0 <= place[1] <= image.height - height and not any(_overlap(place, q) for q in taken)
+        r
+        for r in rectangles
+        if 0 <= r[1] <= image.height - height and not any(_overlap(r, other) for other in taken)
     )
-    place = next(free, places[0])
-    taken.append(place)
-    draw.rectangle(place, fill=OUTLINE)
-    draw.text((x + margin, place[1] + height / 2), label, BOX, font, anchor="lm")
+    rectangle = next(free, rectangles[0])
+    taken.append(rectangle)
+    draw.rectangle(rectangle, fill=OUTLINE)
+    draw.text((x + margin, rectangle[1] + height / 2), label, BOX, font, anchor="lm")
 
 
 def _radii(points: np.ndarray, line: float) -> np.ndarray:
-    """Of dots so small that those of a dense part, such as a face, stay apart."""
+    """Radii of dots, small enough to stay apart where keypoints are dense, such as in a face."""
     distances = np.linalg.norm(points[:, None] - points, axis=-1)
     distances.sort(axis=1)
     others = distances[:, 1:3]  # the first is the keypoint itself
     nearest = others.mean(axis=1) if others.size else np.full(len(points), np.inf)
-    return (RADIUS_SHARE * nearest).clip(SMALLEST_RADIUS * line, LARGEST_RADIUS * line)
+    return (RADIUS_FRACTION * nearest).clip(MIN_RADIUS * line, MAX_RADIUS * line)
 
 
 def _colors(schema: KeypointSchema) -> list[Color]:
     colors = dict.fromkeys(schema.names, MIDDLE)
-    # What names say counts; a schema's pairs need not have the left one first.
+    # Names take precedence, because a schema's pairs may have the right keypoint first.
     for pairs in (schema.flip_pairs, left_right_pairs(schema.names)):
         for left, right in pairs:
             colors[left], colors[right] = LEFT, RIGHT
     return list(colors.values())
-
-
-def _bone_color(first: Color, second: Color) -> Color:
-    sides = {first, second} - {MIDDLE}
-    return sides.pop() if len(sides) == 1 else MIDDLE
-
-
-def _line(size: float) -> float:
-    return max(THINNEST_LINE, LINE * size)
 
 
 def _corners(box: Sequence[float], scale: float) -> list[float]:
@@ -238,25 +224,15 @@ def _disc(center: Sequence[float], radius: float) -> tuple[float, float, float, 
     return x - radius, y - radius, x + radius, y + radius
 
 
-def _overlap(first: Sequence[float], second: Sequence[float]) -> bool:
-    return (
-        first[0] < second[2]
-        and second[0] < first[2]
-        and first[1] < second[3]
-        and second[1] < first[3]
-    )
-
-
-def _rank(instance: Mapping[str, Any]) -> tuple[float, float]:
-    return instance.get("score", 1.0), -math.prod(instance["bbox"][2:])
-
-
-def _font(image: Image.Image) -> ImageFont.FreeTypeFont:
-    return _font_of_height(max(SMALLEST_TEXT, round(TEXT * max(image.size))))
+def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
 @lru_cache
-def _font_of_height(height: int) -> ImageFont.FreeTypeFont:
-    # Pillow's own font has no umlauts, and no letters but Latin ones.
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """The font for an image whose longer side has `size` pixels."""
+    # Pillow's default font has Latin letters only, and no umlauts.
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return ImageFont.truetype(str(folder / "DejaVuSans-Bold.ttf"), height)
+    return ImageFont.truetype(
+        str(folder / "DejaVuSans-Bold.ttf"), max(MIN_TEXT, round(TEXT * size))
+    )

@@ -1,4 +1,4 @@
-"""Images of a finished run: its curves, and what its model sees."""
+"""Images of a finished run: training curves, and predictions on test images."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ SCORE_THRESHOLD = 0.5
 
 
 def write_run_images(cfg: DictConfig, truth: GroundTruth | None = None) -> None:
-    """Write curves.png and predictions.png into the run folder, from the files in it.
+    """Write curves.png and predictions.png into the run folder, from metrics.json and the results file in it.
 
     Args:
+        cfg: The config of the run.
         truth: The annotations of `cfg.data.test`, if they were read before.
     """
     folder = Path(cfg.train.output_dir)
@@ -51,7 +52,7 @@ def write_run_images(cfg: DictConfig, truth: GroundTruth | None = None) -> None:
 def draw_curves(metrics: Path, output: Path) -> None:
     """Plot losses, AP and learning rate over the iterations of a metrics.json."""
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
-    # Not by pyplot, whose backend belongs to the notebook that may have called.
+    # Not with pyplot, whose backend belongs to a notebook that calls this.
     figure = Figure(figsize=(16, 4.2), dpi=110)
     losses, precision, rate = figure.subplots(1, 3)
     names = sorted({name for row in rows for name in row if name.startswith("loss_")})
@@ -60,9 +61,8 @@ def draw_curves(metrics: Path, output: Path) -> None:
     losses.set(title="training losses", yscale="log")
     losses.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     for name in ("keypoints/AP", "segm/AP", "bbox/AP"):
-        if not any(name in row for row in rows):
-            continue
-        precision.plot(*_series(rows, name), marker="o", label=name)
+        if any(name in row for row in rows):
+            precision.plot(*_series(rows, name), marker="o", label=name)
     precision.set(title="AP on the test images, percent", ylim=(0, 100))
     if precision.lines:
         precision.legend(loc="upper left")
@@ -79,9 +79,10 @@ def draw_curves(metrics: Path, output: Path) -> None:
 def draw_predictions(
     cfg: DictConfig, results: Path, output: Path, truth: GroundTruth | None = None
 ) -> bool:
-    """Draw COCO-format results on the first images of the test set, detections over 50 % alone.
+    """Draw COCO-format results with a score of SCORE_THRESHOLD or more on the first NUM_IMAGES test images.
 
-    Images that cannot be used are left out. Returns whether there are others; if not, no file is written.
+    Returns:
+        Whether the file was written: False if no image can be used.
     """
     truth = truth or read_test_truth(cfg)
     detections = read_detections(results, truth)
@@ -112,10 +113,9 @@ def read_test_truth(cfg: DictConfig) -> GroundTruth:
 
 
 def paths_by_id(truth: GroundTruth, folder: str | Path) -> dict[Any, str]:
-    """The file of each image of a truth in the folder of its images, or where it should be."""
-    entries = list(truth.coco.imgs.values())
-    paths = image_paths(entries, str(folder))
-    return {entry["id"]: path or "" for entry, path in zip(entries, paths, strict=True)}
+    """The path of each image of the ground truth in `folder`, whether it exists or not, by image id."""
+    paths = image_paths(list(truth.coco.imgs.values()), str(folder))
+    return {id_: path or "" for id_, path in zip(truth.coco.imgs, paths, strict=True)}
 
 
 def read_detections(results: Path, truth: GroundTruth) -> dict[Any, list[dict[str, Any]]]:
@@ -130,7 +130,7 @@ def read_detections(results: Path, truth: GroundTruth) -> dict[Any, list[dict[st
 def draw_usable(
     items: Iterable[Item], draw: Callable[[Item], list[Image.Image]], limit: float = math.inf
 ) -> tuple[list[Image.Image], list[str]]:
-    """What `draw` makes of each item, until there are `limit` images, and a message for each that cannot be used."""
+    """The images that `draw` returns for each item, until there are `limit`, and a message for each unusable image."""
     images: list[Image.Image] = []
     skipped = []
     for item in items:
@@ -145,6 +145,6 @@ def draw_usable(
 
 
 def _series(rows: list[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
-    """Iterations and values; null in a metrics.json is a number that is not finite: a gap in the curve."""
+    """Iterations and values. A null, which metrics.json has for a non-finite number, is a gap in the curve."""
     points = [(row["iteration"], row[name]) for row in rows if name in row]
     return [x for x, _ in points], [math.nan if y is None else y for _, y in points]

@@ -1,4 +1,4 @@
-"""Videos frame by frame: read upright, written as H.264 in mp4. PyAV does the work."""
+"""Reading videos frame by frame, upright, and writing them as H.264 in mp4, with PyAV."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from PIL import Image
@@ -17,31 +17,17 @@ from ..errors import UserError
 from ..io import atomic_write
 
 EXTENSIONS = (
-    ".mp4",
-    ".m4v",
-    ".mov",
-    ".avi",
-    ".mkv",
-    ".webm",
-    ".mpg",
-    ".mpeg",
-    ".ts",
-    ".mts",
-    ".m2ts",
-    ".wmv",
-    ".flv",
-    ".3gp",
-    ".ogv",
-    ".vob",
-)
-# The first that PyAV's FFmpeg has: mp4's usual one, and one that every FFmpeg has.
+    ".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp",
+    ".ogv", ".vob",
+)  # fmt: skip
+# The first that PyAV's FFmpeg has: the usual one of mp4, and one that every FFmpeg has.
 CODECS = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qmin": "2", "qmax": "5"}}
-LARGEST_DENOMINATOR = 65535  # of a time base in mpeg4
+MAX_DENOMINATOR = 65535  # of a time base in mpeg4
 BT709 = 1  # FFmpeg's number of the standard, as matrix, primaries and transfer function
-USUAL_RATE = Fraction(25)  # where a header does not say
-# A video that ends so much earlier than its header says was cut off; the sound may be a little longer.
-SHORTER, SHORTER_SECONDS = 0.1, 1.0
-# By whether a display matrix exchanges x and y, and then mirrors x, and y.
+DEFAULT_RATE = Fraction(25)  # frames per second, if the header has none
+# A video that ends this much before the duration in its header is truncated; sound may be a little longer.
+MISSING_FRACTION, MISSING_SECONDS = 0.1, 1.0
+# Keys: whether a display matrix exchanges x and y, then mirrors x, and mirrors y.
 ORIENTATIONS = {
     (False, True, False): Image.Transpose.FLIP_LEFT_RIGHT,
     (False, False, True): Image.Transpose.FLIP_TOP_BOTTOM,
@@ -54,18 +40,20 @@ ORIENTATIONS = {
 
 
 class BadVideoError(UserError):
-    """A video file that is missing, cannot be decoded, or breaks off."""
+    """A video file that is missing, cannot be decoded, or is truncated."""
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video's header says.
+    """The header of a video.
 
     Attributes:
-        rate: Frames in a second, on average.
-        time_base: The unit of its timestamps, in seconds.
-        aspect: Width of a pixel by its height.
-        num_frames, seconds: 0 where they are unknown.
+        rate: Frames per second, on average.
+        time_base: The unit of the timestamps, in seconds.
+        aspect: Width of a pixel divided by its height.
+        num_frames: 0 if unknown.
+        seconds: Duration; 0 if unknown.
+        comment: The comment in the file's metadata.
     """
 
     rate: Fraction
@@ -78,7 +66,13 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame, upright and in RGB. number: from 0; time, duration: in seconds, from the first frame on."""
+    """A frame, upright and in RGB.
+
+    Attributes:
+        number: Counts from 0.
+        time: Seconds since the first frame.
+        duration: Seconds.
+    """
 
     number: int
     time: Fraction
@@ -87,17 +81,21 @@ class Frame:
 
 
 def require_video_support(path: Path) -> None:
-    """Raise UserError where PyAV, which reads videos, is not installed."""
+    """Raise UserError if PyAV is not installed."""
     if find_spec("av") is None:
         raise UserError(f"{path} is a video, which needs PyAV: pip install av")
 
 
 def read_info(path: Path) -> VideoInfo:
-    """Read a video's header. Raises BadVideoError where it is none."""
+    """Read a video's header.
+
+    Raises:
+        BadVideoError: If the file is not a video.
+    """
     with _opened(path) as container:
         stream = container.streams.video[0]
         return VideoInfo(
-            rate=stream.average_rate or stream.guessed_rate or USUAL_RATE,
+            rate=stream.average_rate or stream.guessed_rate or DEFAULT_RATE,
             time_base=stream.time_base,
             aspect=stream.sample_aspect_ratio or Fraction(1),
             num_frames=stream.frames,
@@ -107,17 +105,18 @@ def read_info(path: Path) -> VideoInfo:
 
 
 def read_frames(path: Path, first: int = 0) -> Iterator[Frame]:
-    """Decode a video from the frame number `first` on, turned and mirrored as its metadata say.
+    """Decode a video from frame number `first` on, rotated and mirrored by its display matrix.
 
-    What cannot be decoded is left out. Raises BadVideoError, after the last frame, where there was such, where the
-    video ends early, and where it is none.
+    Raises:
+        BadVideoError: If the file is not a video; after the last frame also if a part of it cannot be decoded, or if
+            the video is truncated.
     """
     import av
 
     with _opened(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
-        interval = 1 / (stream.average_rate or stream.guessed_rate or USUAL_RATE)
+        interval = 1 / (stream.average_rate or stream.guessed_rate or DEFAULT_RATE)
         start, number, damaged = None, 0, ""
         time = end = Fraction(0)
         packets = container.demux(stream)
@@ -125,9 +124,7 @@ def read_frames(path: Path, first: int = 0) -> Iterator[Frame]:
             try:
                 packet = next(packets)
                 decoded = packet.decode()
-            except StopIteration:
-                break
-            except av.error.EOFError:  # by a packet of a cut-off file, too
+            except (StopIteration, av.error.EOFError):  # a truncated file may raise the latter
                 break
             except av.error.FFmpegError as error:
                 damaged = damaged or f"after frame {number}: {error.strerror}"
@@ -135,25 +132,25 @@ def read_frames(path: Path, first: int = 0) -> Iterator[Frame]:
             for frame in decoded:
                 shown = end if frame.pts is None else frame.pts * frame.time_base
                 start = shown if start is None else start
-                time = max(time, shown - start)  # those of a damaged file may go back
+                time = max(time, shown - start)  # timestamps of a damaged file may go back
                 length = frame.duration * frame.time_base if frame.duration else interval
                 if number >= first:
                     yield Frame(number, time, length, _upright(frame))
                 number, end = number + 1, time + length
-        # FFmpeg corrects the duration of a cut-off avi, not its number of frames.
+        # FFmpeg corrects the duration of a truncated avi, but not its number of frames.
         seconds = max(_seconds(container, stream), stream.frames * interval)
     if damaged:
         raise BadVideoError(f"{path}: parts of the video cannot be decoded ({damaged})")
     if not number:
-        raise BadVideoError(f"{path}: there is no frame in the video")
-    if seconds - end > max(SHORTER * seconds, SHORTER_SECONDS):
+        raise BadVideoError(f"{path}: the video has no frames")
+    if seconds - end > max(MISSING_FRACTION * seconds, MISSING_SECONDS):
         raise BadVideoError(
-            f"{path}: the video breaks off after {float(end):.1f} of {float(seconds):.1f} seconds"
+            f"{path}: the video is truncated: it ends after {float(end):.1f} of {float(seconds):.1f} seconds"
         )
 
 
 class VideoWriter:
-    """Writes frames into an mp4, with their own timestamps; see `write_video`."""
+    """Writes frames with their timestamps into an mp4; see `write_video`."""
 
     def __init__(
         self, path: Path, size: tuple[int, int], like: VideoInfo, comment: str = ""
@@ -163,25 +160,27 @@ class VideoWriter:
         self.size, self.last = size, -1
         name = next(name for name in CODECS if name in av.codecs_available)
         self.time_base = like.time_base
-        if name == "mpeg4" and self.time_base.denominator > LARGEST_DENOMINATOR:
+        if name == "mpeg4" and self.time_base.denominator > MAX_DENOMINATOR:
             self.time_base = Fraction(1, 60000)
         with _os_errors():
-            self.container = _new_mp4(path)
+            # faststart: the index is in front, so that players can start before they have the whole file.
+            options = {"movflags": "+faststart"}
+            self.container = cast(Any, av.open(str(path), "w", format="mp4", options=options))
         self.container.metadata["comment"] = comment
-        # The nominal rate: what counts are the timestamps.
+        # A nominal rate: players take the timestamps.
         self.stream = self.container.add_stream(
             name, rate=like.rate.limit_denominator(1001), options=CODECS[name]
         )
-        self.stream.codec_context.thread_count = 1  # so that a film comes out the same again
         self.stream.width, self.stream.height = (side + side % 2 for side in size)
         self.stream.pix_fmt = "yuv420p"
-        context: Any = self.stream.codec_context
+        context = self.stream.codec_context
+        context.thread_count = 1  # gives reproducible files
         context.time_base = self.time_base
         context.sample_aspect_ratio = like.aspect
         context.colorspace = context.color_primaries = context.color_trc = BT709
 
     def write(self, image: Image.Image, time: Fraction, duration: Fraction) -> None:
-        """Add an RGB image; time, duration: in seconds."""
+        """Add an RGB image with its time and duration in seconds."""
         import av
 
         pixels = np.asarray(image if image.size == self.size else image.resize(self.size))
@@ -208,17 +207,17 @@ class VideoWriter:
 def write_video(
     path: Path, size: tuple[int, int], like: VideoInfo, comment: str = ""
 ) -> Iterator[VideoWriter]:
-    """What an mp4 is written with; the file is there when the block ends without an error.
+    """A writer of an mp4; the file appears if the block ends without an error.
 
     Args:
-        path: the file.
-        size: width and height in pixels; frames of another size are resized. An odd side grows by a pixel, which H.264
-            needs.
-        like: the video that the frames come from.
-        comment: goes into the file's metadata.
+        path: The file.
+        size: Width and height in pixels. Frames of other sizes are resized. An odd side grows by a pixel, because H.264
+            needs even ones.
+        like: Header of the video that the frames come from.
+        comment: Is written into the file's metadata.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: If the file cannot be written.
     """
     with atomic_write(path) as unfinished:
         writer = VideoWriter(unfinished, size, like, comment)
@@ -233,7 +232,7 @@ def write_video(
 
 @contextmanager
 def _os_errors() -> Iterator[None]:
-    """FFmpeg's errors as Python's."""
+    """Turn FFmpeg's errors into OSError."""
     import av
 
     try:
@@ -253,26 +252,19 @@ def _opened(path: Path) -> Any:
         raise BadVideoError(f"{path}: the video cannot be read ({error.strerror})") from error
     if not container.streams.video:
         container.close()
-        raise BadVideoError(f"{path}: there is no video in it, or its end is missing")
+        raise BadVideoError(f"{path}: it has no video stream, or is truncated")
     return container
 
 
-def _new_mp4(path: Path) -> Any:
-    import av
-
-    # Its index in front: it plays while it is fetched.
-    return av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"})
-
-
 def _seconds(container: Any, stream: Any) -> Fraction:
-    """The video's duration by its header; 0 where it does not say."""
+    """The duration in the header; 0 if it has none."""
     if stream.duration:
         return stream.duration * stream.time_base
     return Fraction(container.duration or 0, 1_000_000)
 
 
 def _upright(frame: Any) -> Image.Image:
-    """The image of a frame as players show it: by its display matrix, to the nearest of 8 orientations.
+    """The image of a frame in the orientation that players show: by its display matrix, the nearest of 8.
 
     The matrix maps the row vector x, y, 1 (ISO/IEC 14496-12, track header): x' = ax + cy, y' = bx + dy.
     """

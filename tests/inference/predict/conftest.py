@@ -1,4 +1,4 @@
-"""A model, inputs for it, and the command that takes them."""
+"""tools/predict.py, a model and inputs for it."""
 
 import json
 import os
@@ -22,18 +22,13 @@ def main(load_tool):
 
 
 @pytest.fixture(scope="session")
-def run(run_folder):
-    return run_folder
-
-
-@pytest.fixture(scope="session")
 def built():
     return {}
 
 
 @pytest.fixture(autouse=True)
 def build_once(built, monkeypatch):
-    """The same config is loaded once, and its predictor built once: they take longer than all else in a test."""
+    """Load each config and build each predictor once, which takes longer than all else in a test."""
 
     def config(path, overrides):
         key = path, *overrides
@@ -53,7 +48,7 @@ def build_once(built, monkeypatch):
 
 @pytest.fixture
 def photos(drawn_people, tmp_path, monkeypatch):
-    """A folder of three images, which is also in the working directory."""
+    """A folder of three images in the working directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     for path in sorted((drawn_people / "test").iterdir())[:3]:
@@ -62,13 +57,13 @@ def photos(drawn_people, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def predict(main, run):
-    """Function of the arguments after the model's; what main returns, or exits with."""
+def predict(main, run_folder):
+    """Function of the arguments after the model's, which returns the exit status."""
 
     def predict(*arguments):
         try:
-            return main(["--run", str(run), *map(str, arguments)])
-        except SystemExit as end:  # argparse's way
+            return main(["--run", str(run_folder), *map(str, arguments)])
+        except SystemExit as end:  # argparse's
             return end.code
 
     return predict
@@ -93,27 +88,20 @@ def clip(drawn_people):
 @pytest.fixture(scope="session")
 def lines_of():
     """Function of a .jsonl file: its objects."""
-
-    def lines_of(path):
-        return [json.loads(line) for line in Path(path).read_text().splitlines()]
-
-    return lines_of
+    return lambda path: [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
 @pytest.fixture(scope="session")
 def files_in():
-    """Function of a folder: paths of the files below it."""
-
-    def files_in(folder):
-        paths = (path for path in Path(folder).rglob("*") if path.is_file())
-        return sorted(str(path.relative_to(folder)) for path in paths)
-
-    return files_in
+    """Function of a folder: the paths of the files below it."""
+    return lambda folder: sorted(
+        str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file()
+    )
 
 
 @pytest.fixture
 def seen(monkeypatch):
-    """A list that gets each image that a model sees."""
+    """A list of the images that the model has predicted."""
     images_seen, call = [], Predictor.__call__
 
     def counted(self, images, color="RGB"):

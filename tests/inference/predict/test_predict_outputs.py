@@ -1,4 +1,4 @@
-"""Pictures and json of tools/predict.py: the numbers of evaluation, of images and videos."""
+"""Images, videos and json of tools/predict.py: the predictions are those of the evaluation."""
 
 import json
 from pathlib import Path
@@ -15,45 +15,36 @@ SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"
 EVERYTHING = "model.roi_heads.box_predictor.test_score_thresh=0.0"
 
 
-def test_pictures_and_lines_of_a_folder(predict, photos, capsys, lines_of, files_in):
-    assert (
-        predict(
-            "--input", "photos", "--output", "out", "--json", "found.jsonl", "--score-thresh", 0
-        )
-        == 0
-    )
+def test_images_and_lines_of_a_folder(predict, photos, capsys, lines_of, files_in):
+    arguments = ["--input", "photos", "--output", "out", "--score-thresh", 0]
+    assert predict(*arguments, "--json", "found.jsonl") == 0
     assert files_in("out") == files_in(photos)
     lines = lines_of("found.jsonl")
     assert [line["image"] for line in lines] == files_in(photos)
     for line in lines:
-        picture, image = Image.open(f"out/{line['image']}"), Image.open(photos / line["image"])
-        assert picture.size == image.size == (line["width"], line["height"])
-        assert (
-            np.abs(np.asarray(picture, float) - np.asarray(image.convert("RGB"), float)).max() > 100
-        )
+        drawn, image = Image.open(f"out/{line['image']}"), Image.open(photos / line["image"])
+        assert drawn.size == image.size == (line["width"], line["height"])
+        assert np.abs(np.asarray(drawn, float) - np.asarray(image.convert("RGB"))).max() > 100
         assert len(line["objects"]) == 3
         assert {"class", "score", "box", "keypoints"} <= set(line["objects"][0])
         assert "left_ankle" in line["objects"][0]["keypoints"]
     assert "3 predicted, 0 done before, 0 skipped" in capsys.readouterr().out
 
 
-def test_results_are_those_of_the_runs_evaluation(predict, run, drawn_people, tmp_path):
+def test_results_are_those_of_the_runs_evaluation(predict, run_folder, drawn_people, tmp_path):
     arguments = ["--input", drawn_people / "test", "--annotations", drawn_people / "test.json"]
     assert predict(*arguments, "--json", tmp_path / "results.json") == 0
     found = json.loads((tmp_path / "results.json").read_text())
-    expected = json.loads((run / "inference" / "coco_instances_results.json").read_text())
+    expected = json.loads((run_folder / "inference" / "coco_instances_results.json").read_text())
     assert len(found) == len(expected) == 12
-    files = {
-        i["id"]: i["file_name"]
-        for i in json.loads((drawn_people / "test.json").read_text())["images"]
-    }
+    images = json.loads((drawn_people / "test.json").read_text())["images"]
+    files = {image["id"]: image["file_name"] for image in images}
     for ours, theirs in zip(found, expected, strict=True):
-        assert (
-            ours["image_id"] == theirs["image_id"] and ours["category_id"] == theirs["category_id"]
-        )
+        assert ours["image_id"] == theirs["image_id"]
+        assert ours["category_id"] == theirs["category_id"]
         assert ours["file_name"] == files[ours["image_id"]]
         for key in ("bbox", "score", "keypoints"):
-            # Both are of the same float32, a sum apart.
+            # Equal float32 numbers up to one addition.
             assert ours[key] == pytest.approx(theirs[key], abs=1e-4)
     assert not list(tmp_path.glob("*unfinished*"))
 
@@ -65,7 +56,7 @@ def test_results_are_those_of_the_runs_evaluation(predict, run, drawn_people, tm
         (["a.jpg", "12.jpg"], {"12.jpg": 1, "a.jpg": 2}),
         (["012.jpg", "12.png"], {"012.jpg": 1, "12.png": 2}),
     ],
-)  # fmt: skip
+)
 def test_ids_without_annotations(predict, photos, names, ids):
     (photos.parent / "in").mkdir()
     for name in names:
@@ -92,12 +83,8 @@ def test_classes_keep_their_own_keypoints(main, write_set, tiny, tmp_path, lines
     (tmp_path / "other.json").write_text(json.dumps(content))
     results, lines = tmp_path / "results.json", tmp_path / "found.jsonl"
     inputs = ["--input", str(root), "--output", str(tmp_path / "out"), "--score-thresh", "0"]
-    assert (
-        main(
-            [*model, *inputs, "--json", str(results), "--annotations", str(tmp_path / "other.json")]
-        )
-        == 0
-    )
+    ids = ["--annotations", str(tmp_path / "other.json")]
+    assert main([*model, *inputs, "--json", str(results), *ids]) == 0
     assert main([*model, *inputs, "--json", str(lines)]) == 0
     assert len(files_in(tmp_path / "out")) == 6
     objects = [found for line in lines_of(lines) for found in line["objects"]]
@@ -112,16 +99,14 @@ def test_classes_keep_their_own_keypoints(main, write_set, tiny, tmp_path, lines
         assert points == pytest.approx(np.array(expected).reshape(-1, 3))
 
 
-def test_threshold_leaves_out_what_is_below(predict, photos, lines_of, files_in):
+def test_threshold_leaves_out_lower_scores(predict, photos, lines_of, files_in):
     for name, threshold in (
         ("all", []),
         ("best", ["--score-thresh", "0.5"]),
         ("none", ["--score-thresh", "1"]),
     ):
-        assert (
-            predict("--input", "photos", "--json", f"{name}.jsonl", "--output", name, *threshold)
-            == 0
-        )
+        arguments = ["--input", "photos", "--json", f"{name}.jsonl", "--output", name]
+        assert predict(*arguments, *threshold) == 0
     every = [found["score"] for line in lines_of("all.jsonl") for found in line["objects"]]
     best = [found["score"] for line in lines_of("best.jsonl") for found in line["objects"]]
     assert len(every) == 9 and best == [score for score in every if score >= 0.5]
@@ -138,12 +123,13 @@ def test_batches_give_the_same(predict, photos, lines_of):
     for one, other in zip(lines_of("1.jsonl"), lines_of("3.jsonl"), strict=True):
         assert one["image"] == other["image"]
         for found, expected in zip(one["objects"], other["objects"], strict=True):
-            # In a batch, sums of another order.
+            # Sums in a batch have another order.
             assert found["box"] == pytest.approx(expected["box"], abs=1e-2)
 
 
-def test_overrides_and_two_files_in_place_of_a_run(main, run, photos, capsys, lines_of):
-    model = ["--config-file", str(run / "config.yaml"), "--weights", str(run / "model_final.pth")]
+def test_overrides_and_two_files_in_place_of_a_run(main, run_folder, photos, lines_of):
+    files = run_folder / "config.yaml", run_folder / "model_final.pth"
+    model = ["--config-file", str(files[0]), "--weights", str(files[1])]
     override = "model.roi_heads.box_predictor.test_topk_per_image=1"
     assert main([*model, "--input", "photos", override, "--json", "found.jsonl"]) == 0
     assert [len(line["objects"]) for line in lines_of("found.jsonl")] == [1, 1, 1]
@@ -151,12 +137,8 @@ def test_overrides_and_two_files_in_place_of_a_run(main, run, photos, capsys, li
 
 def test_video_with_lines_for_each_frame(predict, clip, photos, lines_of, files_in):
     clip("clip ä.mp4")
-    assert (
-        predict(
-            "--input", "clip ä.mp4", "--output", "out", "--json", "f.jsonl", "--score-thresh", 0
-        )
-        == 0
-    )
+    arguments = ["--input", "clip ä.mp4", "--output", "out", "--score-thresh", 0]
+    assert predict(*arguments, "--json", "f.jsonl") == 0
     assert files_in("out") == ["clip ä.mp4"]
     frames = list(read_frames(Path("out/clip ä.mp4")))
     assert [float(frame.time) for frame in frames] == pytest.approx([0, 0.04, 0.1, 0.12, 0.3])
@@ -167,7 +149,7 @@ def test_video_with_lines_for_each_frame(predict, clip, photos, lines_of, files_
     assert {len(line["objects"]) for line in lines} == {3}
 
 
-def test_frames_in_coco_results_count_on_behind_the_images(predict, clip, photos):
+def test_ids_of_frames_continue_those_of_images(predict, clip, photos):
     clip(photos / "clip.mp4")
     assert predict("--input", "photos", "--json", "results.json") == 0
     found = json.loads(Path("results.json").read_text())
@@ -178,16 +160,16 @@ def test_frames_in_coco_results_count_on_behind_the_images(predict, clip, photos
     }
 
 
-def test_video_that_breaks_off_keeps_what_came_before(predict, clip, photos, capsys, lines_of):
+def test_truncated_video_gives_its_first_frames(predict, clip, photos, capsys, lines_of):
     path = clip(photos / "clip.mp4", range(0, 8000, 40))
     content = path.read_bytes()
-    # The index is in front: what is missing are the last frames.
+    # The index is in front: the last frames are missing.
     path.write_bytes(content[: len(content) // 2])
     assert predict("--input", path, "--output", "out", "--json", "found.jsonl") == 3
     error = capsys.readouterr().err
-    assert "skipped: photos/clip.mp4" in error.replace(f"{photos.parent}/", "")
     lines = lines_of("found.jsonl")
-    assert 50 < len(lines) < 150 and f"{len(lines)} frames are used" in error
+    assert 50 < len(lines) < 150
+    assert "clip.mp4" in error and f" {len(lines)} frames" in error
     assert len(list(read_frames(Path("out/clip.mp4")))) == len(lines)
 
 
@@ -196,4 +178,4 @@ def test_video_without_pyav_is_one_line(predict, clip, photos, monkeypatch, caps
     monkeypatch.setattr("hrnet_kpt.visualization.video.find_spec", lambda name: None)
     assert predict("--input", "photos", "--output", "out") == 2
     [line] = capsys.readouterr().err.splitlines()
-    assert "clip.mp4 is a video" in line and "pip install av" in line
+    assert "clip.mp4" in line and "pip install av" in line

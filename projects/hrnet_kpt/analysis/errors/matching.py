@@ -107,7 +107,7 @@ def match(truth: GroundTruth, results: Sequence[Mapping[str, Any]]) -> Matches:
     """
     matches = Matches()
     for category in truth.coco.getCatIds():
-        if len(truth.slots[category]):
+        if len(truth.keypoint_indices[category]):
             _match_category(truth, results, category, matches)
     return matches
 
@@ -156,8 +156,8 @@ def _evaluate(truth: GroundTruth, results: Sequence[Mapping[str, Any]], category
     evaluation = COCOeval(truth.coco, results_index(truth.coco, results), "keypoints")
     parameters = evaluation.params
     parameters.catIds = [category]
-    parameters.kpt_oks_sigmas = truth.sigmas(category)
-    parameters.maxDets = [truth.detections("keypoints")]
+    parameters.kpt_oks_sigmas = truth.sigmas[category]
+    parameters.maxDets = [truth.detection_limit("keypoints")]
     parameters.iouThrs = np.array([COUNTED_OKS])
     parameters.areaRng, parameters.areaRngLbl = parameters.areaRng[:1], parameters.areaRngLbl[:1]
     with contextlib.redirect_stdout(io.StringIO()):
@@ -186,14 +186,16 @@ def _labels(truth: GroundTruth, image: Any) -> Labels:
     annotations = [
         annotation
         for annotation in truth.coco.imgToAnns[image]
-        if len(truth.slots[annotation["category_id"]])
+        if len(truth.keypoint_indices[annotation["category_id"]])
     ]
     placed = np.zeros((len(annotations), len(truth.schema.names), 3))
     for row, annotation in zip(placed, annotations, strict=True):
-        row[truth.slots[annotation["category_id"]]] = _points(annotation)
+        row[truth.keypoint_indices[annotation["category_id"]]] = _points(annotation)
     sigmas = np.tile(np.array(truth.schema.sigmas), (len(annotations), 1))
     for row, annotation in zip(sigmas, annotations, strict=True):
-        row[truth.slots[annotation["category_id"]]] = truth.sigmas(annotation["category_id"])
+        row[truth.keypoint_indices[annotation["category_id"]]] = truth.sigmas[
+            annotation["category_id"]
+        ]
     # pycocotools adds the least number to the area, too.
     areas = np.array([annotation["area"] for annotation in annotations]) + np.spacing(1)
     return Labels(
@@ -211,7 +213,7 @@ def _pair(
     annotation: Mapping[str, Any],
     labels: Labels,
 ) -> Pair:
-    slots = truth.slots[annotation["category_id"]]
+    slots = truth.keypoint_indices[annotation["category_id"]]
     flipped = np.array(truth.schema.flip_indices)[slots]
     me = labels.ids.index(annotation["id"])
     predicted = _points(result)[:, :2]

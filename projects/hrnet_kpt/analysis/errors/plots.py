@@ -178,7 +178,7 @@ def _side_by_side(
     annotations = [
         annotation
         for annotation in truth.coco.imgToAnns[row["image_id"]]
-        if len(truth.slots[annotation["category_id"]])
+        if len(truth.keypoint_indices[annotation["category_id"]])
     ]
     parts = [f"OKS {100 * row['oks']:.0f}", f"missed {row['missed']} of {row['instances']}"]
     if others:

@@ -142,6 +142,6 @@ def images_not_read(evaluation: Path) -> list[Any]:
 
 
 def _checked(truth: GroundTruth, annotations: str | Path) -> GroundTruth:
-    if not truth.scored:
+    if not truth.annotated:
         raise UserError(f"{annotations}: it has no `annotations` to compare results with")
     return truth

@@ -37,7 +37,9 @@ def analyze_errors(
         len(found)
         for found in (matches.pairs, matches.doubles, matches.background, matches.left_out)
     )
-    with_keypoints = sum(len(truth.slots[result["category_id"]]) > 0 for result in results)
+    with_keypoints = sum(
+        len(truth.keypoint_indices[result["category_id"]]) > 0 for result in results
+    )
     if not counted:
         raise UserError(
             "there is nothing to compare with: the annotations have no instance with labelled keypoints "
@@ -56,7 +58,7 @@ def analyze_errors(
             "background": len(matches.background),
             "left_out": len(matches.left_out),
             "beyond_limit": with_keypoints - seen,
-            "limit": truth.detections("keypoints"),
+            "limit": truth.detection_limit("keypoints"),
         },
         "AP": break_down_ap(truth, results, matches),
         "keypoints": {

@@ -1,1 +1,1 @@
-"""The prediction app: images, videos and streams in; images, videos and json out."""
+"""tools/predict.py: reading images and videos, predicting, and writing images, videos and json."""

@@ -16,19 +16,19 @@ from ...data.schema import KeypointSchema
 from ...errors import UserError
 from ...evaluation.ground_truth import load_ground_truth
 from ...io import atomic_write, to_json
-from .inputs import Input
+from .inputs import Input, refuse_os_errors
 
 
 @dataclass(frozen=True)
 class CocoIds:
-    """What numbers stand for in COCO-format results.
+    """The ids in COCO-format results.
 
     Attributes:
         images: Id of each image by name.
-        videos: Names of those whose frames go on counting after the images.
+        videos: Names of the videos. The ids of their frames continue those of the images.
         categories: Id of each class by name.
-        keypoints: The names of each class's keypoints in the category's order.
-        origin: Where the ids are from, in words.
+        keypoints: The names of each class's keypoints, in the category's order.
+        origin: Where the image ids come from, for the user.
     """
 
     images: Mapping[str, Any]
@@ -44,19 +44,19 @@ def coco_ids(
     classes: Classes,
     annotations: str | None = None,
 ) -> CocoIds:
-    """The ids of a COCO-format json by its file names and categories.
+    """The ids of a COCO-format json, by its file names and categories.
 
-    Without one, the numbers that are the images' names, as 785 of 000000000785.jpg, if all have such and no two the
-    same; else 1, 2, 3 in their order. Classes then count from 1.
+    Without a json, image ids are the numbers that are the file names, such as 785 for 000000000785.jpg, if all inputs
+    have different ones; else 1, 2, 3 in the order of the inputs. Category ids then count from 1.
 
     Raises:
-        UserError: For an image that the json does not list.
+        UserError: If the json does not list an input, or lists it ambiguously.
     """
     if annotations:
         truth = load_ground_truth(annotations, schema, classes)
         listed = {entry["file_name"]: entry["id"] for entry in truth.coco.imgs.values()}
         keypoints = {
-            name: [schema.names[slot] for slot in truth.slots[category]]
+            name: [schema.names[index] for index in truth.keypoint_indices[category]]
             for name, category in truth.class_categories.items()
         }
         images, respelled = _listed_ids(inputs, listed, annotations)
@@ -66,7 +66,7 @@ def coco_ids(
             raise UserError(f"{annotations} has one image for the inputs {' and '.join(repeated)}")
         origin = f"those of {annotations}"
         if respelled:
-            origin += f", {respelled} of {len(images)} by another spelling of the file's name"
+            origin += f", {respelled} of {len(images)} by another spelling of the file name"
         return CocoIds(images, frozenset(), truth.class_categories, keypoints, origin)
     names = [item.name for item in inputs if not item.is_video]
     stems = [Path(name).stem for name in names]
@@ -84,36 +84,34 @@ def coco_ids(
 
 
 def write_results(records: Path, ids: CocoIds, path: Path) -> None:
-    """Turn a file of records into a json with a list of results, a line each.
+    """Convert a file of records into a json with a list of results, one per line.
 
-    Results of classes that `ids` does not have are left out.
+    Results of classes and images that `ids` does not have are left out.
     """
     separator, frame = "\n", len(ids.images)
-    try:
-        with (
-            records.open("rb") as lines,
-            atomic_write(path) as unfinished,
-            unfinished.open("w", encoding="utf-8") as file,
-        ):
-            file.write("[")
-            for line in lines:
-                record = json.loads(line)
-                if record["image"] in ids.videos:
-                    image = frame = frame + 1
-                elif record["image"] in ids.images:
-                    image = ids.images[record["image"]]
-                else:
-                    continue  # no longer among the inputs
-                for result in _results(record, image, ids):
-                    file.write(f"{separator}{to_json(result)}")
-                    separator = ",\n"
-            file.write("\n]\n")
-    except OSError as error:
-        raise UserError(f"--json {path} cannot be written: {error.strerror}") from error
+    with (
+        refuse_os_errors("--json", path),
+        records.open("rb") as lines,
+        atomic_write(path) as unfinished,
+        unfinished.open("w", encoding="utf-8") as file,
+    ):
+        file.write("[")
+        for line in lines:
+            record = json.loads(line)
+            if record["image"] in ids.videos:
+                image = frame = frame + 1
+            elif record["image"] in ids.images:
+                image = ids.images[record["image"]]
+            else:
+                continue  # an input of an earlier run only
+            for result in _results(record, image, ids):
+                file.write(f"{separator}{to_json(result)}")
+                separator = ",\n"
+        file.write("\n]\n")
 
 
 def is_of_write_results(path: Path) -> bool:
-    """Whether a json is one of `write_results`."""
+    """Whether a json was written by `write_results`."""
     with path.open("rb") as file:
         return file.readline() == b"[\n" and (
             (first := file.readline()) == b"]\n" or b', "fingerprint": "' in first
@@ -123,43 +121,37 @@ def is_of_write_results(path: Path) -> bool:
 def _listed_ids(
     inputs: Sequence[Input], listed: Mapping[str, Any], annotations: str
 ) -> tuple[dict[str, Any], int]:
-    """The id of each input by its name, and how many inputs have another spelling of an entry's `file_name`.
+    """The image id of each input by its name, and how many inputs have another spelling of an entry's `file_name`.
 
-    An entry is meant whose `file_name` is the end of the image's path, else one that match_names finds.
+    An input is the entry whose `file_name` is the end of the input's path, else the one that match_names finds.
     """
-    ids = {item.name: _listed_id(item, listed) for item in inputs}
+    ids = {item.name: _id_by_path(item.path, listed) for item in inputs}
     left = [item for item in inputs if ids[item.name] is None]
     taken = set(ids.values())
     names = [name for name, image in listed.items() if image not in taken]
     matches = match_names(names, [item.path.absolute().as_posix() for item in left])
-    fitting: dict[str, list[Any]] = {item.name: [] for item in left if not item.is_video}
+    candidates: dict[str, list[Any]] = {item.name: [] for item in left}
     for name, match in zip(names, matches, strict=True):
-        if match is not None:
-            for file in match.files:
-                if left[file].name in fitting:
-                    # An entry that fits several inputs is no one's.
-                    fitting[left[file].name] += [listed[name]] * len(match.files)
+        files = match.files if match else ()
+        for file in files:
+            # An entry that fits several inputs is ambiguous for each of them.
+            candidates[left[file].name] += [listed[name]] * len(files)
     for item in left:
-        images = fitting.get(item.name, [])
-        if len(images) != 1:
-            what = (
-                "a video has no image id"
-                if item.is_video
-                else f"{'several images' if images else 'no image'} can be meant by {item.path.name}"
-            )
-            raise UserError(f"--annotations {annotations}: {what} in it (--input {item.path})")
+        images = candidates[item.name]
+        if item.is_video or len(images) != 1:
+            problem = f"{'several images' if images else 'no image'} can be {item.path.name}"
+            if item.is_video:
+                problem = "a video has no image id"
+            raise UserError(f"--annotations {annotations}: {problem} (--input {item.path})")
         ids[item.name] = images[0]
     return ids, len(left)
 
 
-def _listed_id(item: Input, listed: Mapping[str, Any]) -> Any:
-    """The id of the entry whose `file_name` is the end of the image's path; None if there is none."""
-    parts = item.path.absolute().parts
-    for start in range(len(parts)):
-        image = listed.get("/".join(parts[start:]))
-        if image is not None:
-            return image
-    return None
+def _id_by_path(path: Path, listed: Mapping[str, Any]) -> Any:
+    """The id of the entry whose `file_name` is the end of the path; None if there is none."""
+    parts = path.absolute().parts
+    ends = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((listed[end] for end in ends if end in listed), None)
 
 
 def _results(record: Mapping[str, Any], image: Any, ids: CocoIds) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Which images and videos a user means, and what is written for them is called."""
+"""The input files of tools/predict.py: what --input means, names in the results, and names of output files."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,14 @@ JPEG, PNG, MP4 = (".jpg", ".jpeg"), (".png",), (".mp4",)
 
 @dataclass(frozen=True)
 class Input:
-    """An image or a video. name: how results call it; output: the path of what is drawn, in the output folder."""
+    """An image or a video.
+
+    Attributes:
+        path: Of the file.
+        name: Its name in the results.
+        is_video: Whether it is a video.
+        output: Path of its visualization in the output folder.
+    """
 
     path: Path
     name: str
@@ -31,26 +39,24 @@ class Input:
 
 
 def find_inputs(words: Sequence[str], output: str | None = None) -> list[Input]:
-    """The images and videos of files, folders, patterns and lists, each once, in this order.
+    """The images and videos of files, folders, patterns and lists, in this order, without duplicates.
 
-    Names are file names, or paths below the folder that was given. If two are alike, all are paths below the folder
-    that all inputs share.
+    Names are file names, or paths below the given folder. If two are equal, all names are paths below the common folder
+    of all inputs.
 
     Args:
-        words: A file, which is taken for an image unless it has a video's extension; a folder, for the images and
-            videos in it and its subfolders, in natural order, without those that are hidden; a pattern such as "*.jpg";
-            or @FILE, for those that a text file names, a line each.
-        output: A folder whose files are not meant by folders and patterns: what an earlier run has drawn.
+        words: A file, which is an image unless it has a video's extension; a folder, for the images and videos in it
+            and its subfolders, in natural order, without hidden ones; a pattern such as "*.jpg"; or @FILE, a text file
+            with one of these on each line.
+        output: The output folder. Folders and patterns do not include its files, which an earlier run may have written.
 
     Raises:
-        UserError: For a word that stands for nothing.
+        UserError: If a word matches no file.
     """
     own = os.path.abspath(output) + os.sep if output else ""
-    found: dict[
-        str, tuple[str, str]
-    ] = {}  # by absolute path: the path as it was given, and the name
-    for word in _listed(words):
-        for path, name in _expanded(word):
+    found: dict[str, tuple[str, str]] = {}  # (given path, name) by absolute path
+    for word in _expand_lists(words):
+        for path, name in _expand(word):
             absolute = os.path.abspath(path)
             if os.path.isfile(word) or not own or not absolute.startswith(own):
                 found.setdefault(absolute, (path, name))
@@ -62,12 +68,11 @@ def find_inputs(words: Sequence[str], output: str | None = None) -> list[Input]:
     if len(set(names)) < len(names):
         top = os.path.commonpath([os.path.dirname(path) for path in found])
         names = [Path(path).relative_to(top).as_posix() for path in found]
-        logger.warning("files of the same name: names are paths below %s", top)
+        logger.warning("several inputs have the same file name: names are paths below %s", top)
+    paths = [path for path, _ in found.values()]
     return [
-        Input(Path(path), name, is_video(path), written)
-        for (path, _), name, written in zip(
-            found.values(), names, _output_names(names), strict=True
-        )
+        Input(Path(path), name, is_video(path), output)
+        for path, name, output in zip(paths, names, _output_names(names), strict=True)
     ]
 
 
@@ -75,13 +80,22 @@ def is_video(path: str | Path) -> bool:
     return Path(path).suffix.lower() in video.EXTENSIONS
 
 
-def natural_key(text: str) -> list[tuple[int, str]]:
-    """Sorts img2 before img10."""
-    parts = re.split(r"([0-9]+)", text)
+def natural_key(name: str) -> list[tuple[int, str]]:
+    """A sort key that puts img2 before img10."""
+    parts = re.split(r"([0-9]+)", name)
     return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)]
 
 
-def _listed(words: Iterable[str]) -> Iterator[str]:
+@contextmanager
+def refuse_os_errors(option: str, path: Path) -> Iterator[None]:
+    """Turn an OSError while a file is written into a UserError that names the option and the path."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{option} {path} cannot be written: {error.strerror or error}") from error
+
+
+def _expand_lists(words: Iterable[str]) -> Iterator[str]:
     for word in words:
         if not word.startswith("@") or os.path.exists(word):
             yield word
@@ -95,8 +109,8 @@ def _listed(words: Iterable[str]) -> Iterator[str]:
         yield from (os.path.expanduser(line.strip()) for line in lines if line.strip())
 
 
-def _expanded(word: str) -> list[tuple[str, str]]:
-    """Path and name of each file that a word stands for."""
+def _expand(word: str) -> list[tuple[str, str]]:
+    """(path, name) of each file that a word matches."""
     if os.path.isdir(word):
         found = _in_folder(word)
         if not found:
@@ -105,12 +119,12 @@ def _expanded(word: str) -> list[tuple[str, str]]:
     if os.path.exists(word):
         return [(word, os.path.basename(word))]
     if "://" in word:
-        raise UserError(f"--input {word} is an address: fetch the file, and give its path")
+        raise UserError(f"--input {word} is a URL: download the file, and give its path")
     if not glob.has_magic(word):
         raise UserError(f"--input {word}: there is no such file or folder")
     matches = sorted(glob.glob(word, recursive=True), key=natural_key)
     found = [(match, os.path.basename(match)) for match in matches if os.path.isfile(match)]
-    if "**" not in word:  # which reaches into folders by itself
+    if "**" not in word:  # which matches files in subfolders itself
         found += [pair for match in matches if os.path.isdir(match) for pair in _in_folder(match)]
     if not found:
         raise UserError(f"--input {word}: no image and no video matches the pattern")
@@ -120,32 +134,32 @@ def _expanded(word: str) -> list[tuple[str, str]]:
 def _in_folder(folder: str) -> list[tuple[str, str]]:
     found = []
     ignored: Counter[str] = Counter()
-    for place, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             extension = os.path.splitext(name)[1].lower()
             if name.startswith("."):
                 continue
             if extension in IMAGE_EXTENSIONS or extension in video.EXTENSIONS:
-                path = os.path.join(place, name)
+                path = os.path.join(parent, name)
                 found.append((path, Path(path).relative_to(folder).as_posix()))
             else:
                 ignored[extension or "without extension"] += 1
     if ignored:
-        said = ", ".join(f"{count} {extension}" for extension, count in ignored.most_common(5))
-        logger.warning("%s: what is neither image nor video is left out: %s", folder, said)
+        counts = ", ".join(f"{count} {extension}" for extension, count in ignored.most_common(5))
+        logger.warning("%s: other files than images and videos are ignored: %s", folder, counts)
     return sorted(found, key=lambda pair: natural_key(pair[1]))
 
 
 def _output_names(names: Sequence[str]) -> list[str]:
-    """The same names, with an extension that can be written; where that leaves two alike, behind the whole name."""
-    wanted = []
+    """The names with an extension that can be written, behind the whole name if that gives two equal ones."""
+    outputs = []
     for name in names:
         extensions = MP4 if is_video(name) else JPEG + PNG
         kept = Path(name).suffix.lower() in extensions
-        wanted.append(name if kept else str(Path(name).with_suffix(extensions[0])))
-    counts = Counter(wanted)
+        outputs.append(name if kept else str(Path(name).with_suffix(extensions[0])))
+    counts = Counter(outputs)
     return [
-        new if new == name or counts[new] == 1 else f"{name}{Path(new).suffix}"
-        for name, new in zip(names, wanted, strict=True)
+        output if output == name or counts[output] == 1 else f"{name}{Path(output).suffix}"
+        for name, output in zip(names, outputs, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Images and frames on their way: read, a little ahead, in one thread, and predicted in another."""
+"""The stream of images and frames: read ahead in one thread, predicted in another."""
 
 from __future__ import annotations
 
@@ -19,22 +19,20 @@ from ...errors import UserError
 from ...visualization.video import BadVideoError, Frame, VideoInfo, read_frames, read_info
 from .. import Predictor
 from .inputs import Input
-from .writing import Records
+from .records import Records
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
-PATIENCE = 0.1  # seconds until a waiting thread looks whether it is still needed
+POLL = 0.1  # seconds between a blocked thread's checks whether it is still needed
 LOG_PERIOD = 60.0  # seconds of a wait
-TIME_TO_END = (
-    2.0  # seconds for a thread that is no longer needed; it may be in a read that never ends
-)
+JOIN_TIMEOUT = 2.0  # seconds; a thread may be blocked in a read that never ends
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is left to do for an input. draw: whether it is to be drawn."""
+    """An input that is not done, and whether to draw it."""
 
     item: Input
     draw: bool
@@ -45,9 +43,8 @@ class Sample:
     """An image, or a frame of a video, upright and in RGB.
 
     Attributes:
-        objects: As `Prediction.objects`; None before the model has seen it, or where it cannot.
-        stored: Whether they are from an earlier run.
-        problem: Why the model cannot.
+        objects: As `Prediction.objects`; None before the prediction.
+        stored: Whether the objects are in the records already.
     """
 
     task: Task
@@ -56,10 +53,9 @@ class Sample:
     info: VideoInfo | None = None
     objects: list[dict[str, Any]] | None = None
     stored: bool = False
-    problem: str = ""
 
     def record(self) -> dict[str, Any]:
-        """As a line of json."""
+        """The sample as a json object."""
         head: dict[str, Any] = {"image": self.task.item.name}
         if self.frame is not None:
             head |= {"frame": self.frame.number, "time": round(float(self.frame.time), 6)}
@@ -68,26 +64,25 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class End:
-    """After the last sample of an input. problem: why the file, or a part of it, cannot be used."""
+class Problem:
+    """In place of a sample that cannot be used, or behind the last frame of a damaged video."""
 
     task: Task
-    problem: str
+    message: str
 
 
-Entry = Sample | End
+Entry = Sample | Problem
 
 
 def read_samples(
     tasks: Iterable[Task], records: Records | None, image_range: ImageRange = "8-bit"
 ) -> Generator[Entry, None, None]:
-    """The images, and the frames of the videos, of all tasks, each input's followed by an End.
+    """Read the images, and the frames of the videos, of all tasks.
 
-    Those that `records` has come with their objects; frames of a video of which nothing else is needed do not come.
-    image_range: the predictor's, for images of more than 8 bits.
+    Samples in `records` have their objects. Recorded frames of a video that need not be drawn are left out.
     """
     for task in tasks:
-        problem, count = "", 0
+        count = 0
         try:
             if task.item.is_video:
                 for sample in _read_video(task, records):
@@ -97,30 +92,24 @@ def read_samples(
                 sample = Sample(task, open_image(task.item.path, image_range=image_range))
                 yield _with_stored(sample, (task.item.name, None), records)
         except (BadImageError, BadVideoError) as error:
-            problem = f"{error}; {count} frames are used" if count else str(error)
-        yield End(task, problem)
+            yield Problem(task, f"{error}; {count} frames are used" if count else str(error))
 
 
 def predict_samples(
     entries: Generator[Entry, None, None], predictor: Predictor, batch_size: int
 ) -> Generator[Entry, None, None]:
-    """The same entries in the same order, with what the model sees in the samples, so many of them at a time.
+    """Add the objects to samples without them, `batch_size` entries at a time, in the same order.
 
     Closes `entries` when it is closed.
     """
-    waiting: list[Entry] = []
-    missing: list[Sample] = []
+    batch: list[Entry] = []
     with closing(entries):
         for entry in entries:
-            waiting.append(entry)
-            if isinstance(entry, Sample) and entry.objects is None:
-                missing.append(entry)
-            if not missing or len(missing) == batch_size:
-                _predict(missing, predictor)
-                yield from waiting
-                waiting, missing = [], []
-    _predict(missing, predictor)
-    yield from waiting
+            batch.append(entry)
+            if len(batch) == batch_size:
+                yield from _predict(batch, predictor)
+                batch = []
+    yield from _predict(batch, predictor)
 
 
 def _read_video(task: Task, records: Records | None) -> Iterator[Sample]:
@@ -137,28 +126,30 @@ def _with_stored(sample: Sample, key: tuple[str, int | None], records: Records |
     return sample
 
 
-def _predict(samples: Sequence[Sample], predictor: Predictor) -> None:
-    """Fill in the objects, or the problem."""
+def _predict(batch: Sequence[Entry], predictor: Predictor) -> Iterator[Entry]:
+    samples = [e for e in batch if isinstance(e, Sample) and e.objects is None]
     if not samples:
+        yield from batch
         return
     try:
         predictions = predictor([np.asarray(sample.image) for sample in samples])
     except UserError as error:
-        if len(samples) == 1:
-            samples[0].problem = f"{samples[0].task.item.path}: {error}"
-        else:  # one of them has brought it about
-            for sample in samples:
-                _predict([sample], predictor)
-    else:
-        for sample, prediction in zip(samples, predictions, strict=True):
-            sample.objects = prediction.objects
+        if len(batch) > 1:  # one of them is at fault
+            for entry in batch:
+                yield from _predict([entry], predictor)
+        else:
+            yield Problem(samples[0].task, f"{samples[0].task.item.path}: {error}")
+        return
+    for sample, prediction in zip(samples, predictions, strict=True):
+        sample.objects = prediction.objects
+    yield from batch
 
 
 def prefetched(items: Generator[Item, None, None], size: int) -> Generator[Item, None, None]:
-    """The same items, made by a thread, up to `size` of them before they are asked for.
+    """The same items, computed in a thread, up to `size` items ahead.
 
-    An exception in the thread is raised here, in its turn. A wait is logged every minute; a signal ends it. The thread
-    has ended once this generator is closed, unless it is in a read that does not end.
+    An exception in the thread is raised here, after the items before it. Waits are logged every minute; a signal ends
+    them. Closing this generator ends the thread, unless it is blocked in a read that never ends.
     """
     results: queue.Queue[tuple[bool, Any]] = queue.Queue(size)
     closed = threading.Event()
@@ -166,7 +157,7 @@ def prefetched(items: Generator[Item, None, None], size: int) -> Generator[Item,
     def put(entry: tuple[bool, Any]) -> None:
         while not closed.is_set():
             try:
-                return results.put(entry, timeout=PATIENCE)
+                return results.put(entry, timeout=POLL)
             except queue.Full:
                 pass
 
@@ -187,7 +178,7 @@ def prefetched(items: Generator[Item, None, None], size: int) -> Generator[Item,
     thread.start()
     try:
         while True:
-            more, result = _wait(results)
+            more, result = _get(results)
             if more:
                 yield result
             elif result is None:
@@ -196,10 +187,10 @@ def prefetched(items: Generator[Item, None, None], size: int) -> Generator[Item,
                 raise result
     finally:
         closed.set()
-        thread.join(TIME_TO_END)
+        thread.join(JOIN_TIMEOUT)
 
 
-def _wait(results: queue.Queue[tuple[bool, Any]]) -> tuple[bool, Any]:
+def _get(results: queue.Queue[tuple[bool, Any]]) -> tuple[bool, Any]:
     waited = 0.0
     while True:
         try:

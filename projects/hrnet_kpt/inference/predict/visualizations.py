@@ -1,4 +1,4 @@
-"""Images and videos with what was found drawn on them, in a folder of their own."""
+"""The output folder of tools/predict.py: images and videos with the predictions drawn on them."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from ...errors import UserError
 from ...io import atomic_write
 from ...visualization.draw import draw_image
 from ...visualization.video import BadVideoError, VideoInfo, VideoWriter, read_info, write_video
-from .inputs import PNG, Input, is_video
-from .writing import RESTART
+from .inputs import PNG, Input, is_video, refuse_os_errors
+from .records import RESTART
 
-LARGEST_SIDE = 4096  # pixels: larger images are drawn smaller
+MAX_SIDE = 4096  # pixels; larger images are drawn smaller
 QUALITY = 92
-PROGRAM = "hrnet_kpt"  # begins the comment that is in each file
+PROGRAM = "hrnet_kpt"  # the first word of the comment in each file
 
 
 class Visualizations:
-    """A folder of images and videos. Each has a comment in it that tells by which model and settings it was made.
+    """A folder of images and videos. A comment in each file identifies the model and the settings.
 
     Args:
-        folder: where they are; it is made.
-        fingerprint: goes into the comment.
-        schema: keypoints of the model.
-        classes: and its classes.
-        threshold: detections of a lower score are not drawn.
+        folder: Is created if it does not exist.
+        fingerprint: Of the model and the settings.
+        schema: Keypoints of the model.
+        classes: Classes of the model.
+        threshold: Detections with a lower score are not drawn.
 
     Raises:
-        UserError: the folder cannot be made.
+        UserError: If the folder cannot be created.
     """
 
     def __init__(
@@ -50,21 +50,19 @@ class Visualizations:
         threshold: float,
     ) -> None:
         if not folder.exists() and (folder.suffix.lower() in IMAGE_EXTENSIONS or is_video(folder)):
-            raise UserError(
-                f"--output {folder}: give a folder; files in it are called as the inputs"
-            )
+            raise UserError(f"--output {folder}: give a folder; its files are named as the inputs")
         self.folder, self.threshold = folder, threshold
         self.comment = f"{PROGRAM} {fingerprint}"
         self.schema, self.many_classes = schema, len(classes) > 1
-        with writing(folder):
+        with refuse_os_errors("--output", folder):
             folder.mkdir(parents=True, exist_ok=True)
 
     def find_done(self, inputs: Sequence[Input], restart: bool) -> set[str]:
         """Names of the inputs that are drawn already; none with `restart`.
 
         Raises:
-            UserError: a file would be replaced that was made with other settings, or without `restart`, or by anything
-                else.
+            UserError: If a file exists that has other settings (without `restart`), is an input, or was not written by
+                tools/predict.py.
         """
         done = set()
         paths = {os.path.realpath(item.path) for item in inputs}
@@ -75,19 +73,19 @@ class Visualizations:
             comment = _comment(path)
             if not comment.startswith(f"{PROGRAM} ") or os.path.realpath(path) in paths:
                 raise UserError(
-                    f"--output {self.folder}: {item.output} is there already, and not of "
-                    "tools/predict.py or an input itself: give another folder"
+                    f"--output {self.folder}: {item.output} exists already, and is an input or was not written by "
+                    "tools/predict.py: give another folder"
                 )
             if not restart:
                 if comment != self.comment:
-                    raise UserError(f"{path} was made by other weights or settings: {RESTART}")
+                    raise UserError(f"{path} was drawn with other weights or settings: {RESTART}")
                 done.add(item.name)
         return done
 
     def draw(self, image: Image.Image, objects: Sequence[Mapping[str, Any]]) -> Image.Image:
-        """The image with objects as `Prediction.objects` has them."""
+        """The image with objects of `Prediction.objects` drawn on it."""
         found = [self._drawable(each) for each in objects if each["score"] >= self.threshold]
-        return draw_image(image, found, self.schema, min(max(image.size), LARGEST_SIDE))
+        return draw_image(image, found, self.schema, min(max(image.size), MAX_SIDE))
 
     def save(self, item: Input, image: Image.Image, objects: Sequence[Mapping[str, Any]]) -> None:
         """Draw and write an image."""
@@ -99,25 +97,28 @@ class Visualizations:
             info.add_text("Comment", self.comment)
             options |= {"format": "PNG", "pnginfo": info, "compress_level": 3}
         else:
-            # Without subsampling: thin lines would lose their colours.
+            # Subsampling would take the colours of thin lines.
             options |= {"format": "JPEG", "quality": QUALITY, "subsampling": 0}
             options["comment"] = self.comment
         drawn = self.draw(image, objects)
-        with writing(path), atomic_write(path) as unfinished:
+        with refuse_os_errors("--output", path), atomic_write(path) as unfinished:
             drawn.save(unfinished, **options)
 
     @contextmanager
     def open_video(
         self, item: Input, size: tuple[int, int], info: VideoInfo
     ) -> Iterator[VideoWriter]:
-        """What frames of this size are written with; the video is there when the block ends."""
+        """A writer of frames of this size; the video appears if the block ends without an error."""
         path = self._path(item)
-        with writing(path), write_video(path, size, info, self.comment) as writer:
+        with (
+            refuse_os_errors("--output", path),
+            write_video(path, size, info, self.comment) as writer,
+        ):
             yield writer
 
     def _path(self, item: Input) -> Path:
         path = self.folder / item.output
-        with writing(path):
+        with refuse_os_errors("--output", path):
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
@@ -128,17 +129,8 @@ class Visualizations:
         return {**result, "label": name if self.many_classes else ""}
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn an OSError into a UserError that names the path."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"--output: {path} cannot be written: {error.strerror or error}") from error
-
-
 def _comment(path: Path) -> str:
-    """The comment in an image or a video, "" where there is none."""
+    """The comment in an image or a video; "" if it has none."""
     try:
         if is_video(path):
             return read_info(path).comment
