@@ -1,4 +1,4 @@
-"""What docs/training.md says is so."""
+"""The commands, overrides and code of docs/training.md work."""
 
 import re
 import shlex
@@ -25,7 +25,7 @@ def blocks(code_blocks):
     return partial(code_blocks, "training.md")
 
 
-def test_every_override_is_taken(page):
+def test_every_override_is_accepted(page):
     codes = [
         code
         for code in re.findall(r"`([^`\n]*)`", page)
@@ -37,7 +37,7 @@ def test_every_override_is_taken(page):
         load_config("hrnet_w18_kpt.py", [override])
 
 
-def test_commands_are_ones_that_the_tools_take(blocks, parse_commands):
+def test_the_tools_accept_the_commands(blocks, parse_commands):
     lines = [line for block in blocks("") for line in re.sub(r"\\\n", " ", block).splitlines()]
     commands = [line[line.index("tools/") :] for line in lines if "tools/" in line]
     assert len(commands) >= 10
@@ -79,7 +79,7 @@ def test_writers_of_the_page_write(name, blocks, tiny, tmp_path, monkeypatch):
         assert all(re.fullmatch(r"[\w\-. :/]+", key) for key in run.logged[1])
 
 
-def test_config_of_one_s_own_is_healthy(blocks, repository, tmp_path, monkeypatch):
+def test_the_config_with_a_writer_has_no_findings(blocks, repository, tmp_path, monkeypatch):
     [source] = [block for block in blocks("python") if "train.writers" in block]
     copy = tmp_path / "mine"
     copy.mkdir()

@@ -1,4 +1,4 @@
-"""What the tests of runs share."""
+"""Helpers for tests that compare runs."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,12 @@ import torch
 import yaml
 from PIL import Image
 
-# What a run measures, and no two runs have in common.
+# Measured times, which differ between runs.
 MEASURED = ("time", "data_time", "eta_seconds", "data_time_share", "rank_data_time")
 
 
 def difference(one, other, where=""):
-    """Where nested content differs, "" if nowhere: tensors bit by bit, NaN is NaN."""
+    """The path of the first difference in nested content, "" if there is none: tensors bit by bit, NaN equals NaN."""
     if isinstance(one, torch.Tensor):
         return "" if one.dtype == other.dtype and torch.equal(one, other) else where
     if isinstance(one, dict):
@@ -44,7 +44,7 @@ def read_metrics(folder):
 
 @pytest.fixture(scope="session")
 def assert_same_run():
-    """Function of two run folders: what they have trained, logged and measured is the same, bit by bit."""
+    """Function of two run folders: their weights, states and metrics are the same, bit by bit."""
 
     def check(folder, expected):
         contents = []
@@ -65,7 +65,7 @@ def assert_same_run():
 
 @pytest.fixture(scope="session")
 def assert_files_load():
-    """Function of a run folder: each file in it can be read, and nothing unfinished is there."""
+    """Function of a run folder: each file in it can be read, and none is unfinished."""
 
     def check(folder):
         for path in Path(folder).rglob("*"):

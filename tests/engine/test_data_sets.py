@@ -1,4 +1,4 @@
-"""Any keypoint data set trains, is evaluated and is drawn with the four paths changed and nothing else."""
+"""Any keypoint data set trains, is evaluated and is visualized with only the four paths changed."""
 
 import json
 
@@ -30,27 +30,24 @@ SETS = {
     },
     "one category without keypoints": {"cat": names(5), "box": []},
 }
+SLOW = ("5 keypoints", "68 keypoints")
 
 
 def run(cfg, tmp_path):
-    """Train, evaluate again what was written, and check what everybody gets."""
-    results = train(cfg)
+    """Train, evaluate the checkpoint with the saved config, and check the run folder."""
+    results, folder = train(cfg), tmp_path / "run"
     assert {"bbox", "keypoints"} == set(results)
-    again = evaluate(
-        load_config(tmp_path / "run" / "config.yaml", ["train.output_dir=" + str(tmp_path / "again"),
-        f"train.init_checkpoint={tmp_path / 'run' / 'model_final.pth'}"])
-    )  # fmt: skip
+    overrides = [f"train.init_checkpoint={folder}/model_final.pth"]
+    overrides += [f"train.output_dir={tmp_path / 'again'}"]
+    again = evaluate(load_config(folder / "config.yaml", overrides))
     for task, scores in results.items():
         assert again[task] == pytest.approx(scores, nan_ok=True)
-    for picture in ("predictions.png", "curves.png"):
-        with Image.open(tmp_path / "run" / picture) as image:
+    for name in ("predictions.png", "curves.png"):
+        with Image.open(folder / name) as image:
             assert min(image.size) > 100
-    losses = [
-        json.loads(line) for line in (tmp_path / "run" / "metrics.json").read_text().splitlines()
-    ]
-    keypoint_losses = [row["loss_keypoint"] for row in losses if "loss_keypoint" in row]
-    assert keypoint_losses and min(keypoint_losses) > 0
-    return results
+    rows = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+    losses = [row["loss_keypoint"] for row in rows if "loss_keypoint" in row]
+    assert losses and min(losses) > 0
 
 
 @pytest.mark.parametrize("name", ["crowdpose", "horse10"])
@@ -59,13 +56,7 @@ def test_real_sets_train_with_the_four_paths_changed(name, tiny, photographs, pa
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(
-            name, marks=pytest.mark.slow if name in ("5 keypoints", "68 keypoints") else ()
-        )
-        for name in SETS
-    ],
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SETS]
 )
 def test_generated_sets_train_with_the_four_paths_changed(name, tiny, write_set, tmp_path):
     classes = SETS[name]
@@ -91,11 +82,11 @@ def test_categories_can_have_keypoints_of_their_own_by_an_override(tiny, write_s
     assert results and all(len(result["keypoints"]) == 6 for result in results)
 
 
-def test_the_schema_can_be_told_in_part(tiny, write_set):
+def test_a_part_of_the_schema_can_be_given(tiny, write_set):
     paths = write_set({"horse": ["nose", "inner", "outer"]})
     assert load_config(PAGE, [*tiny, *paths]).data.keypoints.flip_pairs == []
-    told = ["data.keypoints={flip_pairs:[[inner,outer]],sigmas:[0.1,0.2,0.3]}"]
-    keypoints = load_config(PAGE, [*tiny, *paths, *told]).data.keypoints
+    part = "data.keypoints={flip_pairs:[[inner,outer]],sigmas:[0.1,0.2,0.3]}"
+    keypoints = load_config(PAGE, [*tiny, *paths, part]).data.keypoints
     assert keypoints.names == ["nose", "inner", "outer"]
     assert keypoints.flip_pairs == [["inner", "outer"]]
     assert keypoints.sigmas == [0.1, 0.2, 0.3]
@@ -109,20 +100,20 @@ def test_renamed_keypoints_bring_flip_pairs_with_them(tiny, write_set):
 
 
 @pytest.mark.parametrize(
-    ("override", "words"),
+    ("override", "named"),
     [
-        ("data.keypoints={name:[a]}", "no name"),
-        ("data.keypoints={names:[a,b]}", "'horse' has 3 keypoints, data.keypoints 2"),
-        ("data.keypoints={sigmas:[0.1]}", "as many positive sigmas"),
-        ("data.keypoints={sigmas:[a,b,c]}", "each field is a list"),
-        ("data.keypoints={flip_pairs:3}", "each field is a list"),
-        ("data.keypoints={names:nose}", "list of their names"),
-        ("data.keypoints=mine", "write auto or a mapping"),
-        ("data.classes={horse:3}", "write a list of keypoints"),
-        ("data.classes={horse:[nose,tail]}", "horse has the keypoints tail, which are not in"),
+        ("data.keypoints={name:[a]}", "data.keypoints"),
+        ("data.keypoints={names:[a,b]}", "data.keypoints"),
+        ("data.keypoints={sigmas:[0.1]}", "sigmas"),
+        ("data.keypoints={sigmas:[a,b,c]}", "data.keypoints"),
+        ("data.keypoints={flip_pairs:3}", "data.keypoints"),
+        ("data.keypoints={names:nose}", "data.keypoints"),
+        ("data.keypoints=mine", "data.keypoints"),
+        ("data.classes={horse:3}", "data.classes"),
+        ("data.classes={horse:[nose,tail]}", "tail"),
     ],
 )
-def test_a_schema_that_contradicts_the_data_is_refused(override, words, tiny, write_set):
+def test_a_schema_that_contradicts_the_data_is_refused(override, named, tiny, write_set):
     paths = write_set({"horse": ["nose", "near", "off"]})
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=named):
         load_config(PAGE, [*tiny, *paths, override])

@@ -1,4 +1,4 @@
-"""The best checkpoint and the early end, by a metric that may be no number."""
+"""The best checkpoint and early stopping, by a metric that may be NaN."""
 
 import math
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ NAN = math.nan
 
 
 class State:
-    """What `EvalHook` needs of a RunState: checkpoints are noted, not written."""
+    """What `EvalHook` needs of a RunState: checkpoints are recorded, not written."""
 
     def __init__(self, folder):
         self.folder, self.path, self.saved = folder, folder / "model.pth", -1
@@ -32,7 +32,7 @@ class Storage:
 
 
 def run(values, patience, folder, mode="max"):
-    """Evaluate once an iteration; return how many there were, the best one's number, and the warnings."""
+    """Evaluate in each iteration; return the number of evaluations, the best iteration, and the warnings."""
     best, warnings = [], []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(eval_hook, "link_checkpoint", lambda path, name: best.append(trainer.iter))
@@ -57,7 +57,9 @@ def run(values, patience, folder, mode="max"):
     values=st.lists(st.sampled_from([NAN, math.inf, 1.0, 2.0, 3.0]), min_size=1, max_size=8),
     patience=st.integers(0, 3),
 )
-def test_values_that_are_no_numbers_are_said_and_do_not_count(values, patience, tmp_path_factory):
+def test_values_that_are_not_finite_are_warnings_and_do_not_count(
+    values, patience, tmp_path_factory
+):
     finite = [(number, v) for number, v in enumerate(values) if math.isfinite(v)]
     expected, best = len(values), None
     waited = 0

@@ -1,4 +1,4 @@
-"""Killed at any moment, a run loses nothing: resumed, it ends as one that was never killed."""
+"""A run that is killed at any moment and resumed ends like one that was never killed."""
 
 import itertools
 import multiprocessing
@@ -70,8 +70,8 @@ def train_until(cfg, moment):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tiny_overrides, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
+def uninterrupted(tiny_overrides, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
     train(load_config(PAGE, [*tiny_overrides(folder), *OVERRIDES]))
     return folder
 
@@ -84,7 +84,9 @@ def undisturbed(tiny_overrides, tmp_path_factory):
     ],
     ids=["renames", "syncs"],
 )
-def test_kills(moments, undisturbed, tiny_overrides, tmp_path, assert_same_run, assert_files_load):
+def test_kills(
+    moments, uninterrupted, tiny_overrides, tmp_path, assert_same_run, assert_files_load
+):
     cfg = load_config(PAGE, [*tiny_overrides(tmp_path), *OVERRIDES])
     for moment in moments:
         # A fork: importing all anew takes longer than training.
@@ -93,13 +95,13 @@ def test_kills(moments, undisturbed, tiny_overrides, tmp_path, assert_same_run, 
         child.join(60)
         assert child.exitcode == -signal.SIGKILL, f"it was not killed at {moment}"
     train(cfg, resume=True)
-    assert_same_run(tmp_path, undisturbed)
+    assert_same_run(tmp_path, uninterrupted)
     assert_files_load(tmp_path)
 
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments(
-    undisturbed, tiny_overrides, tmp_path, repository, assert_same_run, assert_files_load
+    uninterrupted, tiny_overrides, tmp_path, repository, assert_same_run, assert_files_load
 ):
     """Of a command of its own: ten at any time, ten while a checkpoint is being written, which is made to take long."""
     chance = random.Random(0)
@@ -122,14 +124,12 @@ def test_twenty_kills_at_random_moments(
     # Long enough to be hit: an iteration is a few hundredths of a second.
     overrides = [*tiny_overrides(tmp_path), *OVERRIDES]
     command = [tool, "--config-file", PAGE, "--resume", *overrides]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as many as the undisturbed run has
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # as many as the uninterrupted run has
     kills = 0
     while kills < 20:
         writing = kills % 2 == 1
         child = subprocess.Popen(
-            [sys.executable, "-c", slow_writing, *command]
-            if writing
-            else [sys.executable, *command],
+            [sys.executable, *(["-c", slow_writing] if writing else []), *command],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -155,5 +155,5 @@ def test_twenty_kills_at_random_moments(
         [sys.executable, *command], capture_output=True, text=True, env=environment
     )
     assert done.returncode == 0, done.stderr
-    assert_same_run(tmp_path, undisturbed)
+    assert_same_run(tmp_path, uninterrupted)
     assert_files_load(tmp_path)

@@ -1,4 +1,4 @@
-"""What a run says of mirrored images, and how the range of deep ones is resolved."""
+"""What a run logs about mirrored images, and how data.image_range is resolved."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from hrnet_kpt.config import load_config
 from hrnet_kpt.data.synthetic import write_synthetic_people
 from hrnet_kpt.engine import train
 from hrnet_kpt.engine.prepare import check_data
-from hrnet_kpt.engine.setup import describe_mirrors
+from hrnet_kpt.engine.setup import describe_mirrors, mirror_directions
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.inference import Predictor
 from hrnet_kpt.inference.predictor import to_array
@@ -22,7 +22,7 @@ PAGE = "hrnet_w18_small_kpt_synthetic.py"
 
 @pytest.fixture(scope="module")
 def numbered(tmp_path_factory):
-    """60 images of 12 bits with drawn people, whose keypoints have numbers for names."""
+    """60 images of 12 bits with synthetic people, whose keypoints have numbers as names."""
     root = tmp_path_factory.mktemp("numbered")
     write_synthetic_people(str(root), num_train=60, num_test=1, image_size=96)
     content = json.loads((root / "train.json").read_text())
@@ -40,7 +40,7 @@ def numbered(tmp_path_factory):
 
 
 def deepen(folder, top, kind=np.uint16, low=0):
-    """Replace images, in place, by ones whose gray levels go from low to top."""
+    """Replace images, in place, by ones with gray levels from low to top."""
     for path in folder.glob("*[!n]"):  # not the json
         gray = np.asarray(Image.open(path).convert("L")).astype(float)
         gray = (gray - gray.min()) / (gray.max() - gray.min())
@@ -51,38 +51,37 @@ def found(warnings):
     return [warning for warning in warnings if "flip-pairs-unknown" in warning]
 
 
-def test_unknown_pairs_are_said_where_images_are_mirrored(tiny, numbered):
+def test_unknown_flip_pairs_are_a_warning_if_images_are_mirrored(tiny, numbered):
     cfg = load_config(PAGE, [*tiny, *numbered])
     [warning] = found(check_data(cfg, "train", "test"))
     assert '["5","6"]' in warning
-    assert "swaps no keypoints" in describe_mirrors(cfg)
+    assert "1/2" not in describe_mirrors(cfg)
     pairs = "[[" + "],[".join(f'"{i}","{i + 1}"' for i in range(1, 17, 2)) + "]]"
-    told = load_config(PAGE, [*tiny, *numbered, f"data.keypoints={{flip_pairs:{pairs}}}"])
-    assert found(check_data(told, "train", "test")) == []
-    assert "horizontal mirroring swaps 1/2, 3/4" in describe_mirrors(told)
-    still = load_config(PAGE, [*tiny, *numbered])
-    del still.dataloader.train.mapper.augmentations[1]
-    assert found(check_data(still, "train", "test")) == []
-    assert "not mirrored" in describe_mirrors(still)
+    paired = load_config(PAGE, [*tiny, *numbered, f"data.keypoints={{flip_pairs:{pairs}}}"])
+    assert found(check_data(paired, "train", "test")) == []
+    assert "1/2, 3/4" in describe_mirrors(paired)
+    unflipped = load_config(PAGE, [*tiny, *numbered])
+    del unflipped.dataloader.train.mapper.augmentations[1]
+    assert found(check_data(unflipped, "train", "test")) == []
+    assert mirror_directions(unflipped) == set()
     assert found(check_data(load_config(PAGE, [*tiny, *numbered]), "test")) == []
 
 
-def test_near_and_off_are_said_to_be_taken_as_left_and_right(tiny, write_set, tmp_path):
+def test_near_and_off_are_taken_as_left_and_right(tiny, write_set, tmp_path):
     cfg = load_config(PAGE, [*tiny, *write_set({"horse": ["nose", "nearknee", "offknee"]})])
-    assert "swaps nearknee/offknee (near" in describe_mirrors(cfg)
+    assert "nearknee/offknee (near" in describe_mirrors(cfg)
     cfg = load_config(PAGE, [*tiny, *write_set({"cat": ["nose", "l1", "r1"]}, tmp_path / "other")])
-    assert describe_mirrors(cfg).endswith("swaps l1/r1")
+    assert describe_mirrors(cfg).endswith(" l1/r1")
 
 
-def test_a_training_says_what_a_mirror_swaps_and_saves_the_range(tiny, numbered, tmp_path):
-    """The warning stands right before the first iteration too; training and prediction scale alike."""
+def test_a_training_logs_the_flip_warning_and_saves_the_range(tiny, numbered, tmp_path):
+    """The warning is logged again right before the first iteration; training and prediction scale alike."""
     overrides = [*tiny, *numbered, "train.max_iter=1", "train.eval_period=0"]
     train(load_config(PAGE, overrides))
     lines = (tmp_path / "run" / "log.txt").read_text().splitlines()
-    said = [i for i, line in enumerate(lines) if "WARNING" in line and "flip-pairs-unknown" in line]
-    [swaps] = [i for i, line in enumerate(lines) if "mirroring swaps no keypoints" in line]
+    logged = [i for i, line in enumerate(lines) if "flip-pairs-unknown" in line]
     [start] = [i for i, line in enumerate(lines) if "Training from iteration" in line]
-    assert len(said) == 2 and said[0] < swaps < said[1] == start - 1
+    assert len(logged) == 2 and logged[1] == start - 1
 
     config = tmp_path / "run" / "config.yaml"
     assert list(load_config(config).data.image_range) == [0, 4095]
@@ -101,7 +100,7 @@ def test_a_training_says_what_a_mirror_swaps_and_saves_the_range(tiny, numbered,
     assert seen[0].max() == 255 and all((other == seen[0]).all() for other in seen[1:])
 
 
-def test_images_of_8_bits_are_said_to_be_so(tiny, write_set, tmp_path):
+def test_the_range_of_8_bit_images_is_resolved(tiny, write_set, tmp_path):
     paths = write_set({"dot": ["a", "b"]})
     cfg = load_config(PAGE, [*tiny, *paths])
     check_data(cfg, "train", "test")
@@ -111,14 +110,12 @@ def test_images_of_8_bits_are_said_to_be_so(tiny, write_set, tmp_path):
     deep_test = [*paths, *(path for path in other if path.startswith("data.test"))]
     with pytest.raises(UserError, match=r"data\.image_range=\[0,4095\]"):  # before a model is built
         check_data(load_config(PAGE, [*tiny, *deep_test]), "train", "test")
-    drawn = load_config(PAGE, tiny)
-    check_data(drawn, "train", "test")
-    assert drawn.data.image_range == "8-bit"
+    generated = load_config(PAGE, tiny)
+    check_data(generated, "train", "test")
+    assert generated.data.image_range == "8-bit"
 
 
-def test_ranges_that_are_unclear_are_refused_before_a_run_and_taken_from_the_config(
-    tiny, write_set
-):
+def test_an_ambiguous_range_is_refused_unless_the_config_has_one(tiny, write_set):
     paths = write_set({"dot": ["a", "b"]})
     deepen(Path(load_config(PAGE, [*tiny, *paths]).data.train.images), 3000, np.int32, -1000)
     with pytest.raises(UserError, match=r"-1000 .*data\.image_range=\[") as raised:

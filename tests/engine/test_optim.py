@@ -1,4 +1,4 @@
-"""Rates and weight decay of a detector's parameters, under both optimizers and both schedules; warm-up."""
+"""Learning rates and weight decay of parameter groups, schedules and warm-up."""
 
 import math
 
@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.engine.optim import WarmupMultiplier, parameter_groups, rates_by_part
+from hrnet_kpt.engine.optim import (
+    WarmupMultiplier,
+    parameter_groups,
+    rates_by_part,
+    scale_learning_rate,
+)
 from hrnet_kpt.engine.trainer import Trainer
 from hrnet_kpt.errors import UserError
 
@@ -57,7 +62,7 @@ def test_no_weight_decay_on_norms_and_biases(model):
         assert decay == (0.001 if kind == "bias" else 0.0 if module in norms else None), name
 
 
-def test_the_longest_name_that_fits_gives_the_factor(model):
+def test_the_longest_matching_name_gives_the_factor(model):
     factors = {
         "backbone": 0.5,
         "backbone.bottom_up.stage4": 0.25,
@@ -93,23 +98,23 @@ def test_layer_decay_falls_from_the_last_stage_to_the_stem(model):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "named"),
     [
-        ({"lr_factors": {"backbone.botom_up": 0.1}}, "is it backbone.bottom_up?"),
-        ({"lr_factors": {"back": 0.1}}, "no parameter is called back..."),
-        ({"lr_factors": {"backbone": 0.0}}, "lr_factors.backbone=0 must be above 0"),
-        ({"lr_factors": {"backbone": math.nan}}, "lr_factors.backbone=nan must be above 0"),
-        ({"layer_decay": -0.5}, "layer_decay=-0.5 must be above 0"),
+        ({"lr_factors": {"backbone.botom_up": 0.1}}, "backbone.bottom_up?"),
+        ({"lr_factors": {"back": 0.1}}, "back..."),
+        ({"lr_factors": {"backbone": 0.0}}, "lr_factors.backbone=0 "),
+        ({"lr_factors": {"backbone": math.nan}}, "lr_factors.backbone=nan "),
+        ({"layer_decay": -0.5}, "layer_decay=-0.5 "),
     ],
 )
-def test_factors_that_cannot_be(options, words, model):
+def test_invalid_factors_are_refused(options, named, model):
     with pytest.raises(UserError) as raised:
         parameter_groups(model, 0.02, **options)
-    assert words in str(raised.value) and "\n" not in str(raised.value)
+    assert named in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_layer_decay_is_for_hrnets():
-    with pytest.raises(UserError, match=r"layer_decay=0\.9 is for HRNets"):
+    with pytest.raises(UserError, match=r"layer_decay=0\.9"):
         parameter_groups(nn.Sequential(nn.Conv2d(3, 3, 1)), 0.02, layer_decay=0.9)
 
 
@@ -124,6 +129,17 @@ def test_rates_of_the_parts(model):
         **{"bottom_up": 0.1, "neck": 0.5, "rpn": 1.0},  # the largest of the backbone
         **{"box_head": 0.5, "keypoint_head": 0.5},
     }
+
+
+@pytest.mark.parametrize(("reference", "rate"), [(0, 1e-3), (2, 1e-3), (16, 1.25e-4)])
+def test_learning_rate_scales_with_the_batch_if_asked(reference, rate):
+    switches = [f"train.reference_batch_size={reference}", "dataloader.train.total_batch_size=2"]
+    model = nn.Linear(1, 1)
+    groups = [{"params": [model.weight]}, {"params": [model.bias], "lr": 2e-3}]
+    optimizer = torch.optim.SGD(groups, lr=1e-3)
+    scale_learning_rate(optimizer, model, load_config(PAGE, switches))
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([rate, 2 * rate])
+    assert optimizer.defaults["lr"] == pytest.approx(rate)
 
 
 class Tiny(nn.Module):
@@ -174,10 +190,9 @@ def test_rates_of_a_run(name, rate, schedule, formula, warmup):
             hook.before_train()
         hook._scheduler.last_epoch = iteration - 1
         hook._scheduler.step()
-        share = iteration / length
         rise = 0.001 + 0.999 * iteration / warmup if iteration < warmup else 1.0
         rates = [group["lr"] for group in optimizer.param_groups]
-        assert rates == pytest.approx([rate * rise * formula(share)] * 2), iteration
+        assert rates == pytest.approx([rate * rise * formula(iteration / length)] * 2), iteration
 
 
 @given(st.integers(1, 300000), st.integers(0, 300000), st.floats(0, 1))
@@ -203,6 +218,6 @@ def test_warmup_multiplies_the_schedule_behind_it():
 
 
 @pytest.mark.parametrize(("warmup_iters", "max_iter"), [(-1, 10), (1, 0)])
-def test_impossible_schedule_is_refused(warmup_iters, max_iter):
+def test_an_invalid_schedule_is_refused(warmup_iters, max_iter):
     with pytest.raises(ValueError, match=f"max_iter={max_iter}.*warmup_iters={warmup_iters}"):
         WarmupMultiplier(ConstantParamScheduler(1.0), warmup_iters, 0.1, max_iter)

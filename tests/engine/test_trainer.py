@@ -1,4 +1,4 @@
-"""The steps of the trainer on a model that is written out here, and the formulas that they follow."""
+"""The trainer's steps on a small model, against explicit formulas."""
 
 import copy
 import itertools
@@ -102,6 +102,16 @@ def test_gradients_are_clipped_by_norm_and_their_norm_is_logged():
     torch.testing.assert_close(trainer.model.weight.detach(), expected, rtol=1e-5, atol=1e-5)
 
 
+def test_mixed_precision_can_be_switched_on_by_a_resumed_run():
+    state = trained(1).state_dict()
+    model = Squares()
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    trainer = Trainer(model, batches(6), optimizer, amp_dtype=torch.float16)
+    trainer.load_state_dict(state)
+    trainer.train(1, 2)
+    assert trainer.grad_scaler.is_enabled() and trainer.grad_scaler.get_scale() > 1
+
+
 def test_the_ema_follows_the_weights():
     ema = trained(12, ema=True).ema
     expected, weight = None, Squares().weight.detach()
@@ -112,7 +122,7 @@ def test_the_ema_follows_the_weights():
     torch.testing.assert_close(ema.module.weight.detach(), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_each_forward_pass_has_random_numbers_of_its_own_that_do_not_depend_on_what_was_before():
+def test_random_numbers_of_a_forward_pass_depend_on_seed_and_iteration_alone():
     drawn = []
 
     class Drawing(Squares):
@@ -149,17 +159,17 @@ def test_waiting_for_data_is_measured_and_advice_is_given(waiting, thinking, req
     model = Thinking()
     trainer = Trainer(model, slow(), torch.optim.SGD(model.parameters(), lr=RATE))
     trainer.register_hooks([hooks.IterationTimer(), WatchData(5, num_workers=1)])
-    told, handler = [], logging.Handler()
-    handler.emit = lambda record: told.append(record.getMessage())
+    lines, handler = [], logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
     logger = logging.getLogger("hrnet_kpt.engine.hooks")
     logger.addHandler(handler)
     request.addfinalizer(lambda: logger.removeHandler(handler))
     trainer.train(0, 40)
-    share = trainer.storage.latest()["data_time_share"][0]
+    fraction = trainer.storage.latest()["data_time_share"][0]
     advised = waiting > thinking
-    assert (share > 0.5) == advised
-    assert len(told) == advised
-    assert not advised or "set dataloader.train.num_workers above 1" in told[0]
+    assert (fraction > 0.5) == advised
+    assert len(lines) == advised
+    assert not advised or "dataloader.train.num_workers above 1" in lines[0]
 
 
 def test_validation_losses_are_means_over_images_and_leave_the_model_as_it_was():

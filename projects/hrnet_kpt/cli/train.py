@@ -107,9 +107,9 @@ def _run_as_worker(args: Namespace) -> None:
 
 
 def _processes(args: Namespace) -> Processes:
-    from ..engine.distributed.launch import given_processes
+    from ..engine.distributed.launch import processes_from_flags
 
-    return given_processes(args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
+    return processes_from_flags(args.num_gpus, args.num_machines, args.machine_rank, args.dist_url)
 
 
 def _check(args: Namespace) -> None:

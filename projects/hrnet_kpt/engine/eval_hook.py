@@ -1,4 +1,4 @@
-"""The evaluations of a run: when they are due, what came out, and which was the best."""
+"""The hook that evaluates during training, keeps the best checkpoint, and stops early."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from .run_state import RunState
 
 logger = logging.getLogger(__name__)
 
-Results = dict[str, dict[str, float]]  # of each task, each metric
+Results = dict[str, dict[str, float]]  # values by task and metric
 HISTORY = "evaluations.json"
 
 
 class EvalHook(HookBase):
-    """Evaluates regularly and at the end, keeps the best checkpoint, and ends a run that gets no better.
+    """Evaluates periodically and at the end, keeps the best checkpoint, and stops a run that does not improve.
 
     A checkpoint is written before each evaluation, and evaluations.json after it: a run that is killed in an evaluation
-    loses nothing, and begins with it when it is resumed.
+    loses nothing, and starts with that evaluation when it is resumed.
 
     Args:
-        period: iterations from one evaluation to the next; 0: only at the end.
-        evaluate: evaluates, in all processes; only the first gets results.
-        metric: `task/name` of the results, for the best checkpoint, model_best.pth; "" for none.
-        mode: "max" or "min", what is good.
-        patience: after so many evaluations without a better one the training ends; 0: never. One whose value is not
-            finite (the metric could not be computed) does not count, and is said.
+        period: Iterations between evaluations; 0: only at the end.
+        evaluate: Called in all processes; only the first gets results.
+        metric: `task/name` in the results, for the best checkpoint, model_best.pth; "" for none.
+        mode: "max" or "min".
+        patience: Number of evaluations without a better one after which the training ends; 0: never. An evaluation
+            whose value is not finite (the metric could not be computed) does not count, and is a warning.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class EvalHook(HookBase):
         self.results: Results = {}  # of the last evaluation
 
     def before_train(self) -> None:
-        """Read what a resumed run has evaluated; run one again that was interrupted."""
+        """Read the evaluations of a resumed run; run an interrupted one again."""
         last = self.trainer.start_iter - 1
         if comm.is_main_process():
             self.history = [e for e in read_history(self.file) if e["iteration"] <= last]
@@ -85,7 +85,7 @@ class EvalHook(HookBase):
         if comm.is_main_process():
             entry = {"iteration": iteration, "results": self.results}
             self.history.append(entry)
-            write_history(self.file, self.history)
+            replace_text(self.file, to_json(self.history, indent=1))  # NaN becomes null
             self._put(entry)
 
     def _put(self, entry: dict[str, Any]) -> None:
@@ -97,55 +97,38 @@ class EvalHook(HookBase):
                     storage.put_scalar(name, value, False, iteration)
 
     def _decide(self, iteration: int) -> None:
-        """Name the best checkpoint, and end the run if it is time."""
-        ends = False
-        if self.metric and comm.is_main_process():
-            best = best_of(self.history, self.metric, self.mode)
-            newest = self.history[-1]["iteration"] if self.history else -1
-            if newest == iteration and not math.isfinite(value_of(self.history[-1], self.metric)):
-                logger.warning(
-                    "train.best.metric=%s could not be computed in this evaluation: it makes no %s, and does not count "
-                    "for train.best.patience; the lines above say why; or take another metric",
-                    self.metric,
-                    BEST,
-                )
-            if best is not None and best == iteration == self.state.saved:
-                link_checkpoint(self.state.path, BEST)
-                logger.info("The best %s so far: %s", self.metric, self.state.folder / BEST)
-            later = [
-                entry
-                for entry in self.history
-                if best is not None
-                and entry["iteration"] > best
-                and math.isfinite(value_of(entry, self.metric))
-            ]
-            ends = 0 < self.patience <= len(later) and newest == iteration
-        if comm.all_gather(ends)[0] and iteration + 1 < self.trainer.max_iter:
+        """Link the best checkpoint, and end the run if `patience` is used up."""
+        stops = bool(self.metric) and comm.is_main_process() and self._update_best(iteration)
+        if comm.all_gather(stops)[0] and iteration + 1 < self.trainer.max_iter:
             logger.info(
                 "%d evaluations without a better %s: early stopping", self.patience, self.metric
             )
             self.trainer.max_iter = iteration + 1
 
-
-def best_of(history: list[dict[str, Any]], metric: str, mode: str) -> int | None:
-    """The iteration of the evaluation with the best value, the first of equals; None if there is no finite one.
-
-    Raises:
-        UserError: an evaluation has no such metric.
-    """
-    best = None
-    for entry in history:
-        value = value_of(entry, metric)
-        if not math.isfinite(value):
-            continue
-        value = value if mode == "max" else -value
-        if best is None or value > best[0]:
-            best = value, entry["iteration"]
-    return best[1] if best else None
+    def _update_best(self, iteration: int) -> bool:
+        """Link model_best.pth if this evaluation is the best; return whether it is time for early stopping."""
+        values = {entry["iteration"]: value_of(entry, self.metric) for entry in self.history}
+        sign = 1 if self.mode == "max" else -1
+        finite = {i: sign * value for i, value in values.items() if math.isfinite(value)}
+        if iteration in values and iteration not in finite:
+            logger.warning(
+                "train.best.metric=%s could not be computed in this evaluation, which does not count for %s and "
+                "train.best.patience; see the lines above, or use another metric",
+                self.metric,
+                BEST,
+            )
+        if not finite:
+            return False
+        best = max(finite, key=finite.__getitem__)  # the first of equals
+        if best == iteration == self.state.saved:
+            link_checkpoint(self.state.path, BEST)
+            logger.info("The best %s so far: %s", self.metric, self.state.folder / BEST)
+        later = sum(i > best for i in finite)
+        return iteration in values and 0 < self.patience <= later
 
 
 def value_of(entry: dict[str, Any], metric: str) -> float:
-    """The value of a metric in an evaluation; raises UserError where it has no such metric."""
+    """The value of a metric in an evaluation; raises UserError if there is no such metric."""
     task, _, name = metric.partition("/")
     results = entry["results"]
     if name not in results.get(task, {}):
@@ -155,7 +138,7 @@ def value_of(entry: dict[str, Any], metric: str) -> float:
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """The evaluations in an evaluations.json, [] if there is none; null is NaN again."""
+    """The evaluations in an evaluations.json, [] if there is no such file; null becomes NaN."""
     if not path.is_file():
         return []
     try:
@@ -166,8 +149,3 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} cannot be read ({error}): delete it") from error
     return history
-
-
-def write_history(path: Path, history: list[dict[str, Any]]) -> None:
-    """Write an evaluations.json; a NaN becomes null."""
-    replace_text(path, to_json(history, indent=1))

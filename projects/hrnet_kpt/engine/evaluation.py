@@ -1,4 +1,4 @@
-"""Evaluating a model by COCO's box and keypoint AP, and by its losses on images that it is not trained on."""
+"""Evaluation: COCO's box and keypoint AP, and the losses on the test images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from torch import nn
 
 from ..config.checks.run import resumable
 from ..config.diff import Difference, format_differences
-from ..config.signatures import with_labels
 from ..data.loaders import seeded
 from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError
@@ -39,14 +38,14 @@ def evaluate(
     """Evaluate the weights `cfg.train.init_checkpoint` on `cfg.data.test`.
 
     Args:
-        resume: evaluate the last checkpoint of the run folder `cfg.train.output_dir` instead.
-        overrides: what was changed in the config's file, for the log.
+        resume: Evaluate the last checkpoint of the run folder `cfg.train.output_dir` instead.
+        overrides: What was changed in the config file, for the log.
 
     Returns:
-        {"bbox": {"AP": ...}, "keypoints": {"AP": ...}} in percent, empty in processes other than the first.
+        {"bbox": {"AP": ...}, "keypoints": {"AP": ...}} in percent, empty in all processes but the first.
 
     Raises:
-        UserError: there are no weights, or what the config names is missing.
+        UserError: If there are no weights, or a file in the config is missing.
     """
     if not cfg.train.init_checkpoint and not (resume and resumable(cfg)):
         raise UserError(
@@ -69,14 +68,14 @@ def evaluate(
 
 
 def build_evaluation(cfg: DictConfig) -> tuple[Any, DatasetEvaluator]:
-    """The loader of the test images and the evaluator, for `run_evaluation`, any number of times."""
+    """The loader of the test images and the evaluator; `run_evaluation` can take them repeatedly."""
     return instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
 
 
 def run_evaluation(
     cfg: DictConfig, model: nn.Module, loader: Any, evaluator: DatasetEvaluator
 ) -> dict[str, Any]:
-    """Evaluate `model`, without DDP, with the weights that it has; see `evaluate`."""
+    """Evaluate `model`, not in DistributedDataParallel, with its current weights; see `evaluate`."""
     if hasattr(evaluator, "bad_images"):
         evaluator.bad_images = getattr(loader, "bad_images", None)
     batches = list(islice(loader, DEV_BATCHES)) if cfg.train.get("fast_dev_run") else loader
@@ -90,23 +89,19 @@ def run_evaluation(
     return results
 
 
-def build_validation_loader(cfg: DictConfig) -> Any:
-    """The loader of the test images, with their labels."""
-    return instantiate(with_labels(cfg))
-
-
 @torch.no_grad()
 def validation_losses(model: nn.Module, loader: Any) -> dict[str, float]:
     """The mean of each loss over the images of `loader`, one at a time, and their sum, `total_loss`.
 
-    Samples of regions are drawn alike each time. Every process gets the mean over all of them.
+    The sampling of regions is seeded. Every process gets the mean over all processes.
 
     Args:
-        model: a detector, without DDP; its batch norms keep their statistics, and use them.
+        model: A detector, not in DistributedDataParallel; its batch norms use their running statistics.
+        loader: The loader of the test images, with labels.
     """
     sums: dict[str, float] = {}
     count = 0
-    # What the model notes beside is not the training's.
+    # A storage of its own: the scalars that the model logs are not the training's.
     with training_without_statistics(model), EventStorage():
         for batch in loader:
             for sample in batch:
@@ -126,11 +121,11 @@ def validation_losses(model: nn.Module, loader: Any) -> dict[str, float]:
 
 @contextmanager
 def training_without_statistics(model: nn.Module) -> Iterator[None]:
-    """Let a model compute losses while its batch norms and dropouts behave as in an evaluation."""
+    """Let a model compute losses, with batch norms and dropouts in evaluation mode."""
     was = {module: module.training for module in model.modules()}
     model.train()
     for module in model.modules():
-        # No others: detectron2's own modules ask for `training` to compute losses.
+        # No others: detectron2's modules compute losses only if `training` is set.
         if isinstance(module, nn.modules.batchnorm._BatchNorm | nn.modules.dropout._DropoutNd):
             module.eval()
     try:

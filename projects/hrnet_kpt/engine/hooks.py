@@ -1,4 +1,4 @@
-"""Hooks that detectron2 does not have."""
+"""Training hooks: stop signals, checkpoints, learning rates, the time spent waiting for data, and metrics."""
 
 from __future__ import annotations
 
@@ -20,17 +20,16 @@ from .trainer import StopWaiting
 
 logger = logging.getLogger(__name__)
 
-MUCH_WAITING = 0.2
+MUCH_WAITING = 0.2  # fraction of the time
 WINDOW = 20  # iterations
 
 
 class StopOnSignal(HookBase):
-    """SIGINT (Ctrl-C) and SIGTERM, got by any process, let the iteration finish in all of them, then write a checkpoint
-    and raise Stopped.
+    """After SIGINT (Ctrl-C) or SIGTERM to any process, all finish the iteration, save a checkpoint and raise Stopped.
 
-    A second signal interrupts at once. A signal in a wait for data ends the wait: the checkpoint is that of the
-    iteration before. A signal during an evaluation breaks that off: the checkpoint from before it is written, and a
-    resumed run begins with the evaluation.
+    A second signal interrupts at once. A signal while a process waits for data ends the wait: the checkpoint is that of
+    the previous iteration. A signal during an evaluation ends it: the checkpoint from before the evaluation is there,
+    and a resumed run starts with the evaluation.
     """
 
     def __init__(self, state: RunState) -> None:
@@ -55,9 +54,10 @@ class StopOnSignal(HookBase):
         if done < 0:
             raise Stopped(signum, "stopped before the first iteration: there is no checkpoint")
         path = self.state.save()
-        comm.synchronize()  # a process that ends has the others ended, the first of which is writing
+        comm.synchronize()  # the launcher ends all processes after the first that exits: process 0 is still writing
         raise Stopped(
-            signum, f"stopped after iteration {done}; checkpoint in {path}; --resume goes on"
+            signum,
+            f"stopped after iteration {done}; checkpoint in {path}; --resume continues the run",
         )
 
     def after_train(self) -> None:
@@ -66,7 +66,7 @@ class StopOnSignal(HookBase):
 
     @contextmanager
     def evaluation(self) -> Iterator[None]:
-        """A block in which a signal that this process gets, or has got, raises Stopped at once."""
+        """A block in which a signal to this process, also one from before, raises Stopped at once."""
         self.in_evaluation = True
         try:
             self._stop_evaluation()
@@ -79,12 +79,12 @@ class StopOnSignal(HookBase):
             raise Stopped(
                 self.trainer.signal_here,
                 f"stopped in the evaluation after iteration {self.trainer.iter}; checkpoint in {self.state.path}; "
-                "--resume goes on with the evaluation",
+                "--resume starts with the evaluation",
             )
 
     def _remember(self, signum: int, frame: Any) -> None:
         if os.getpid() != self.process:
-            return  # a data loader's worker, which inherits this: the iteration still needs its images
+            return  # a data loader's worker inherits the handler; the iteration still needs its images
         if self.trainer.signal_here:
             raise KeyboardInterrupt
         self.trainer.signal_here = signum
@@ -97,7 +97,7 @@ class StopOnSignal(HookBase):
 
 
 def is_due(trainer: Any, period: int) -> bool:
-    """Whether this iteration is the last one of the run, or of a period."""
+    """Whether this iteration is the last of a period or of the run."""
     done = trainer.iter + 1
     return bool(done % period == 0 or done >= trainer.max_iter)
 
@@ -114,23 +114,17 @@ class SaveCheckpoints(HookBase):
 
 
 class LRScheduler(hooks.LRScheduler):
-    """detectron2's hook, but `lr` in the log is the config's rate, times the schedule.
+    """detectron2's hook, but `lr` in the log is `optimizer.lr`, scaled to the batch size, times the schedule.
 
-    detectron2 logs the rate of the group with the most parameters, which factors of its own may make another one.
-
-    Args:
-        scheduler: the multiplier over the training, an fvcore ParamScheduler.
-        rate: `optimizer.lr`, scaled to the batch.
+    detectron2 logs the rate of the group with the most parameters, which `lr_factors` may change.
     """
 
-    def __init__(self, scheduler: Any, rate: float) -> None:
-        super().__init__(scheduler=scheduler)
-        self.rate = rate
-
     def after_step(self) -> None:
-        group = self.trainer.optimizer.param_groups[0]
+        optimizer = self.trainer.optimizer
+        group = optimizer.param_groups[0]
         multiplier = group["lr"] / group["initial_lr"] if group["initial_lr"] else 1.0
-        self.trainer.storage.put_scalar("lr", self.rate * multiplier, smoothing_hint=False)
+        rate = optimizer.defaults["lr"] * multiplier
+        self.trainer.storage.put_scalar("lr", rate, smoothing_hint=False)
         self.scheduler.step()
 
 
@@ -149,7 +143,7 @@ class LogRates(HookBase):
 
 
 class WatchData(HookBase):
-    """Tells which share of the time goes by waiting for data, and, once, what helps where it is over a fifth."""
+    """Logs the fraction of time spent waiting for data, and, once, what to do if it is above MUCH_WAITING."""
 
     def __init__(self, period: int, num_workers: int) -> None:
         self.period, self.num_workers = period, num_workers
@@ -161,17 +155,16 @@ class WatchData(HookBase):
         histories = self.trainer.storage.histories()
         if "time" not in histories:  # not measured in the first iterations
             return
-        waited = sum(value for value, _ in histories["data_time"].values()[-WINDOW:])
-        whole = sum(value for value, _ in histories["time"].values()[-WINDOW:])
-        counts = [len(histories[name].values()[-WINDOW:]) for name in ("data_time", "time")]
-        share = min(1.0, (waited / counts[0]) / max(whole / counts[1], 1e-9))
-        self.trainer.storage.put_scalar("data_time_share", share, smoothing_hint=False)
-        if share > MUCH_WAITING and not self.advised and counts[1] == WINDOW:
+        waited, total = (histories[name].avg(WINDOW) for name in ("data_time", "time"))
+        fraction = min(1.0, waited / max(total, 1e-9))
+        self.trainer.storage.put_scalar("data_time_share", fraction, smoothing_hint=False)
+        measured = len(histories["time"].values())
+        if fraction > MUCH_WAITING and not self.advised and measured >= WINDOW:
             self.advised = True
             logger.warning(
                 "Waiting for images takes %.0f %% of the time: set dataloader.train.num_workers above %d (each process "
-                "has %d CPUs), or store the images nearer to their training size",
-                100 * share,
+                "has %d CPUs), or store the images closer to their training size",
+                100 * fraction,
                 self.num_workers,
                 len(os.sched_getaffinity(0)),
             )
@@ -184,7 +177,7 @@ class WriteMetrics(HookBase):
         self.writers, self.period = writers, period
 
     def before_train(self) -> None:
-        """Write what a resumed run had computed, but not written."""
+        """Write metrics that the run computed before it was stopped, and had not written."""
         if self.trainer.start_iter:
             for writer in self.writers:
                 writer.write()

@@ -1,14 +1,17 @@
-"""What steps a model's weights: groups of parameters, the schedule of their rates, the EMA, the memory format."""
+"""The optimizer: groups of parameters, learning rates and their schedule, and the EMA of the weights."""
 
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from detectron2.config import instantiate
 from detectron2.solver.build import get_default_optimizer_params
 from fvcore.common.param_scheduler import ParamScheduler
+from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
@@ -16,8 +19,10 @@ from torch.optim.swa_utils import AveragedModel
 from ..errors import UserError
 from ..modeling.hrnet import FREEZE_GROUPS
 
+logger = logging.getLogger(__name__)
+
 BOTTOM_UP = "backbone.bottom_up"
-# Parts of a detector by the longest of these that their parameters' names begin with.
+# The part of a detector that a parameter belongs to, by the longest of these prefixes of its name.
 PARTS = {
     BOTTOM_UP: "bottom_up",
     "backbone": "neck",
@@ -26,6 +31,40 @@ PARTS = {
     "roi_heads.keypoint": "keypoint_head",
     "roi_heads.mask": "mask_head",
 }
+
+
+def build_optimizer(cfg: DictConfig, model: nn.Module) -> Optimizer:
+    """`cfg.optimizer` for the parameters of this model; see `scale_learning_rate`."""
+    cfg = cfg.copy()  # the model must not be saved with the config
+    cfg.optimizer.params.model = model
+    optimizer = instantiate(cfg.optimizer)
+    scale_learning_rate(optimizer, model, cfg)
+    return optimizer
+
+
+def scale_learning_rate(optimizer: Optimizer, model: nn.Module, cfg: DictConfig) -> None:
+    """Multiply the rates by total_batch_size / train.reference_batch_size, unless that is 0, and log them.
+
+    `optimizer.defaults["lr"]`, the rate without `lr_factors`, is scaled, too. The linear scaling rule of
+    https://arxiv.org/abs/1706.02677.
+    """
+    # A loader of the user's own may have none.
+    batch_size = cfg.dataloader.train.get("total_batch_size")
+    reference = cfg.train.reference_batch_size
+    factor = batch_size / reference if reference else 1.0
+    base = optimizer.defaults["lr"]
+    for options in (optimizer.defaults, *optimizer.param_groups):
+        options["lr"] *= factor
+    rates = rates_by_part(optimizer, model)
+    by_part = "; " + ", ".join(f"{part} {rate:.4g}" for part, rate in rates.items())
+    logger.info(
+        "Learning rate %g%s (optimizer.lr=%g%s)%s",
+        base * factor,
+        f" for batches of {batch_size} images" if batch_size else "",
+        base,
+        f", times {batch_size}/{reference}" if reference else "",
+        by_part if len({group["lr"] for group in optimizer.param_groups}) > 1 else "",
+    )
 
 
 def parameter_groups(
@@ -37,19 +76,20 @@ def parameter_groups(
     lr_factors: Mapping[str, Any] | None = None,
     layer_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """The parameters of `model` that are trained, in groups for a torch optimizer.
+    """The trainable parameters of `model`, in groups for a torch optimizer.
 
     Args:
-        base_lr: the optimizer's rate.
-        weight_decay_norm, weight_decay_bias: of normalisation layers and of biases, in place of the optimizer's.
-        bias_lr_factor: what the rate of biases is multiplied by.
-        lr_factors: beginnings of parameters' names, whole modules, and what the rate of those parameters is multiplied
-            by; of several that fit, the longest counts. {"a.b": 2} and {"a": {"b": 2}} are the same.
-        layer_decay: the last stage of an HRNet gets its rate times this, the stage before times its square, and so on
-            down to the stem (https://arxiv.org/abs/2106.08254, section 2.5, does so with layers).
+        base_lr: The optimizer's learning rate.
+        weight_decay_norm: Weight decay of normalisation layers, in place of the optimizer's.
+        weight_decay_bias: Weight decay of biases, in place of the optimizer's.
+        bias_lr_factor: Factor of the learning rate of biases.
+        lr_factors: Factors of learning rates, by the name of a module or a parameter. Of several that match, the
+            longest name counts. {"a.b": 2} and {"a": {"b": 2}} are the same.
+        layer_decay: The last stage of an HRNet gets its rate times this, the stage before times its square, and so on
+            down to the stem. BEiT (https://arxiv.org/abs/2106.08254, section 2.5) does so with layers.
 
     Raises:
-        UserError: no parameter has such a name, or a factor is 0 or below.
+        UserError: If no parameter has such a name, or a factor is not above 0.
     """
     factors = dict(_flat(lr_factors or {}))
     names = [name for name, _ in model.named_parameters()]
@@ -91,7 +131,7 @@ def parameter_groups(
 
 
 def rates_by_part(optimizer: Optimizer, model: nn.Module) -> dict[str, float]:
-    """The current rate of each part of a model, the largest where a part has several."""
+    """The current learning rate of each part of a model, the largest where a part has several."""
     rates = {id(p): float(group["lr"]) for group in optimizer.param_groups for p in group["params"]}
     found: dict[str, float] = {}
     for name, parameter in model.named_parameters():
@@ -103,7 +143,7 @@ def rates_by_part(optimizer: Optimizer, model: nn.Module) -> dict[str, float]:
 
 
 def _begins(name: str, prefix: str) -> bool:
-    """Whether a parameter is one of the module `prefix`, or is that parameter."""
+    """Whether a parameter is in the module `prefix`, or is `prefix` itself."""
     return f"{name}.".startswith(f"{prefix}.")
 
 
@@ -129,10 +169,10 @@ def _check_factor(key: str, factor: float) -> None:
 
 
 class WarmupMultiplier(ParamScheduler):
-    """A scheduler whose first iterations rise linearly from `warmup_factor` of its value to all of it.
+    """A scheduler whose value is multiplied by a factor that rises linearly from `warmup_factor` to 1.
 
-    Warm-up counts iterations, so that it does not shrink with a shorter run; one that is longer than the
-    run is cut to the run. Called with the fraction of the run that is done, 0 to 1, as fvcore's schedulers are.
+    Warm-up counts iterations, so that it does not shrink with a shorter run; it ends with the run at the latest.
+    Called with the completed fraction of the run, 0 to 1, like fvcore's schedulers.
     """
 
     def __init__(
@@ -161,11 +201,11 @@ def build_ema(model: nn.Module, decay: float) -> AveragedModel:
     """A copy of `model` whose parameters are the exponential moving average (EMA) of the model's; buffers are copied.
 
     Args:
-        decay: the weight of the EMA in an update. The first updates give it less, (1 + n) / (10 + n) after n of them,
-            so that a short run is not held back by its first weights, as TensorFlow's ExponentialMovingAverage does it.
+        decay: The weight of the EMA in an update. After n updates it is at most (1 + n) / (10 + n), as in TensorFlow's
+            ExponentialMovingAverage, so that the first weights do not dominate a short run.
 
     Returns:
-        `update_parameters(model)` updates it, `module` is the model with the EMA weights.
+        A model to update by `update_parameters(model)`; its `module` has the EMA weights.
     """
 
     @torch.no_grad()

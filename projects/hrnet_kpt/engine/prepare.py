@@ -1,4 +1,4 @@
-"""What is resolved, read and checked before a run starts."""
+"""The checks of config and data before a run starts, and the checkpoint that it resumes."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class PreparedRun:
-    """A run that may start.
+    """A run that is ready to start.
 
     Attributes:
-        cfg: a copy of the config without any `auto`.
-        warnings: what is unusual about the config and the data, a line each.
-        checkpoint: path and content of the checkpoint to go on from, tensors on the CPU; None without one. Set it to
-            None when the model and the trainer have taken it over: it is as large as both.
+        cfg: A copy of the config with each `auto` resolved.
+        warnings: Warnings about the config and the data, one line each.
+        checkpoint: Path and content of the checkpoint to resume from, tensors on the CPU; None if there is none. Set it
+            to None once model and trainer are restored: it takes as much memory as both.
     """
 
     cfg: DictConfig
@@ -60,7 +60,7 @@ class PreparedRun:
 
     @property
     def seed(self) -> int | None:
-        """Of the run that goes on."""
+        """The seed of the resumed run."""
         return self.checkpoint[1].get("seed") if self.checkpoint else None
 
 
@@ -73,21 +73,21 @@ def prepare_run(
     check_only: bool = False,
     report: Callable[[str], object] | None = None,
 ) -> PreparedRun:
-    """Resolve `auto` in a copy of the config, check the copy and its data, and read the checkpoint to go on from.
+    """Resolve each `auto` in a copy of the config, check the copy and its data, and read the checkpoint to resume.
 
-    In a `io.parse_once` block, what is read of the annotations here is not parsed again by the loaders and the
-    evaluator. All processes of a run call this together; the first one checks the data for all.
+    In an `io.parse_once` block, the loaders and the evaluator do not parse the annotations again. All processes of a
+    run call this together; the first one checks the data for all.
 
     Args:
-        training: the run trains; else it evaluates.
-        resume: go on from the newest checkpoint in `cfg.train.output_dir`, if there is one.
-        processes: of the run; those of this process's group by default.
-        check_only: no run follows. No checkpoint is read, data that are not there are a warning, and weights that the
-            run would fetch are fetched and compared.
-        report: called with each warning, before the errors that were found with it are raised.
+        training: True for training, False for evaluation.
+        resume: Resume from the newest checkpoint in `cfg.train.output_dir`, if there is one.
+        processes: Number of processes of the run; by default that of the current process group.
+        check_only: No run follows. No checkpoint is read, missing data are a warning, and weights that the run would
+            download are downloaded and compared.
+        report: Called with each warning, before errors of the same check are raised.
 
     Raises:
-        UserError: all errors, a line each: first those of the config, then those of the data.
+        UserError: If there are errors; one line each: first those of the config, then those of the data.
     """
     processes = processes or comm.get_world_size()
     cfg, findings = resolve_and_check(cfg, training=training, resume=resume, processes=processes)
@@ -102,16 +102,7 @@ def prepare_run(
     warn(str(finding) for finding in findings if finding.level == "warning")
     refuse_errors(findings)
     splits = ("train", "test") if training else ("test",)
-    if not check_only:
-        if resume:
-            run.checkpoint = newest_checkpoint(Path(cfg.train.output_dir))
-        if len(set(comm.all_gather(run.start_iter))) > 1:
-            raise UserError(
-                f"train.output_dir={cfg.train.output_dir}: not every process finds the same checkpoint there: all "
-                "machines must share the folder"
-            )
-        warn(check_data_once(cfg, *splits))
-    else:
+    if check_only:
         try:
             check_data_files(cfg, *splits)
         except UserError as missing:
@@ -124,6 +115,15 @@ def prepare_run(
             warn([str(unreachable)])
         else:
             refuse_errors(findings)
+        return run
+    if resume:
+        run.checkpoint = newest_checkpoint(Path(cfg.train.output_dir))
+    if len(set(comm.all_gather(run.start_iter))) > 1:
+        raise UserError(
+            f"train.output_dir={cfg.train.output_dir}: not every process finds the same checkpoint there: all "
+            "machines must share the folder"
+        )
+    warn(check_data_once(cfg, *splits))
     return run
 
 
@@ -133,85 +133,8 @@ def build_run_model(run: PreparedRun, whole: bool = False) -> nn.Module:
     return build_model(run.cfg, str(path), whole or content is not None, content)
 
 
-def check_data(cfg: DictConfig, *splits: str) -> list[str]:
-    """Check the annotations and the presence of the images, which are not opened; resolve data.image_range in place.
-
-    What `data.generate` draws is not checked.
-
-    Returns:
-        The warnings.
-
-    Raises:
-        UserError: all that is missing or wrong, a line each.
-    """
-    check_data_files(cfg, *splits)
-    schema = resolve_schema(instantiate(cfg.data.keypoints))
-    classes = resolve_classes(cfg.data.classes)
-    warnings = []
-    # A file that serves both splits is checked once.
-    for path, images in dict.fromkeys(
-        (cfg.data[s].annotations, cfg.data[s].images) for s in splits
-    ):
-        if is_generated(cfg, path):
-            continue
-        trained_on = "train" in splits and path == cfg.data.train.annotations
-        content = read_json(path, labelled=trained_on)
-        resolve_image_range(cfg, [p for p in image_paths(content["images"], images) if p], path)
-        forgiven = set()
-        if cfg.data.on_bad_image == "skip":
-            forgiven.add("image-missing")
-        if not schema.names:  # boxes and masks alone
-            content = _without_keypoints(content)
-        ignored = () if schema.names else {"no-keypoints"}
-        # Of no matter for a set that is only trained on.
-        evaluated = "test" in splits and path == cfg.data.test.annotations
-        table = annotation_table(content, path)
-        found = check_set(
-            table,
-            images,
-            trained_on,
-            (schema, classes),
-            forgiven,
-            ignored if evaluated else {*ignored, "limits-exceeded"},
-            max_detections=value_at(cfg, "dataloader.evaluator.max_detections"),
-            reported=_reported(cfg),
-        )
-        warnings += refuse_data_errors(found)
-        if cfg.data.get("masks"):
-            for annotation in content.get("annotations", ()):
-                if not annotation.get("iscrowd"):
-                    read_segmentation(annotation, path)
-        named = {
-            category["name"]: [
-                schema.names[i] for i in keypoint_indices(category, schema, classes, path)
-            ]
-            for category in table.categories
-        }
-        if trained_on and mirror_directions(cfg):
-            warnings += map(str, check_flip_pairs(table, named, schema.flip_pairs))
-    if cfg.data.get("image_range") == "auto":  # all of it is drawn
-        cfg.data.image_range = "8-bit"
-    return warnings
-
-
-def _without_keypoints(content: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a json: `parse_once` gives the one that was read to the loaders, too."""
-    lists = {
-        name: [{key: entry[key] for key in entry if key != "keypoints"} for entry in content[name]]
-        for name in ("categories", "annotations")
-        if content.get(name)
-    }
-    return {**content, **lists}
-
-
-def _reported(cfg: DictConfig) -> int | None:
-    """How many detections of an image the model reports; None where that is not known."""
-    predictor = value_at(cfg, "model.roi_heads.box_predictor")
-    return predictor.get("test_topk_per_image", 100) if predictor else None  # detectron2's default
-
-
 def check_data_once(cfg: DictConfig, *splits: str) -> list[str]:
-    """`check_data` by the first process, for all of them: each returns its warnings, or raises its UserError."""
+    """`check_data` in the first process, for all of them: each returns its warnings, or raises its UserError."""
     warnings: list[str] = []
     problem = ""
     if comm.is_main_process():
@@ -225,15 +148,97 @@ def check_data_once(cfg: DictConfig, *splits: str) -> list[str]:
     if problem:
         raise UserError(problem)
     if image_range is not None:
-        cfg.data.image_range = image_range  # `auto` was resolved by the first process alone
+        cfg.data.image_range = image_range  # the first process has resolved `auto`
     return warnings
 
 
-def resolve_image_range(cfg: DictConfig, paths: Sequence[str], where: str) -> None:
-    """Replace, in place, `auto` in data.image_range by what these images have.
+def check_data(cfg: DictConfig, *splits: str) -> list[str]:
+    """Check the annotations and that the image files exist, without opening them; resolve data.image_range in place.
+
+    Data that `data.generate` writes are not checked.
+
+    Returns:
+        The warnings.
 
     Raises:
-        UserError: that is unclear, or images are deeper than those before.
+        UserError: If anything is missing or wrong; one line each.
+    """
+    check_data_files(cfg, *splits)
+    warnings = []
+    # A file that serves both splits is checked once.
+    for path, images in dict.fromkeys(
+        (cfg.data[s].annotations, cfg.data[s].images) for s in splits
+    ):
+        if not is_generated(cfg, path):
+            trained_on = "train" in splits and path == cfg.data.train.annotations
+            evaluated_on = "test" in splits and path == cfg.data.test.annotations
+            warnings += _check_annotations(cfg, path, images, trained_on, evaluated_on)
+    if cfg.data.get("image_range") == "auto":  # all images are generated
+        cfg.data.image_range = "8-bit"
+    return warnings
+
+
+def _check_annotations(
+    cfg: DictConfig, path: str, images: str, trained_on: bool, evaluated_on: bool
+) -> list[str]:
+    schema = resolve_schema(instantiate(cfg.data.keypoints))
+    classes = resolve_classes(cfg.data.classes)
+    content = read_json(path, labelled=trained_on)
+    resolve_image_range(cfg, [p for p in image_paths(content["images"], images) if p], path)
+    ignored = set()
+    if not schema.names:  # boxes and masks alone
+        content = _without_keypoints(content)
+        ignored.add("no-keypoints")
+    if not evaluated_on:
+        ignored.add("limits-exceeded")
+    predictor = value_at(cfg, "model.roi_heads.box_predictor")
+    table = annotation_table(content, path)
+    found = check_set(
+        table,
+        images,
+        trained_on,
+        (schema, classes),
+        {"image-missing"} if cfg.data.on_bad_image == "skip" else set(),
+        ignored,
+        max_detections=value_at(cfg, "dataloader.evaluator.max_detections"),
+        # detectron2's default is 100.
+        reported=predictor.get("test_topk_per_image", 100) if predictor else None,
+    )
+    warnings = refuse_data_errors(found)
+    if cfg.data.get("masks"):
+        for annotation in content.get("annotations", ()):
+            if not annotation.get("iscrowd"):
+                read_segmentation(annotation, path)
+    names_by_category = {
+        category["name"]: [
+            schema.names[i] for i in keypoint_indices(category, schema, classes, path)
+        ]
+        for category in table.categories
+    }
+    if trained_on and mirror_directions(cfg):
+        warnings += map(str, check_flip_pairs(table, names_by_category, schema.flip_pairs))
+    return warnings
+
+
+def _without_keypoints(content: dict[str, Any]) -> dict[str, Any]:
+    # A copy: `parse_once` hands the original to the loaders, too.
+    lists = {
+        name: [{key: entry[key] for key in entry if key != "keypoints"} for entry in content[name]]
+        for name in ("categories", "annotations")
+        if content.get(name)
+    }
+    return {**content, **lists}
+
+
+def resolve_image_range(cfg: DictConfig, paths: Sequence[str], where: str) -> None:
+    """Replace data.image_range=auto, in place, by the range of these images.
+
+    Args:
+        paths: The image files.
+        where: The annotation file, for messages.
+
+    Raises:
+        UserError: If the range is ambiguous, or the training images have 8 bits and these have more.
     """
     if cfg.data.get("image_range") not in ("auto", "8-bit"):
         return
@@ -256,12 +261,12 @@ def resolve_image_range(cfg: DictConfig, paths: Sequence[str], where: str) -> No
 
 
 def _check_fetched_weights(cfg: DictConfig, training: bool, resume: bool) -> list[Finding]:
-    """Fetch weights that the run would fetch, and compare them with the model; raise UserError where that fails."""
+    """Download the weights as the run would, and compare them with the model; raise UserError if that fails."""
     location = cfg.train.init_checkpoint
     if not location or Path(location).is_file() or (resume and resumable(cfg)):
         return []
     fetched = copy.deepcopy(cfg)
     fetched.train.init_checkpoint = str(local_weights(location))
     model, _ = build_on_meta(cfg)
-    assert model is not None  # else there were errors before
+    assert model is not None  # otherwise there were errors before
     return [*check_fit(fetched, model, training)]

@@ -1,4 +1,4 @@
-"""What a training writes while it runs: log.txt, its lines of progress, and metrics.json, each iteration once."""
+"""log.txt, its progress lines, and metrics.json, with one line per iteration also after a resume."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WINDOW = 20  # iterations
 
 
 class LogFile(logging.FileHandler):
-    """A log.txt. Where there is no room it says so once: a log must not end a training."""
+    """The handler of log.txt. A full disk is reported once, on standard error, and does not end the training."""
 
     complained = False
 
@@ -38,7 +38,10 @@ class LogFile(logging.FileHandler):
             super().handleError(record)
         elif not self.complained:
             self.complained = True
-            print(f"{self.baseFilename} goes on without lines: {error.strerror}", file=sys.stderr)
+            print(
+                f"{self.baseFilename} cannot be written ({error.strerror}): continuing without",
+                file=sys.stderr,
+            )
 
     def close(self) -> None:
         with suppress(OSError):
@@ -46,11 +49,7 @@ class LogFile(logging.FileHandler):
 
 
 class ProgressWriter(EventWriter):
-    """Logs the losses (medians of 20 iterations), the time of an iteration and the share of it spent waiting for data.
-
-    Args:
-        max_iter: What the time that is left is computed for.
-    """
+    """Logs losses (medians of 20 iterations), learning rate, time, the fraction spent waiting for data, and memory."""
 
     def __init__(self, max_iter: int) -> None:
         self.max_iter = max_iter
@@ -58,7 +57,7 @@ class ProgressWriter(EventWriter):
     def write(self) -> None:
         storage = get_event_storage()
         if storage.latest().get("total_loss", (0, -1))[1] != storage.iter:
-            return  # no step since
+            return  # already written
         histories = storage.histories()
         parts = [f"iter: {storage.iter}"]
         if "time" in histories:
@@ -86,21 +85,26 @@ class ProgressWriter(EventWriter):
 
 
 def _peak_memory() -> float:
-    """MiB: of the GPU, as far as torch has allocated it, or of this process where there is none."""
+    """Peak memory in MiB: allocated by torch on the GPU, or of this process if there is no GPU."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
 class MetricsWriter(EventWriter):
-    """Appends the newest scalars to a metrics.json, a line for each iteration, medians of 20 for those that are noisy.
+    """Appends the latest scalars to a metrics.json, one line per iteration, medians of 20 for those that are noisy.
 
-    The format of detectron2's JSONWriter, but that NaN and infinite numbers are null. Raises UserError where a line
-    cannot be written.
+    The format is that of detectron2's JSONWriter, but NaN and infinite numbers are null.
+
+    Args:
+        start_iter: The first iteration of the run; lines of earlier runs from there on are removed.
+
+    Raises:
+        UserError: If a line cannot be written.
     """
 
-    def __init__(self, path: Path, last_iteration: int = -1) -> None:
-        self.path, self.last_iteration = path, last_iteration
+    def __init__(self, path: Path, start_iter: int = 0) -> None:
+        self.path, self.last_iteration = path, rewind_metrics(path, start_iter)
 
     def write(self) -> None:
         lines: dict[int, dict[str, Any]] = {}
@@ -117,11 +121,11 @@ class MetricsWriter(EventWriter):
 
 
 def rewind_metrics(path: Path, start_iter: int) -> int:
-    """Drop lines from iteration `start_iter` on, and what is no line; return the last iteration left, -1 if none."""
+    """Remove lines from iteration `start_iter` on, and invalid ones; return the last iteration left, -1 if none."""
     if not path.is_file():
         return -1
     before = path.read_text(encoding="utf-8", errors="replace")
-    # A last line without an end was cut off by a kill or a full disk.
+    # A last line without a line break was truncated by a kill or a full disk.
     lines = [line for line in before.split("\n")[:-1] if _iteration(line) < start_iter]
     after = "".join(f"{line}\n" for line in lines)
     if after != before:
@@ -130,7 +134,7 @@ def rewind_metrics(path: Path, start_iter: int) -> int:
 
 
 def _iteration(line: str) -> float:
-    """The iteration of a line of metrics.json; infinite if it is none."""
+    """The iteration of a line of metrics.json; infinite if the line is invalid."""
     try:
         return int(json.loads(line)["iteration"])
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""All that a training is at one moment, to a checkpoint and back."""
+"""The state of a training, written to a checkpoint and restored from it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from ..io import replace_text
 from ..weights.labels import LABELS, Labels, labels_of
 from ..weights.run_checkpoints import FINAL, LAST, link_checkpoint, save_checkpoint
 
-if TYPE_CHECKING:  # the trainer seeds its steps from here
+if TYPE_CHECKING:
     from .trainer import Trainer
 
 logger = logging.getLogger(__name__)
 
 
 class RunState:
-    """Writes and restores what a trainer needs to go on as if it had never stopped.
+    """Saves and restores the state with which a training continues as if it had never stopped.
 
-    A checkpoint is a dict of `model` (what is evaluated: the EMA, if there is one), `training_model` (if that is
-    another), `averaged` (the EMA's number of updates), `trainer` (iteration, optimizer, schedule, loss scaler, the last
-    metrics), `loaders` (where each process is in the stream of images), `labels` (names of keypoints and classes),
-    `seed` and `iteration`. Random states are not in it: each step draws its own from the seed.
+    A checkpoint is a dict of `model` (the evaluated weights: the EMA, if there is one), `training_model` (the weights
+    in training, if there is an EMA), `averaged` (the EMA's number of updates), `trainer` (iteration, optimizer,
+    schedule, loss scaler, last metrics), `loaders` (the position of each process in the stream of images), `labels`
+    (names of keypoints and classes), `seed` and `iteration`. Random states are not saved: each step draws its random
+    numbers from the seed and the iteration.
 
-    `save` must be called by all processes; the first one writes.
+    All processes must call `save`; the first one writes.
     """
 
     def __init__(
@@ -40,13 +41,13 @@ class RunState:
         self.path = Path()
 
     def save(self) -> Path:
-        """Write a checkpoint of this iteration, unless there is one; return its path."""
+        """Write a checkpoint of this iteration, unless it is written already; return its path."""
         trainer = self.trainer
         name = f"model_{trainer.iter:07d}.pth"
         if trainer.iter + 1 >= trainer.max_iter:
             name = FINAL
         if self.saved == trainer.iter:
-            if self.path.name != name and comm.is_main_process():  # it has become the last one
+            if self.path.name != name and comm.is_main_process():  # early stopping made it the last
                 link_checkpoint(self.path, name)
                 replace_text(self.folder / LAST, name)
         else:
@@ -57,7 +58,7 @@ class RunState:
         return self.path
 
     def content(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """The content of a checkpoint."""
         trainer = self.trainer
         loader = trainer.data_loader
         state = loader.state_dict() if hasattr(loader, "state_dict") else None
@@ -76,10 +77,14 @@ class RunState:
         return content
 
     def restore(self, path: Path, content: Mapping[str, Any]) -> None:
-        """Take over all that the checkpoint at `path`, of this content, has.
+        """Restore the state in a checkpoint.
+
+        Args:
+            path: The checkpoint's file, for messages.
+            content: What `content` returned for it.
 
         Raises:
-            UserError: the optimizer is another, or what the rows of the model stand for.
+            UserError: If the optimizer's parameter groups, the keypoints or the classes differ.
         """
         trainer, saved = self.trainer, labels_of(content)
         for what in ("keypoints", "classes"):
@@ -89,13 +94,13 @@ class RunState:
                     f"{path} has the {what} {', '.join(names)}, and the data now {', '.join(now)}: resume with the "
                     "data that the run had, or start another run from it by train.init_checkpoint"
                 )
-        # All of it: weights alone are without the batch norms' counts.
+        # Strictly: `model` was built with the same weights, but not with the batch norms' counts.
         trainer.module.load_state_dict(content.get("training_model", content["model"]))
         if trainer.ema:
             trainer.ema.module.load_state_dict(content["model"])
             trainer.ema.n_averaged.fill_(content.get("averaged", 0))
-        # What the config says of the optimizer goes before what it said: a lower rate after a divergence, say.
-        settings = [
+        # The config's optimizer options replace those in the checkpoint: a lower rate after a divergence, say.
+        options = [
             {key: value for key, value in group.items() if key != "params"}
             for group in trainer.optimizer.param_groups
         ]
@@ -106,7 +111,7 @@ class RunState:
                 f"{path} does not fit the optimizer ({error}): resume with the optimizer and the parameter groups that "
                 "the run had, or start another run from it by train.init_checkpoint"
             ) from error
-        for group, own in zip(trainer.optimizer.param_groups, settings, strict=True):
+        for group, own in zip(trainer.optimizer.param_groups, options, strict=True):
             group.update(own, initial_lr=own["lr"])
         self._restore_loader(content.get("loaders"))
         self.saved, self.path = content["iteration"], path
@@ -114,16 +119,16 @@ class RunState:
     def _restore_loader(self, states: list[dict[str, Any] | None] | None) -> None:
         loader = self.trainer.data_loader
         if not hasattr(loader, "load_state_dict") or not states or None in states:
-            logger.warning("The data loader does not know where it was: images begin anew")
+            logger.warning("The data loader has no saved position: it starts from its first image")
             return
         if len(states) == comm.get_world_size():
             loader.load_state_dict(states[comm.get_rank()])
             return
-        # Another number of processes: go on behind the images that all of them had seen.
+        # Another number of processes: continue after the images that all of them have seen.
         first = min(min([state["position"], *state["waiting"]]) for state in states if state)
         loader.load_state_dict({"position": first + comm.get_rank(), "waiting": []})
         logger.warning(
-            "The run had %d processes, now %d: images go on from number %d of the stream, a few come twice",
+            "The run had %d processes, now %d: it continues at image %d of the stream, a few images are repeated",
             len(states),
             comm.get_world_size(),
             first,

@@ -1,4 +1,4 @@
-"""What a run needs before it can start: its folder, its log, its seed, its drawn data."""
+"""The set-up of a run: folder, log, seed, data that are generated; and its list of skipped images."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ LOGGERS = ("fvcore", "detectron2", "hrnet_kpt")
 
 
 def set_up_run(cfg: DictConfig, warnings: Sequence[str] = (), seed: int | None = None) -> int:
-    """Make the output folder, log to its log.txt, and seed every random generator.
+    """Make the output folder, log to its log.txt, and seed all random number generators.
 
     Args:
-        warnings: what was found before there was a log.txt.
-        seed: of the run that is resumed, which had drawn one; `train.seed` goes before it.
+        warnings: Lines to log, from before there was a log.txt.
+        seed: The seed of the resumed run, for `train.seed=-1`.
 
     Returns:
         The seed of the run.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: If the folder cannot be written.
     """
     output_dir = cfg.train.output_dir
     rank = comm.get_rank()
@@ -56,7 +56,9 @@ def set_up_run(cfg: DictConfig, warnings: Sequence[str] = (), seed: int | None =
         seed = comm.shared_random_seed()
     seed_all_rng(seed + rank)
     if cfg.train.get("deterministic"):
-        be_deterministic()
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it for that
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.backends.cudnn.benchmark = False
     logger.info(
         "Python %s, torch %s, %d CPU threads; process %d of %d; seed %d; output in %s",
         platform.python_version(),
@@ -73,7 +75,7 @@ def set_up_run(cfg: DictConfig, warnings: Sequence[str] = (), seed: int | None =
 
 
 def make_folder(output_dir: str) -> None:
-    """Make the run's folder, if it is not there; raise UserError where nothing can be written into it."""
+    """Make the run's folder if it does not exist; raise UserError if it cannot be written."""
     probe = Path(output_dir) / f"{UNFINISHED}probe"
     try:
         os.makedirs(output_dir, exist_ok=True)
@@ -87,17 +89,10 @@ def make_folder(output_dir: str) -> None:
             probe.unlink()
 
 
-def be_deterministic() -> None:
-    """Let torch choose algorithms that give the same bits each time, and warn where a GPU has none."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS asks for
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-
-
 def set_up_logging(output_dir: str | None = None) -> None:
-    """Log to standard output and, if a folder is given, to its log.txt; a second call replaces the first.
+    """Log to standard output and, if a folder is given, to its log.txt; replaces the handlers of a previous call.
 
-    Processes other than the first write log.txt.rank1 and so on, and nothing to standard output.
+    The other processes write log.txt.rank1 and so on, and nothing to standard output.
     """
     rank = comm.get_rank()
     file = None
@@ -118,7 +113,7 @@ def set_up_logging(output_dir: str | None = None) -> None:
 
 
 def check_data_files(cfg: DictConfig, *splits: str) -> None:
-    """Raise UserError that names each annotation file and image folder that is neither there nor drawn."""
+    """Raise UserError that names each annotation file and image folder that does not exist and is not generated."""
     missing = []
     for split in splits:
         if is_generated(cfg, cfg.data[split].annotations):
@@ -136,37 +131,37 @@ def check_data_files(cfg: DictConfig, *splits: str) -> None:
         raise UserError("\n".join([missing[0] + remedy, *missing[1:]]))
 
 
-# What is wrong with mirrored images: said again right before a training starts.
+# Findings about mirrored images, which are logged again right before the training starts.
 MIRROR_FINDINGS = ("flip-pairs-unknown", "flips-missing", "classes-mirrored", "corners-mirrored")
 
 
 def mirror_directions(cfg: DictConfig) -> set[str] | None:
-    """Along which axes training mirrors images, see `mapper.flip_directions`; None for a mapper of the user's own."""
+    """The directions in which training flips images, see `mapper.flip_directions`; None for a mapper of the user's."""
     mapper = instantiate(value_at(cfg, "dataloader.train.mapper"))
     augmentations = getattr(mapper, "augmentations", None)
     return None if augmentations is None else flip_directions(augmentations.augs)
 
 
 def describe_mirrors(cfg: DictConfig) -> str:
-    """What a mirrored image swaps, in a line."""
+    """Which keypoints a flip of the image swaps, in one line."""
     directions = mirror_directions(cfg)
     if directions is None:
-        return "dataloader.train.mapper is none of ours: what mirrored images swap is not known"
+        return "dataloader.train.mapper is your own: which keypoints its flips swap is unknown"
     if not directions:
         return "images are not mirrored"
     pairs = resolve_schema(instantiate(cfg.data.keypoints)).flip_pairs
-    swapped = ", ".join("/".join(pair) for pair in pairs) or "no keypoints"
-    near_off = any(says_near_and_off(pair) for pair in pairs)
-    return f"{' and '.join(sorted(directions))} mirroring swaps {swapped}" + (
-        " (near and off are taken as left and right; if near means nearer to the camera, set "
-        "'data.keypoints={flip_pairs:[]}')"
-        if near_off
-        else ""
-    )
+    line = f"{' and '.join(sorted(directions))} mirroring swaps "
+    line += ", ".join("/".join(pair) for pair in pairs) or "no keypoints"
+    if any(says_near_and_off(pair) for pair in pairs):
+        line += (
+            " (near and off are taken as left and right; if near means nearer to the camera, set "
+            "'data.keypoints={flip_pairs:[]}')"
+        )
+    return line
 
 
 def log_mirrors(cfg: DictConfig, warnings: Sequence[str]) -> None:
-    """Log what a mirrored image swaps and, as warnings, what of it seems wrong."""
+    """Log which keypoints a flip swaps and, again, the warnings about flips."""
     logger.info(describe_mirrors(cfg))
     for warning in warnings:
         if any(f"{name}: " in warning for name in MIRROR_FINDINGS):
@@ -174,22 +169,22 @@ def log_mirrors(cfg: DictConfig, warnings: Sequence[str]) -> None:
 
 
 def generate_data(cfg: DictConfig, *splits: str) -> None:
-    """Let `data.generate` draw the data set if one of the splits is one of its own."""
+    """Call `data.generate` if it writes the data set of one of the splits."""
     if any(is_generated(cfg, cfg.data[split].annotations) for split in splits):
         if comm.get_local_rank() == 0:
-            logger.info("Data set in %s; drawn first if it is not there", cfg.data.root)
+            logger.info("Data set in %s; generated first if it does not exist", cfg.data.root)
             instantiate(cfg.data.generate)
         comm.synchronize()
 
 
 def skipped_file(cfg: DictConfig) -> Path:
-    """Where the run folder lists the images that were skipped, a line each; no such file if there are none."""
+    """The run folder's list of skipped images, one line each; there is no such file without any."""
     return Path(cfg.train.output_dir) / "skipped_images.txt"
 
 
 def report_skipped(cfg: DictConfig, loader: Any) -> None:
     """Log how many images `loader` skipped in all processes, and add them to the run folder's list."""
-    # A loader of the user's own need not know.
+    # A loader of the user's own may not have it.
     bad = getattr(loader, "bad_images", None)
     gathered = comm.gather(list(bad.messages) if bad else [])
     messages = sorted({message for part in gathered for message in part})

@@ -1,8 +1,9 @@
-"""The training loop, and one step of it."""
+"""The training loop: mixed precision, gradient accumulation and clipping, EMA, and stop signals."""
 
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -26,27 +27,27 @@ from .optim import rates_by_part
 logger = logging.getLogger(__name__)
 
 Losses = dict[str, Tensor]
-WINDOW = 20  # values that detectron2's writers take the median of
+WINDOW = 20  # iterations in the medians of detectron2's writers
 
 
 class StopWaiting(BaseException):
-    """A signal came in place of a batch: the iteration is not begun, in any process."""
+    """A signal came while a process waited for a batch: no process starts the iteration."""
 
 
 class Trainer(SimpleTrainer):
     """detectron2's SimpleTrainer with mixed precision on any device, accumulated and clipped gradients, and an EMA.
 
     Args:
-        model: returns a dict of losses; maybe in DistributedDataParallel.
-        data_loader: endless batches, of this process.
-        seed: every forward pass draws its random numbers from it and from the iteration.
+        model: Returns a dict of losses; may be in DistributedDataParallel.
+        data_loader: Endless batches of this process.
+        seed: Every forward pass draws its random numbers from the seed and the iteration.
         amp_dtype: torch.float16 (with loss scaling), torch.bfloat16, or None for full precision.
-        accumulation_steps: parts that a batch is cut into, one after another in memory; their gradients add up to the
-            batch's where its loss is a mean over images. At most as many as the process has images in a batch.
-        clip_grad_norm, clip_grad_value: largest L2 norm of all gradients together, and largest absolute value of each
-            element (after that); 0 for no limit.
-        ema: the exponential moving average of the model's weights, updated after each step.
-        divergence: explains and decides what happens when a loss or gradient is not finite.
+        accumulation_steps: Number of parts of a batch, which go through the model one after another; their gradients
+            add up to the batch's if its loss is a mean over images.
+        clip_grad_norm: Maximum L2 norm of all gradients together; 0 for no limit.
+        clip_grad_value: Maximum absolute value of each element of a gradient, after that; 0 for no limit.
+        ema: The exponential moving average of the model's weights, updated after each step.
+        divergence: What to do when a loss or a gradient is not finite.
     """
 
     def __init__(
@@ -75,12 +76,12 @@ class Trainer(SimpleTrainer):
         self.grad_scaler = torch.amp.GradScaler(
             self.device_type, enabled=amp_dtype is torch.float16
         )
-        self.signal_here = 0  # a signal that this process has got
-        self.signal_anywhere = 0  # one that any process had got by the middle of this step
+        self.signal_here = 0  # a signal to this process
+        self.signal_anywhere = 0  # a signal to any process before the middle of this step
         self.waiting = False  # for a batch: a signal may raise StopWaiting
         self.stop: Callable[[], NoReturn] | None = None  # ends the run after iteration `iter`
         self.metrics: dict[str, Any] = {}
-        # Flags and numbers go over the CPU: no GPU has to wait for them.
+        # Flags and numbers are exchanged on the CPU: no GPU has to wait for them.
         self.group: Any = dist.new_group(backend="gloo") if comm.get_world_size() > 1 else None
 
     def rates_by_part(self) -> dict[str, float]:
@@ -90,7 +91,7 @@ class Trainer(SimpleTrainer):
     def train(self, start_iter: int, max_iter: int) -> None:
         """Run iterations start_iter to max_iter - 1; a hook may set a smaller `max_iter` to end sooner.
 
-        Unlike detectron2's, it logs no traceback: who catches the exception decides.
+        Unlike detectron2's, it logs no traceback: that is up to the caller.
         """
         logger.info("Training from iteration %d to %d", start_iter, max_iter)
         self.iter = self.start_iter = start_iter
@@ -106,7 +107,7 @@ class Trainer(SimpleTrainer):
                     except StopWaiting:
                         self.iter -= 1
                         self.storage.iter = self.iter
-                        assert self.stop is not None  # the hook that sets it is the one that raises
+                        assert self.stop is not None  # set by StopOnSignal, whose handler raises
                         self.stop()
                     self.after_step()
                     self.iter += 1
@@ -132,23 +133,21 @@ class Trainer(SimpleTrainer):
         """Add up the gradients of the parts of a batch.
 
         Returns:
-            The losses of the batch; None where one is not finite in any process: this step is left out.
+            The losses of the batch; None if one of any process is not finite: the step is skipped.
         """
         images = sum(map(len, parts))
         totals: dict[str, float] = {}
         for index, part in enumerate(parts):
             # Gradients are exchanged once, with the last part.
-            waits = isinstance(self.model, nn.parallel.DistributedDataParallel) and index + 1 < len(
-                parts
-            )
-            with self.model.no_sync() if waits else nullcontext():
+            is_ddp = isinstance(self.model, nn.parallel.DistributedDataParallel)
+            with self.model.no_sync() if is_ddp and part is not parts[-1] else nullcontext():
                 losses, failure = self._forward(part, index)
                 fraction = len(part) / images
                 values = {
                     name: fraction * value
                     for name, value in zip(losses, _numbers(losses), strict=True)
                 }
-                finite = failure is None and all(map(_is_finite, values.values()))
+                finite = failure is None and all(map(math.isfinite, values.values()))
                 if not self._agree(finite):
                     self.divergence.handle(self, [(index, part)], not finite)
                     return None
@@ -161,13 +160,13 @@ class Trainer(SimpleTrainer):
         """Clip the gradients, and step the weights and the EMA.
 
         Returns:
-            The L2 norm of the gradients; None where it is not finite: this step is left out.
+            The L2 norm of the gradients; None if it is not finite: the step is skipped.
         """
         self.grad_scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm or float("inf")).item()
-        # With loss scaling a gradient that overflows is nothing special: the scaler leaves the step out.
-        if not _is_finite(norm) and not self._scales():
+        # With loss scaling, an overflow is expected: the scaler skips the step.
+        if not math.isfinite(norm) and not self._scales():
             self.divergence.handle(self, [*enumerate(parts)], True)
             self.grad_scaler.update()
             return None
@@ -180,7 +179,7 @@ class Trainer(SimpleTrainer):
         return norm
 
     def _next_batch(self) -> Any:
-        """The next batch of every process; raises StopWaiting in all of them where a signal comes to one before."""
+        """The next batch; if any process gets a signal before it has one, all of them raise StopWaiting."""
         loader = self.data_loader
         before = loader.state_dict() if isinstance(loader, TrainingLoader) else None
         batch = None
@@ -203,13 +202,13 @@ class Trainer(SimpleTrainer):
             dist.all_reduce(flag, dist.ReduceOp.MAX, group=self.group)
             signum = self.signal_anywhere = int(flag)
         if signum:
-            if before is not None:  # the checkpoint goes on with this batch
+            if before is not None:  # a resumed run continues with this batch
                 loader.load_state_dict(before)
             raise StopWaiting
         return batch
 
     def _forward(self, part: list[Any], index: int) -> tuple[Losses, Exception | None]:
-        """The losses of a part; or none, and what was raised instead."""
+        """The losses of a part; or none, and the exception that was raised instead."""
         seed_step(self.seed, self.iter, index)
         try:
             with torch.autocast(
@@ -223,7 +222,7 @@ class Trainer(SimpleTrainer):
         return losses if isinstance(losses, dict) else {"loss": losses}, None
 
     def _agree(self, finite: bool) -> bool:
-        """Whether the losses of all processes are finite; a signal that one has got becomes known to all."""
+        """Whether the losses of all processes are finite; also exchanges the signals of all processes."""
         if self.group is None:
             return finite
         flags = torch.tensor([not finite, self.signal_here])
@@ -232,11 +231,11 @@ class Trainer(SimpleTrainer):
         return not failed
 
     def stop_signal(self) -> int:
-        """The signal that ends the run after this step, the same in all processes; 0 if there is none."""
+        """The signal that ends the run after this step, the same in all processes; 0 for none."""
         return self.signal_here if self.group is None else self.signal_anywhere
 
     def _scales(self) -> bool:
-        """Whether the loss is scaled, and still by more than 1: below, it was not the scale that made it overflow."""
+        """Whether the loss is scaled by 1 or more; below that, the scale cannot be the cause of an overflow."""
         return self.grad_scaler.is_enabled() and self.grad_scaler.get_scale() >= 1
 
     def _put_metrics(self, losses: dict[str, float], data_time: float, norm: float) -> None:
@@ -256,7 +255,7 @@ class Trainer(SimpleTrainer):
 
     def after_train(self) -> None:
         super().after_train()
-        # The loader's processes end now: left to the garbage collector, torch waits 5 seconds for each.
+        # Stop the loader's processes now: at garbage collection, torch would wait 5 seconds for each.
         close = getattr(self._data_loader_iter_obj, "close", None)
         if close:
             close()
@@ -279,25 +278,21 @@ class Trainer(SimpleTrainer):
         self.metrics = state_dict.get("metrics", {})
 
     def _restore_metrics(self) -> None:
-        """Let the medians of a resumed run begin with the values before."""
+        """Put the last metrics of the resumed run into the event storage, for its medians."""
         for name, (values, smoothed) in self.metrics.items():
             for value, iteration in values:
                 self.storage.put_scalar(name, value, smoothed, iteration)
 
 
 def split(batch: Sequence[Any], parts: int) -> list[list[Any]]:
-    """A batch in `parts` pieces, as even as they can be, in order; none is empty."""
+    """A batch in at most `parts` pieces of nearly equal length, in order; none is empty."""
     ends = [len(batch) * (i + 1) // parts for i in range(parts)]
     pieces = [list(batch[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
     return [piece for piece in pieces if piece]
 
 
 def _numbers(losses: Losses) -> list[float]:
-    """The values of losses, brought to the CPU together."""
+    """The values of losses, copied to the CPU together."""
     if not losses:
         return []
     return torch.stack([value.detach().double() for value in losses.values()]).tolist()
-
-
-def _is_finite(value: float) -> bool:
-    return abs(value) < float("inf")

@@ -1,4 +1,4 @@
-"""Inf and NaN, put into one place of a real detector, are traced to that place."""
+"""Inf and NaN in one module of a detector are traced to that module."""
 
 import copy
 import math
@@ -93,7 +93,7 @@ def test_a_weight_that_is_infinite_is_found(every, detector, batch):
         assert "its weight" in diagnosis.where
 
 
-def test_nothing_is_found_where_nothing_is_wrong(detector, batch):
+def test_a_finite_step_has_no_findings(detector, batch):
     diagnosis = diagnose(detector, batch, STEP)
     assert not diagnosis.diverged
     assert diagnosis.where == diagnosis.module == "" and diagnosis.failing_images == ()
@@ -236,7 +236,7 @@ def test_mixed_precision_is_replayed(amp_dtype, detector, batch):
     assert set(seen) == {amp_dtype or torch.float32}
 
 
-def test_an_exception_is_told_with_the_module_that_raised_it(detector, batch):
+def test_an_exception_is_reported_with_its_module(detector, batch):
     def fail(module, inputs):
         raise RuntimeError("of its own\nin two lines")
 

@@ -1,12 +1,15 @@
-"""What a run does when its numbers become Inf or NaN."""
+"""What a run does when a loss or a gradient is Inf or NaN."""
 
+import itertools
 import json
 
 import pytest
 import torch
+from torch import nn
 
 from hrnet_kpt.config import load_config, save_config
 from hrnet_kpt.engine import train
+from hrnet_kpt.engine.divergence import DivergencePolicy
 from hrnet_kpt.engine.divergence.diagnosis import Step
 from hrnet_kpt.engine.divergence.reproducer import replay, save_reproducer
 from hrnet_kpt.engine.trainer import Trainer
@@ -23,12 +26,10 @@ def poison_at(monkeypatch, iterations, of_weights=False):
     def poison(self):
         before_step(self)
         layer = self.module.roi_heads.box_head.fc1
-        if getattr(self, "poison", None):
-            self.poison.remove()
         if self.iter in iterations and of_weights:
             layer.weight.data.fill_(NAN)
         elif self.iter in iterations:
-            self.poison = layer.register_forward_hook(lambda _, inputs, output: output * NAN)
+            layer.register_forward_hook(lambda _, inputs, output: output * NAN)
 
     monkeypatch.setattr(Trainer, "before_step", poison)
 
@@ -39,7 +40,7 @@ def iterations(folder):
     return [row["iteration"] for row in rows if "total_loss" in row]
 
 
-def test_the_run_ends_with_one_line_and_a_step_that_replays(
+def test_the_run_ends_with_one_line_and_a_reproducer(
     tiny, tmp_path, monkeypatch, load_tool, capsys
 ):
     poison_at(monkeypatch, {2}, of_weights=True)
@@ -67,9 +68,7 @@ def test_the_run_ends_with_one_line_and_a_step_that_replays(
         assert all(words in report for words in (*found[1:], ".jpg (id "))
 
 
-def test_what_was_met_on_another_machine_may_not_come_back(
-    tiny, tmp_path, monkeypatch, load_tool, capsys
-):
+def test_a_replay_may_not_diverge_again(tiny, tmp_path, monkeypatch, load_tool, capsys):
     poison_at(monkeypatch, {0})  # by a hook, which no file holds
     with pytest.raises(Diverged):
         train(load_config(PAGE, tiny))
@@ -98,104 +97,96 @@ def test_a_replay_has_the_numbers_of_the_run(tiny, tmp_path, monkeypatch):
     assert len(losses) == 7, "the second part of the batch is not reached"
 
 
-def test_steps_are_left_out_up_to_a_number(tiny, tmp_path, monkeypatch):
-    poison_at(monkeypatch, {1, 2})
-    options = ["train.divergence.policy=skip", "train.divergence.max_skipped=2", "train.max_iter=5"]
-    train(load_config(PAGE, [*tiny, *options, "model.backbone.bottom_up.norm=BN"]))
-    folder = tmp_path / "run"
-    assert iterations(folder)[-1] == 4
-    content = torch.load(folder / "model_final.pth", weights_only=True)
-    assert content["trainer"]["skipped"] == 2
-    assert all(value.isfinite().all() for value in content["model"].values())
-    assert int(content["model"]["backbone.bottom_up.bn1.num_batches_tracked"]) == 3
-    log = (folder / "log.txt").read_text()
-    assert "(1/2): iteration 1 " in log and "(2/2): iteration 2 " in log
-    assert [path.name for path in folder.glob("diverged_*")] == ["diverged_0000001.pth"]
+class Toy(nn.Module):
+    """Its forward pass, or its gradient, is NaN in the given iterations."""
+
+    def __init__(self, forward=(), backward=()):
+        super().__init__()
+        self.fc, self.norm = nn.Linear(3, 2), nn.BatchNorm1d(2)
+        self.nan_forward = forward
+        self.fc.weight.register_hook(lambda g: g * NAN if self.trainer.iter in backward else g)
+
+    def forward(self, batch):
+        outputs = self.norm(self.fc(torch.stack([sample["image"] for sample in batch])))
+        factor = NAN if self.trainer.iter in self.nan_forward else 1.0
+        return {"loss": outputs.square().mean() * factor}
 
 
-def test_one_step_too_many_ends_the_run(tiny, monkeypatch):
-    poison_at(monkeypatch, {0, 1})
-    options = ["train.divergence.policy=skip", "train.divergence.max_skipped=1"]
+def train_toy(iterations, model, folder=None, accumulation_steps=1, **policy):
+    """Return the trainer, whose batches have four images."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randn(3, generator=generator) for _ in range(4)]
+    batches = itertools.repeat([{"image": image} for image in images])
+    divergence = DivergencePolicy(**policy, folder=folder)
+    trainer = Trainer(
+        model, batches, optimizer, accumulation_steps=accumulation_steps, divergence=divergence
+    )
+    model.trainer = trainer
+    (folder / "config.yaml").write_text("model: none") if folder else None
+    trainer.train(0, iterations)
+    return trainer
+
+
+def test_steps_are_skipped_up_to_a_number(tmp_path):
+    model = Toy(forward={1, 2})
+    trainer = train_toy(5, model, tmp_path, policy="skip", max_skipped=2)
+    assert trainer.state_dict()["skipped"] == 2
+    losses = trainer.storage.history("total_loss").values()
+    assert [iteration for _, iteration in losses] == [0, 3, 4]
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    assert int(model.norm.num_batches_tracked) == 3
+    assert [path.name for path in tmp_path.glob("diverged_*")] == ["diverged_0000001.pth"]
+
+
+def test_one_step_too_many_ends_the_run():
     with pytest.raises(Diverged, match=r"iteration 1 .*train\.divergence\.max_skipped=1"):
-        train(load_config(PAGE, [*tiny, *options]))
+        train_toy(4, Toy(forward={0, 1}), policy="skip", max_skipped=1)
 
 
-def test_a_gradient_that_is_not_finite_is_left_out_too(tiny, tmp_path, monkeypatch):
-    before_step = Trainer.before_step
-
-    def poison(self):
-        before_step(self)
-        weight = self.module.roi_heads.keypoint_head.conv_fcn1.weight
-        if self.iter == 1:
-            self.handle = weight.register_hook(lambda gradient: gradient * NAN)
-        elif self.iter == 2:
-            self.handle.remove()
-
-    monkeypatch.setattr(Trainer, "before_step", poison)
-    options = ["train.divergence.policy=skip", "train.accumulation_steps=2"]
-    train(load_config(PAGE, [*tiny, *options]))
-    log = (tmp_path / "run" / "log.txt").read_text()
-    assert "(1/10): iteration 1 " in log
-    assert "the gradient of roi_heads.keypoint_head.conv_fcn1.weight" in log
-    content = torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)
-    assert all(value.isfinite().all() for value in content["model"].values())
+def test_a_gradient_that_is_not_finite_is_skipped_too(tmp_path):
+    model = Toy(backward={1})
+    trainer = train_toy(4, model, tmp_path, accumulation_steps=2, policy="skip")
+    assert trainer.divergence.skipped == 1
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    report = torch.load(tmp_path / "diverged_0000001.pth", weights_only=True)["report"]
+    assert "fc.weight" in report.splitlines()[0]
 
 
-def test_a_label_that_no_class_has_is_told_and_not_a_traceback(tiny, monkeypatch):
-    run_step = Trainer.run_step
-
-    def poison(self):
-        iterator = self._data_loader_iter
-
-        def batches():
-            for batch in iterator:
-                batch[1]["instances"].gt_classes[0] = 9
-                yield batch
-
-        self._data_loader_iter_obj = batches()
-        run_step(self)
-
-    monkeypatch.setattr(Trainer, "run_step", poison)
+def test_a_label_without_a_class_is_named(detector, batch):
+    batch[1]["instances"].gt_classes[0] = 9
+    optimizer = torch.optim.SGD(detector.parameters(), lr=0.1)
     with pytest.raises(Diverged) as raised:
-        train(load_config(PAGE, tiny))
+        Trainer(detector, itertools.repeat(batch), optimizer).train(0, 1)
     words = ("(id ", "instance 0 has class 9", "tools/check_dataset.py")
     assert all(word in str(raised.value) for word in words)
 
 
-def test_errors_of_code_stay_what_they_are(tiny, monkeypatch):
-    def fail(self):
-        def raise_it(module, inputs):
-            raise ZeroDivisionError("a bug")
-
-        self.module.roi_heads.box_head.register_forward_pre_hook(raise_it)
-
-    monkeypatch.setattr(Trainer, "before_step", fail)
-    with pytest.raises(ZeroDivisionError, match="a bug"):
-        train(load_config(PAGE, tiny))
+def test_bugs_are_raised_as_they_are():
+    model = Toy()
+    model.fc.register_forward_pre_hook(lambda module, inputs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train_toy(1, model)
 
 
-def test_a_run_folder_that_is_full_loses_only_the_reproducer(tiny, tmp_path, monkeypatch):
-    poison_at(monkeypatch, {1}, of_weights=True)
-
+def test_a_full_disk_loses_only_the_reproducer(tmp_path, monkeypatch):
     def fail(*args):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("hrnet_kpt.engine.divergence.policy.save_reproducer", fail)
     with pytest.raises(Diverged, match=r"^iteration 1 (?!.*replay\.py)"):
-        train(load_config(PAGE, tiny))
-    log = (tmp_path / "run" / "log.txt").read_text()
-    assert f"{tmp_path / 'run' / 'diverged_0000001.pth'} cannot be written" in log
-    assert not [*(tmp_path / "run").glob("*diverged*")]
+        train_toy(2, Toy(forward={1}), tmp_path)
+    assert not [*tmp_path.glob("*diverged*")]
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "text", "checkpoint"])
-def test_inputs_that_are_none_are_one_line(damage, tmp_path, load_tool, capsys):
+def test_inputs_that_are_not_reproducers_are_one_line(damage, tmp_path, load_tool, capsys):
     path = tmp_path / "diverged_0000001.pth"
     torch.save({"model": {"a": torch.zeros(1000)}}, path)
     if damage == "truncated":
         path.write_bytes(path.read_bytes()[:600])
     elif damage == "text":
-        path.write_text("no file of torch's\n")
+        path.write_text("not a file of torch\n")
     elif damage == "missing":
         path.unlink()
     assert load_tool("tools/replay.py").main(["--input", str(path)]) == 2
@@ -204,7 +195,7 @@ def test_inputs_that_are_none_are_one_line(damage, tmp_path, load_tool, capsys):
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda"])
-def test_devices_that_are_none_are_one_line(
+def test_devices_that_do_not_exist_are_one_line(
     device, tiny_cfg, detector, batch, tmp_path, load_tool, capsys
 ):
     if device == "cuda" and torch.cuda.is_available():

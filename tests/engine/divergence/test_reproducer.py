@@ -1,4 +1,4 @@
-"""The file that has all of a step."""
+"""The file for the replay of a step."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from hrnet_kpt.engine.divergence.diagnosis import Step
 from hrnet_kpt.engine.divergence.reproducer import replay, save_reproducer
 
 
-def test_all_that_a_sample_may_have_comes_back(tiny_cfg, detector, batch, tmp_path, monkeypatch):
+def test_samples_are_restored(tiny_cfg, detector, batch, tmp_path, monkeypatch):
     instances = Instances((8, 9))
     instances.gt_boxes = Boxes(torch.tensor([[0.0, 1, 2, 3], [1, 1, 5, 6]]))
     instances.gt_classes = torch.tensor([0, 0])

@@ -1,9 +1,8 @@
-"""`--num-gpus N`: N workers of this machine, started and watched by torch's elastic agent as torchrun starts them.
+"""`--num-gpus N`: N workers on this machine, started and watched by torch's elastic agent, as torchrun does.
 
-The agent ends all workers after the first that fails, and the workers see to it that an error is reported once
-(worker.py). It does not handle signals here: it would kill 30 seconds after one, whatever is being written, and not ask
-how the workers ended, so that status 143 would not mean that there is a checkpoint; and no signal reaches it while it
-waits for other machines.
+The agent ends all workers after the first that fails; worker.py has an error reported once. Signals are handled here:
+the agent would kill the workers 30 seconds after one, also while they write a checkpoint, and ignore their exit
+statuses, so that status 143 would not mean that there is a checkpoint.
 """
 
 from __future__ import annotations
@@ -12,12 +11,12 @@ import logging
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -37,10 +36,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True)
 class Processes:
-    """How many processes a run has, and where they meet.
+    """The number of processes of a run, and where they meet.
 
     Attributes:
-        url: tcp://HOST:PORT of machine 0, "auto" if there is one machine alone.
+        url: tcp://HOST:PORT of machine 0; "auto" for a single machine.
     """
 
     per_machine: int = 1
@@ -53,10 +52,10 @@ class Processes:
         return self.per_machine * self.machines
 
 
-def given_processes(
+def processes_from_flags(
     num_gpus: int | None, num_machines: int | None, machine_rank: int | None, dist_url: str
 ) -> Processes:
-    """What the flags of these names ask for, None for those not given; raise UserError where that cannot be."""
+    """The processes that the flags of these names ask for; raise UserError if their values are invalid."""
     per_machine = 1 if num_gpus is None else num_gpus
     machines = 1 if num_machines is None else num_machines
     for flag, number in (("--num-gpus", per_machine), ("--num-machines", machines)):
@@ -71,56 +70,65 @@ def given_processes(
         raise UserError(f"--num-machines {machines} needs {example}")
     address = re.fullmatch(r"tcp://(?:[\w.-]+|\[[\w.:]+\]):(\d+)/?", dist_url)
     if dist_url != "auto" and not (address and 0 < int(address[1]) < 65536):
-        raise UserError(f"--dist-url {dist_url} is no address: write {example}")
+        raise UserError(f"--dist-url {dist_url} is not an address: write {example}")
     return Processes(per_machine, machines, machine_rank or 0, dist_url)
 
 
 def launch(processes: Processes, function: Callable[..., int | None], *args: Any) -> None:
     """Call `function(*args)`, which returns an exit status, in each process of this machine; both must be picklable.
 
-    SIGINT and SIGTERM go on to the workers, and their ends are waited for. Where a worker fails, the others get
-    SIGTERM, and SIGKILL 30 seconds later.
+    SIGINT and SIGTERM are forwarded to the workers, which may take their time to exit. If a worker fails, the others
+    get SIGTERM, and SIGKILL 30 seconds later.
 
     Raises:
-        SystemExit: with the status of the first worker that failed, 130 or 143 after a signal. The workers have said
-            why, but for one that was killed: its line is the text of the exception, and the status 1.
-        UserError: the processes cannot meet at `processes.url`.
+        SystemExit: With the status of the first worker that failed, 130 or 143 after a signal. The workers have printed
+            the error. If a worker was killed, with a line about that, and status 1.
+        UserError: If the processes cannot meet at `processes.url`.
     """
     received: list[int] = []
-    with tempfile.TemporaryDirectory(prefix="hrnet_kpt-") as folder, _signals_and_logs_kept():
-        config = LaunchConfig(
-            min_nodes=processes.machines,
-            max_nodes=processes.machines,
-            nproc_per_node=processes.per_machine,
-            run_id=LAUNCHED,
-            max_restarts=0,
-            start_method=START_METHOD,
-            logs_specs=_SignalsForwarded(received, folder),
-            signals_to_handle="SIGQUIT",  # not those that are forwarded
-            **_meeting_place(processes),
-        )
-        try:
-            elastic_launch(config, _work)(function, args)
-        except ChildFailedError as error:
-            rank, failure = error.get_first_failure()
-            status = _exit_status(failure.exitcode, received)
-            if status:
-                raise SystemExit(status) from None
-            name = failure.signal_name()
-            guess = "maybe out of memory; " if name == "SIGKILL" else ""
-            raise SystemExit(
-                f"process {rank} of {processes.total} was killed (signal {-failure.exitcode}, {name}): {guess}--resume "
-                "goes on"
-            ) from None
-        except dist.DistNetworkError as error:
-            raise UserError(
-                f"--dist-url {processes.url}: the processes cannot meet there ({one_line(error)}); it must be the "
-                "address of machine 0, as all machines see it, and a free port"
-            ) from error
+    # While the agent waits for other machines, a signal ends this process.
+    handlers = {signum: signal.signal(signum, signal.SIG_DFL) for signum in SIGNALS}
+    disabled = logging.root.manager.disable
+    logging.disable()  # the agent logs again what the workers have printed
+    folder = tempfile.mkdtemp(prefix="hrnet_kpt-")
+    config = LaunchConfig(
+        min_nodes=processes.machines,
+        max_nodes=processes.machines,
+        nproc_per_node=processes.per_machine,
+        run_id=LAUNCHED,
+        max_restarts=0,
+        start_method=START_METHOD,
+        logs_specs=_ForwardSignals(received, folder),
+        signals_to_handle="SIGQUIT",  # not those that are forwarded
+        **_rendezvous(processes),
+    )
+    try:
+        elastic_launch(config, _work)(function, args)
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        status = _exit_status(failure.exitcode, received)
+        if status:
+            raise SystemExit(status) from None
+        name = failure.signal_name()
+        guess = "maybe out of memory; " if name == "SIGKILL" else ""
+        raise SystemExit(
+            f"process {rank} of {processes.total} was killed (signal {-failure.exitcode}, {name}): {guess}--resume "
+            "continues the run"
+        ) from None
+    except dist.DistNetworkError as error:
+        raise UserError(
+            f"--dist-url {processes.url}: the processes cannot meet there ({one_line(error)}); it must be the "
+            "address of machine 0, as all machines see it, and a free port"
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        logging.disable(disabled)
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
 
 
-def _meeting_place(processes: Processes) -> dict[str, Any]:
-    """Arguments of a LaunchConfig: any free port of this machine, or the URL with the machine ranks as given."""
+def _rendezvous(processes: Processes) -> dict[str, Any]:
+    """Arguments of a LaunchConfig: any free port of this machine, or the URL and the rank of this machine."""
     if processes.url == "auto":
         return {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "local_addr": "localhost"}
     timeout = int(DEFAULT_TIMEOUT.total_seconds())
@@ -131,11 +139,11 @@ def _meeting_place(processes: Processes) -> dict[str, Any]:
     }
 
 
-class _SignalsForwarded(DefaultLogsSpecs):
-    """Sends signals on to the workers, as SIGTERM: SIGINT in one that still imports would print a traceback.
+class _ForwardSignals(DefaultLogsSpecs):
+    """Forwards signals to the workers, as SIGTERM: SIGINT during their imports would print a traceback.
 
-    The agent asks for its folders once all machines have met, right before it starts the workers. Until then a signal
-    ends this process. A second one interrupts the workers, a third one kills those that wait for a GPU.
+    The agent calls `reify` once all machines have met, right before it starts the workers. A second signal interrupts
+    the workers, a third one kills those that wait for a GPU.
     """
 
     def __init__(self, received: list[int], folder: str) -> None:
@@ -156,22 +164,8 @@ class _SignalsForwarded(DefaultLogsSpecs):
             worker.kill() if len(self.received) > 2 else worker.terminate()
 
 
-@contextmanager
-def _signals_and_logs_kept() -> Iterator[None]:
-    """A block with signals that end this process at once, and without the agent's reports of what workers report."""
-    handlers = {signum: signal.signal(signum, signal.SIG_DFL) for signum in SIGNALS}
-    disabled = logging.root.manager.disable
-    logging.disable()
-    try:
-        yield
-    finally:
-        logging.disable(disabled)
-        for signum, handler in handlers.items():
-            signal.signal(signum, handler)
-
-
 def _exit_status(exitcode: int, received: list[int]) -> int:
-    """The status to end with after a worker has; 0 if it was killed."""
+    """The exit status for that of a worker; 0 if the worker was killed."""
     stopped = (-signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT)
     if received and (exitcode in stopped or len(received) > 2):
         return 128 + received[0]
@@ -179,8 +173,8 @@ def _exit_status(exitcode: int, received: list[int]) -> int:
 
 
 def _work(function: Callable[..., int | None], args: tuple[Any, ...]) -> None:
-    """What each worker does."""
-    os.setsid()  # Ctrl-C in a terminal goes to the parent, which passes it on: once, not twice
+    """Run in each worker."""
+    os.setsid()  # Ctrl-C in a terminal goes to the parent alone, which forwards it
     try:
         status = function(*args)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What made a loss or a gradient Inf or NaN, and whether the training stops or skips the step."""
+"""Divergence: what to do when a loss or a gradient is Inf or NaN, and why it is."""
 
 from .policy import DivergencePolicy
 

@@ -1,4 +1,4 @@
-"""What became Inf or NaN first: which images, which module, and which labels."""
+"""Which module, images or labels made a loss or a gradient Inf or NaN, found by a replay of the step."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...errors import one_line
+from ...errors import join_names, one_line
 from ...seeding import seed_step
 
 
 def image_name(sample: Mapping[str, Any]) -> str:
-    """How messages call a sample of a batch: by its file and its id."""
+    """The file and the image id of a sample, for messages."""
     name = str(sample.get("file_name", "image without a file"))
     return f"{name} (id {sample['image_id']})" if "image_id" in sample else name
 
 
 def bad_labels(batch: Sequence[Mapping[str, Any]], model: nn.Module) -> list[str]:
-    """What is wrong with the images and labels of a batch, a line each: numbers that are not finite, empty boxes, and
+    """Problems of the images and labels of a batch, one line each: numbers that are not finite, empty boxes, and
     classes and keypoints that the model does not have."""
     heads = getattr(model, "roi_heads", None)
     num_classes = getattr(heads, "num_classes", None)
@@ -49,33 +49,31 @@ def bad_labels(batch: Sequence[Mapping[str, Any]], model: nn.Module) -> list[str
 def _bad_instances(
     instances: Instances, num_classes: int | None, num_keypoints: int | None
 ) -> Iterator[str]:
+    def indices(wrong: Tensor) -> list[int]:
+        return wrong.nonzero().flatten().tolist()  # type: ignore[no-any-return]
+
     boxes = instances.gt_boxes if instances.has("gt_boxes") else None
     if isinstance(boxes, Boxes):
         x0, y0, x1, y1 = boxes.tensor.unbind(1)
         wrong = ~boxes.tensor.isfinite().all(1) | (x1 <= x0) | (y1 <= y0)
-        for number in _numbers(wrong):
+        for number in indices(wrong):
             box = ", ".join(f"{value:g}" for value in boxes.tensor[number].tolist())
             yield f"instance {number} has the box [{box}]"
     if instances.has("gt_classes") and num_classes is not None:
         classes = instances.gt_classes
-        for number in _numbers((classes < 0) | (classes >= num_classes)):
+        for number in indices((classes < 0) | (classes >= num_classes)):
             yield f"instance {number} has class {int(classes[number])}, and the model has {num_classes}, from 0"
     if instances.has("gt_keypoints"):
         keypoints = instances.gt_keypoints.tensor
-        for number in _numbers(~keypoints.isfinite().flatten(1).all(1)):
+        for number in indices(~keypoints.isfinite().flatten(1).all(1)):
             yield f"instance {number} has keypoints with Inf or NaN"
         if num_keypoints is not None and keypoints.shape[1] != num_keypoints:
             yield f"instances have {keypoints.shape[1]} keypoints, and the model has {num_keypoints}"
 
 
-def _numbers(wrong: Tensor) -> list[int]:
-    numbers: list[int] = torch.nonzero(wrong).flatten().tolist()
-    return numbers
-
-
 @dataclass(frozen=True)
 class Call:
-    """A running module: its name, whether its inputs are finite, and the autograd nodes that made them."""
+    """A module whose forward pass runs: its name, whether its inputs are finite, and the autograd nodes of these."""
 
     name: str
     finite_inputs: bool
@@ -84,14 +82,14 @@ class Call:
 
 @dataclass
 class Trace:
-    """What the hooks have seen. Modules are given by name, "" is the model, None is no module.
+    """What the hooks have recorded. Modules are given by name: "" is the model, None is no module.
 
     Attributes:
         source: The first to return non-finite outputs for finite inputs.
         receiver: The first to return non-finite outputs at all.
         gradient_source: The first whose backward pass made non-finite gradients of finite ones.
-        running: Calls that have not returned, the outermost first.
-        nodes: The autograd nodes whose module is known, until the passes have ended.
+        running: Calls that have not returned, outermost first.
+        nodes: The autograd nodes of modules that have returned.
     """
 
     source: str | None = None
@@ -103,7 +101,7 @@ class Trace:
 
 @contextmanager
 def traced(model: nn.Module) -> Iterator[Trace]:
-    """Yield a Trace that the passes inside fill; the hooks are removed also after an exception."""
+    """Record the forward and backward passes in the block in a Trace."""
     trace = Trace()
     handles = []
     for name, module in model.named_modules():
@@ -154,11 +152,11 @@ def _leave(trace: Trace, module: nn.Module, args: Any, output: Any) -> None:
         trace.receiver = call.name if trace.receiver is None else trace.receiver
         if call.finite_inputs and trace.source is None:
             trace.source = call.name
-    # Modules inside this one have claimed their nodes: those left between inputs and outputs are its own.
+    # Inner modules have added their nodes: the others between inputs and outputs are this module's.
     pending = _nodes_of(output)
     while pending:
         node = pending.pop()
-        # Those of parameters, without next functions, outlive the pass: DistributedDataParallel holds them.
+        # Nodes of parameters, without next functions, outlive the pass: DistributedDataParallel holds them.
         if node.next_functions and node not in call.input_nodes and node not in trace.nodes:
             trace.nodes.add(node)
             node.register_hook(partial(_see_gradients, trace, call.name))
@@ -172,7 +170,7 @@ def _see_gradients(trace: Trace, name: str, grad_inputs: Any, grad_outputs: Any)
 
 @contextmanager
 def preserve_state(model: nn.Module) -> Iterator[None]:
-    """Restore buffers and gradients afterwards; meanwhile, synchronised batch norms do not synchronise."""
+    """Restore buffers and gradients at the end of the block, in which batch norms do not synchronise."""
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     synchronised = {
@@ -198,11 +196,11 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Step:
-    """What a forward pass depends on beside the model and the images.
+    """What a forward pass depends on besides the model and the images.
 
     Attributes:
-        part: Index of the part of an iteration that accumulates gradients.
-        amp_dtype: Of mixed precision, None without.
+        part: Index of the part of the batch, with accumulated gradients.
+        amp_dtype: The dtype of mixed precision, None without.
     """
 
     seed: int
@@ -214,17 +212,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a replay of a step has found.
+    """The result of the replay of a step.
 
     Attributes:
-        diverged: Whether any loss or gradient is Inf or NaN.
-        what: Which numbers are.
-        where: What is known of the module where it began, "" if nothing.
-        module: The name of that module, "" if none is known.
+        diverged: Whether a loss or a gradient is Inf or NaN.
+        what: Which losses or gradients are.
+        where: A description of the module where Inf or NaN began, "" if unknown.
+        module: The name of that module, "" if unknown.
+        losses: The losses by name.
         weights: Names of parameters and buffers that are not finite.
-        images: All of the batch.
-        failing_images: Those that diverge on their own.
-        labels: What is wrong with the labels.
+        images: All images of the batch.
+        failing_images: The images that diverge on their own.
+        labels: Problems of images and labels, see `bad_labels`.
     """
 
     diverged: bool
@@ -241,22 +240,22 @@ class Diagnosis:
         """The cause in one line."""
         parts = [self.what, *([self.where] if self.where else [])]
         if self.labels:
-            parts.append(f"wrong labels: {shortened(self.labels, 1)}")
+            parts.append(f"wrong labels: {join_names(self.labels, 1)}")
         elif self.failing_images and len(self.failing_images) < len(self.images):
-            parts.append(f"with {shortened(self.failing_images, 2)}")
+            parts.append(f"with {join_names(self.failing_images, 2)}")
         return "; ".join(parts)
 
     def lines(self) -> list[str]:
-        """All of it, for the log."""
+        """All results, one line each, for the log."""
         rows = [("first in", self.where)] if self.where else []
         if self.losses:
             rows.append(("losses", ", ".join(f"{k} {v:.4g}" for k, v in self.losses.items())))
         if self.weights:
-            rows.append(("weights", f"Inf or NaN in {shortened(self.weights, 5)}"))
+            rows.append(("weights", f"Inf or NaN in {join_names(self.weights, 5)}"))
         rows.append(("images", ", ".join(self.images)))
         if self.failing_images:
             whole = len(self.failing_images) == len(self.images) > 1
-            names = "each of them diverges" if whole else shortened(self.failing_images, 10)
+            names = "each of them diverges" if whole else join_names(self.failing_images, 10)
             rows.append(("on their own", names))
         rows += [("labels", label) for label in self.labels]
         return [f"  {name + ':':14}{text}" for name, text in rows]
@@ -265,45 +264,39 @@ class Diagnosis:
 def diagnose(model: nn.Module, batch: Sequence[Any], step: Step) -> Diagnosis:
     """Replay a step, forward and, if all losses are finite, backward, with hooks on all modules of `model`.
 
-    No other process takes part: synchronised batch norms take the statistics of this process's images alone.
+    No other process takes part: synchronised batch norms use the statistics of this process's images alone.
 
     Args:
-        model: In training mode, without DDP; left as it was, gradients and running statistics included.
+        model: In training mode, not in DistributedDataParallel; its gradients and running statistics do not change.
         batch: The samples that the model takes.
     """
     with preserve_state(model):
-        # Without gradients first: the training still holds those of the same pass.
+        # Without gradients first: the training still holds the memory of the same pass.
         losses, trace, error = _replay(model, batch, step, backward=False)
-        backward = error is None and _all_finite(losses)
+        backward = error is None and all(map(math.isfinite, losses.values()))
         if backward:
             losses, trace, error = _replay(model, batch, step, backward=True)
-        wrong_gradients = _wrong_gradients(model)
-        diverged = error is not None or not _all_finite(losses) or bool(wrong_gradients)
-        labels = bad_labels(batch, model)
+        what = _describe(model, losses, error)
         failing = [
             sample
             for sample in batch
-            if diverged and (len(batch) == 1 or _diverges(model, sample, step, backward))
+            if what and (len(batch) == 1 or _diverges(model, sample, step, backward))
         ]
+        labels = bad_labels(batch, model)
     tensors = [*model.named_parameters(), *model.named_buffers()]
     weights = tuple(name for name, tensor in tensors if not tensor.isfinite().all())
-    name, where = _locate(model, trace, weights) if diverged else (None, "")
+    module, where = _locate(model, trace, weights) if what else ("", "")
     return Diagnosis(
-        diverged=diverged,
-        what=_describe(losses, error, wrong_gradients),
+        diverged=bool(what),
+        what=what or "a replay finds no Inf or NaN",
         where=where,
-        module=name or "",
+        module=module,
         losses=losses,
         weights=weights,
         images=tuple(map(image_name, batch)),
         failing_images=tuple(map(image_name, failing)),
         labels=tuple(labels),
     )
-
-
-def shortened(names: Sequence[str], most: int) -> str:
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _replay(
@@ -331,37 +324,31 @@ def _replay(
 def _diverges(model: nn.Module, sample: Any, step: Step, backward: bool) -> bool:
     model.zero_grad()
     losses, _, error = _replay(model, [sample], step, backward)
-    return error is not None or not _all_finite(losses) or bool(_wrong_gradients(model))
+    return bool(_describe(model, losses, error))
 
 
-def _wrong_gradients(model: nn.Module) -> list[str]:
-    """Describe the gradients that are not finite; if all are, but not their norm, the largest."""
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    wrong = [f"the gradient of {name}" for name, g in gradients.items() if not g.isfinite().all()]
-    if not wrong and gradients and not nn.utils.get_total_norm(gradients.values()).isfinite():
-        peaks = {name: float(g.abs().max()) for name, g in gradients.items()}
-        name = max(peaks, key=lambda name: peaks[name])
-        wrong = [f"the norm of the gradients, of which {name} has {peaks[name]:.3g},"]
-    return wrong
-
-
-def _all_finite(losses: dict[str, float]) -> bool:
-    return all(map(math.isfinite, losses.values()))
-
-
-def _describe(losses: dict[str, float], error: Exception | None, gradients: Sequence[str]) -> str:
+def _describe(model: nn.Module, losses: dict[str, float], error: Exception | None) -> str:
+    """Describe what is not finite; "" if everything is."""
     if error is not None:
         return one_line(error)
     wrong = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
     if wrong:
         return ", ".join(wrong)
-    if gradients:
-        return f"all losses are finite, {shortened(gradients, 1)} is not"
-    return "a replay finds nothing that is Inf or NaN"
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    wrong = [f"the gradient of {name}" for name, g in gradients.items() if not g.isfinite().all()]
+    if not wrong and gradients and not nn.utils.get_total_norm(gradients.values()).isfinite():
+        peaks = {name: float(g.abs().max()) for name, g in gradients.items()}
+        name = max(peaks, key=peaks.__getitem__)
+        wrong = [f"the norm of the gradients, of which {name} has {peaks[name]:.3g},"]
+    return f"all losses are finite, {join_names(wrong, 1)} is not" if wrong else ""
 
 
-def _locate(model: nn.Module, trace: Trace, weights: Sequence[str]) -> tuple[str | None, str]:
-    """The name of the module where Inf or NaN began, and what is known of it."""
+def _locate(model: nn.Module, trace: Trace, weights: Sequence[str]) -> tuple[str, str]:
+    """The name of the module where Inf or NaN began, "" if unknown, and a description."""
+
+    def described(name: str) -> str:
+        return f"{name or 'model'} ({type(model.get_submodule(name)).__name__})"
+
     for name, found in (
         (trace.source, "makes Inf or NaN of finite inputs"),
         (trace.receiver, "gets Inf or NaN"),
@@ -370,12 +357,7 @@ def _locate(model: nn.Module, trace: Trace, weights: Sequence[str]) -> tuple[str
         if name is not None:
             own = [weight for weight in weights if weight.rpartition(".")[0] == name]
             names = " and ".join(weight.rpartition(".")[2] for weight in own)
-            has = f", its {names} has Inf or NaN" if own else ""
-            return name, f"{_described(model, name)} {found}{has}"
-    if trace.running:
-        return None, f"raised in {_described(model, trace.running[-1].name)}"
-    return None, ""
-
-
-def _described(model: nn.Module, name: str) -> str:
-    return f"{name or 'model'} ({type(model.get_submodule(name)).__name__})"
+            return name, f"{described(name)} {found}" + (
+                f", its {names} has Inf or NaN" if own else ""
+            )
+    return "", f"raised in {described(trace.running[-1].name)}" if trace.running else ""

@@ -1,4 +1,4 @@
-"""A file that has all of a step that diverged, and its replay."""
+"""The file with everything that the replay of a diverged step needs, and the replay."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ STRUCTURES = {kind.__name__: kind for kind in (Boxes, Keypoints, BitMasks, Rotat
 def save_reproducer(
     path: Path, config: str, model: nn.Module, batch: Sequence[Any], step: Step, report: str
 ) -> None:
-    """Write a file, in one step, that `torch.load` reads without running code.
+    """Write a file for `replay`, atomically; `torch.load` reads it without running code.
 
     Args:
-        config: The run's, as yaml.
-        report: What was found.
+        config: The config of the run, as yaml.
+        model: Its weights are saved.
+        batch: Samples; values of other types than tensors, numbers, strings and detectron2's structures are left out.
+        report: The lines of the log about the step.
     """
     content = {
         "kind": KIND,
@@ -46,10 +48,13 @@ def save_reproducer(
 
 
 def replay(path: str, device: str) -> tuple[str, Diagnosis]:
-    """What was found when the file was written, and what its replay on `device` finds now.
+    """Replay the step in a file on `device`.
+
+    Returns:
+        The report from when the file was written, and the diagnosis of the replay.
 
     Raises:
-        UserError: The file is no reproducer, or its config cannot be built.
+        UserError: If the file is not a reproducer, the device is not available, or the config cannot be built.
     """
     content = _read(path)
     with tempfile.TemporaryDirectory() as folder:
@@ -74,10 +79,10 @@ def _read(path: str) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
         words = one_line(error)[:80]
-        raise UserError(f"--input {path} cannot be read, it may be cut off ({words})") from error
+        raise UserError(f"--input {path} cannot be read, it may be truncated ({words})") from error
     if not isinstance(content, dict) or content.get("kind") != KIND:
         raise UserError(
-            f"--input {path} is no step that diverged: name a diverged_*.pth of a run folder"
+            f"--input {path} is not a diverged step: name a diverged_*.pth of a run folder"
         )
     return content
 
