@@ -1,4 +1,4 @@
-"""The console command `hrnet-kpt`: every command of this package under one name."""
+"""The console command `hrnet-kpt`, with all commands of this package."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command that `argv` begins with, and return its exit status."""
+    """Run the command that `argv[0]` names, and return its exit status."""
     name, *words = (sys.argv[1:] if argv is None else argv) or [""]
     if name in COMMANDS:
         return COMMANDS[name].main(words, f"hrnet-kpt {name}")
@@ -63,7 +63,7 @@ def help_text() -> str:
             "",
             *(f"  {name:{width}}  {summary(module)}" for name, module in COMMANDS.items()),
             "",
-            "hrnet-kpt COMMAND --help tells more, hrnet-kpt --version the version.",
+            "hrnet-kpt COMMAND --help shows the options of a command, hrnet-kpt --version the version.",
         ]
     )
 
@@ -76,7 +76,7 @@ def unknown(name: str) -> str:
     close = difflib.get_close_matches(name, [*COMMANDS, "--help", "--version"], n=1)
     remedy = f"did you mean {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
     kind = "option" if name.startswith("-") else "command"
-    return f"error: unknown {kind} {name}: {remedy}; hrnet-kpt --help tells what there is"
+    return f"error: unknown {kind} {name}: {remedy}; see hrnet-kpt --help"
 
 
 if __name__ == "__main__":
