@@ -25,11 +25,15 @@ def results(drawn_people, tmp_path):
     return path
 
 
-def test_files_are_analyzed_and_images_drawn(drawn_people, results, tmp_path, capsys):
-    arguments = ["--annotations", str(drawn_people / "test.json"), "--results", str(results)]
+@pytest.fixture
+def files(drawn_people, results):
+    """Arguments with the ground truth and the results."""
+    return ["--annotations", str(drawn_people / "test.json"), "--results", str(results)]
+
+
+def test_files_are_analyzed_and_images_drawn(drawn_people, files, tmp_path, capsys):
     output = tmp_path / "output"
-    arguments += ["--images", str(drawn_people / "test"), "--output", str(output)]
-    assert main(arguments) == 0
+    assert main([*files, "--images", str(drawn_people / "test"), "--output", str(output)]) == 0
     names = {"errors.json", "ap.png", "keypoints.png", "worst.png", "best.png"}
     assert {path.name for path in output.iterdir()} == names
     for name in names - {"errors.json"}:
@@ -43,9 +47,8 @@ def test_files_are_analyzed_and_images_drawn(drawn_people, results, tmp_path, ca
         assert word in text
 
 
-def test_max_detections(drawn_people, results, tmp_path, refused):
-    arguments = ["--annotations", str(drawn_people / "test.json"), "--results", str(results)]
-    arguments += ["--output", str(tmp_path / "output")]
+def test_max_detections(files, results, tmp_path, refused):
+    arguments = [*files, "--output", str(tmp_path / "output")]
     assert main([*arguments, "--max-detections", "1"]) == 0
     content = json.loads((tmp_path / "output" / "errors.json").read_text())
     images = {result["image_id"] for result in json.loads(results.read_text())}
@@ -73,13 +76,12 @@ def test_no_detections_are_all_false_negatives(drawn_people, tmp_path, monkeypat
     assert content["AP"]["all"]["contributions"]["false_negatives"] == 1
 
 
-def test_unreadable_image_is_left_out_and_status_3(drawn_people, results, tmp_path, capsys):
+def test_unreadable_image_is_left_out_and_status_3(drawn_people, files, tmp_path, capsys):
     images = tmp_path / "images"
     shutil.copytree(drawn_people / "test", images)
     broken = sorted(images.iterdir())[0]
     broken.write_bytes(b"no image")
-    arguments = ["--annotations", str(drawn_people / "test.json"), "--results", str(results)]
-    assert main([*arguments, "--images", str(images), "--output", str(tmp_path / "output")]) == 3
+    assert main([*files, "--images", str(images), "--output", str(tmp_path / "output")]) == 3
     assert broken.name in capsys.readouterr().out
     assert (tmp_path / "output" / "best.png").is_file()
 

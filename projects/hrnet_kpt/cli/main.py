@@ -4,45 +4,23 @@ from __future__ import annotations
 
 import difflib
 import sys
+from importlib import import_module
 from types import ModuleType
 
 from .. import __version__
-from . import (
-    analyze_errors,
-    benchmark,
-    check_data,
-    convert_weights,
-    evaluate,
-    export,
-    from_yacs,
-    inspect,
-    predict,
-    replay,
-    train,
-    visualize_data,
-)
 
-COMMANDS = {
-    "train": train,
-    "evaluate": evaluate,
-    "predict": predict,
-    "inspect": inspect,
-    "check-data": check_data,
-    "export": export,
-    "convert-weights": convert_weights,
-    "from-yacs": from_yacs,
-    "visualize-data": visualize_data,
-    "analyze-errors": analyze_errors,
-    "benchmark": benchmark,
-    "replay": replay,
-}
+NAMES = (
+    "train", "evaluate", "predict", "inspect", "check-data", "export", "convert-weights", "from-yacs",
+    "visualize-data", "analyze-errors", "benchmark", "replay",
+)  # fmt: skip
+COMMANDS = {name: import_module(f"{__package__}.{name.replace('-', '_')}") for name in NAMES}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command that `argv[0]` names, and return its exit status."""
     name, *words = (sys.argv[1:] if argv is None else argv) or [""]
     if name in COMMANDS:
-        return COMMANDS[name].main(words, f"hrnet-kpt {name}")
+        return int(COMMANDS[name].main(words, f"hrnet-kpt {name}"))
     if name in ("-h", "--help"):
         print(help_text())
         return 0

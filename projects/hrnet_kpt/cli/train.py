@@ -49,6 +49,10 @@ def main(argv: list[str] | None = None, prog: str = TOOL) -> int:
 def run(args: Namespace) -> int:
     from ..engine.distributed.worker import is_worker
 
+    if (
+        args.print_config or args.diff
+    ):  # warnings to stderr, so that stdout can be redirected to a file
+        logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
     if args.print_config:
         _print_config(args)
     elif args.diff:
@@ -144,7 +148,6 @@ def _print_config(args: Namespace) -> None:
     from ..config import load_config
     from ..config.python_source import highlighted, python_source
 
-    _warn_on_standard_error()
     source = python_source(load_config(args.config_file, args.overrides))
     in_colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(highlighted(source) if in_colours else source, end="")
@@ -155,11 +158,5 @@ def _print_differences(args: Namespace) -> None:
     from ..config import load_config
     from ..config.diff import differences, format_differences
 
-    _warn_on_standard_error()
     changed = load_config(args.config_file, args.overrides)
     print(format_differences(differences(load_config(args.diff), changed)))
-
-
-def _warn_on_standard_error() -> None:
-    """Log warnings to stderr, so that stdout can be redirected to a file."""
-    logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)

@@ -14,6 +14,7 @@ from detectron2.config import instantiate
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import ImageList
 from omegaconf import DictConfig
+from PIL import ImageOps
 from torch import Tensor, nn
 
 from ...config.checks.build import build_or_refuse
@@ -151,13 +152,10 @@ def _load(model: nn.Module, weights: str, labels: Mapping[str, Any]) -> list[str
 
 def _draw(height: int, width: int, channels: str | None) -> Tensor:
     """Draw synthetic people: (3, height, width), 0 to 255, RGB unless `channels` is "BGR"."""
-    side = max(height, width)
-    drawn, _ = draw_image(np.random.default_rng(SEED), min(max(side, SMALLEST), LARGEST))
-    left, top = (side - width) / 2, (side - height) / 2
-    scale = drawn.width / side
-    box = (scale * left, scale * top, scale * (left + width), scale * (top + height))
-    pixels = torch.as_tensor(np.array(drawn.resize((width, height), box=box), dtype=np.float32))
-    pixels = pixels.permute(2, 0, 1)
+    side = min(max(height, width, SMALLEST), LARGEST)
+    image, _ = draw_image(np.random.default_rng(SEED), side)
+    image = ImageOps.fit(image, (width, height))
+    pixels = torch.as_tensor(np.array(image, dtype=np.float32)).permute(2, 0, 1)
     return pixels.flip(0) if channels == "BGR" else pixels
 
 
