@@ -1,9 +1,9 @@
-# Every command makes .venv by itself the first time (requirements/setup.sh has the details: PYTHON, DETECTRON2).
-#   make setup   all that the other commands need
+# Every target creates .venv if necessary; requirements/setup.sh documents the variables PYTHON and DETECTRON2.
+#   make setup   create .venv
 #   make demo    train on the embedded data set, evaluate, draw: output/demo; OVERRIDES="key=value ..." for the config
-#   make bench   what HRNet-W18 costs here, beside others: output/benchmark; OVERRIDES as above, BENCH="--size ..." for flags
+#   make bench   benchmark HRNet-W18 and other models: output/benchmark; OVERRIDES as above, BENCH="--size ..." for flags
 #   make lint    format, ruff, mypy
-#   make test    lint and the default tests, in two processes (`.venv/bin/python -m pytest -m slow` runs the slow ones)
+#   make test    lint and the default tests, in two processes (`.venv/bin/python -m pytest -m slow` runs the slow tests)
 
 .PHONY: setup demo bench lint test
 

@@ -1,4 +1,4 @@
-"""The wheel, the import without detectron2, and the set-up script, run with stand-ins for python and df."""
+"""The wheel, the import without detectron2, and the set-up script with fake python and df."""
 
 import os
 import shutil
@@ -19,9 +19,13 @@ CONFIGS = ROOT / "configs"
 # ------------------------------------------------------------------------------------- wheel
 
 
+def run_python(*arguments, **options):
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, **options)
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Path of the wheel, built in a copy so that no build folder is left in the tree."""
+    """Path of the wheel, which is built in a copy of the repository."""
     source = tmp_path_factory.mktemp("source")
     no_caches = shutil.ignore_patterns("__pycache__", "*.egg-info")
     shutil.copytree(PACKAGE, source / "projects" / "hrnet_kpt", ignore=no_caches)
@@ -43,15 +47,14 @@ def unpacked(wheel, tmp_path_factory):
     return folder
 
 
-def python_files(folder, prefix):
-    return {f"{prefix}/{path.relative_to(folder).as_posix()}" for path in folder.rglob("*.py")}
+def python_files(folder, prefix=""):
+    return {Path(prefix, path.relative_to(folder)) for path in folder.rglob("*.py")}
 
 
 def test_wheel_contains_every_module_and_every_config(unpacked):
     on_disk = python_files(PACKAGE, "hrnet_kpt") | python_files(CONFIGS, "hrnet_kpt/configs")
-    in_wheel = python_files(unpacked, ".")
-    assert {f"./{name}" for name in on_disk} == in_wheel
-    assert any(name.startswith("hrnet_kpt/configs/common/data/") for name in on_disk)
+    assert on_disk == python_files(unpacked)
+    assert list((unpacked / "hrnet_kpt" / "configs" / "common" / "data").glob("*.py"))
 
 
 def test_wheel_metadata(wheel, unpacked):
@@ -76,32 +79,26 @@ def test_config_is_found_from_the_wheel_in_another_folder(unpacked, tmp_path):
         "print(hrnet_kpt.__file__)\n"
         "print(*load_config('hrnet_w18_kpt.py'))\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(unpacked)}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
-    )
+    done = run_python("-c", code, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(unpacked)})
     assert done.returncode == 0, done.stderr
     origin, nodes = done.stdout.splitlines()[-2:]
     assert Path(origin) == unpacked / "hrnet_kpt" / "__init__.py"
-    assert {"model", "dataloader", "optimizer", "lr_multiplier", "train", "data"} <= set(
-        nodes.split()
-    )
+    assert {"model", "dataloader", "optimizer", "lr_multiplier", "train", "data"} <= {
+        *nodes.split()
+    }
 
 
-def test_import_without_detectron2_says_what_to_install(tmp_path):
+def test_import_without_detectron2_names_the_remedy(tmp_path):
     code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); import hrnet_kpt"
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = run_python("-I", "-S", "-c", code, cwd=tmp_path)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("ImportError: hrnet_kpt needs detectron2")
-    assert "make setup" in last
+    assert last.startswith("ImportError: ") and "detectron2" in last and "make setup" in last
 
 
 # ------------------------------------------------------------------------------- set-up script
 
-STAND_IN_PYTHON = """#!/bin/sh
+FAKE_PYTHON = """#!/bin/sh
 case "$*" in
     *version_info*) echo "${FAKE_VERSION:-3.11.7} $FAKES/python3" ;;
     *ensurepip*) exit ${FAKE_ENSUREPIP:-0} ;;
@@ -118,14 +115,14 @@ case "$*" in
     *"import hrnet_kpt"*) exit ${FAKE_IMPORT:-0} ;;
 esac
 """
-STAND_IN_DF = """#!/bin/sh
+FAKE_DF = """#!/bin/sh
 echo "Filesystem 1024-blocks Used Available Capacity Mounted on"
 echo "/dev/disk 99999999 1 ${FAKE_FREE_KB:-8000000} 1% /"
 """
 
 
 class Setup:
-    """A folder with the real set-up script, where `python3` and `df` are stand-ins."""
+    """A folder with the set-up script, and fakes of `python3` and `df` on the PATH."""
 
     def __init__(self, folder):
         self.root, self.fakes = folder / "clone", folder / "fakes"
@@ -133,12 +130,10 @@ class Setup:
         shutil.copytree(ROOT / "requirements", self.root / "requirements")
         shutil.copy(ROOT / "setup.cfg", self.root)
         self.fakes.mkdir()
-        for name, text in (("python3", STAND_IN_PYTHON), ("df", STAND_IN_DF)):
+        # The interpreters of the machine must not be found.
+        others = dict.fromkeys(("python3.10", "python3.11", "python3.12"), "#!/bin/sh\nexit 1\n")
+        for name, text in {"python3": FAKE_PYTHON, "df": FAKE_DF, **others}.items():
             (self.fakes / name).write_text(text)
-            (self.fakes / name).chmod(0o755)
-        # An interpreter of the machine must not be found in place of the stand-in.
-        for name in ("python3.10", "python3.11", "python3.12"):
-            (self.fakes / name).write_text("#!/bin/sh\nexit 1\n")
             (self.fakes / name).chmod(0o755)
 
     def __call__(self, **variables):
@@ -150,12 +145,12 @@ class Setup:
             capture_output=True,
             text=True,
             timeout=60,
-            # Where this process was started in the background, it ignores SIGINT, and a shell cannot trap that.
+            # A process in the background may ignore SIGINT, and then its shells cannot trap it.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def pip_calls(self):
-        """The pip commands since the last call of this function."""
+        """The pip commands since the last call."""
         log = self.fakes / "pip.log"
         calls = log.read_text().splitlines() if log.exists() else []
         log.unlink(missing_ok=True)
@@ -178,13 +173,10 @@ def test_setup_installs_in_order_and_writes_the_stamp(setup):
     done = setup()
     assert (done.returncode, done.stderr) == (0, "")
     calls = setup.pip_calls()
-    wanted = ("setuptools wheel", "runtime.txt -r", "requirements/detectron2.txt", "--editable .")
-    assert len(calls) == len(wanted)
-    assert all(part in call for part, call in zip(wanted, calls, strict=True))
-    assert all(
-        option in calls[2]
-        for option in ("--no-deps", "--require-hashes", "--only-binary=:all:", "--target")
-    )
+    parts = ("setuptools wheel", "runtime.txt -r", "requirements/detectron2.txt", "--editable .")
+    assert all(part in call for part, call in zip(parts, calls, strict=True))
+    options = {"--no-deps", "--require-hashes", "--only-binary=:all:", "--target"}
+    assert options <= {*calls[2].split()}
     assert setup.stamp.is_file()
     (packages,) = setup.venv.glob("lib/*/site-packages")
     assert [path.name for path in packages.rglob("*")] == ["detectron2"]
@@ -200,22 +192,16 @@ def test_setup_does_nothing_the_second_time(ready):
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"FAKE_VERSION": "3.13.0"}, ["python3 is 3.13.0", "3.10, 3.11 or 3.12", "PYTHON="]),
-        ({"FAKE_VERSION": "2.7.18", "PYTHON": "python3"}, ["PYTHON=python3 is Python 2.7.18"]),
-        ({"PYTHON": "/no/python"}, ["PYTHON=/no/python does not run"]),
+        ({"FAKE_VERSION": "3.13.0"}, ["3.13.0", "3.10, 3.11 or 3.12", "PYTHON="]),
+        ({"FAKE_VERSION": "2.7.18", "PYTHON": "python3"}, ["PYTHON=python3", "2.7.18"]),
+        ({"PYTHON": "/no/python"}, ["PYTHON=/no/python"]),
         ({"FAKE_ENSUREPIP": "1"}, ["python3.11-venv"]),
-        ({"FAKE_FREE_KB": "1048576"}, ["1024 MB are free", "needs 6144"]),
-        ({"FAKE_PIP_FAILS_AT": "runtime.txt -r"}, ["pinned packages", "no .venv is left", "again"]),
-        (
-            {"FAKE_PIP_FAILS_AT": "detectron2.txt"},
-            ["detectron2", "DETECTRON2=", "no .venv is left"],
-        ),
-        (
-            {"DETECTRON2": "/no/checkout", "FAKE_PIP_FAILS_AT": "/no/checkout"},
-            ["detectron2 from /no/checkout", "no .venv is left"],
-        ),
-        ({"FAKE_PIP_FAILS_AT": "--editable"}, ["this project", "no .venv is left"]),
-        ({"FAKE_IMPORT": "1"}, ["cannot import", "no .venv is left"]),
+        ({"FAKE_FREE_KB": "1048576"}, ["1024 MB", "6144"]),
+        ({"FAKE_PIP_FAILS_AT": "runtime.txt -r"}, [".venv"]),
+        ({"FAKE_PIP_FAILS_AT": "detectron2.txt"}, ["DETECTRON2="]),
+        ({"DETECTRON2": "/no/checkout", "FAKE_PIP_FAILS_AT": "/no/checkout"}, ["/no/checkout"]),
+        ({"FAKE_PIP_FAILS_AT": "--editable"}, [".venv"]),
+        ({"FAKE_IMPORT": "1"}, ["import"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
 )
@@ -223,9 +209,7 @@ def test_setup_failure_is_one_line_and_leaves_no_venv(setup, variables, words):
     done = setup(**variables)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: ")
-    for word in words:
-        assert word in line
+    assert line.startswith("error: ") and all(word in line for word in words)
     assert not setup.venv.exists()
 
 
@@ -241,7 +225,6 @@ def test_setup_does_not_trust_a_venv_without_stamp(ready):
     (ready.venv / "left-over").touch()
     done = ready()
     assert done.returncode == 0
-    assert "not complete" in done.stdout
     assert ready.stamp.is_file()
     assert not (ready.venv / "left-over").exists()
 
@@ -253,7 +236,7 @@ def test_setup_notices_changed_requirements(ready, name):
     (ready.venv / "left-over").touch()
     done = ready()
     assert done.returncode == 0
-    assert "(requirements/ or setup.cfg changed)" in done.stdout
+    assert "setup.cfg" in done.stdout
     assert not (ready.venv / "left-over").exists()
     assert ready().stdout == ""
 
@@ -261,27 +244,25 @@ def test_setup_notices_changed_requirements(ready, name):
 def test_setup_notices_a_moved_folder(ready, tmp_path):
     ready.root.rename(tmp_path / "moved")
     ready.root = tmp_path / "moved"
-    assert f"the folder was {tmp_path / 'clone'}" in ready().stdout
+    assert str(tmp_path / "clone") in ready().stdout
 
 
 def test_setup_notices_another_python(ready):
     assert ready(FAKE_VERSION="3.12.1").stdout == ""  # PYTHON is unset: .venv is kept
     assert ready(PYTHON="python3").stdout == ""
-    assert (
-        "PYTHON is now 3.11.9, was 3.11.7" in ready(PYTHON="python3", FAKE_VERSION="3.11.9").stdout
-    )
+    text = ready(PYTHON="python3", FAKE_VERSION="3.11.9").stdout
+    assert "3.11.9" in text and "3.11.7" in text
 
 
 def test_setup_keeps_the_choice_of_detectron2_until_another_is_made(ready):
     ready.pip_calls()
-    assert "(DETECTRON2 changed)" in ready(DETECTRON2="/a checkout").stdout
-    assert any(
-        call.endswith("--no-deps --no-build-isolation /a checkout") for call in ready.pip_calls()
-    )
+    assert "DETECTRON2" in ready(DETECTRON2="/a checkout").stdout
+    options = "--no-deps --no-build-isolation /a checkout"
+    assert any(call.endswith(options) for call in ready.pip_calls())
     assert ready().stdout == ""
     (ready.root / "requirements" / "dev.txt").write_text("# other\n")
-    assert "detectron2 from /a checkout" in ready().stdout
-    assert "(DETECTRON2 changed)" in ready(DETECTRON2="").stdout
+    assert "/a checkout" in ready().stdout
+    assert "DETECTRON2" in ready(DETECTRON2="").stdout
 
 
 # --------------------------------------------------------------------------------- pinned sets

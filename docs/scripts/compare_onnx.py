@@ -1,8 +1,8 @@
 #!/usr/bin/env python
-"""Compare a file of tools/export_model.py with the model that it was made from: AP, keypoints, time, size.
+"""Compare an ONNX file of tools/export_model.py with its PyTorch model: AP, keypoints, time, file size.
 
-It evaluates both on the config's test set, measures how far their keypoints are apart on images of ten sizes, and times
-both on one image.
+It evaluates both on the config's test set, measures the distance between their keypoints on images of ten sizes, and
+times both on one image.
 
     docs/scripts/compare_onnx.py --run output/demo --model people.onnx
 """
@@ -26,17 +26,9 @@ from hrnet_kpt.visualization.run_images import paths_by_id
 
 # Width and height in pixels.
 SIZES = [
-    (640, 480),
-    (480, 640),
-    (200, 200),
-    (333, 500),
-    (801, 600),
-    (97, 131),
-    (1280, 720),
-    (250, 1000),
-    (64, 64),
-    (1920, 1080),
-]
+    (640, 480), (480, 640), (200, 200), (333, 500), (801, 600),
+    (97, 131), (1280, 720), (250, 1000), (64, 64), (1920, 1080),
+]  # fmt: skip
 REPEATS = 20
 
 
@@ -50,12 +42,9 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(args.threads)
 
     cfg = load_config(str(Path(args.run) / "config.yaml"))
-    start = time.perf_counter()
-    plain = Predictor.from_run(args.run, device="cpu")
-    loading = time.perf_counter() - start
-    start = time.perf_counter()
-    onnx = OnnxPredictor(args.model, providers=["CPUExecutionProvider"], threads=args.threads)
-    onnx_loading = time.perf_counter() - start
+    plain, loading = timed(lambda: Predictor.from_run(args.run, device="cpu"))
+    options = {"providers": ["CPUExecutionProvider"], "threads": args.threads}
+    onnx, onnx_loading = timed(lambda: OnnxPredictor(args.model, **options))
     truth = load_ground_truth(cfg.data.test.annotations, plain.schema, plain.classes)
     paths = paths_by_id(truth, cfg.data.test.images)
 
@@ -81,7 +70,7 @@ def average_precision(truth, paths, model):
         for found in model(path):
             category = truth.class_categories[found["class"]]
             x1, y1, x2, y2 = found["box"]
-            # COCO's keypoints are pixel indices, half a pixel less.
+            # COCO's keypoints are pixel indices, 0.5 less than coordinates.
             points = [v for x, y, s in found["keypoints"].values() for v in (x - 0.5, y - 0.5, s)]
             result = {"image_id": id_, "category_id": category, "score": found["score"]}
             results.append({**result, "bbox": [x1, y1, x2 - x1, y2 - y1], "keypoints": points})
@@ -92,18 +81,21 @@ def average_precision(truth, paths, model):
     return {task: metrics(truth, found, task)["AP"] for task, found in evaluations.items()}
 
 
+def timed(work):
+    """The result of `work`, and its seconds."""
+    start = time.perf_counter()
+    result = work()
+    return result, time.perf_counter() - start
+
+
 def median_time(model, image):
-    """Seconds, the first few calls left out."""
-    times = []
-    for _ in range(REPEATS + 3):
-        start = time.perf_counter()
-        model(image)
-        times.append(time.perf_counter() - start)
+    """Median seconds of a call, after 3 warm-up calls."""
+    times = [timed(lambda: model(image))[1] for _ in range(REPEATS + 3)]
     return statistics.median(times[3:])
 
 
 def compare(paths, plain, onnx):
-    """How far the keypoints of instances that both see are apart, on images of ten sizes."""
+    """Print the distances between the keypoints of instances that both models detect, on images of ten sizes."""
     counts, distances = [0, 0], []
     for number, path in enumerate(paths):
         image = Image.open(path).resize(SIZES[number % len(SIZES)])

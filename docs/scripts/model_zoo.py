@@ -1,10 +1,10 @@
-"""Measure every config for MODEL_ZOO.md, and print a row of its table for each.
+"""Measure the configs of MODEL_ZOO.md, and print a row of its tables for each.
 
 python docs/scripts/model_zoo.py [NAME...]
 
-Parameters with batch norms; multiply-accumulates of an image of 800 x 1333 with 1000 proposals and 100 detections;
-time of an image of 800 x 1216 with 1000 proposals and 10 detections, as built and optimised, the quicker of two; peak
-memory of the optimised one beside its weights. Leave the machine alone meanwhile.
+Parameters include batch norms. Multiply-accumulates are for an image of 800 x 1333 with 1000 proposals and 100
+detections. Times are for an image of 800 x 1216 with 1000 proposals and 10 detections, plain and optimized, the min of
+two. Memory is the peak of the optimized model beyond its weights. Run nothing else on the machine meanwhile.
 """
 
 import sys

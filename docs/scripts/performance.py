@@ -1,12 +1,13 @@
 #!/usr/bin/env python
-"""Measure the figures of docs/performance.md: a model beside others and the machine's limits.
+"""Measure the figures of docs/performance.md: a model, other models for comparison, and the limits of the machine.
 
-detectron2 is its R50-FPN Keypoint R-CNN, timm the bottom_up of its HRNet of the same width.
+"detectron2" is its R50-FPN Keypoint R-CNN, "timm" its HRNet of the same width, without neck and heads.
 """
 
 import copy
 import importlib
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from hrnet_kpt.analysis.benchmark.run import Options, run_benchmark, time_traini
 from hrnet_kpt.analysis.benchmark.timing import seconds, summary
 from hrnet_kpt.analysis.inspect.inspection import parse_size
 from hrnet_kpt.analysis.inspect.structure import count_macs, text_table
-from hrnet_kpt.cli.parser import Parser, run_tool
+from hrnet_kpt.cli import benchmark
+from hrnet_kpt.cli.parser import run_command
 from hrnet_kpt.config import load_config
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.inference.optimize import compile_in_place
@@ -30,7 +32,7 @@ from hrnet_kpt.memory import keep_freed_memory
 from hrnet_kpt.modeling.keypoint_decoding import decode_heatmaps
 
 EXAMPLES = """
-Overrides come first. Weights are random. Leave the machine alone while it measures.
+Overrides go before the flags. Weights are random. Run nothing else on the machine meanwhile.
 
 examples:
   docs/scripts/performance.py --config-file configs/hrnet_w18_kpt.py
@@ -39,45 +41,28 @@ examples:
 BASELINE = "model_zoo/configs/COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.py"
 MODELS = (*KINDS, "detectron2", "timm")
 DECODED = 100  # detections
-SIDES = ((50, 150), (100, 300), (200, 600), (30, 800))  # of their boxes, in pixels
+SIDES = ((50, 150), (100, 300), (200, 600), (30, 800))  # ranges of the sides of boxes, in pixels
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = Parser(__doc__, EXAMPLES)
-    add, several, types = parser.add_argument, {"nargs": "+", "type": int}, Options.dtypes
-    add("--config-file", required=True)
-    add("--size", dest="sizes", nargs="+", default=Options.sizes, metavar="HxW")
-    add("--batch-size", dest="batch_sizes", default=Options.batch_sizes, **several)
-    add("--detections", default=Options.detections, help="in an image", **several)
-    add("--models", nargs="+", default=MODELS, choices=MODELS, help="plain is measured always")
-    add("--dtype", dest="dtypes", nargs="+", default=types, choices=(*types, "float16"))
-    add("--training", default=Options.training, metavar="HxW", help='of a step; "": none')
-    add("--training-batch", type=int, default=Options.training_batch, help="images of a step")
-    add("--repeats", type=int, default=Options.repeats, help="measurements of each")
-    add("--device", default=Options.device, help="cpu, cuda")
-    add("--output", default="output/benchmark", metavar="FOLDER", help="for json and plot")
-    add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
-    args = vars(parser.parse_intermixed_args(argv))
-    debug = args.pop("debug")
+    line = benchmark.parser("docs/scripts/performance.py", __doc__, EXAMPLES, MODELS)
+    return run_command(line, argv, measure)
 
-    def work() -> None:
-        file, overrides = args.pop("config_file"), args.pop("overrides")
-        cfg, output, names = load_config(file, overrides), args.pop("output"), args["models"]
-        options = Options(**{**args, "models": [name for name in names if name in KINDS]})
-        device = torch.device(options.device)
-        timm = timm_bottom_up(cfg, device) if "timm" in names else None
-        others = [detectron2_baseline(device)] if "detectron2" in names else []
-        found = run_benchmark(cfg, options, others)
-        if found["training"]:
-            size = found["training"]["height"], found["training"]["width"]
-            contiguous = load_config(file, [*overrides, "train.channels_last=false"])
-            batch, repeats = options.training_batch, options.repeats
-            found["contiguous"] = time_training(contiguous, size, batch, repeats, device)
-        found["bottom_ups"] = time_bottom_ups(cfg, options, timm)
-        found["decoding"] = [time_decoding(sides, options.repeats, device) for sides in SIDES]
-        print(benchmark_text(found), *own_tables(found), *write_benchmark(found, output), sep="\n")
 
-    return run_tool(work, debug)
+def measure(args: Namespace) -> None:
+    cfg, device = load_config(args.config_file, args.overrides), torch.device(args.device)
+    options = Options(**{name: getattr(args, name) for name in Options.__annotations__})
+    options.models = [name for name in args.models if name in KINDS]
+    timm = timm_bottom_up(cfg, device) if "timm" in args.models else None
+    others = [detectron2_baseline(device)] if "detectron2" in args.models else []
+    found = run_benchmark(cfg, options, others)
+    if found["training"]:
+        cfg.train.channels_last = False
+        size = parse_size(args.training)
+        found["contiguous"] = time_training(cfg, size, args.training_batch, args.repeats, device)
+    found["bottom_ups"] = time_bottom_ups(cfg, options, timm)
+    found["decoding"] = [time_decoding(sides, args.repeats, device) for sides in SIDES]
+    print(benchmark_text(found), *own_tables(found), *write_benchmark(found, args.output), sep="\n")
 
 
 def detectron2_baseline(device: torch.device) -> BenchmarkModel:
@@ -101,10 +86,11 @@ def timm_bottom_up(cfg: Any, device: torch.device) -> nn.Module:
 
 @torch.inference_mode()
 def time_bottom_ups(cfg: Any, options: Options, timm: nn.Module | None) -> dict[str, Any]:
-    """Time the bottom_ups alone, one image of the first size, in turns.
+    """Time the bottom_ups alone, with one image of the first size, in turns.
 
-    `of_limit`: what they reach of the multiply-accumulates a second of a large convolution. `difference`: the largest
-    of their outputs from the plain model's, relative to the largest value.
+    Returns:
+        By model, `time`; `of_limit`: its multiply-accumulates per second as a fraction of `measure_limit`;
+        `difference`: the max difference of an output from the plain model's, relative to the max value.
     """
     device, size = torch.device(options.device), parse_size(options.sizes[0])
     dtypes = [getattr(torch, name) for name in options.dtypes]
@@ -149,7 +135,7 @@ def measure_limit(dtype: torch.dtype, device: torch.device, repeats: int = 7) ->
 
 @torch.inference_mode()
 def time_decoding(sides: tuple[int, int], repeats: int, device: torch.device) -> dict[str, Any]:
-    """Decode maps of noise for boxes whose sides have `sides` pixels, each scale as often."""
+    """Time the decoding of noise heatmaps for boxes whose sides are log-uniform in the range `sides`, in pixels."""
     generator = torch.Generator().manual_seed(0)
     corners = 300 * torch.rand(DECODED, 2, generator=generator)
     shapes = sides[0] * (sides[1] / sides[0]) ** torch.rand(DECODED, 2, generator=generator)
@@ -166,7 +152,7 @@ def time_decoding(sides: tuple[int, int], repeats: int, device: torch.device) ->
 
 
 def own_tables(found: dict[str, Any]) -> list[str]:
-    """What the benchmark command does not measure, as text."""
+    """Format what the benchmark command does not measure."""
     lines = []
     if "contiguous" in found:
         lines.append(f"contiguous, SGD by parameter: {times_text(found['contiguous']['step'])} ms")

@@ -1,9 +1,9 @@
-"""Plot keypoint and box AP of several runs over the time and the iterations of their training.
+"""Plot keypoint and box AP of several runs over training time and iterations.
 
 python docs/scripts/plot_comparison.py OUTPUT.png "NAME=RUN_FOLDER=SECONDS" ...
 
-SECONDS: of an iteration, on a machine that does nothing else. In place of a run folder it takes the results.csv of
-a YOLO trainer, whose time column includes its evaluations; SECONDS is then left empty.
+SECONDS: time of an iteration, measured on an idle machine. Instead of a run folder, a run may be the results.csv of a
+YOLO trainer, with SECONDS empty; its time column includes the evaluations.
 """
 
 import csv
@@ -20,7 +20,7 @@ TASKS = {
 
 
 def read_run(folder, seconds):
-    """Minutes, iterations, and AP by task, of each evaluation."""
+    """Minutes, iterations and AP by task, at each evaluation."""
     rows = [json.loads(line) for line in (Path(folder) / "metrics.json").read_text().splitlines()]
     rows = [row for row in rows if row.get("keypoints/AP") is not None]
     iterations = [row["iteration"] + 1 for row in rows]
@@ -39,24 +39,18 @@ def main(output, runs):
     figure = Figure(figsize=(13, 4.6), dpi=110)
     axes = figure.subplots(1, 3)
     for number, run in enumerate(runs):
-        name, place, seconds = run.split("=")
-        minutes, iterations, found = (
-            read_run(place, float(seconds)) if seconds else read_yolo(place)
-        )
-        style = {
-            "color": f"C{number}",
-            "marker": "o" if seconds else "",
-            "markersize": 4,
-            "label": name,
-        }
+        name, path, seconds = run.split("=")
+        read = read_run(path, float(seconds)) if seconds else read_yolo(path)
+        minutes, iterations, found = read
+        marker = "o" if seconds else ""
+        style = {"color": f"C{number}", "marker": marker, "markersize": 4, "label": name}
         axes[0].plot(minutes, found["keypoints"], **style)
         axes[2].plot(minutes, found["boxes"], **style)
         if iterations:
             axes[1].plot(iterations, found["keypoints"], **style)
         last = ", ".join(f"{task} {values[-1]:.1f}" for task, values in found.items())
-        print(
-            f"{name}: {minutes[-1]:.1f} minutes, {iterations[-1] if iterations else '-'} iterations: {last}"
-        )
+        count = iterations[-1] if iterations else "-"
+        print(f"{name}: {minutes[-1]:.1f} minutes, {count} iterations: {last}")
     for axis, title, x in (
         (axes[0], "keypoint AP over time", "minutes of training"),
         (axes[1], "keypoint AP over iterations", "iterations"),

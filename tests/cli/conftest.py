@@ -1,17 +1,17 @@
-"""What the tests of several commands share."""
+"""Fixtures of several commands."""
 
 import pytest
 
 
 @pytest.fixture
 def refused(capsys):
-    """Function of a command's main and its arguments, which are wrong: the lines of the error, after the warnings."""
+    """Function that calls a main with invalid arguments, and returns the lines of the error on stderr."""
 
     def refused(main, arguments):
         capsys.readouterr()
         try:
             status = main([str(argument) for argument in arguments])
-        except SystemExit as end:  # argparse's way to say it
+        except SystemExit as end:  # of argparse
             status = end.code
         lines = capsys.readouterr().err.splitlines()
         first, *others = [line for line in lines if not line.startswith("warning: ")]

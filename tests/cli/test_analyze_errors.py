@@ -1,4 +1,4 @@
-"""The error analysis command: what it writes, exit statuses, errors in one line."""
+"""The analyze-errors command: exit statuses, files, and errors in one line."""
 
 import json
 import shutil
@@ -14,27 +14,26 @@ SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"
 
 @pytest.fixture
 def results(drawn_people, tmp_path):
-    """Detections that are the truth itself, without boxes, but for one person that is missed."""
+    """Detections equal to the ground truth, without boxes, and without the first person."""
     annotations = json.loads((drawn_people / "test.json").read_text())["annotations"]
+    keys = ("image_id", "category_id", "keypoints")
     content = [
-        {
-            "image_id": annotation["image_id"],
-            "category_id": annotation["category_id"],
-            "keypoints": annotation["keypoints"],
-            "score": 0.9,
-        }
-        for annotation in annotations
+        {**{key: annotation[key] for key in keys}, "score": 0.9} for annotation in annotations
     ]
     path = tmp_path / "results.json"
     path.write_text(json.dumps(content[1:]))
     return path
 
 
-def test_files_are_analyzed_with_pictures(drawn_people, results, tmp_path, capsys):
-    arguments = ["--annotations", str(drawn_people / "test.json"), "--results", str(results)]
+@pytest.fixture
+def files(drawn_people, results):
+    """Arguments with the ground truth and the results."""
+    return ["--annotations", str(drawn_people / "test.json"), "--results", str(results)]
+
+
+def test_files_are_analyzed_and_images_drawn(drawn_people, files, tmp_path, capsys):
     output = tmp_path / "output"
-    arguments += ["--images", str(drawn_people / "test"), "--output", str(output)]
-    assert main(arguments) == 0
+    assert main([*files, "--images", str(drawn_people / "test"), "--output", str(output)]) == 0
     names = {"errors.json", "ap.png", "keypoints.png", "worst.png", "best.png"}
     assert {path.name for path in output.iterdir()} == names
     for name in names - {"errors.json"}:
@@ -43,14 +42,13 @@ def test_files_are_analyzed_with_pictures(drawn_people, results, tmp_path, capsy
     assert content["instances"]["missed"] == 1
     found = content["AP"]["all"]
     assert found["contributions"]["false_negatives"] == pytest.approx(1 - found["AP"])
-    said = capsys.readouterr().out
-    for word in ("1 missed", f"{100 * found['AP']:.1f}", "left_shoulder", str(output)):
-        assert word in said
+    text = capsys.readouterr().out
+    for word in (f"{100 * found['AP']:.1f}", "left_shoulder", str(output)):
+        assert word in text
 
 
-def test_limit_of_detections_can_be_given(drawn_people, results, tmp_path, refused):
-    arguments = ["--annotations", str(drawn_people / "test.json"), "--results", str(results)]
-    arguments += ["--output", str(tmp_path / "output")]
+def test_max_detections(files, results, tmp_path, refused):
+    arguments = [*files, "--output", str(tmp_path / "output")]
     assert main([*arguments, "--max-detections", "1"]) == 0
     content = json.loads((tmp_path / "output" / "errors.json").read_text())
     images = {result["image_id"] for result in json.loads(results.read_text())}
@@ -78,13 +76,12 @@ def test_no_detections_are_all_false_negatives(drawn_people, tmp_path, monkeypat
     assert content["AP"]["all"]["contributions"]["false_negatives"] == 1
 
 
-def test_unreadable_image_is_left_out_and_status_3(drawn_people, results, tmp_path, capsys):
+def test_unreadable_image_is_left_out_and_status_3(drawn_people, files, tmp_path, capsys):
     images = tmp_path / "images"
     shutil.copytree(drawn_people / "test", images)
     broken = sorted(images.iterdir())[0]
     broken.write_bytes(b"no image")
-    arguments = ["--annotations", str(drawn_people / "test.json"), "--results", str(results)]
-    assert main([*arguments, "--images", str(images), "--output", str(tmp_path / "output")]) == 3
+    assert main([*files, "--images", str(images), "--output", str(tmp_path / "output")]) == 3
     assert broken.name in capsys.readouterr().out
     assert (tmp_path / "output" / "best.png").is_file()
 
@@ -95,23 +92,16 @@ GOOD = {"image_id": 1, "category_id": 1, "score": 0.5, "keypoints": [1.0] * 51}
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ([GOOD, {**GOOD, "image_id": 12345}], ["result 1", "image 12345", "annotations"]),
-        ([{**GOOD, "keypoints": [1.0] * 42}], ["result 0", "42 numbers", "17 keypoints"]),
-        ([{**GOOD, "keypoints": None, "bbox": [1, 1, 5, 5]}], ["`keypoints`"]),
-        ([{**GOOD, "category_id": 7}], ["category_id 7"]),
-        ([{**GOOD, "score": float("nan")}], ["finite number"]),
-        ([{**GOOD, "keypoints": ["1"] * 51}], ["finite number"]),
+        ([GOOD, {**GOOD, "image_id": 12345}], ["result 1", "12345"]),
+        ([{**GOOD, "keypoints": None, "bbox": [1, 1, 5, 5]}], ["result 0", "`keypoints`"]),
+        ([{**GOOD, "keypoints": ["1"] * 51}], ["result 0", "keypoint"]),
         ([GOOD, {**GOOD, "bbox": [1, 1, 5, 5]}], ["`bbox`"]),
-        ([{**GOOD, "bbox": [1, 1, 5]}], ["result 0", "4 numbers"]),
-        ([{"image_id": 1}], ["result 0", "category_id, score"]),
-        ([1, 2], ["result 0", "COCO's format"]),
-        ({"annotations": []}, ["list"]),
-        ("no json", ["results.json", "json"]),
+        ([{**GOOD, "bbox": [1, 1, 5]}], ["result 0", "`bbox`"]),
     ],
 )
 def test_wrong_results_are_one_line_and_status_2(drawn_people, tmp_path, refused, content, words):
     path = tmp_path / "results.json"
-    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    path.write_text(json.dumps(content))
     arguments = ["--annotations", str(drawn_people / "test.json"), "--results", str(path)]
     [line] = refused(main, [*arguments, "--output", str(tmp_path / "output")])
     assert all(word in line for word in words)
@@ -121,9 +111,9 @@ def test_wrong_results_are_one_line_and_status_2(drawn_people, tmp_path, refused
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], ["--run FOLDER", "--annotations FILE"]),
-        (["--annotations", "a.json"], ["--results FILE"]),
-        (["--run", "run", "--results", "r.json"], ["either --run"]),
+        ([], ["--run", "--annotations"]),
+        (["--annotations", "a.json"], ["--results"]),
+        (["--run", "run", "--results", "r.json"], ["--run"]),
         (["--run", "no_such_run"], ["no_such_run/config.yaml"]),
         (["--annotations", "none.json", "--results", "r.json"], ["none.json"]),
         (["--annotations", "a.json", "--results", "r.json", "--images", "gone"], ["gone"]),
@@ -137,10 +127,10 @@ def test_wrong_arguments_are_one_line_and_status_2(arguments, words, refused):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda content: content.pop("annotations"), "`annotations`"),
+        (lambda content: content.pop("annotations"), "annotations: "),
         (lambda content: content["annotations"][2]["keypoints"].pop(), "50"),
-        (lambda content: content["annotations"].clear(), "nothing to compare with"),
-        (lambda content: content["categories"][0].pop("keypoints"), "no category has"),
+        (lambda content: content["annotations"].clear(), "annotations: "),
+        (lambda content: content["categories"][0].pop("keypoints"), "truth.json"),
     ],
 )
 def test_wrong_annotations_are_one_line_and_status_2(
@@ -155,7 +145,7 @@ def test_wrong_annotations_are_one_line_and_status_2(
     assert words in line
 
 
-def test_run_without_results_says_how_to_get_them(tiny, drawn_people, tmp_path, refused):
+def test_run_without_results_is_refused(tiny, drawn_people, tmp_path, refused):
     run = tmp_path / "run"
     run.mkdir()
     save_config(load_config(SYNTHETIC, tiny), run / "config.yaml")

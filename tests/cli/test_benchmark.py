@@ -1,4 +1,4 @@
-"""The command that measures: what it prints and writes. No time is judged."""
+"""The benchmark command: output and files."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The command that converts weights: what it writes, what it says, and one line for what is wrong."""
+"""The convert-weights command: files, output, and errors in one line."""
 
 import os
 import pickle
@@ -25,7 +25,7 @@ class Trap:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder of weights: an HRNet of timm's and one of another size, a pickle of heads, and a text."""
+    """A folder of weights: an HRNet of timm, one of another size, pickles of heads, and a text file."""
     folder = tmp_path_factory.mktemp("weights")
     torch.save(timm.create_model("hrnet_w18_small").state_dict(), folder / "imagenet.pth")
     torch.save(HRNet(18, 64, (1, 1, 3, 2), (2, 2, 2, 2)).state_dict(), folder / "v2.pth")
@@ -41,13 +41,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_trunk_is_written_as_it_was(folder, tmp_path, capsys, suffix):
+def test_bottom_up_of_timm_is_converted(folder, tmp_path, capsys, suffix):
     output = tmp_path / f"bottom_up{suffix}"
     assert main(["--input", str(folder / "imagenet.pth"), "--output", str(output)]) == 0
     lines, errors = capsys.readouterr()
     assert errors == ""
-    assert "HRNet-W18-small-v1: 355 of 355 backbone tensors from timm layout" in lines
-    assert "settings that go with these weights:\n" in lines and "model.input_format=RGB" in lines
+    for words in ("HRNet-W18-small-v1: 355 of 355 ", "timm", "model.input_format=RGB"):
+        assert words in lines
     model = instantiate(load_config(PAGE).model)
     load_weights(model, output)
     expected = torch.load(folder / "imagenet.pth")
@@ -59,40 +59,36 @@ def test_two_files_are_joined_and_fit_the_config(folder, tmp_path, capsys):
     output = tmp_path / "joined.safetensors"
     inputs = [str(folder / "imagenet.pth"), str(folder / "zoo.pkl")]
     config = ["--config-file", PAGE, "model.backbone.bottom_up.norm=FrozenBN"]
-    arguments = ["--input", *inputs, "--output", str(output), *config]
-    assert main(arguments) == 0
-    lines = capsys.readouterr().out
-    assert "RPN, box head, keypoint head from detectron2 layout" in lines
+    assert main(["--input", *inputs, "--output", str(output), *config]) == 0
+    assert "RPN, box head, keypoint head from detectron2" in capsys.readouterr().out
     model = instantiate(load_config(PAGE, config[2:]).model)
     assert load_weights(model, output).absent == ["neck"]
 
 
-def test_what_the_first_file_has_is_not_taken_from_the_second(folder, tmp_path, capsys):
+def test_the_first_file_has_priority(folder, tmp_path):
     other = tmp_path / "other.pth"
     torch.save(HRNet(*SMALL).state_dict(), other)
     output = tmp_path / "first.pth"
     arguments = ["--input", str(folder / "imagenet.pth"), str(other), "--output", str(output)]
     assert main(arguments) == 0
-    assert "taken from a file before: bottom_up" in capsys.readouterr().out
     first = torch.load(folder / "imagenet.pth")["conv1.weight"]
     assert torch.equal(torch.load(output)["model"]["backbone.bottom_up.conv1.weight"], first)
 
 
-def test_classes_and_keypoints_are_those_of_the_config(folder, tmp_path, capsys):
-    """Five of COCO's keypoints in another order, by the names of the config."""
+def test_classes_and_keypoints_are_those_of_the_config(folder, tmp_path):
+    """Five of COCO's keypoints in another order, selected by name."""
     names = ["right_ankle", "nose", "left_wrist", "left_eye", "right_hip"]
     output = tmp_path / "five.pth"
     config = ["--config-file", PAGE, f"data.keypoints={{names:[{','.join(names)}]}}"]
     arguments = ["--input", str(folder / "zoo.pkl"), "--allow-pickle", "--output", str(output)]
     assert main([*arguments, *config, "data.classes={person:[" + ",".join(names) + "]}"]) == 0
-    assert f"5 of 17 keypoints ({', '.join(names)})" in capsys.readouterr().out
     with (folder / "zoo.pkl").open("rb") as file:
         theirs = pickle.load(file)["model"]["roi_heads.keypoint_head.score_lowres.bias"]
     ours = torch.load(output)["model"]["roi_heads.keypoint_head.score_lowres.bias"]
     assert ours.tolist() == theirs[[16, 0, 9, 1, 12]].tolist()
 
 
-def test_trunk_goes_back_to_timm(folder, tmp_path):
+def test_bottom_up_is_converted_to_timm(folder, tmp_path):
     output = tmp_path / "timm.pth"
     arguments = ["--input", str(folder / "imagenet.pth"), "--output", str(output), "--to", "timm"]
     assert main(arguments) == 0
@@ -146,7 +142,7 @@ def test_wrong_input_is_one_line(folder, tmp_path, refused, monkeypatch, argumen
 
 
 @pytest.mark.parametrize("output", ["w.onnx", "nowhere/w.pth", "folder.pth"])
-def test_output_that_cannot_be_written_is_told_before_anything_is_read(tmp_path, refused, output):
+def test_output_that_cannot_be_written_is_refused_first(tmp_path, refused, output):
     (tmp_path / "folder.pth").mkdir()
     path = tmp_path / output
     [line] = refused(main, ["--input", "nowhere.pth", "--output", path])

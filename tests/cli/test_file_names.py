@@ -1,4 +1,4 @@
-"""Names of images that are spelt in another way than their files, through everything that opens images by them."""
+"""file_names that differ from the names of the files, in all code that opens images."""
 
 import json
 import logging
@@ -22,7 +22,7 @@ CLASSES = {"person": list(COCO_PERSON.names)}
 
 @pytest.fixture
 def respelt(drawn_people, tmp_path):
-    """A json with names from elsewhere, and the folder of its images, two of them in subfolders."""
+    """A json with file_names of other systems, and the folder of its images, two of them in subfolders."""
     content = json.loads((drawn_people / "test.json").read_text())
     folder = tmp_path / "images"
     files = ["Käfer 1.JPG", "day1/a+b.jpg", "day2/x.jpg", "y.jpg"]
@@ -53,7 +53,7 @@ def test_check_reads_and_repairs_them(respelt, tmp_path, capsys):
     assert "file-name-respelled" not in capsys.readouterr().out
 
 
-def test_training_and_pictures_open_them(respelt, caplog):
+def test_training_and_visualization_open_them(respelt, caplog):
     path, folder, files = respelt
     with caplog.at_level(logging.INFO):
         records = load_keypoint_dataset(str(path), str(folder), COCO_PERSON, CLASSES)
@@ -72,14 +72,14 @@ def test_ids_of_inputs(respelt):
         zip(files, numbers, strict=True)
     )
     assert "3 of 4" in ids.origin
-    for other in ("z.jpg", "day3/x.jpg"):  # no entry; one that another image has
+    for other in ("z.jpg", "day3/x.jpg"):  # without an entry; with the entry of another image
         shutil.copy(files[0], folder / Path(other).name)
         with pytest.raises(UserError, match=Path(other).name):
             coco_ids(find_inputs([str(folder)]), COCO_PERSON, CLASSES, str(path))
         (folder / Path(other).name).unlink()
 
 
-def test_missing_files_say_what_was_looked_for(respelt, tmp_path, refused):
+def test_missing_files_are_found(respelt, tmp_path, refused):
     path, folder, files = respelt
     Path(files[2]).rename(folder / "other.jpg")
     arguments = ["--annotations", str(path), "--images", str(folder), "--skip-opening-images"]

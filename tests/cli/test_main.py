@@ -1,4 +1,4 @@
-"""The console command, and the tools: the same commands under two names."""
+"""The console command hrnet-kpt, and the files of tools/, which run the same commands."""
 
 import shlex
 import subprocess
@@ -10,12 +10,12 @@ import hrnet_kpt
 from hrnet_kpt.cli import evaluate, train
 from hrnet_kpt.cli.main import COMMANDS, main
 
-# A file of tools/ each, but for `evaluate`, which is a part of `train`'s.
+# Each has a file in tools/; `evaluate` is `train --eval-only`.
 TOOLS = {name: module for name, module in COMMANDS.items() if module is not evaluate}
 
 
 def test_every_tool_is_a_command_and_every_command_a_tool(repository):
-    """The files of tools/ are thin and executable, and named in their --help."""
+    """The files of tools/ are executable, call the command, and are named in its --help."""
     texts = {path.name: path.read_text() for path in (repository / "tools").glob("*.py")}
     assert len(texts) == len(TOOLS)
     for module in TOOLS.values():
@@ -101,7 +101,7 @@ def test_arguments_and_statuses_pass_through(monkeypatch, capsys):
 
 
 def test_help_imports_little(repository):
-    """What takes a second to import is imported when there is work to do."""
+    """Slow imports wait until the command runs."""
     code = (
         "import sys\n"
         "from hrnet_kpt.cli.main import COMMANDS, help_text\n"

@@ -1,4 +1,4 @@
-"""`~` in paths, in every command."""
+"""`~` in the paths of every command."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import torch
 from hrnet_kpt.cli import predict, train
 from hrnet_kpt.cli.main import COMMANDS
 
-# Values of flags that are no paths.
+# Metavars of flags whose values are not paths.
 OTHERS = {"N", "S", "URL", "NAME", "HxW", "key=value"}
 
 

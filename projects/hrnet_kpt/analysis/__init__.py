@@ -1,1 +1,1 @@
-"""Inspect a model, analyse the errors of its keypoints, measure what it costs."""
+"""Model inspection, keypoint error analysis, and benchmarks."""

@@ -1,1 +1,1 @@
-"""The commands: one module each, with its parser and its main. None imports torch before it has work to do."""
+"""The commands, one module each with its parser and main; torch is imported only when a command runs."""

@@ -1,4 +1,4 @@
-"""Analyze the errors of a model's keypoints: which there are, and what each kind costs in AP."""
+"""Analyze keypoint errors: jitter, inversion, swap, miss, and the AP that each kind costs."""
 
 from argparse import Namespace
 
@@ -16,17 +16,13 @@ examples:
 def parser(prog: str = TOOL) -> Parser:
     parser = Parser(__doc__, EXAMPLES, prog)
     add = parser.add_argument
-    add("--run", metavar="FOLDER", help="a run folder that was evaluated; instead of the next two")
+    add("--run", metavar="FOLDER", help="an evaluated run; replaces --annotations and --results")
     add("--annotations", metavar="FILE", help="COCO-format json with keypoints")
-    add(
-        "--results", metavar="FILE", help="COCO-format results, such as coco_instances_results.json"
-    )
-    add("--images", metavar="FOLDER", help="for pictures of worst and best (default: the run's)")
-    add("--output", metavar="FOLDER", help="for errors.json and pictures (default: RUN/errors)")
-    counted = (
-        "with --annotations: detections of an image and a class that count (default: COCO's 20)"
-    )
-    add("--max-detections", type=int, metavar="N", help=counted)
+    add("--results", metavar="FILE", help="COCO-format results: coco_instances_results.json")
+    add("--images", metavar="FOLDER", help="for worst.png and best.png (default: the run's)")
+    add("--output", metavar="FOLDER", help="for errors.json and plots (default: RUN/errors)")
+    limit = "with --annotations: max detections of an image and a class (default: COCO's 20)"
+    add("--max-detections", type=int, metavar="N", help=limit)
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Measure what a model costs in time and memory: plain, optimised and compiled, in turns in one process."""
+"""Benchmark a model: time and memory of inference, plain, optimized and compiled, and of a training step."""
 
 from argparse import Namespace
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 from .parser import Parser, run_command
 
 TOOL = "tools/benchmark.py"
+MODELS = ("plain", "optimized", "compiled")
 EXAMPLES = """
-Overrides come first. Weights are random. Leave the machine alone while it measures.
-docs/performance.md tells what was found; docs/scripts/performance.py measures other models beside.
+Overrides go before the flags. Weights are random. Run nothing else on the machine meanwhile.
+docs/performance.md has results; docs/scripts/performance.py compares with other models.
 
 examples:
   %(prog)s --config-file hrnet_w18_kpt.py
@@ -17,21 +18,25 @@ examples:
 """
 
 
-def parser(prog: str = TOOL) -> Parser:
-    parser = Parser(__doc__, EXAMPLES, prog)
+def parser(
+    prog: str = TOOL,
+    description: str | None = __doc__,
+    examples: str = EXAMPLES,
+    models: tuple[str, ...] = MODELS,
+) -> Parser:
+    parser = Parser(description, examples, prog)
     add = parser.add_argument
     several: dict[str, Any] = {"nargs": "+", "metavar": "N", "type": int}
-    models = ("plain", "optimized", "compiled")
     types = ("float32", "bfloat16", "float16")
     add("--config-file", required=True, metavar="FILE", help="a path, or a name in configs/")
     add("--size", dest="sizes", nargs="+", default=["800x1216"], metavar="HxW", help="of images")
-    add("--batch-size", dest="batch_sizes", default=[1], help="images at a time", **several)
-    add("--detections", default=[10], help="in an image", **several)
-    add("--models", nargs="+", default=models, choices=models, help="plain is measured always")
+    add("--batch-size", dest="batch_sizes", default=[1], help="images per call", **several)
+    add("--detections", default=[10], help="per image", **several)
+    add("--models", nargs="+", default=models, choices=models, help="plain is always measured")
     add("--dtype", dest="dtypes", nargs="+", default=types[:2], choices=types)
-    add("--training", default="512x512", metavar="HxW", help='of a step; "": none')
-    add("--training-batch", type=int, default=2, metavar="N", help="images of a step")
-    add("--repeats", type=int, default=5, metavar="N", help="measurements of each")
+    add("--training", default="512x512", metavar="HxW", help='of a training step; "": none')
+    add("--training-batch", type=int, default=2, metavar="N", help="images of a training step")
+    add("--repeats", type=int, default=5, metavar="N", help="measurements of each model")
     add("--device", default="cpu", help="cpu, cuda (default: cpu)")
     add("--output", default="output/benchmark", metavar="FOLDER", help="for the json and the plot")
     add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
@@ -47,9 +52,7 @@ def run(args: Namespace) -> None:
     from ..analysis.benchmark.run import Options, run_benchmark
     from ..config import load_config
 
-    options = vars(args)
-    cfg = load_config(options.pop("config_file"), options.pop("overrides"))
-    output = options.pop("output")
-    del options["debug"]
-    found = run_benchmark(cfg, Options(**options))
-    print(benchmark_text(found), *write_benchmark(found, output), sep="\n")
+    cfg = load_config(args.config_file, args.overrides)
+    options = Options(**{name: getattr(args, name) for name in Options.__annotations__})
+    found = run_benchmark(cfg, options)
+    print(benchmark_text(found), *write_benchmark(found, args.output), sep="\n")

@@ -1,4 +1,4 @@
-"""Check a COCO-format keypoint data set: numbers, defects, samples; repair what leaves no choice."""
+"""Check a COCO-format keypoint data set: statistics, errors, samples; repair what has only one correction."""
 
 from argparse import Namespace
 
@@ -6,7 +6,7 @@ from .parser import Parser, run_command
 
 TOOL = "tools/check_dataset.py"
 EXAMPLES = """
-exit status: 0 training can go on, perhaps with warnings; 2 it cannot (with --fix: not with OUT.json either)
+exit status: 0 no errors, perhaps warnings; 2 errors (with --fix: errors that OUT.json still has)
 
 examples:
   %(prog)s --annotations train.json --images train --draw output/samples
@@ -21,13 +21,17 @@ def parser(prog: str = TOOL) -> Parser:
     add = parser.add_argument
     add("--annotations", required=True, metavar="A.json", help="a COCO-format json")
     add("--images", required=True, metavar="DIR", help="the folder of its images")
-    add("--test-annotations", metavar="B.json", help="the test set: checked, and compared")
+    add("--test-annotations", metavar="B.json", help="the test set, compared with A.json, too")
     add("--test-images", metavar="DIR", help="the folder of its images (default: --images)")
-    add("--skip-opening-images", action="store_true", help="look at the json and file names alone")
-    values = "of black and white in images of more than 8 bits (default: read from them)"
+    add("--skip-opening-images", action="store_true", help="check the json and file names alone")
+    values = (
+        "values of black and white in images of more than 8 bits (default: read from the images)"
+    )
     add("--image-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=values)
-    add("--fix", metavar="OUT.json", help="write A.json repaired, where there is but one way to")
-    margin = "with --fix: grow boxes that only span their keypoints, by 0.2 of the longer side, say, or 40px"
+    add("--fix", metavar="OUT.json", help="repair what has only one correction, and write it")
+    margin = (
+        "with --fix: grow boxes that only span their keypoints: 0.2 of the longer side, or 40px"
+    )
     add("--grow-boxes", metavar="MARGIN", help=margin)
     add("--draw", metavar="DIR", help="write samples.png: 16 images and their mirror images")
     return parser

@@ -1,4 +1,4 @@
-"""Convert HRNet weights of other codebases: one file that train.init_checkpoint takes, of one or of several."""
+"""Convert HRNet weights of other codebases, and join several files: one checkpoint for train.init_checkpoint."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 TOOL = "tools/convert_weights.py"
 EXAMPLES = """
 Layouts: torchvision, detectron2, hrnet_kpt, maskrcnn-benchmark, hrnet-object-detection, mmdet, mmpose, pose, timm
-(HRNet-Image-Classification's files too). docs/weights.md tells where to get them. Training converts by itself; this is
-for looking at a file and for joining files.
+(also files of HRNet-Image-Classification). docs/weights.md has their addresses. Training converts by itself; this
+command describes a file, and joins files.
 
 examples:
   %(prog)s --input hrnetv2_w18.pth --output w18.safetensors
@@ -31,16 +31,11 @@ def parser(prog: str = TOOL) -> Parser:
     add = parser.add_argument
     add("--input", required=True, nargs="+", metavar="CKPT", help="files, URLs; the first counts")
     add("--output", required=True, metavar="FILE", help="a .safetensors or .pth file")
-    add("--layout", default="auto", metavar="NAME", help="of the input (default: recognised)")
-    add("--config-file", default="", metavar="FILE", help="fit the classes and parts of its model")
-    add(
-        "--to",
-        default="hrnet_kpt",
-        metavar="NAME",
-        help="timm: the bottom_up alone, as timm names it",
-    )
-    add("--allow-pickle", action="store_true", help="accepted as before: arrays need no word")
-    add("--add-hash", action="store_true", help="NAME-0123abcd.pth, verified when it is loaded")
+    add("--layout", default="auto", metavar="NAME", help="layout of the input (default: auto)")
+    add("--config-file", default="", metavar="FILE", help="keep what fits this config's model")
+    add("--to", default="hrnet_kpt", metavar="NAME", help="timm: bottom_up alone, in timm's layout")
+    add("--allow-pickle", action="store_true", help="ignored: arrays are always read")
+    add("--add-hash", action="store_true", help="write NAME-0123abcd.pth, which loading verifies")
     add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     return parser
 
@@ -51,16 +46,9 @@ def main(argv: list[str] | None = None, prog: str = TOOL) -> int:
 
 def run(args: Namespace) -> None:
     logging.basicConfig(format="warning: %(message)s")
-    lines = convert_files(
-        args.input,
-        args.output,
-        layout=args.layout,
-        config_file=args.config_file,
-        overrides=args.overrides,
-        target=args.to,
-        add_hash=args.add_hash,
-    )
-    print(*lines, sep="\n")
+    names = ("layout", "config_file", "overrides", "to", "add_hash")
+    options = {name: getattr(args, name) for name in names}
+    print(*convert_files(args.input, args.output, **options), sep="\n")
 
 
 def convert_files(
@@ -70,23 +58,26 @@ def convert_files(
     layout: str = "auto",
     config_file: str = "",
     overrides: Sequence[str] = (),
-    target: str = "hrnet_kpt",
+    to: str = "hrnet_kpt",
     add_hash: bool = False,
 ) -> list[str]:
-    """Write the weights of `inputs` to `output`, and return what is to be said of them, a line each.
+    """Convert the weights of `inputs` and write them to `output`.
 
     Args:
-        inputs: paths or URLs. A tensor that several have is taken from the first of them.
-        output: a .safetensors or .pth file.
-        layout: of the inputs, see `layouts.LAYOUTS`; `auto` recognises it file by file.
-        config_file, overrides: a config. What is written fits its model, with its classes and keypoints, and has
-            nothing more. Without one an HRNet must be whole, and heads are taken as they are. Weights of other
-            backbones need it.
-        target: `timm` writes the bottom_up alone, under timm's names.
-        add_hash: put the beginning of the file's SHA-256 into its name.
+        inputs: Paths or URLs. Tensors that several have are taken from the first of them.
+        output: A .safetensors or .pth file.
+        layout: Layout of the inputs, see `layouts.LAYOUTS`; `auto` detects it for each file.
+        config_file: A config. Only tensors that its model has, for its classes and keypoints, are written. Without a
+            config, an HRNet must be complete, heads are not changed, and other backbones are refused.
+        overrides: Overrides of the config.
+        to: Layout of the output; `timm` is for the bottom_up alone.
+        add_hash: Add the first 8 digits of the file's SHA-256 to its name.
+
+    Returns:
+        Lines of text that describe the tensors, the settings that they need, and the file.
 
     Raises:
-        UserError: something cannot be read, does not fit, or cannot be written.
+        UserError: If a file cannot be read or written, or does not fit the config.
     """
     from ..config import load_config
     from ..config.checks.build import build_or_refuse
@@ -103,8 +94,8 @@ def convert_files(
     model = build_or_refuse(cfg).state_dict() if cfg is not None else {}
     joined = join_files(inputs, model, layout, labels_of_config(cfg) if cfg is not None else None)
     tensors = joined.tensors
-    if target != "hrnet_kpt":
-        tensors = convert_state_dict(tensors, "hrnet_kpt", target)
+    if to != "hrnet_kpt":
+        tensors = convert_state_dict(tensors, "hrnet_kpt", to)
     path = write_weights(tensors, Path(output), add_hash, joined.labels)
     return [
         *joined.lines,
@@ -123,10 +114,9 @@ def _settings_lines(
     if cfg is None:
         plus = {UNLISTED: "+"}
         lines = [f"  {plus.get(key, '')}{override(key, value)}" for key, value in settings.items()]
-        return ["settings that go with these weights:", *lines] if lines else []
+        return ["settings that these weights need:", *lines] if lines else []
     differing = differing_settings(cfg, settings)
     if not differing:
-        return [f"settings: {config_file} has those that go with these weights"]
-    return [f"settings that go with these weights, and {config_file} has others:"] + [
-        f"  {text}" for text in differing
-    ]
+        return [f"settings: {config_file} has those that these weights need"]
+    title = f"settings that these weights need, but {config_file} has others:"
+    return [title, *(f"  {text}" for text in differing)]

@@ -1,14 +1,14 @@
-"""Evaluate a checkpoint on the test images of a LazyConfig file."""
+"""Evaluate a checkpoint on the test set of a config."""
 
 from . import train
 from .parser import Parser, run_command
 
 PROG = "hrnet-kpt evaluate"
 EXAMPLES = """
-The same as `hrnet-kpt train --eval-only`, with one process or several (--num-gpus).
-The results go into inference/ of the run folder, as COCO's results
-(coco_instances_results.json) and as AP, PCK and NME (evaluation.json).
-exit status: 0 done; 2 wrong input; 3 done, but some images could not be read
+The same as `hrnet-kpt train --eval-only`. The results are written to inference/ in the run folder:
+coco_instances_results.json has detections in COCO's format, and evaluation.json has AP, PCK and NME.
+
+exit status: 0 done; 2 invalid input; 3 done, but some images could not be read
 
 examples:
   %(prog)s --config-file output/w18/config.yaml --resume

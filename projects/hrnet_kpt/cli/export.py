@@ -1,4 +1,4 @@
-"""Export a trained model for other programs: ONNX or torch.export, checked against the model."""
+"""Export a trained model to ONNX or torch.export: the file is compared with the model."""
 
 import logging
 import sys
@@ -8,9 +8,9 @@ from .parser import Parser, run_command
 
 TOOL = "tools/export_model.py"
 EXAMPLES = """
-An ONNX file of the whole detector takes an image of any size as it is, and gives boxes and keypoints in its pixels;
-with --preprocessing outside or --postprocessing outside, the program around it has to resize and normalise, or to
-decode heatmaps. docs/deployment.md shows both; hrnet_kpt/inference/onnx_runner.py runs either with onnxruntime alone.
+An ONNX file of the detector takes an image of any size, and returns boxes and keypoints in its pixels. With
+--preprocessing outside or --postprocessing outside, your program resizes and normalizes the image, or decodes the
+heatmaps. docs/deployment.md shows both; hrnet_kpt/inference/onnx_runner.py runs either with onnxruntime alone.
 
 examples:
   %(prog)s --config-file output/demo/config.yaml --weights output/demo/model_final.pth \\
@@ -23,19 +23,19 @@ examples:
 def parser(prog: str = TOOL) -> Parser:
     parser = Parser(__doc__, EXAMPLES, prog)
     add, place = parser.add_argument, ("inside", "outside")
-    add("--config-file", required=True, metavar="FILE", help="config of the model")
-    add("--weights", required=True, metavar="CKPT", help="its weights, a file or a URL")
+    add("--config-file", required=True, metavar="FILE", help="a path, or a name in configs/")
+    add("--weights", required=True, metavar="CKPT", help="a checkpoint, a path or a URL")
     add("--format", default="onnx", choices=("onnx", "torch_export"))
     add("--output", required=True, metavar="FILE", help="an .onnx or .pt2 file")
     add(
         "--part",
         default="detector",
-        type=lambda part: "backbone" if part == "trunk" else part,  # its name before
+        type=lambda part: "backbone" if part == "trunk" else part,  # its former name
         choices=("detector", "backbone", "heads"),
-        help="what to write",
+        help="part of the model to export",
     )
-    add("--preprocessing", default="", choices=place, help="resizing, normalising, padding")
-    add("--postprocessing", default="", choices=place, help="decoding heatmaps, scaling back")
+    add("--preprocessing", default="", choices=place, help="resizing, normalization, padding")
+    add("--postprocessing", default="", choices=place, help="decoding heatmaps, rescaling")
     add("--dtype", default="float32", choices=("float32", "float16"), help="of the layers")
     add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     return parser

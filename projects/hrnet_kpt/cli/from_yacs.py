@@ -1,4 +1,4 @@
-"""Convert a YAML of YACS to a LazyConfig file: of detectron2, maskrcnn-benchmark or its HRNet copy."""
+"""Convert a YACS config to a LazyConfig file: detectron2, maskrcnn-benchmark, HRNet-MaskRCNN-Benchmark."""
 
 from argparse import Namespace
 
@@ -6,9 +6,8 @@ from .parser import Parser, run_command
 
 TOOL = "tools/from_yacs.py"
 EXAMPLES = """
-Faster, Mask and Keypoint R-CNN with ResNet and FPN, or HRNet and HRFPN. The file builds on a page of configs/ and
-changes what differs; comments at its end tell what replaces keys that have no equivalent, and name unknown keys.
-docs/migration.md has all keys.
+Faster, Mask and Keypoint R-CNN with ResNet and FPN, or HRNet and HRFPN. The file imports a config of configs/ and sets
+what differs; comments at its end list keys without an equivalent, and unknown keys. docs/migration.md has all keys.
 
 examples:
   %(prog)s --input e2e_faster_rcnn_hrnet_w18_1x.yaml --output faster_w18.py
@@ -19,8 +18,8 @@ examples:
 def parser(prog: str = TOOL) -> Parser:
     parser = Parser(__doc__, EXAMPLES, prog)
     add = parser.add_argument
-    add("--input", required=True, metavar="FILE.yaml", help="the YAML; files in its _BASE_ too")
-    add("--output", required=True, metavar="FILE.py", help="the config, in configs/ or elsewhere")
+    add("--input", required=True, metavar="FILE.yaml", help="the YAML; _BASE_ files are read, too")
+    add("--output", required=True, metavar="FILE.py", help="the config to write")
     return parser
 
 

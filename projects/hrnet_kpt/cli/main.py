@@ -1,48 +1,26 @@
-"""The console command `hrnet-kpt`: every command of this package under one name."""
+"""The console command `hrnet-kpt`, with all commands of this package."""
 
 from __future__ import annotations
 
 import difflib
 import sys
+from importlib import import_module
 from types import ModuleType
 
 from .. import __version__
-from . import (
-    analyze_errors,
-    benchmark,
-    check_data,
-    convert_weights,
-    evaluate,
-    export,
-    from_yacs,
-    inspect,
-    predict,
-    replay,
-    train,
-    visualize_data,
-)
 
-COMMANDS = {
-    "train": train,
-    "evaluate": evaluate,
-    "predict": predict,
-    "inspect": inspect,
-    "check-data": check_data,
-    "export": export,
-    "convert-weights": convert_weights,
-    "from-yacs": from_yacs,
-    "visualize-data": visualize_data,
-    "analyze-errors": analyze_errors,
-    "benchmark": benchmark,
-    "replay": replay,
-}
+NAMES = (
+    "train", "evaluate", "predict", "inspect", "check-data", "export", "convert-weights", "from-yacs",
+    "visualize-data", "analyze-errors", "benchmark", "replay",
+)  # fmt: skip
+COMMANDS = {name: import_module(f"{__package__}.{name.replace('-', '_')}") for name in NAMES}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the command that `argv` begins with, and return its exit status."""
+    """Run the command that `argv[0]` names, and return its exit status."""
     name, *words = (sys.argv[1:] if argv is None else argv) or [""]
     if name in COMMANDS:
-        return COMMANDS[name].main(words, f"hrnet-kpt {name}")
+        return int(COMMANDS[name].main(words, f"hrnet-kpt {name}"))
     if name in ("-h", "--help"):
         print(help_text())
         return 0
@@ -63,7 +41,7 @@ def help_text() -> str:
             "",
             *(f"  {name:{width}}  {summary(module)}" for name, module in COMMANDS.items()),
             "",
-            "hrnet-kpt COMMAND --help tells more, hrnet-kpt --version the version.",
+            "hrnet-kpt COMMAND --help shows the options of a command, hrnet-kpt --version the version.",
         ]
     )
 
@@ -76,7 +54,7 @@ def unknown(name: str) -> str:
     close = difflib.get_close_matches(name, [*COMMANDS, "--help", "--version"], n=1)
     remedy = f"did you mean {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
     kind = "option" if name.startswith("-") else "command"
-    return f"error: unknown {kind} {name}: {remedy}; hrnet-kpt --help tells what there is"
+    return f"error: unknown {kind} {name}: {remedy}; see hrnet-kpt --help"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What every command line has in common: exit statuses, and errors in one line."""
+"""The argument parser and the exit statuses that all commands share."""
 
 from __future__ import annotations
 
@@ -14,34 +14,23 @@ from typing import NoReturn
 
 from ..errors import Diverged, UserError
 
-# What torch says of detectron2's code in every run; a user can do nothing about it.
+# torch's warnings about detectron2's code, in every run: users cannot change it.
 for message in ("`torch.jit", "`broadcast_buffers` is deprecated"):
     warnings.filterwarnings("ignore", message=message, category=FutureWarning)
 for message in ("Creating a tensor from a list of numpy.ndarrays", "torch.meshgrid"):
     warnings.filterwarnings("ignore", message=message, category=UserWarning)
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
-
-SKIPPED_SOME = 3
+SKIPPED_SOME = 3  # the exit status if some inputs were skipped
 
 
 class Parser(argparse.ArgumentParser):
-    """A command's parser: the epilog keeps its lines, `~` in paths is the home folder, an error is one line.
-
-    Args:
-        prog: what the command is called by; `%(prog)s` in the epilog. None: by its file's name.
-    """
+    """An ArgumentParser that keeps the lines of the epilog, expands `~` in paths, and prints errors in one line."""
 
     def __init__(self, description: str | None, epilog: str, prog: str | None = None) -> None:
-        super().__init__(
-            prog=prog,
-            description=description,
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        self.add_argument(
-            "--debug", action="store_true", help="show the traceback of an error in the input"
-        )
+        texts = {"prog": prog, "description": description, "epilog": epilog}
+        super().__init__(**texts, formatter_class=argparse.RawDescriptionHelpFormatter)  # type: ignore[arg-type]
+        self.add_argument("--debug", action="store_true", help="show the traceback of input errors")
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
         words = sys.argv[1:] if args is None else args
@@ -57,13 +46,13 @@ class Parser(argparse.ArgumentParser):
         elif flag and name not in known:
             close = difflib.get_close_matches(name, known, n=1)
             message += f": did you mean {close[0]}?" if close else ""
-        self.exit(2, f"error: {message}; --help tells what there is\n")
+        self.exit(2, f"error: {message}; see --help\n")
 
 
 def expand_home(word: str) -> str:
-    """A word of a command line with `~/` as the home folder where a shell leaves it: --output=~/run, '~/run', @~/list.
+    """Expand `~/` in an argument that the shell did not: --output=~/run, '~/run', @~/list.
 
-    `~key` stays, which deletes a key of the config.
+    `~key` is not changed: it deletes a key of the config.
     """
     head, path = re.fullmatch(r"(--[\w-]+=@?|@?)(.*)", word, re.DOTALL).groups()  # type: ignore[union-attr]
     return head + os.path.expanduser(path) if path.startswith("~/") or path == "~" else word
@@ -72,18 +61,21 @@ def expand_home(word: str) -> str:
 def run_command(
     parser: Parser, argv: Sequence[str] | None, work: Callable[[argparse.Namespace], int | None]
 ) -> int:
-    """Parse `argv`, the process's own if None, do the work with what it says, and return the exit status."""
+    """Parse `argv`, by default `sys.argv[1:]`, call `work` with the arguments, and return the exit status."""
     args = parser.parse_intermixed_args(argv)
     return run_tool(lambda: work(args), args.debug)
 
 
 def run_tool(work: Callable[[], int | None], debug: bool = False) -> int:
-    """Run `work` and return the exit status: 0 done, 1 the training diverged, 2 the user's input is wrong, 130 or 143
-    stopped by a signal.
+    """Call `work` and return the exit status.
 
-    `work` may return another one: SKIPPED_SOME where it finished, but left out some of its inputs.
-    A UserError becomes `error: ...` on standard error, its further lines `also: ...`; with `debug` it is raised.
-    Anything else passes through, with its traceback.
+    Args:
+        work: Returns a status, or None for 0.
+        debug: Raise errors instead of printing them.
+
+    Returns:
+        The status of `work`; 1 if the training diverged, 2 after a UserError, 130 or 143 after a signal. A UserError is
+        printed on stderr as `error: ...`, its further lines as `also: ...`. Other exceptions are raised.
     """
     try:
         return work() or 0

@@ -1,4 +1,4 @@
-"""Replay a training step that diverged, and say where its numbers become Inf or NaN."""
+"""Replay a training step that diverged: it reports the module whose values become Inf or NaN."""
 
 from argparse import Namespace
 
@@ -6,7 +6,7 @@ from .parser import Parser, run_command
 
 TOOL = "tools/replay.py"
 EXAMPLES = """
-The exit status is 0 where the step diverges again, and 1 where it does not, on another device for instance.
+exit status: 0 the step diverges again; 1 it does not, for instance on another device; 2 invalid input
 
 examples:
   %(prog)s --input output/w18/diverged_0000123.pth
@@ -30,9 +30,9 @@ def run(args: Namespace) -> int:
     from ..engine.divergence.reproducer import replay
 
     recorded, diagnosis = replay(args.input, args.device)
-    print(f"As it was written down:\n\n{recorded}\n")
+    print(f"As recorded in training:\n\n{recorded}\n")
+    print(f"On {args.device} now: {diagnosis.what}")
     if not diagnosis.diverged:
-        print(f"On {args.device} now: {diagnosis.what}")
         return 1
-    print(f"On {args.device} now: {diagnosis.what}", *diagnosis.lines(), sep="\n")
+    print(*diagnosis.lines(), sep="\n")
     return 0

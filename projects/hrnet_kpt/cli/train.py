@@ -1,4 +1,4 @@
-"""Train or evaluate a model from a LazyConfig file, or look at the config."""
+"""Train or evaluate the model of a config, or check, print or compare the config."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def parser(prog: str = TOOL, description: str | None = __doc__, examples: str = 
     parser = Parser(description, examples, prog)
     add = parser.add_argument
     add("--config-file", required=True, metavar="FILE", help="a path, or a name in configs/")
-    add("--resume", action="store_true", help="go on from the run folder's last checkpoint")
+    add("--resume", action="store_true", help="continue from the run folder's last checkpoint")
     add("--eval-only", action="store_true", help="evaluate, do not train")
-    add("--num-gpus", type=int, metavar="N", help="processes, each with a GPU if there is one (1)")
-    add("--num-machines", type=int, metavar="N", help="machines, each of which runs this (1)")
-    add("--machine-rank", type=int, metavar="N", help="number of this machine, from 0 (0)")
+    add("--num-gpus", type=int, metavar="N", help="processes on this machine, one for each GPU (1)")
+    add("--num-machines", type=int, metavar="N", help="machines; each runs this command (1)")
+    add("--machine-rank", type=int, metavar="N", help="index of this machine, from 0 (0)")
     add("--dist-url", default="auto", metavar="URL", help="tcp://HOST:PORT of machine 0")
     look = parser.add_mutually_exclusive_group().add_argument
-    look("--check", action="store_true", help="say what is wrong with the config, do not run")
+    look("--check", action="store_true", help="check the config and its data, do not run")
     look("--print-config", action="store_true", help="print the config as Python, do not run")
-    look("--diff", metavar="FILE", help="print what the config changes in another, do not run")
-    add("overrides", nargs="*", metavar="key=value", help="replace; +key=value adds, ~key deletes")
+    look("--diff", metavar="FILE", help="print the differences from another config, do not run")
+    add("overrides", nargs="*", metavar="key=value", help="override; +key=value adds, ~key deletes")
     return parser
 
 
@@ -49,6 +49,10 @@ def main(argv: list[str] | None = None, prog: str = TOOL) -> int:
 def run(args: Namespace) -> int:
     from ..engine.distributed.worker import is_worker
 
+    if (
+        args.print_config or args.diff
+    ):  # warnings to stderr, so that stdout can be redirected to a file
+        logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
     if args.print_config:
         _print_config(args)
     elif args.diff:
@@ -56,19 +60,19 @@ def run(args: Namespace) -> int:
     elif args.check:
         _check(args)
     elif is_worker():
-        _run_as_worker(args)  # an elastic agent takes a status other than 0 for a failure
+        _run_as_worker(args)  # torch's elastic agent treats a status other than 0 as a failure
     elif _train_or_evaluate(args):
         return SKIPPED_SOME
     return 0
 
 
 def run_in_worker(args: Namespace) -> int:
-    """The same command in one of the processes that it starts."""
+    """Run the command in a process that `launch` started."""
     return run_tool(lambda: run(args), args.debug)
 
 
 def _train_or_evaluate(args: Namespace) -> bool:
-    """Train or evaluate, in as many processes as asked for; tell whether images had to be skipped."""
+    """Train or evaluate in one process or several; return whether images were skipped."""
     from ..config.load import load_with_changes
     from ..engine import evaluate, train
     from ..engine.distributed.launch import launch
@@ -79,7 +83,7 @@ def _train_or_evaluate(args: Namespace) -> bool:
     if processes.total == 1:
         set_up_logging()
     else:
-        logging.getLogger().addHandler(logging.NullHandler())  # process 0 logs what is read here
+        logging.getLogger().addHandler(logging.NullHandler())  # process 0 loads and logs it again
     cfg, changes = load_with_changes(args.config_file, args.overrides)
     if processes.total == 1:
         (evaluate if args.eval_only else train)(cfg, args.resume, changes)
@@ -113,10 +117,9 @@ def _processes(args: Namespace) -> Processes:
 
 
 def _check(args: Namespace) -> None:
-    """Print the warnings about a config and its data, and the files that are not there; raise UserError with errors.
+    """Print the warnings of the config check; raise UserError with its errors.
 
-    Annotations are read, images are looked for and not opened. Where they are there, weights that the run would fetch
-    are fetched now.
+    Annotations are read, images must exist and are not opened, and public weights are downloaded.
     """
     from ..config.load import load_with_changes
     from ..engine.prepare import prepare_run
@@ -141,26 +144,19 @@ def _check(args: Namespace) -> None:
 
 
 def _print_config(args: Namespace) -> None:
-    """Print the config as Python that loads again, in colours on a terminal."""
+    """Print the config as Python that can be loaded again, highlighted on a terminal."""
     from ..config import load_config
     from ..config.python_source import highlighted, python_source
 
-    _warn_on_standard_error()
     source = python_source(load_config(args.config_file, args.overrides))
     in_colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     print(highlighted(source) if in_colours else source, end="")
 
 
 def _print_differences(args: Namespace) -> None:
-    """Print, a line each, what the config with its overrides changes in the config of `--diff`."""
+    """Print the differences from the config of `--diff`, a line each."""
     from ..config import load_config
     from ..config.diff import differences, format_differences
 
-    _warn_on_standard_error()
     changed = load_config(args.config_file, args.overrides)
     print(format_differences(differences(load_config(args.diff), changed)))
-
-
-def _warn_on_standard_error() -> None:
-    """Keep standard output for what was asked for, so that it can go into a file."""
-    logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)

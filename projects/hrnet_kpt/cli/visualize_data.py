@@ -1,4 +1,4 @@
-"""Draw images as annotated and as the model gets them: data.png; and predictions.png, truth and results."""
+"""Draw a data set: annotated and augmented images (data.png), predictions beside ground truth (predictions.png)."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -20,8 +20,8 @@ def parser(prog: str = TOOL) -> Parser:
     add("--config-file", required=True, metavar="FILE", help="a path, or a name in configs/")
     add("--split", choices=("train", "test"), default="train", help="(default: train)")
     add("--num", type=int, default=6, metavar="N", help="images (default: 6)")
-    add("--seed", type=int, default=0, metavar="S", help="another one: other images (default: 0)")
-    add("--results", type=Path, metavar="FILE", help="COCO-format results of test images")
+    add("--seed", type=int, default=0, metavar="S", help="of the choice of images (default: 0)")
+    add("--results", type=Path, metavar="FILE", help="COCO-format results on the test set")
     default = "output/pictures"
     add("--output", type=Path, default=default, metavar="FOLDER", help=f"(default: {default})")
     add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
@@ -45,7 +45,7 @@ def run(args: Namespace) -> int:
     skipped, choice = [], (args.num, args.seed)
     if args.results:
         skipped += draw_comparison(cfg, args.results, *choice, args.output / "predictions.png")
-        print(f"truth and prediction: {args.output / 'predictions.png'}")
+        print(f"ground truth and predictions: {args.output / 'predictions.png'}")
     skipped += draw_data(cfg, args.split, *choice, args.output / "data.png")
-    print(f"original and what the model gets: {args.output / 'data.png'}")
+    print(f"original and augmented images: {args.output / 'data.png'}")
     return SKIPPED_SOME if skipped else 0

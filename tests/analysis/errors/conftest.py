@@ -1,4 +1,4 @@
-"""A scene of people and dogs, by hand."""
+"""Hand-made annotations and results of people and dogs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAMES = ["nose", "left_hand", "right_hand"]
 SCHEMA = KeypointSchema([*NAMES, "tail"], [("left_hand", "right_hand")], sigmas=[0.05] * 4)
 CATEGORIES = [
     {"id": 1, "name": "person", "keypoints": NAMES},
-    # In another order, and with a keypoint of its own.
+    # Another order, and a keypoint of its own.
     {"id": 2, "name": "dog", "keypoints": ["tail", "nose"]},
     {"id": 3, "name": "ball"},
 ]
@@ -25,7 +25,7 @@ AREA = 10_000
 
 @pytest.fixture(scope="session")
 def annotation():
-    """Function of keypoints, (n, 2), and what else an annotation has."""
+    """Function that makes an annotation of keypoints, (n, 2), and other fields."""
 
     def make(points, visible=2, category=1, area=AREA, image=0, **more):
         points = np.asarray(points, dtype=float)
@@ -46,23 +46,19 @@ def annotation():
 
 @pytest.fixture(scope="session")
 def detection():
-    """Function of keypoints, (n, 2), and what else a COCO-format result has."""
+    """Function that makes a COCO-format result of keypoints, (n, 2), and other fields."""
 
     def make(points, score=0.9, category=1, image=0):
-        points = np.c_[points, np.ones(len(points))]
-        return {
-            "image_id": image,
-            "category_id": category,
-            "score": score,
-            "keypoints": points.ravel().tolist(),
-        }
+        keypoints = np.c_[points, np.ones(len(points))].ravel().tolist()
+        ids = {"image_id": image, "category_id": category}
+        return {**ids, "score": score, "keypoints": keypoints}
 
     return make
 
 
 @pytest.fixture(scope="session")
 def truth_of(tmp_path_factory):
-    """Function of annotations: the truth of a json with them."""
+    """Function that writes a json of annotations and loads its ground truth."""
 
     def make(*annotations, images=1, first_id=1):
         numbered = [{"id": i, **a} for i, a in enumerate(annotations, first_id)]

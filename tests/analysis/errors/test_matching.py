@@ -1,4 +1,4 @@
-"""Each kind of error is told apart, and detections and instances are matched."""
+"""Matching of detections and instances, and the error kind of each keypoint."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ POSE = np.array([[100.0, 100], [60, 150], [140, 150]])
 
 
 def moved(*changes):
-    """POSE with keypoints put elsewhere: (number, x, y) each."""
+    """POSE with some keypoints moved: (index, x, y) each."""
     points = POSE.copy()
     for number, x, y in changes:
         points[number] = x, y
@@ -29,11 +29,8 @@ def kinds(pair):
     return [KINDS[kind] if kind >= 0 else None for kind in pair.kind]
 
 
-# ------------------------------------------------------------------------------- keypoints
-
-
 @pytest.mark.parametrize(
-    ("number", "place", "kind"),
+    ("number", "point", "kind"),
     [
         (1, (60, 150 + 5.6), "good"),  # exp(-5.6^2 / 200) = 0.855
         (1, (60, 150 + 5.8), "jitter"),  # 0.845
@@ -41,18 +38,18 @@ def kinds(pair):
         (1, (60, 150 + 11.9), "miss"),  # 0.493
         (1, (140, 150), "inversion"),
         (1, (140, 150 + 11.9), "miss"),
-        (0, (60, 150), "miss"),  # on a hand, which is no mirrored nose
+        (0, (60, 150), "miss"),  # at a hand, which is not the mirrored nose
         (1, (460, 150), "swap"),
-        (1, (540, 150), "swap"),  # onto the mirrored one of the other
-        # The other's area is 4 times as large, so that exp(-20^2 / 800) = 0.61 is close.
+        (1, (540, 150), "swap"),  # at the mirrored keypoint of the other
+        # The other's area is 4 times as large: exp(-20^2 / 800) = 0.61.
         (1, (460, 150 + 20), "swap"),
         (0, (100, 300), "swap"),  # the dog's nose
         (1, (100, 300), "miss"),
         (1, (460, 300), "miss"),  # the third person's hand, which is not labelled
     ],
 )
-def test_keypoint_is_told_by_what_it_is_close_to(
-    truth_of, detection, annotation, number, place, kind
+def test_kind_follows_from_the_most_similar_keypoint(
+    truth_of, detection, annotation, number, point, kind
 ):
     truth = truth_of(
         annotation(POSE),
@@ -60,24 +57,19 @@ def test_keypoint_is_told_by_what_it_is_close_to(
         annotation(shifted(400, 150), visible=[2, 0, 2]),
         annotation([[200.0, 300], [100, 300]], category=2),
     )
-    [pair] = match(truth, [detection(moved((number, *place)))]).pairs
+    [pair] = match(truth, [detection(moved((number, *point)))]).pairs
     expected = ["good"] * 3
     expected[number] = kind
     assert kinds(pair) == expected
-    distance = math.dist(place, POSE[number])
+    distance = math.dist(point, POSE[number])
     assert pair.similarity[number] == pytest.approx(math.exp(-(distance**2) / 200))
     assert pair.lost[number] == pytest.approx((1 - pair.similarity[number]) / 3)
 
 
 @pytest.mark.parametrize(
     ("x", "right", "kind"),
-    # From the left hand at 60 and the right one: of two that are close the closer one, but good stays good.
-    [
-        (60 + 7, 75, "jitter"),
-        (60 + 8, 75, "inversion"),
-        (75, 75, "inversion"),
-        (60 + 5, 60 + 8, "good"),
-    ],
+    # The left hand is at 60, the right one at `right`.
+    [(67, 75, "jitter"), (68, 75, "inversion"), (75, 75, "inversion"), (65, 68, "good")],
 )
 def test_of_two_close_keypoints_the_closer_one_counts(
     truth_of, detection, annotation, x, right, kind
@@ -95,32 +87,18 @@ def test_keypoint_without_label_has_no_error(truth_of, detection, annotation):
     assert pair.oks == 1
 
 
-# --------------------------------------------------------------------------------- matching
-
 THIRD = moved((1, 900, 900), (2, 950, 900))  # OKS 1/3 with POSE
 FAR = shifted(0, 2000)
 CASES = {
-    # The detections; then which are paired, double, background, left out.
-    "the higher score gets it": ([(POSE, 0.8), (POSE + 1, 0.9)], [1], [0], [], []),
-    "a true one keeps it from a poor one that scores more": (
-        [(THIRD, 0.9), (POSE, 0.5)],
-        [1],
-        [0],
-        [],
-        [],
-    ),
-    "a poor one gets what is left": ([(THIRD, 0.9)], [0], [], [], []),
+    # The detections; then the indices of paired, double, background and left-out ones.
+    "the highest score is paired": ([(POSE, 0.8), (POSE + 1, 0.9)], [1], [0], [], []),
+    "OKS of 0.5 before scores": ([(THIRD, 0.9), (POSE, 0.5)], [1], [0], [], []),
+    "OKS of 0.1 without a better one": ([(THIRD, 0.9)], [0], [], [], []),
     "nothing near": ([(shifted(200, 400), 0.9)], [], [], [0], []),
     "in a crowd": ([(FAR, 0.9), (FAR + 1, 0.8)], [], [], [], [0, 1]),
     "on one without keypoints": ([(shifted(3000, 0), 0.9)], [], [], [], [0]),
-    # Two of three keypoints in the crowd: AP leaves it out, so that it has no errors.
-    "in a crowd, and near": (
-        [(np.stack([POSE[0], FAR[1], FAR[2]]), 0.9)],
-        [],
-        [],
-        [],
-        [0],
-    ),
+    # Two of three keypoints are in the crowd: AP ignores it.
+    "in a crowd, and near": ([(np.stack([POSE[0], FAR[1], FAR[2]]), 0.9)], [], [], [], [0]),
 }
 
 
@@ -140,8 +118,8 @@ def test_detection_is_paired_double_background_or_left_out(truth_of, detection, 
     assert [a["id"] for a in matches.missed] == ([] if paired else [1])
 
 
-def test_double_is_not_charged_with_a_neighbour(truth_of, detection, annotation):
-    """It is one of a person who is found, not a bad one of the person next to it, whose nose it shares."""
+def test_double_is_not_paired_with_a_neighbour(truth_of, detection, annotation):
+    """It belongs to the person that is found, not to the next person, whose nose is the same."""
     neighbour = moved((1, 360, 150), (2, 440, 150))
     truth = truth_of(annotation(POSE), annotation(neighbour))
     matches = match(truth, [detection(POSE, 0.9), detection(POSE + 1, 0.8)])
@@ -150,7 +128,7 @@ def test_double_is_not_charged_with_a_neighbour(truth_of, detection, annotation)
     assert [a["id"] for a in matches.missed] == [2]
 
 
-def test_what_ap_does_not_see_is_in_no_list(truth_of, detection, annotation):
+def test_results_beyond_the_limit_are_in_no_list(truth_of, detection, annotation):
     truth = truth_of(annotation(POSE))
     results = [detection(FAR, 0.9) for _ in range(20)] + [detection(POSE, 0.1)]
     matches = match(truth, results)

@@ -1,4 +1,4 @@
-"""Plots show what the tables say; sheets show the images that are meant."""
+"""The plots of an error analysis, and the sheets of the worst and best images."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from hrnet_kpt.evaluation.ground_truth import load_ground_truth
 
 @pytest.fixture
 def figures(monkeypatch):
-    """The figures that are saved from here on."""
-    saved = []
-    save = Figure.savefig
-    monkeypatch.setattr(
-        Figure, "savefig", lambda figure, *args: (saved.append(figure), save(figure, *args))
-    )
+    """The figures that the test saves."""
+    saved, save = [], Figure.savefig
+
+    def savefig(figure, *args):
+        saved.append(figure)
+        save(figure, *args)
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
     return saved
 
 
@@ -32,15 +34,12 @@ def test_breakdown_goes_from_ap_to_100_percent(figures, tmp_path):
     contributions = dict.fromkeys(STAGES, 0.1) | {"miss": -0.01, "swap": 0.11}
     area = {"AP": 0.2, "contributions": contributions}
     draw_breakdown({"all": area, "large": area}, tmp_path / "ap.png")
+    widths = [20, *(100 * value for value in contributions.values())]
     for axes in figures[0].axes:
         bars = axes.containers[0].patches
-        assert [bar.get_width() for bar in bars] == pytest.approx(
-            [20, *(100 * value for value in contributions.values())]
-        )
-        # Each starts where the one above ends.
-        assert [bar.get_x() for bar in bars[1:]] == pytest.approx(
-            np.cumsum([20, *(100 * value for value in contributions.values())])[:-1]
-        )
+        assert [bar.get_width() for bar in bars] == pytest.approx(widths)
+        # Each bar starts at the end of the bar above.
+        assert [bar.get_x() for bar in bars[1:]] == pytest.approx(np.cumsum(widths)[:-1])
         assert [text.get_text() for text in axes.texts][:3] == ["20.0", "+10.0", "+10.0"]
     assert Image.open(tmp_path / "ap.png").width > 1000
 
@@ -58,10 +57,10 @@ def test_keypoints_are_drawn_by_their_loss(figures, tmp_path, count):
     shown = min(count, 40)
     labels = [label.get_text() for label in axes.get_yticklabels()]
     assert labels == [f"point {count - i}" for i in range(shown)]
-    # Percent of 1000 instances: the last kind's bars end where the five add up.
+    # Percent of 1000 instances: the bars of the last kind end at the sum of all five.
     ends = [bar.get_x() + bar.get_width() for bar in axes.containers[-1].patches]
     assert ends == pytest.approx([5 * (count - i) / 10 for i in range(shown)])
-    assert ("the worst 40 of 294 keypoints" in figures[0].get_suptitle()) == (count > 40)
+    assert ("40 of 294" in figures[0].get_suptitle()) == (count > 40)
     assert axes.yaxis_inverted()
 
 
@@ -70,7 +69,7 @@ COLORS = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200)]
 
 @pytest.fixture
 def scene(tmp_path):
-    """Truth of five images of one colour each, detections that are worse from image to image, none in the last."""
+    """Five images, each of one color. Detections get worse from image to image; the last has none."""
     schema = KeypointSchema(["tip", "end"], sigmas=[0.05, 0.05])
     annotations, results = [], []
     for i, color in enumerate(COLORS):
@@ -80,9 +79,8 @@ def scene(tmp_path):
         annotations.append({**entry, **points, "id": i + 1, "area": 400, "iscrowd": 0})
         if i < 4:
             results.append({**entry, "keypoints": [40 + i, 20, 1, 60, 20, 1], "score": 0.9})
-    images = [
-        {"id": i, "file_name": f"{i}.png", "width": 100, "height": 50} for i in range(len(COLORS))
-    ]
+    size = {"width": 100, "height": 50}
+    images = [{"id": i, "file_name": f"{i}.png", **size} for i in range(len(COLORS))]
     category = {"id": 1, "name": "rod", "keypoints": ["tip", "end"]}
     content = {"images": images, "categories": [category], "annotations": annotations}
     (tmp_path / "truth.json").write_text(json.dumps(content))
@@ -91,7 +89,7 @@ def scene(tmp_path):
 
 
 def colors_of(sheet, rows, columns):
-    """The colour of each pair of pictures, None where there is none."""
+    """Index of the color of each pair of images, None for an empty cell."""
     sheet = Image.open(sheet).convert("RGB")
     width, height = sheet.width // columns, sheet.height // rows
     found = []
@@ -106,16 +104,13 @@ def colors_of(sheet, rows, columns):
 def test_sheets_hold_the_worst_and_the_best_images_in_order(scene):
     truth, results, folder = scene
     matches = match(truth, results)
-    sheets = folder / "worst.png", folder / "best.png"
-    scores = image_scores(truth, results, matches)
     (folder / "3.png").write_bytes(b"no image")
-    failures = draw_sheets(truth, results, matches, scores, folder, sheets)
-    assert len(failures) == 1
-    assert "3.png" in failures[0]
-    assert colors_of(sheets[0], 1, 2) == [4, 2]  # 3 cannot be read
-    assert colors_of(sheets[1], 2, 2) == [0, 1, 2, None]
-    # The prediction is on the left: nothing is drawn there on the worst image, in which nothing was detected.
-    plain = (np.asarray(Image.open(sheets[0])) == COLORS[4]).all(axis=2).sum(axis=0)
+    [failure] = draw_sheets(matches, image_scores(matches), folder, folder)
+    assert "3.png" in failure
+    assert colors_of(folder / "worst.png", 1, 2) == [4, 2]  # 3 cannot be read
+    assert colors_of(folder / "best.png", 2, 2) == [0, 1, 2, None]
+    # The left half of the worst image has no predictions, because nothing was detected.
+    plain = (np.asarray(Image.open(folder / "worst.png")) == COLORS[4]).all(axis=2).sum(axis=0)
     columns = np.flatnonzero(plain)
     half = len(columns) // 2
     assert (plain[columns[:half]] == CELL / 2).all()

@@ -1,4 +1,4 @@
-"""What results are compared with."""
+"""The ground truth of a run."""
 
 import json
 import shutil

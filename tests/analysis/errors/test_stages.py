@@ -1,4 +1,4 @@
-"""Hand-made errors cost what they must; whatever comes, the sums hold."""
+"""The AP that hand-made errors cost, and invariants on random annotations and results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pycocotools.cocoeval import COCOeval
 
 from hrnet_kpt.analysis.errors.matching import KINDS, match
-from hrnet_kpt.analysis.errors.stages import STAGES, break_down_ap
+from hrnet_kpt.analysis.errors.stages import AREAS, STAGES, break_down_ap
 from hrnet_kpt.analysis.errors.tables import keypoint_table
 from hrnet_kpt.evaluation.ground_truth import results_index
 
@@ -23,7 +23,7 @@ TOLERANCE = 1e-9  # sums of some hundred rounding errors of 1e-16
 
 
 def moved(*changes):
-    """POSE with keypoints put elsewhere: (number, x, y) each."""
+    """POSE with some keypoints moved: (index, x, y) each."""
     points = POSE.copy()
     for number, x, y in changes:
         points[number] = x, y
@@ -36,17 +36,17 @@ def shifted(x, y):
 
 THIRD = moved((1, 900, 900), (2, 950, 900))  # OKS 1/3 with POSE
 OTHER = shifted(400, 0)
-SHARES = {
-    # What is detected of the instances at POSE and, if two, at OTHER; AP; what corrects the rest.
-    # All three keypoints 9 pixels off: OKS exp(-81 / 200) = 0.667, found at 4 of 10 thresholds.
+ONE_ERROR = {
+    # Number of instances, at POSE and OTHER; detections; AP, to which the stage adds the rest.
+    # All three keypoints 9 pixels off: OKS exp(-81 / 200) = 0.667, matched at 4 of 10 thresholds.
     "jitter": (1, [(shifted(9, 0), 0.9)], 0.4),
     "inversion": (1, [(POSE[[0, 2, 1]], 0.9)], 0.0),
     "miss": (1, [(THIRD, 0.9)], 0.0),
-    # 5 pixels: OKS 0.88, found at 8 of 10 thresholds.
+    # 5 pixels: OKS 0.88, matched at 8 of 10 thresholds.
     "good": (1, [(shifted(5, 0), 0.9)], 0.8),
     # One of two: precision 1 up to recall 0.5, which are 51 of 101 points.
     "false_negatives": (2, [(OTHER, 0.9)], 51 / 101),
-    # The second has OKS 2/3, and is found at 4 of 10 thresholds.
+    # The second has OKS 2/3, and is matched at 4 of 10 thresholds.
     "swap": (2, [(OTHER, 0.9), (moved((1, *OTHER[1])), 0.8)], 0.4 + 0.6 * 51 / 101),
     # One right after one wrong: precision 1/2.
     "score": (1, [(THIRD, 0.9), (POSE, 0.8)], 0.5),
@@ -55,11 +55,11 @@ SHARES = {
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_one_error_costs_all_that_ap_lacks(truth_of, annotation, detection, stage):
-    instances, given, precision = SHARES[stage]
+def test_contribution_of_a_single_error_is_1_minus_ap(truth_of, annotation, detection, stage):
+    instances, given, precision = ONE_ERROR[stage]
     truth = truth_of(*[annotation(pose) for pose in (POSE, OTHER)[:instances]])
     results = [detection(points, score) for points, score in given]
-    found = break_down_ap(truth, results, match(truth, results))
+    found = break_down_ap(match(truth, results))
     assert list(found) == ["all", "large"]
     assert found["all"]["AP"] == pytest.approx(precision)
     assert found["all"]["contributions"] == pytest.approx(
@@ -68,13 +68,10 @@ def test_one_error_costs_all_that_ap_lacks(truth_of, annotation, detection, stag
 
 
 EQUALLY_GOOD = {
-    # The second instance has but the nose of the first: corrected, both are perfect for the first detection.
+    # The second instance has only the nose of the first: the corrected first detection fits both.
     "fewer keypoints": ({"visible": [2, 0, 0]}, POSE),
-    # The first detection has the hand of the second instance where its own instance has none.
-    "keypoints that are not labelled": (
-        {"visible": [2, 0, 2], "area": 5000},
-        moved((1, 900, 900)),
-    ),
+    # The first detection has the hand of the second instance, which its own instance does not label.
+    "unlabelled keypoints": ({"visible": [2, 0, 2], "area": 5000}, moved((1, 900, 900))),
 }
 
 
@@ -85,29 +82,26 @@ def test_corrected_detection_does_not_take_another_instance(truth_of, annotation
     results = [detection(moved((0, 101, 100)), 0.9), detection(second, 0.8)]
     matches = match(truth, results)
     assert [(pair.result, pair.annotation["id"]) for pair in matches.pairs] == [(0, 1), (1, 2)]
-    found = break_down_ap(truth, results, matches)
+    found = break_down_ap(matches)
     assert found["all"]["after"]["false_negatives"] == pytest.approx(1)
 
 
 def test_detection_of_a_medium_instance_does_not_take_a_large_one(truth_of, annotation, detection):
-    """pycocotools prefers those of the size in question, here at OKS exp(-64 / 200) = 0.73."""
+    """pycocotools prefers instances in the area range, here at OKS exp(-64 / 200) = 0.73."""
     truth = truth_of(
         annotation(POSE), annotation(shifted(8, 0), area=2000), annotation(shifted(400, 0))
     )
-    # With boxes, which make all large, and so the second a false positive between two right ones if it finds nothing.
+    # Boxes make all detections large, so that the second is a false positive between two right ones if unmatched.
     box = {"bbox": [0, 0, 100, 100]}
     given = [(shifted(8, 0), 0.9), (POSE, 0.8), (shifted(400, 0), 0.7)]
     results = [{**detection(points, score), **box} for points, score in given]
-    found = break_down_ap(truth, results, match(truth, results))
+    found = break_down_ap(match(truth, results))
     assert found["large"]["AP"] == pytest.approx(0.5 * (51 + 50 * 2 / 3) / 101 + 0.5)
     assert found["large"]["after"]["false_negatives"] == pytest.approx(1)
 
 
-# ------------------------------------------------------------------------- whatever comes
-
-
 def random_annotations(rng, annotation, images, most, exact):
-    """Instances in some images that overlap, are crowds or have no labelled keypoint; `exact`: some coincide."""
+    """Overlapping instances, some crowds, some without labelled keypoints; `exact`: some coincide."""
     annotations = []
     for image in range(images):
         for _ in range(rng.integers(0, most + 1)):
@@ -124,8 +118,8 @@ def random_annotations(rng, annotation, images, most, exact):
 
 
 def random_results(rng, detection, instances, images, most, exact):
-    """Detections on instances, between two of them, or nowhere; scores of one digit, so that there are ties."""
-    boxes = rng.random() < 0.5  # whose area is then the size of a detection
+    """Detections at an instance, between two, or elsewhere; scores of one digit, so that there are ties."""
+    boxes = rng.random() < 0.5  # their area is then that of the detection
     results = []
     for image in range(images):
         for _ in range(rng.integers(0, most + 1)):
@@ -139,9 +133,8 @@ def random_results(rng, detection, instances, images, most, exact):
             if near and rng.random() < 0.8:
                 first, second = near[rng.integers(len(near))], near[rng.integers(len(near))]
                 mixed = np.where(rng.random((len(first), 1)) < 0.7, first, second)
-                points = mixed + rng.normal(
-                    0, rng.choice([0 if exact else 0.01, 2, 10, 30]), first.shape
-                )
+                deviation = rng.choice([0 if exact else 0.01, 2, 10, 30])
+                points = mixed + rng.normal(0, deviation, first.shape)
             results.append(detection(points, float(rng.integers(1, 10) / 10), category, image))
             if boxes:
                 results[-1]["bbox"] = [10, 10, *rng.uniform(10, 200, 2)]
@@ -182,20 +175,18 @@ def pycocotools_oks(truth, pair, result):
     detections=st.sampled_from([0, 3, 30, 300]),
     exact=st.booleans(),
 )
-def test_sums_hold_whatever_comes(
+def test_contributions_add_up_to_1_minus_ap(
     truth_of, annotation, detection, seed, images, instances, detections, exact
 ):
     rng = np.random.default_rng(seed)
     annotations = random_annotations(rng, annotation, images, instances, exact)
     results = random_results(rng, detection, annotations, images, detections, exact)
-    # Ids from 0 at times, which pycocotools takes for no match.
+    # Some ids begin at 0, which pycocotools takes for no match.
     truth = truth_of(*annotations, images=images, first_id=seed % 2)
     matches = match(truth, results)
 
-    found = break_down_ap(truth, results, matches)
-    for area, precision in zip(
-        ("all", "medium", "large"), pycocotools_ap(truth, results), strict=True
-    ):
+    found = break_down_ap(matches)
+    for area, precision in zip(AREAS, pycocotools_ap(truth, results), strict=True):
         assert (area in found) == (not math.isnan(precision))
         if area in found:
             contributions = found[area]["contributions"]
@@ -215,14 +206,13 @@ def test_sums_hold_whatever_comes(
     rows = keypoint_table(matches.pairs, truth.schema)
     lost = sum(sum(row["lost"].values()) for row in rows)
     assert lost == pytest.approx(sum(1 - value for value in oks), abs=TOLERANCE)
-    assert sum(row["labelled"] for row in rows) == sum(
-        pair.annotation["num_keypoints"] for pair in matches.pairs
-    )
+    labelled = sum(pair.annotation["num_keypoints"] for pair in matches.pairs)
+    assert sum(row["labelled"] for row in rows) == labelled
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10**6))
-def test_no_error_gains_anything_where_instances_are_apart(truth_of, annotation, detection, seed):
+def test_no_contribution_is_negative_if_instances_are_apart(truth_of, annotation, detection, seed):
     rng = np.random.default_rng(seed)
     poses = [shifted(500 * i, 0) for i in range(6)]
     truth = truth_of(*[annotation(pose, rng.choice([0, 2, 2], 3)) for pose in poses])
@@ -233,5 +223,5 @@ def test_no_error_gains_anything_where_instances_are_apart(truth_of, annotation,
             wild = rng.random(3) < 0.3
             points[wild] = rng.uniform(0, 3000, (wild.sum(), 2))
             results.append(detection(points, float(rng.integers(1, 10) / 10)))
-    found = break_down_ap(truth, results, match(truth, results))
+    found = break_down_ap(match(truth, results))
     assert min(found["all"]["contributions"].values()) >= -TOLERANCE

@@ -1,4 +1,4 @@
-"""Multiply-accumulates against formulas, against fvcore, and against figures derived by hand."""
+"""Multiply-accumulates compared with formulas, with fvcore, and with figures derived by hand."""
 
 import copy
 
@@ -63,25 +63,17 @@ def test_macs_of_layers_are_those_of_the_formula(module, shape, macs):
     assert output.device.type == "meta"
 
 
-def test_w18_costs_what_was_derived_by_hand(w18):
-    giga = {part: row["macs"] / 1e9 for part, row in w18.items()}
-    assert round(giga["backbone.bottom_up"]) == 70
-    assert round(giga["backbone"]) == 57
-    assert round(giga["proposal_generator.rpn_head"]) == 53
-    assert round(giga["roi_heads.box_head"]) == 14
+def test_macs_of_w18_are_those_of_the_formulas(w18):
+    assert round(w18["backbone.bottom_up"]["macs"] / 1e9) == 70
     keypoint_head, box_head = w18["roi_heads.keypoint_head"], w18["roi_heads.box_head"]
-    assert round(keypoint_head["macs_each"] / 1e9, 1) == 3.5
     assert (keypoint_head["per"], keypoint_head["times"]) == ("detection", 100)
     assert (box_head["per"], box_head["times"]) == ("proposal", 1000)
-
-
-def test_heads_cost_what_the_formula_says(w18):
     fully_connected = 256 * 7 * 7 * 1024 + 1024 * 1024
-    assert w18["roi_heads.box_head"]["macs_each"] == fully_connected
+    assert box_head["macs_each"] == fully_connected
     assert w18["roi_heads.box_predictor"]["macs_each"] == 1024 * (2 + 4)
     convolutions = 14 * 14 * 9 * (256 * 512 + 7 * 512 * 512)
-    assert w18["roi_heads.keypoint_head"]["macs_each"] == convolutions + 14 * 14 * 512 * 17 * 16
-    # 800 is 12.5 times p6's stride, and rounded up.
+    assert keypoint_head["macs_each"] == convolutions + 14 * 14 * 512 * 17 * 16
+    # 800 is 12.5 times the stride of p6, and rounded up.
     positions = 200 * 336 + 100 * 168 + 50 * 84 + 25 * 42 + 13 * 21
     per_position = 9 * 256 * 256 + 256 * 3 + 256 * 12
     assert w18["proposal_generator.rpn_head"]["macs"] == positions * per_position
@@ -89,15 +81,15 @@ def test_heads_cost_what_the_formula_says(w18):
     assert w18["backbone"]["macs"] == fused + positions * 9 * 256 * 256
 
 
-def test_totals_are_products_and_reach_the_text(w18):
+def test_macs_are_products_and_in_the_text(w18):
     rows = list(w18.values())
     assert all(row["macs"] == row["macs_each"] * row["times"] for row in rows)
     total = sum(row["macs"] for row in rows)
     *lines, last = flops_text({"parts": rows, "macs": total}).splitlines()[1:]
     assert [line.split()[0] for line in lines] == [row["part"] for row in rows]
-    assert last.split() == ["in", "all", f"{total / 1e9:.3f}"]
-    shares = [float(line.split()[-1].rstrip("%")) for line in lines]
-    assert sum(shares) == pytest.approx(100, abs=0.3)
+    assert last.split()[1:] == [f"{total / 1e9:.3f}"]
+    percents = [float(line.split()[-1].rstrip("%")) for line in lines]
+    assert sum(percents) == pytest.approx(100, abs=0.3)
 
 
 def test_fvcore_counts_the_same_convolutions(tiny_model, tiny_rows):

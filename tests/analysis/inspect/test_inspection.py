@@ -1,4 +1,4 @@
-"""What an inspection takes and returns: sections, sizes, weights, and errors."""
+"""Arguments and results of an inspection: sections, sizes, weights, errors."""
 
 import json
 
@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import LazyCall, instantiate
+from omegaconf import OmegaConf
 from torch import nn
 
-from hrnet_kpt.analysis.inspect.inspection import inspect_model, inspection_text
+from hrnet_kpt.analysis.inspect.inspection import inspect_model, inspection_text, parse_size
 from hrnet_kpt.config import load_config
 from hrnet_kpt.data.synthetic import draw_image
 from hrnet_kpt.errors import UserError
@@ -37,7 +38,7 @@ def test_sections_are_keys_and_nothing_fails(cfg):
     assert document["flops"]["macs"] == sum(row["macs"] for row in document["flops"]["parts"])
 
 
-def test_random_weights_are_the_same_every_time_and_no_generator_is_touched(cfg):
+def test_random_weights_have_a_fixed_seed_of_their_own(cfg):
     torch.manual_seed(1)
     expected = torch.rand(3)
     first, _ = inspect_model(cfg, ["outputs"], size="64x64")
@@ -46,7 +47,6 @@ def test_random_weights_are_the_same_every_time_and_no_generator_is_touched(cfg)
     assert torch.equal(torch.rand(3), expected)
     assert first == second
     assert first["outputs"]["weights"] == {"file": None, "random": PARTS}
-    assert "weights: random" in inspection_text(first)
 
 
 @pytest.mark.parametrize("norm", ["BN", "FrozenBN"])
@@ -57,17 +57,12 @@ def test_norms_without_statistics_are_warned_of(cfg, norm):
     model = instantiate(cfg.model)
     norms = sum(hasattr(module, "running_mean") for module in model.modules())
     [warning] = document["outputs"]["warnings"]
-    assert warning.startswith(f"{norms} of {norms} batch norms have no statistics")
+    assert warning.startswith(f"{norms} of {norms} batch norms")
     assert warning in inspection_text(document)
 
 
-def save(path, model, prefix):
-    state = {k: v for k, v in model.state_dict().items() if k.startswith(prefix)}
-    torch.save({key.removeprefix(prefix): value for key, value in state.items()}, path)
-
-
 @pytest.mark.parametrize(("prefix", "random"), [("", []), ("backbone.bottom_up.", PARTS[1:])])
-def test_weights_are_loaded_and_what_stays_random_is_told(cfg, tmp_path, prefix, random):
+def test_parts_without_loaded_weights_are_listed(cfg, tmp_path, prefix, random):
     model = instantiate(cfg.model).eval()
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -75,13 +70,14 @@ def test_weights_are_loaded_and_what_stays_random_is_told(cfg, tmp_path, prefix,
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.01
-    save(tmp_path / "weights.pth", model, prefix)
     weights = str(tmp_path / "weights.pth")
+    state = {k: v for k, v in model.state_dict().items() if k.startswith(prefix)}
+    torch.save({key.removeprefix(prefix): value for key, value in state.items()}, weights)
     document, _ = inspect_model(cfg, ["outputs"], size="64x64", weights=weights)
     assert document["outputs"]["weights"] == {"file": weights, "random": random}
     assert document["outputs"]["warnings"] == []
-    text = inspection_text(document)
-    assert f"weights: {weights}{'; random: ' if random else ''}{', '.join(random)}\n" in text
+    [line] = [line for line in inspection_text(document).splitlines() if weights in line]
+    assert all((part in line) == (part in random) for part in PARTS)
 
 
 @pytest.mark.parametrize(("order", "first"), [("RGB", 0), ("BGR", 2)])
@@ -100,33 +96,31 @@ def test_depth_is_that_of_the_tree(cfg):
     assert len(inspection_text(document).split("\n\n")[-1].splitlines()) == 2
 
 
-@pytest.mark.parametrize("size", ["0x3", "3x0", "foo", "3", "3x", "-1x3", "3x4x5", "3.5x4", ""])
-def test_wrong_size_is_refused(cfg, size):
-    with pytest.raises(UserError, match=r"^--size .* such as 480x640$"):
-        inspect_model(cfg, size=size)
+@pytest.mark.parametrize(
+    "size", ["0x3", "3x0", "foo", "3", "3x", "-1x3", "3x4x5", "3.5x4", "", "9x16385"]
+)
+def test_wrong_size_is_refused(size):
+    with pytest.raises(UserError, match=f"--size {size}: "):
+        parse_size(size)
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "words"),
+    ("key", "value", "finding"),
     [
-        ("backbone.bottom_up.width", 0, "^model-wrong: .*ValueError: width=0"),
-        ("backbone.bottom_up._target_", "hrnet_kpt.no_such.Class", "^target-unknown: .*no_such"),
-        ("roi_heads.no_such_argument", 1, "^argument-unknown: .*no_such_argument"),
+        ("backbone.bottom_up.width", 0, "model-wrong"),
+        ("backbone.bottom_up._target_", "hrnet_kpt.no_such.Class", "target-unknown"),
+        ("roi_heads.no_such_argument", 1, "argument-unknown"),
     ],
 )
-def test_model_that_cannot_be_built_is_one_line(cfg, caplog, key, value, words):
-    *owners, name = key.split(".")
-    node = cfg.model
-    for owner in owners:
-        node = node[owner]
-    node[name] = value
-    with pytest.raises(UserError, match=words) as caught:
+def test_model_that_cannot_be_built_is_one_line(cfg, caplog, key, value, finding):
+    OmegaConf.update(cfg.model, key, value, force_add=True)
+    with pytest.raises(UserError, match=f"^{finding}: ") as caught:
         inspect_model(cfg, ["structure"])
     assert len(str(caught.value).splitlines()) == 1
     assert not caplog.records
 
 
-def test_model_that_does_not_run_shows_what_does(cfg):
+def test_parts_before_an_error_are_reported(cfg):
     cfg.model.roi_heads.box_head.input_shape.channels = 7
     document, [outputs, flops] = inspect_model(cfg, size="64x64")
     parts = [part["part"] for part in document["outputs"]["parts"]]
@@ -138,10 +132,9 @@ def test_model_that_does_not_run_shows_what_does(cfg):
     assert isinstance(flops.__cause__, RuntimeError)
     heads = {"roi_heads.box_head", "roi_heads.box_predictor", "roi_heads.keypoint_head"}
     assert set(document["flops"]["not_counted"]) == heads
-    assert "warning: roi_heads.box_head" in inspection_text(document)
 
 
-def test_model_of_another_class_has_structure_alone(cfg):
+def test_model_of_another_class_has_only_a_structure(cfg):
     cfg.model = LazyCall(nn.Linear)(in_features=2, out_features=3)
     document, [failure] = inspect_model(cfg)
     assert list(document) == ["structure"]

@@ -1,4 +1,4 @@
-"""The tree of modules and its counts."""
+"""The tree of modules and its parameter counts."""
 
 import pytest
 import torch
@@ -33,15 +33,13 @@ def half_frozen():
 
 
 def test_counts_are_the_derived_ones(trained):
-    by_name = {node["name"]: node for node in nodes(describe_structure(trained, 2)["tree"])}
-    millions = {name: node["parameters"] / 1e6 for name, node in by_name.items()}
-    assert round(millions[""], 2) == 44.92
-    assert round(millions["backbone.bottom_up"], 3) == 9.562
-    assert round(millions["backbone"] - millions["backbone.bottom_up"], 3) == 3.020
-    assert round(millions["proposal_generator"], 3) == 0.594
-    assert round(millions["roi_heads.box_head"], 3) == 13.896
-    assert by_name["roi_heads.box_predictor"]["parameters"] == 6150
-    assert round(millions["roi_heads.keypoint_head"], 3) == 17.838
+    tree = nodes(describe_structure(trained, 2)["tree"])
+    millions = {node["name"]: round(node["parameters"] / 1e6, 3) for node in tree}
+    expected = {
+        "": 44.917, "backbone": 12.582, "backbone.bottom_up": 9.562, "proposal_generator": 0.594,
+        "roi_heads.box_head": 13.896, "roi_heads.box_predictor": 0.006, "roi_heads.keypoint_head": 17.838,
+    }  # fmt: skip
+    assert {name: millions[name] for name in expected} == pytest.approx(expected, abs=0.0011)
 
 
 def test_own_and_children_add_up_everywhere(half_frozen):
@@ -65,31 +63,25 @@ def test_own_and_children_add_up_everywhere(half_frozen):
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_depth_leaves_counts_as_they_are(half_frozen, depth):
     whole = {n["name"]: n for n in nodes(describe_structure(half_frozen, 99)["tree"])}
-    found = list(nodes(describe_structure(half_frozen, depth)["tree"]))
-    assert {n["name"] for n in found} == {
-        name for name in whole if (name.count(".") + 1 if name else 0) <= depth
-    }
-    for node in found:
-        assert {k: v for k, v in node.items() if k != "children"} == {
-            k: v for k, v in whole[node["name"]].items() if k != "children"
-        }
+    found = {n["name"]: n for n in nodes(describe_structure(half_frozen, depth)["tree"])}
+    assert found.keys() == {name for name in whole if len(name.split(".")) * bool(name) <= depth}
+    for name, node in found.items():
+        assert {**node, "children": None} == {**whole[name], "children": None}
 
 
 def test_frozen_norms_hold_four_values_a_channel_in_buffers(trained):
     frozen, trained = (describe_structure(model, 0) for model in (build(), trained))
     affine = trained["norms"]["BatchNorm2d"]["parameters"]
-    assert trained["norms"] == {
-        "BatchNorm2d": {"layers": 305, "parameters": affine, "buffers": affine}
-    }
-    assert frozen["norms"] == {
-        "FrozenBatchNorm2d": {"layers": 305, "parameters": 0, "buffers": 2 * affine}
-    }
+    counts = {"layers": 305, "parameters": affine, "buffers": affine}
+    assert trained["norms"] == {"BatchNorm2d": counts}
+    counts = {"layers": 305, "parameters": 0, "buffers": 2 * affine}
+    assert frozen["norms"] == {"FrozenBatchNorm2d": counts}
     assert trained["tree"]["parameters"] - frozen["tree"]["parameters"] == affine
-    # Beside the norms, mean and deviation of three colours, and three anchors of four sides on five levels.
+    # The others: mean and standard deviation of 3 channels, and 3 anchors of 4 coordinates on 5 levels.
     assert frozen["tree"]["buffers"] == 2 * affine + 6 + 60
 
 
-def test_what_is_shared_is_counted_once():
+def test_shared_tensors_are_counted_once():
     shared = nn.Linear(3, 4)
     tied = nn.Linear(3, 4)
     tied.weight = shared.weight
@@ -99,12 +91,12 @@ def test_what_is_shared_is_counted_once():
     assert [child["parameters"] for child in tree["children"]] == [16, 0, 4]
 
 
-def test_text_has_a_line_for_each_module_that_holds_something(half_frozen):
+def test_text_has_a_line_for_each_module_with_parameters_or_buffers(half_frozen):
     structure = describe_structure(half_frozen, 3)
     head, _, table = structure_text(structure).partition("\n\n")
     tree = structure["tree"]
-    assert f"{tree['parameters']:,} parameters, {tree['trainable']:,} of them trainable" in head
-    assert "BatchNorm2d layers: " in head
+    for words in (f"{tree['parameters']:,}", f"{tree['trainable']:,}", "BatchNorm2d"):
+        assert words in head
     header, model, *lines = table.splitlines()
     assert header.split() == ["module", "class", "parameters", "frozen", "buffers"]
     assert model.split()[:3] == ["model", "GeneralizedRCNN", f"{tree['parameters']:,}"]
@@ -118,7 +110,6 @@ def test_text_has_a_line_for_each_module_that_holds_something(half_frozen):
         assert line.split()[2:] == [f"{number:,}" for number in numbers if number]
 
 
-def test_text_has_no_column_of_zeros_where_nothing_is_frozen():
+def test_text_has_no_column_of_zeros_if_nothing_is_frozen():
     text = structure_text(describe_structure(nn.Linear(2, 2), 3))
-    assert "6 parameters, all trainable" in text
-    assert "frozen" not in text
+    assert "6 parameters" in text and "frozen" not in text

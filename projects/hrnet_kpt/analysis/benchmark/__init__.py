@@ -1,1 +1,1 @@
-"""What a model costs in time and memory."""
+"""Time and memory of a model in inference and training."""

@@ -1,4 +1,4 @@
-"""The models that a benchmark measures: a config's as it is built, optimised and compiled."""
+"""Build the models of a benchmark: plain, optimized and compiled."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KINDS = ("plain", "optimized", "compiled")
 
 
 class BenchmarkModel(NamedTuple):
-    """A model to measure; kind: of KINDS, or the name of one to compare with."""
+    """A model to measure; `kind` is one of KINDS, or the name of a model to compare with."""
 
     kind: str
     dtype: torch.dtype
@@ -43,10 +43,10 @@ def build_models(
 
     Args:
         kinds: Of KINDS.
-        dtypes: Of "optimized" and "compiled".
+        dtypes: Data types of the optimized and compiled models.
 
     Raises:
-        UserError: The model is no GeneralizedRCNN with a bottom_up.
+        UserError: If the model is not a GeneralizedRCNN with a bottom_up.
     """
     torch.manual_seed(0)
     checked = build_or_refuse(cfg)
@@ -66,30 +66,29 @@ def build_models(
 
 
 def limit_detections(model: GeneralizedRCNN, count: int) -> None:
-    """Let a model find `count` objects in each image, whatever their scores."""
+    """Make a model return `count` detections per image, regardless of their scores."""
     for predictor in _box_predictors(model):
         predictor.test_score_thresh = 0.0
         predictor.test_topk_per_image = count
 
 
 def calm_init(model: GeneralizedRCNN) -> None:
-    """Give random weights what a training does: features that do not grow from block to block, boxes on the image.
+    """Change random weights in place, so that features do not grow from block to block and boxes stay in the image.
 
-    Without it features overflow, and there are fewer detections than asked for.
+    Without it features overflow, and there are fewer detections than `limit_detections` asks for.
     """
     bottom_up, rpn = (cast(Any, x) for x in (model.backbone.bottom_up, model.proposal_generator))
     for block in bottom_up.modules():
         if isinstance(block, BottleneckBlock):
-            block.conv3.norm.weight.data.fill_(0.2)
-        elif isinstance(block, BasicBlock):
-            cast(Any, block.bn2).weight.data.fill_(0.2)
-        elif isinstance(block, Bottleneck):
-            cast(Any, block.bn3).weight.data.fill_(0.2)
+            nn.init.constant_(block.conv3.norm.weight, 0.2)
+        elif isinstance(block, BasicBlock | Bottleneck):
+            last = cast(Any, block.bn2 if isinstance(block, BasicBlock) else block.bn3)
+            nn.init.constant_(last.weight, 0.2)
     for layer in (rpn.rpn_head.anchor_deltas, *(p.bbox_pred for p in _box_predictors(model))):
         nn.init.zeros_(layer.weight)
 
 
 def _box_predictors(model: GeneralizedRCNN) -> list[Any]:
-    """The box predictor; of a cascade, that of each stage."""
+    """The box predictor of each stage; only a cascade has several."""
     part = model.roi_heads.box_predictor
     return [*part] if isinstance(part, nn.ModuleList) else [part]

@@ -1,4 +1,4 @@
-"""A benchmark's numbers as text and as a plot."""
+"""Format and plot the results of a benchmark."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .timing import PARTS
 
 
 def benchmark_text(found: Mapping[str, Any]) -> str:
-    """What run_benchmark returns, as tables; times in milliseconds, the shortest and the longest in brackets."""
+    """Format the results of run_benchmark as tables; times are in milliseconds: median (min to max)."""
     machine, training = found["machine"], found["training"]
     lines = [f"{machine['device']}, {machine['threads']} CPU threads, torch {machine['torch']}"]
     for case in found["inference"]:
@@ -28,7 +28,7 @@ def benchmark_text(found: Mapping[str, Any]) -> str:
 
 
 def write_benchmark(found: Mapping[str, Any], folder: str) -> list[str]:
-    """Write benchmark.json and benchmark.png; return lines that say where they are."""
+    """Write benchmark.json and benchmark.png; return lines of text with their paths."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     data, plot = Path(folder) / "benchmark.json", Path(folder) / "benchmark.png"
     replace_text(data, to_json(found, indent=1) + "\n")
@@ -37,7 +37,7 @@ def write_benchmark(found: Mapping[str, Any], folder: str) -> list[str]:
 
 
 def draw_benchmark(found: Mapping[str, Any], output: Path) -> None:
-    """Plot the parts of each model, a panel for each size, batch size and number of detections."""
+    """Plot the time of each part, with one panel per size, batch size and number of detections."""
     cases: Sequence[Mapping[str, Any]] = found["inference"]
     figure = Figure(figsize=(9, 1.2 + 2.6 * len(cases)), dpi=110, layout="constrained")
     panels = figure.subplots(len(cases), 1, squeeze=False)[:, 0]
@@ -61,7 +61,7 @@ def draw_benchmark(found: Mapping[str, Any], output: Path) -> None:
 
 
 def times_text(time: Mapping[str, float]) -> str:
-    """What timing.summary returns, in milliseconds."""
+    """Format the result of timing.summary in milliseconds."""
     median, low, high = (1000 * time[name] for name in ("median", "min", "max"))
     return f"{median:.0f} ({low:.0f} to {high:.0f})"
 

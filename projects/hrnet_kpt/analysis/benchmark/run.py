@@ -1,11 +1,14 @@
-"""Time and memory of a model in inference and in training."""
+"""Run a benchmark: time and memory of models in inference, and of a training step."""
 
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -19,24 +22,24 @@ from ...errors import UserError
 from ...memory import keep_freed_memory
 from ...modeling.layers import put_channels_last
 from ..inspect.inspection import parse_size
-from .models import KINDS, BenchmarkModel, build_models, limit_detections
-from .timing import peak_memory, seconds, summary, time_parts
+from .models import BenchmarkModel, build_models, limit_detections
+from .timing import PARTS, peak_memory, seconds, summary, time_parts
 
-PEOPLE = 6  # in each image
+PEOPLE = 6  # in each training image
 
 
 def time_training(
     cfg: DictConfig, size: tuple[int, int], batch: int, repeats: int, device: torch.device
 ) -> dict[str, Any]:
-    """Measure a step, forward, backward, clipping and update by SGD, on images of noise with random labels.
+    """Measure a training step (forward, backward, gradient clipping, SGD update) on noise with random labels.
 
-    The step is fused, and convolutions are channels last, unless `train.channels_last` is false.
+    SGD is fused and convolutions are channels last, unless `train.channels_last` is false.
 
     Args:
         size: Height and width in pixels.
 
     Returns:
-        `height`, `width`, `batch_size`, the times of the `step` in seconds, and its `memory` in MiB.
+        `height`, `width`, `batch_size`, the times of the `step` in seconds, and its peak `memory` in MiB.
     """
     torch.manual_seed(0)
     model = instantiate(cfg.model).to(device).train()
@@ -61,14 +64,9 @@ def time_training(
     step()
     optimizer.zero_grad()
     memory = peak_memory(step, device)
-    times = [seconds(step, device) for _ in range(repeats)]
-    return {
-        "height": size[0],
-        "width": size[1],
-        "batch_size": batch,
-        "memory": memory,
-        "step": summary(times),
-    }
+    step_time = summary([seconds(step, device) for _ in range(repeats)])
+    case = {"height": size[0], "width": size[1], "batch_size": batch}
+    return {**case, "memory": memory, "step": step_time}
 
 
 def _sample(size: tuple[int, int], keypoints: int, seed: int) -> dict[str, Any]:
@@ -87,43 +85,45 @@ def _sample(size: tuple[int, int], keypoints: int, seed: int) -> dict[str, Any]:
     return {"image": image, "instances": instances}
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Options:
-    """What is measured. Sizes are "HxW" in pixels; every one with each batch size and number of detections.
+    """Options of a benchmark; all combinations of sizes, batch sizes and detections are measured.
 
     Attributes:
-        models: Of models.KINDS; "plain" is measured always.
-        dtypes: Of the optimised and the compiled ones.
-        repeats: Measurements of each, in turns, after one that does not count.
+        sizes: "HxW" in pixels.
+        detections: Numbers of detections in an image.
+        models: Of models.KINDS; "plain" is always measured.
+        dtypes: Data types of the optimized and compiled models.
+        repeats: Measurements of each model, in turns, after a warm-up.
         training: "HxW" of the images of a training step; "" for none.
     """
 
-    sizes: Sequence[str] = ("800x1216",)
-    batch_sizes: Sequence[int] = (1,)
-    detections: Sequence[int] = (10,)
-    models: Sequence[str] = KINDS
-    dtypes: Sequence[str] = ("float32", "bfloat16")
-    device: str = "cpu"
-    repeats: int = 5
-    training: str = "512x512"
-    training_batch: int = 2
+    sizes: Sequence[str]
+    batch_sizes: Sequence[int]
+    detections: Sequence[int]
+    models: Sequence[str]
+    dtypes: Sequence[str]
+    device: str
+    repeats: int
+    training: str
+    training_batch: int
 
 
 def run_benchmark(
     cfg: DictConfig, options: Options, others: Sequence[BenchmarkModel] = ()
 ) -> dict[str, Any]:
-    """Measure, and return plain data for a json; times are in seconds, memory is in MiB.
+    """Run a benchmark; times are in seconds, memory is in MiB.
 
     Args:
-        others: Models to compare with, on the same device, measured in the same turns.
+        others: Models to compare with, on the same device.
 
     Returns:
-        `machine`: device, threads, torch. `inference`: for each size, batch size and number of detections, the
-        `results` of each model: `whole` (times), `parts` (medians), `memory`, `images_per_second`. `training`: see
-        time_training.
+        JSON-compatible data. `machine`: device, threads, torch. `inference`: for each size, batch size and number of
+        detections the `results` of each model: `whole` (times), `parts` (medians), `memory`, `images_per_second`.
+        `training`: see time_training.
 
     Raises:
-        UserError: The config has no model that can be measured, or an option makes no sense.
+        UserError: If the model cannot be measured, or an option is invalid.
     """
     numbers = {
         "batch-size": options.batch_sizes,
@@ -138,7 +138,7 @@ def run_benchmark(
     training_size = parse_size(options.training) if options.training else None
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {options.device}: there is no GPU")
+        raise UserError(f"--device {options.device}: CUDA is not available")
     dtypes = [getattr(torch, name) for name in options.dtypes]
     models = [*build_models(cfg, options.models, dtypes, device), *others]
     inference = [
@@ -147,7 +147,7 @@ def run_benchmark(
     ]
     training = None
     if training_size:
-        del models  # their memory
+        del models  # frees their memory
         batch, repeats = options.training_batch, options.repeats
         training = time_training(cfg, training_size, batch, repeats, device)
     machine = {
@@ -171,7 +171,7 @@ def _time_inference(
     results: dict[str, dict[str, Any]] = {}
     times: dict[str, list[float]] = {one.name: [] for one in models}
     parts: dict[str, list[dict[str, float]]] = {one.name: [] for one in models}
-    for one in models:  # the first call is not timed
+    for one in models:  # the first call is the warm-up
         keep_freed_memory(one.optimized)
         limit_detections(one.model, detections)
         memory = peak_memory(lambda: one.model.inference(inputs), device)  # noqa: B023
@@ -179,31 +179,21 @@ def _time_inference(
     for _ in range(repeats):
         for one in models:
             keep_freed_memory(one.optimized)
-            one.model.inference(inputs)  # gets it the memory that it keeps
+            one.model.inference(inputs)  # allocates the memory that is kept
             times[one.name].append(seconds(lambda: one.model.inference(inputs), device))  # noqa: B023
-            if one.kind != "compiled":  # whose parts are one
+            if one.kind != "compiled":  # parts of a compiled model cannot be timed
                 parts[one.name].append(time_parts(one.model, inputs, device))
     for name, result in results.items():
         result["whole"] = summary(times[name])
         result["images_per_second"] = batch / result["whole"]["median"]
-        turns = parts[name]
-        result["parts"] = {
-            part: summary([turn[part] for turn in turns])["median"] for part in (turns or [{}])[0]
-        }
-    return {
-        "height": size[0],
-        "width": size[1],
-        "batch_size": batch,
-        "detections": detections,
-        "results": results,
-    }
+        by_part = {part: [turn[part] for turn in parts[name]] for part in PARTS if parts[name]}
+        result["parts"] = {part: median(times) for part, times in by_part.items()}
+    case = {"height": size[0], "width": size[1], "batch_size": batch, "detections": detections}
+    return {**case, "results": results}
 
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo") as file:
-            return next(
-                line.split(":")[1].strip() for line in file if line.startswith("model name")
-            )
-    except (OSError, StopIteration):
+        return re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)[0]
+    except (OSError, IndexError):
         return platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""Times and memory of a model, as a whole and of its parts."""
+"""Measure time and peak memory of a call, and the time of each part of a model."""
 
 from __future__ import annotations
 
@@ -16,10 +16,20 @@ from detectron2.modeling import GeneralizedRCNN
 from ...memory import give_back_freed_memory
 
 MEBI = 2**20
+PARTS = (
+    "pre-processing",
+    "bottom_up",
+    "neck",
+    "RPN",
+    "box head",
+    "keypoint head",
+    "decoding",
+    "post-processing",
+)
 
 
 def seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """How long `work` takes, until the device has done it."""
+    """Seconds that `work` takes, with the device synchronized before and after."""
     _synchronize(device)
     start = time.perf_counter()
     work()
@@ -28,12 +38,12 @@ def seconds(work: Callable[[], Any], device: torch.device) -> float:
 
 
 def summary(times: list[float]) -> dict[str, float]:
-    """Median, shortest and longest, in seconds."""
+    """Median, min and max of times in seconds."""
     return {"median": statistics.median(times), "min": min(times), "max": max(times)}
 
 
 def peak_memory(work: Callable[[], Any], device: torch.device) -> float | None:
-    """MiB that `work` needs at most, beside what was there before; None where the system does not tell."""
+    """Peak memory of `work` in MiB, beyond what was allocated before; None if the system has no such counter."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
@@ -41,7 +51,7 @@ def peak_memory(work: Callable[[], Any], device: torch.device) -> float | None:
         return (torch.cuda.max_memory_allocated(device) - before) / MEBI
     try:
         give_back_freed_memory()
-        Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the peak
         before = _status("VmRSS")
         work()
         return (_status("VmHWM") - before) / 1024
@@ -59,22 +69,10 @@ def _status(name: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
-PARTS = (
-    "pre-processing",
-    "bottom_up",
-    "neck",
-    "RPN",
-    "box head",
-    "keypoint head",
-    "decoding",
-    "post-processing",
-)
-
-
 def time_parts(
     model: GeneralizedRCNN, inputs: list[dict[str, Any]], device: torch.device
 ) -> dict[str, float]:
-    """Seconds of each of PARTS in one call of `inference`; they add up to the whole."""
+    """Seconds of each of PARTS in one call of `model.inference`; their sum is the time of the call."""
     heads = model.roi_heads
     methods = [
         (model, "preprocess_image", "pre-processing"),

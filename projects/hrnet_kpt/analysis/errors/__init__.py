@@ -1,1 +1,1 @@
-"""Which errors the keypoints of a model have, and what each kind costs in AP."""
+"""Keypoint errors by kind, and the AP that each kind costs."""

@@ -1,25 +1,25 @@
-"""Which detection stands for which instance, and what is wrong with each of its keypoints.
+"""Match detections to ground-truth instances, and classify the localization error of each keypoint.
 
-After M. R. Ronchi and P. Perona, "Benchmarking and Error Diagnosis in Multi-Instance Pose Estimation", ICCV 2017.
+The taxonomy is that of M. R. Ronchi and P. Perona, "Benchmarking and Error Diagnosis in Multi-Instance Pose
+Estimation", ICCV 2017.
 
-Every detection that AP sees, the first 20 of an image and a category by score (or as many as `truth.max_detections`
-says), is one of four:
+Each detection that counts for AP (by score the first 20 of an image and category, or `truth.max_detections`) is one of:
 
-* paired: it stands for an instance that counts, which stands for no other detection. Pairs are made as pycocotools
-  makes them at OKS 0.5; then, by descending score, each detection whose OKS with every instance is below 0.5 gets the
-  best instance that is left, at OKS 0.1 or more. The paper makes all pairs at 0.1 at once, where a poor detection may
-  take the instance of a good one that scores less, or be charged with an instance though AP leaves it out.
-* double: not paired, but with OKS 0.1 or more with an instance, which a detection of a higher score has taken.
-* background: OKS below 0.1 with every instance.
-* left out: pycocotools pairs it at OKS 0.5 with an instance that does not count: a crowd, or one without keypoints.
+* paired: matched to an instance. pycocotools' matches at OKS 0.5 come first. Then, by descending score, a detection
+  whose OKS is below 0.5 with every instance gets the best unmatched instance with OKS >= 0.1. The paper matches all
+  at 0.1 at once. There a poor detection may take the instance of a good one with a lower score, and a detection that
+  AP ignores may count as an error.
+* double: not matched, but OKS >= 0.1 with an instance that is matched to a detection of a higher score.
+* background: OKS < 0.1 with every instance.
+* left out: pycocotools matches it at OKS 0.5 to an ignored instance: a crowd, or one without labelled keypoints.
 
-A labelled keypoint of a pair, by its similarity ks = exp(-d^2 / (2 area (2 sigma)^2)) with keypoints of the truth, each
-with the sigma of that keypoint and the area of its instance, is
+The similarity of a keypoint to a ground-truth keypoint is ks = exp(-d^2 / (2 area (2 sigma)^2)), with the sigma of the
+ground-truth keypoint and the area of its instance. A labelled keypoint of a pair is:
 
-* good: ks >= 0.85 with its own;
-* jitter, inversion, swap: the most similar one is its own, the mirrored one of the same instance, or the same or the
-  mirrored one of another instance, at ks >= 0.5;
-* miss: none is that similar.
+* good: ks >= 0.85 with its own ground truth;
+* jitter, inversion, swap: the highest ks, and ks >= 0.5, is with its own ground truth, with the mirrored keypoint of
+  the same instance, or with the same or the mirrored keypoint of another instance;
+* miss: no ks >= 0.5.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ KINDS = ("jitter", "inversion", "swap", "miss", "good")
 GOOD = KINDS.index("good")
 MISS = KINDS.index("miss")
 GOOD_SIMILARITY, CLOSE_SIMILARITY = 0.85, 0.5
-# The OKS at which AP starts to count a detection, and from which one has something to do with an instance.
+# The lowest OKS threshold of AP, and the OKS from which a detection belongs to an instance.
 COUNTED_OKS, NEAR_OKS = 0.5, 0.1
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A detection and its instance. Arrays have an entry for each of the n keypoints of the category, in its order.
+    """A detection and its instance. Arrays have shape (n,) for the n keypoints of the category, in its order.
 
     Attributes:
         result: Index of the detection in the results.
         annotation: The instance.
-        slots: Where the schema has each keypoint.
-        similarity: With the keypoint's own truth; NaN where that is not labelled.
-        kind: Index in KINDS; -1 where the truth is not labelled.
+        slots: Index of each keypoint in the schema.
+        similarity: To the keypoint's own ground truth; NaN if that is not labelled.
+        kind: Index in KINDS; -1 if the ground truth is not labelled.
     """
 
     result: int
@@ -63,7 +63,7 @@ class Pair:
 
     @property
     def lost(self) -> np.ndarray:
-        """What each keypoint takes from an OKS of 1: (1 - similarity) / number of labelled keypoints; (n,)."""
+        """OKS lost by each keypoint: (1 - similarity) / number of labelled keypoints; shape (n,)."""
         labelled = self.kind >= 0
         return np.where(labelled, 1 - self.similarity, 0.0) / labelled.sum()
 
@@ -74,23 +74,31 @@ class Pair:
 
 @dataclass(frozen=True)
 class Matches:
-    """What became of detections (indices in the results) and instances (annotations)."""
+    """COCO-format results matched to the ground truth: indices in the results, and annotations that are missed."""
 
+    truth: GroundTruth
+    results: Sequence[Mapping[str, Any]]
     pairs: list[Pair] = field(default_factory=list)
     doubles: list[int] = field(default_factory=list)
     background: list[int] = field(default_factory=list)
     left_out: list[int] = field(default_factory=list)
     missed: list[Mapping[str, Any]] = field(default_factory=list)
 
+    @property
+    def seen(self) -> list[int]:
+        """Indices of the detections that count for AP, ascending."""
+        paired = [pair.result for pair in self.pairs]
+        return sorted([*paired, *self.doubles, *self.background, *self.left_out])
+
 
 class Labels(NamedTuple):
-    """The keypoints of all the instances of an image, in the order of the schema.
+    """The ground-truth keypoints of all instances of an image, in the order of the schema.
 
     Attributes:
-        ids: Of the annotations.
-        points: (instances, keypoints, 2).
-        labelled: (instances, keypoints).
-        width: (instances, keypoints), 2 area (2 sigma)^2.
+        ids: Ids of the annotations.
+        points: (instances, keypoints, 2), in pixels.
+        labelled: (instances, keypoints), bool.
+        width: (instances, keypoints), 2 area (2 sigma)^2 in square pixels.
     """
 
     ids: list[Any]
@@ -100,21 +108,20 @@ class Labels(NamedTuple):
 
 
 def match(truth: GroundTruth, results: Sequence[Mapping[str, Any]]) -> Matches:
-    """Match COCO-format results with the truth, and classify the errors of the keypoints of each pair.
+    """Match COCO-format results to the ground truth, and classify the error of each keypoint of each pair.
 
-    Results of categories without keypoints, and those of an image and a category that are too many to count for AP, are
-    in no list.
+    Results of categories without keypoints, and results beyond the limit of detections per image and category, are in
+    no list.
     """
-    matches = Matches()
+    matches = Matches(truth, results)
     for category in truth.coco.getCatIds():
         if len(truth.keypoint_indices[category]):
-            _match_category(truth, results, category, matches)
+            _match_category(matches, category)
     return matches
 
 
-def _match_category(
-    truth: GroundTruth, results: Sequence[Mapping[str, Any]], category: Any, matches: Matches
-) -> None:
+def _match_category(matches: Matches, category: Any) -> None:
+    truth, results = matches.truth, matches.results
     own = [i for i, result in enumerate(results) if result["category_id"] == category]
     evaluation = _evaluate(truth, [results[i] for i in own], category)
     for image in filter(None, evaluation.evalImgs):
@@ -124,17 +131,25 @@ def _match_category(
             if annotation["category_id"] == category
         ]
         detections = [own[int(id_) - 1] for id_ in image["dtIds"]]
-        found, counted = _found(image, annotations)
-        oks = np.reshape(
-            evaluation.ious[image["image_id"], category], (len(detections), len(annotations))
-        )
-        free = [column for column in counted if column not in found.values()]
+        shape = len(detections), len(annotations)
+        oks = np.reshape(evaluation.ious[image["image_id"], category], shape)
+        columns = {annotation["id"]: column for column, annotation in enumerate(annotations)}
+        free = [
+            columns[i]
+            for i, ignore in zip(image["gtIds"], image["gtIgnore"], strict=True)
+            if not ignore
+        ]
+        counted, found, ignored = [*free], {}, image["dtIgnore"][0]
+        for row, id_ in enumerate(image["dtMatches"][0]):
+            if id_ and not ignored[row]:  # an id is 0 without a match
+                found[row] = columns[int(id_)]
+                free.remove(found[row])
         for row, detection in enumerate(detections):
             if row in found:
                 continue
             best = max(free, key=lambda column: oks[row, column], default=None)
             nearest = oks[row, counted].max(initial=0.0)
-            if image["dtIgnore"][0, row]:
+            if ignored[row]:
                 matches.left_out.append(detection)
             elif best is not None and nearest < COUNTED_OKS and oks[row, best] >= NEAR_OKS:
                 found[row] = best
@@ -142,17 +157,13 @@ def _match_category(
             else:
                 (matches.doubles if nearest >= NEAR_OKS else matches.background).append(detection)
         matches.missed.extend(annotations[column] for column in free)
-        labels = _labels(truth, image["image_id"]) if found else None
+        labels = _labels(truth, image["image_id"])
         for row, column in sorted(found.items()):
-            assert labels is not None
-            detection = detections[row]
-            matches.pairs.append(
-                _pair(truth, results[detection], detection, annotations[column], labels)
-            )
+            matches.pairs.append(_pair(matches, detections[row], annotations[column], labels))
 
 
 def _evaluate(truth: GroundTruth, results: Sequence[Mapping[str, Any]], category: Any) -> COCOeval:
-    """pycocotools' matching at OKS 0.5 of one category's results."""
+    """Run pycocotools' matching at OKS 0.5 for the results of one category."""
     evaluation = COCOeval(truth.coco, results_index(truth.coco, results), "keypoints")
     parameters = evaluation.params
     parameters.catIds = [category]
@@ -165,38 +176,15 @@ def _evaluate(truth: GroundTruth, results: Sequence[Mapping[str, Any]], category
     return evaluation
 
 
-def _found(
-    image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]]
-) -> tuple[dict[int, int], list[int]]:
-    """For each row of a paired detection the column of its instance; the columns of all instances that count."""
-    columns = {annotation["id"]: column for column, annotation in enumerate(annotations)}
-    rows = {id_: row for row, id_ in enumerate(image["dtIds"])}
-    found, counted = {}, []
-    for id_, detection, ignored in zip(
-        image["gtIds"], image["gtMatches"][0], image["gtIgnore"], strict=True
-    ):
-        if not ignored:
-            counted.append(columns[id_])
-            if detection:  # their ids count from 1
-                found[rows[int(detection)]] = columns[id_]
-    return found, counted
-
-
 def _labels(truth: GroundTruth, image: Any) -> Labels:
-    annotations = [
-        annotation
-        for annotation in truth.coco.imgToAnns[image]
-        if len(truth.keypoint_indices[annotation["category_id"]])
-    ]
+    annotations = annotations_with_keypoints(truth, image)
     placed = np.zeros((len(annotations), len(truth.schema.names), 3))
-    for row, annotation in zip(placed, annotations, strict=True):
-        row[truth.keypoint_indices[annotation["category_id"]]] = _points(annotation)
     sigmas = np.tile(np.array(truth.schema.sigmas), (len(annotations), 1))
-    for row, annotation in zip(sigmas, annotations, strict=True):
-        row[truth.keypoint_indices[annotation["category_id"]]] = truth.sigmas[
-            annotation["category_id"]
-        ]
-    # pycocotools adds the least number to the area, too.
+    for row, annotation in enumerate(annotations):
+        slots = truth.keypoint_indices[annotation["category_id"]]
+        placed[row, slots] = points_of(annotation)
+        sigmas[row, slots] = truth.sigmas[annotation["category_id"]]
+    # pycocotools adds np.spacing(1) to the area, too.
     areas = np.array([annotation["area"] for annotation in annotations]) + np.spacing(1)
     return Labels(
         ids=[annotation["id"] for annotation in annotations],
@@ -206,29 +194,23 @@ def _labels(truth: GroundTruth, image: Any) -> Labels:
     )
 
 
-def _pair(
-    truth: GroundTruth,
-    result: Mapping[str, Any],
-    index: int,
-    annotation: Mapping[str, Any],
-    labels: Labels,
-) -> Pair:
-    slots = truth.keypoint_indices[annotation["category_id"]]
-    flipped = np.array(truth.schema.flip_indices)[slots]
+def _pair(matches: Matches, index: int, annotation: Mapping[str, Any], labels: Labels) -> Pair:
+    slots = matches.truth.keypoint_indices[annotation["category_id"]]
+    flipped = np.array(matches.truth.schema.flip_indices)[slots]
     me = labels.ids.index(annotation["id"])
-    predicted = _points(result)[:, :2]
+    predicted = points_of(matches.results[index])[:, :2]
 
     def similarity(indices: np.ndarray) -> np.ndarray:
-        """Of each keypoint with the one that each instance labels at `indices`; -1 without label; (instances, n)."""
-        distance = ((labels.points[:, indices] - predicted) ** 2).sum(axis=2)
+        """Similarity of each keypoint to keypoint `indices` of each instance, (instances, n); -1 if not labelled."""
+        squared = ((labels.points[:, indices] - predicted) ** 2).sum(axis=2)
         return np.where(
-            labels.labelled[:, indices], np.exp(-distance / labels.width[:, indices]), -1
+            labels.labelled[:, indices], np.exp(-squared / labels.width[:, indices]), -1
         )
 
     same, mirrored = similarity(slots), similarity(flipped)
     own, inverted = same[me], np.where(flipped == slots, -1, mirrored[me])
     others = np.delete(np.maximum(same, mirrored), me, axis=0).max(axis=0, initial=-1)
-    # The first of equal ones: jitter before inversion before swap.
+    # argmax takes the first of equal values: jitter before inversion before swap.
     choices = np.stack([own, inverted, others])
     kind = np.where(choices.max(axis=0) >= CLOSE_SIMILARITY, choices.argmax(axis=0), MISS)
     kind[own >= GOOD_SIMILARITY] = GOOD
@@ -236,6 +218,12 @@ def _pair(
     return Pair(index, annotation, slots, np.where(own < 0, np.nan, own), kind)
 
 
-def _points(entry: Mapping[str, Any]) -> np.ndarray:
-    """The keypoints of an annotation or a result, (n, 3)."""
+def annotations_with_keypoints(truth: GroundTruth, image: Any) -> list[Mapping[str, Any]]:
+    """The annotations of an image whose category has keypoints."""
+    own = truth.coco.imgToAnns.get(image, ())
+    return [a for a in own if len(truth.keypoint_indices[a["category_id"]])]
+
+
+def points_of(entry: Mapping[str, Any]) -> np.ndarray:
+    """The keypoints of an annotation or a result as x, y and visibility or score, (n, 3)."""
     return np.array(entry["keypoints"], dtype=float).reshape(-1, 3)

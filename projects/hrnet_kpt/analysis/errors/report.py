@@ -1,4 +1,4 @@
-"""The error analysis of a run or of a file of results: printed, and written into a folder."""
+"""Report the error analysis of a run or of a results file: tables, errors.json and plots."""
 
 from __future__ import annotations
 
@@ -30,35 +30,36 @@ def write_error_report(
     output: str | None = None,
     max_detections: int | None = None,
 ) -> list[str]:
-    """Analyze the results of a run, or those in a file; print tables, write errors.json and plots.
+    """Analyze the results of a run or of a file; print tables, write errors.json and plots.
 
     Args:
-        run: A run folder; else `annotations` and `results` are needed, both COCO-format json.
-        images: The folder of the images, default the run's; without it there are no worst.png and best.png.
-        output: The folder for what is written, default `errors` in the run folder or in the working directory.
-        max_detections: With `annotations`, how many detections of an image and a class count; default COCO's 20. A
+        run: A run folder. Without it, `annotations` and `results` are required, both COCO-format json.
+        images: The folder of the images, by default the run's. Without it, worst.png and best.png are not written.
+        output: The output folder, by default `errors` in the run folder or in the working directory.
+        max_detections: With `annotations`, the maximum of detections of an image and a class; default COCO's 20. A
             run has its own.
 
     Returns:
-        A message for each image that was left out because it cannot be read.
+        A message for each image that cannot be read.
 
     Raises:
-        UserError: The input is wrong.
+        UserError: If the arguments or the files are invalid.
     """
     if bool(run) == bool(annotations or results) or bool(annotations) != bool(results):
         raise UserError("give either --run FOLDER, or both --annotations FILE and --results FILE")
     if images and not Path(images).is_dir():
-        raise UserError(f"--images {images}: there is no such folder")
+        raise UserError(f"--images {images}: no such folder")
     if run:
         truth, results_file, run_images = load_run(run)
         images = images or str(run_images)
     else:
-        truth = load_truth(str(annotations), max_detections)
+        schema, classes = read_labels(read_coco(str(annotations)), str(annotations))
+        truth = load_ground_truth(str(annotations), schema, classes, max_detections)
         results_file = Path(str(results))
     if max_detections is not None and (run or max_detections < 1):
         raise UserError(
-            f"--max-detections {max_detections}: give 1 at least, together with --annotations; a run has its own, "
-            "dataloader.evaluator.max_detections"
+            f"--max-detections {max_detections}: it must be at least 1, and needs --annotations; a run has its own "
+            "limit, dataloader.evaluator.max_detections"
         )
     found = read_results(results_file, truth)
     analysis, matches = analyze_errors(truth, found)
@@ -75,34 +76,20 @@ def write_error_report(
         draw_keypoint_losses(rows, len(matches.pairs), folder / "keypoints.png")
     failures = []
     if images and Path(images).is_dir():
-        sheets = folder / "worst.png", folder / "best.png"
-        failures = draw_sheets(truth, found, matches, analysis["images"], Path(images), sheets)
+        failures = draw_sheets(matches, analysis["images"], Path(images), folder)
     elif images:
-        logger.warning("The worst and the best images are not drawn: %s does not exist", images)
+        logger.warning("worst.png and best.png are not written: %s does not exist", images)
     print(f"\nerrors.json and plots: {folder}")
     return failures
 
 
-def load_truth(annotations: str | Path, max_detections: int | None = None) -> GroundTruth:
-    """The truth of a COCO-format json, with the keypoints and classes of its categories.
-
-    Args:
-        max_detections: How many detections of an image and a class count; None for COCO's.
-
-    Raises:
-        UserError: The file cannot be read or has no keypoints or no annotations.
-    """
-    schema, classes = read_labels(read_coco(annotations), str(annotations))
-    return _checked(load_ground_truth(annotations, schema, classes, max_detections), annotations)
-
-
 def load_run(run: str | Path) -> tuple[GroundTruth, Path, Path]:
-    """The truth that a run was evaluated on, with its keypoints and classes; its results; the folder of the images.
+    """Load the ground truth of a run's test set; return it, the path of the results, and the folder of the images.
 
-    Images that the evaluation could not read are left out, and counted in the log.
+    Images that the evaluation could not read are left out, with a warning.
 
     Raises:
-        UserError: One of them is missing.
+        UserError: If one of the files is missing.
     """
     cfg = load_config(Path(run) / "config.yaml")
     data = cfg.data
@@ -122,26 +109,17 @@ def load_run(run: str | Path) -> tuple[GroundTruth, Path, Path]:
     if not_read:
         listed = len(truth.coco.imgs)
         truth = without_images(truth, not_read)
-        evaluated = len(truth.coco.imgs)
         logger.warning(
-            "The analysis is over %d of %d images; %d could not be read by the evaluation",
-            evaluated,
-            listed,
-            listed - evaluated,
-        )
-    return _checked(truth, data.test.annotations), results, Path(data.test.images)
+            "Analyzing %d of %d images: the others could not be read by the evaluation",
+            len(truth.coco.imgs), listed,
+        )  # fmt: skip
+    return truth, results, Path(data.test.images)
 
 
 def images_not_read(evaluation: Path) -> list[Any]:
-    """The ids of images that an evaluation was without, by its evaluation.json; none in older ones."""
+    """Ids of the images that an evaluation could not read; evaluation.json of older versions has none."""
     try:
         content = json.loads(evaluation.read_bytes())
         return list(content.get("images", {}).get("not_read", []))
     except (OSError, ValueError, AttributeError):
         return []
-
-
-def _checked(truth: GroundTruth, annotations: str | Path) -> GroundTruth:
-    if not truth.annotated:
-        raise UserError(f"{annotations}: it has no `annotations` to compare results with")
-    return truth

@@ -1,28 +1,28 @@
-"""What each type of error costs: AP after correcting one after another.
+"""Break AP down by error kind: correct one kind after another, and evaluate after each.
 
-The stages, each on top of those before it:
+The stages are cumulative:
 
-* jitter, inversion, swap, miss, good: the keypoints of that kind in paired detections are put onto their truth.
-* score: paired detections and doubles of a category trade places in the ranking, so that all paired ones come
-  before all doubles; otherwise their order, and the places of the other detections, stay. What this gains is
-  what doubles cost by ranking too high.
-* background_false_positives: all detections that are not paired are removed. What this gains is what those near no
-  instance cost by ranking above paired ones; so do those left out, at thresholds above their OKS.
-* false_negatives: instances that no detection is paired with are removed. AP is then 1.
+* jitter, inversion, swap, miss, good: the keypoints of that kind in paired detections move to their ground truth.
+* score: within a category, paired detections and doubles exchange their ranks, so that all paired ones rank before all
+  doubles; their order, and the ranks of all other detections, stay. The gain is what doubles cost by high scores.
+* background_false_positives: all unpaired detections are removed. The gain is what background detections cost by
+  ranking above paired ones, and what left-out detections cost at thresholds above their OKS.
+* false_negatives: missed instances are removed. AP is then 1.
 
-What differs from Ronchi and Perona: they put a jitter onto similarity 0.85, a miss onto 0.5 and leave good
-keypoints as they are, so that OKS thresholds above 0.85 end as false positives and negatives; here keypoints go onto
-their truth, and `good` says what the remaining imprecision costs. Their optimal score is the OKS with any instance,
-lowered for doubles by Soft-NMS; with corrected keypoints that would rank all background last, and none of it would be
-left for its own stage. They choose false positives and negatives at each threshold anew; here pairs are chosen once.
+Differences from Ronchi and Perona: they correct a jitter to similarity 0.85, a miss to 0.5, and keep good keypoints, so
+that OKS thresholds above 0.85 end as false positives and negatives; here keypoints move to their ground truth, and
+`good` is the cost of the remaining imprecision. Their optimal score is the OKS with any instance, lowered for doubles
+by Soft-NMS; with corrected keypoints that would rank all background detections last, and leave nothing for their own
+stage. They choose false positives and negatives anew at each threshold; here matches are made once.
 
-Where no two instances coincide, contributions of `score`, of the stages after it, and of the keypoints together are
-never negative for all areas. A kind of keypoint by itself can be, slightly: with two detections between the same two
-instances a part of the corrections may change who gets which at a threshold. So can medium and large, since pycocotools
-prefers instances of the size in question, whichever a detection is paired with.
+If no two instances coincide, the contributions to the AP of all areas of `score`, of the stages after it, and of all
+keypoint kinds together are never negative. The contribution of a single kind can be slightly negative: if two
+detections lie between the same two instances, correcting some of their keypoints may exchange their matches at a
+threshold. The contributions to medium and large AP can be negative, too, because pycocotools prefers instances of that
+size, whichever instance a detection is paired with.
 
-What comes late among the keypoints gains much: an OKS of 0.95 needs all of them. The lost OKS of each kind
-(tables.keypoint_table) does not depend on an order.
+Late keypoint stages gain the most, because an OKS of 0.95 needs all keypoints. The lost OKS of each kind
+(tables.keypoint_table) does not depend on the order.
 """
 
 from __future__ import annotations
@@ -32,111 +32,80 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval, Params
+from pycocotools.cocoeval import Params
 
 from ...evaluation.ground_truth import GroundTruth, index
 from ...evaluation.scoring import evaluate_keypoints
-from .matching import KINDS, Matches, Pair
+from .matching import KINDS, Matches, Pair, points_of
 
 STAGES = (*KINDS, "score", "background_false_positives", "false_negatives")
 _PARAMETERS = Params("keypoints")
-# COCO's ranges of an instance's area in square pixels, both ends included; and where COCOeval.stats has their AP.
-AREAS: dict[str, tuple[float, float]] = {
-    name: (low, high)
-    for name, (low, high) in zip(_PARAMETERS.areaRngLbl, _PARAMETERS.areaRng, strict=True)
-}
-POSITIONS = {"all": 0, "medium": 3, "large": 4}
-# Where, once all else is right, those keypoints go that the own instance does not label, lest they hit another's.
+# COCO's ranges of the area of an instance in square pixels, both ends included.
+AREAS: dict[str, tuple[float, float]] = dict(
+    zip(_PARAMETERS.areaRngLbl, _PARAMETERS.areaRng, strict=True)
+)
+STATS_INDEX = {"all": 0, "medium": 3, "large": 4}  # of the AP of each area in COCOeval.stats
+# In the last stage, keypoints that the own instance does not label move here, so that they match no other instance.
 FAR = -1e6
 
-Results = Sequence[Mapping[str, Any]]
 
-
-def break_down_ap(
-    truth: GroundTruth, results: Results, matches: Matches
-) -> dict[str, dict[str, Any]]:
-    """AP of keypoints, and what each stage adds to it; from 0 to 1.
-
-    Of all 10 thresholds, and of as many detections of an image as `truth.detections` says.
+def break_down_ap(matches: Matches) -> dict[str, dict[str, Any]]:
+    """Compute keypoint AP, 0 to 1, over all 10 OKS thresholds, and the contribution of each stage to it.
 
     Returns:
         {"AP": ..., "after": {stage: AP}, "contributions": {stage: difference}} for each of AREAS that has instances.
     """
-    given = _precision(evaluate_keypoints(truth, results))
+    truth, results = matches.truth, matches.results
+    points = {i: points_of(results[i]) for i in matches.seen}
+
+    def evaluate(scores: Mapping[int, float], truth: GroundTruth = truth) -> dict[str, float]:
+        """AP by area of the detections in `scores`, with these scores and the current `points`."""
+        changed = [
+            {**results[i], "score": score, "keypoints": points[i].ravel()}
+            for i, score in sorted(scores.items())
+        ]
+        return _precision(truth, changed)
+
+    given = _precision(truth, results)
     areas = [area for area in AREAS if given[area] >= 0]
-    after: dict[str, dict[str, float]] = {area: {} for area in areas}
-
-    def evaluate(stage: str, truth: GroundTruth, results: Results, areas: Sequence[str]) -> None:
-        precision = _precision(evaluate_keypoints(truth, results))
-        for area in areas:
-            # No instances are left where all were missed: nothing remains to be found.
-            after[area][stage] = precision[area] if precision[area] >= 0 else 1.0
-
-    seen = _seen(matches)
-    points = {i: np.array(results[i]["keypoints"], dtype=float).reshape(-1, 3) for i in seen}
+    after: dict[str, dict[str, float]] = {}
     for number, kind in enumerate(KINDS):
         for pair in matches.pairs:
-            _correct(points[pair.result], pair, number)
-        scores = {i: results[i]["score"] for i in seen}
-        evaluate(kind, truth, _changed(results, points, scores), areas)
-    evaluate("score", truth, _changed(results, points, _best_scores(results, matches)), areas)
-    scores_by_area = {area: _paired_scores(matches.pairs, AREAS[area]) for area in areas}
-    for area, scores in scores_by_area.items():
-        evaluate("background_false_positives", truth, _changed(results, points, scores), [area])
+            own = pair.kind == number
+            points[pair.result][own, :2] = points_of(pair.annotation)[own, :2]
+        after[kind] = evaluate({i: results[i]["score"] for i in matches.seen})
+    after["score"] = evaluate(_best_scores(matches))
+    scores = {area: _paired_scores(matches.pairs, AREAS[area]) for area in areas}
+    after["background_false_positives"] = {area: evaluate(scores[area])[area] for area in areas}
     for pair in matches.pairs:
         points[pair.result][pair.kind < 0, :2] = FAR
     findable = _without(truth, matches.missed)
-    for area, scores in scores_by_area.items():
-        evaluate("false_negatives", findable, _changed(results, points, scores), [area])
-    return {
-        area: {
-            "AP": given[area],
-            "after": after[area],
-            "contributions": {
-                stage: after[area][stage] - before
-                for stage, before in zip(STAGES, [given[area], *after[area].values()], strict=False)
-            },
-        }
-        for area in areas
-    }
+    after["false_negatives"] = {area: evaluate(scores[area], findable)[area] for area in areas}
+    found = {}
+    for area in areas:
+        # AP is -1 without instances, which is so if all were missed and are removed.
+        values = {stage: ap[area] if ap[area] >= 0 else 1.0 for stage, ap in after.items()}
+        gains = np.diff([given[area], *values.values()]).tolist()
+        contributions = dict(zip(STAGES, gains, strict=True))
+        found[area] = {"AP": given[area], "after": values, "contributions": contributions}
+    return found
 
 
-def _precision(evaluation: COCOeval) -> dict[str, float]:
-    """AP by area; -1 where there are no instances."""
-    return {area: float(evaluation.stats[POSITIONS[area]]) for area in AREAS}
+def _precision(truth: GroundTruth, results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Keypoint AP by area; -1 without instances."""
+    evaluation = evaluate_keypoints(truth, results)
+    assert evaluation is not None  # matches exist, so that a category has keypoints
+    return {area: float(evaluation.stats[STATS_INDEX[area]]) for area in AREAS}
 
 
-def _seen(matches: Matches) -> list[int]:
-    """The detections that AP sees, in their order."""
-    paired = [pair.result for pair in matches.pairs]
-    return sorted([*paired, *matches.doubles, *matches.background, *matches.left_out])
-
-
-def _correct(points: np.ndarray, pair: Pair, kind: int) -> None:
-    """Put the keypoints of one kind onto their truth, in place."""
-    truth = np.array(pair.annotation["keypoints"], dtype=float).reshape(-1, 3)
-    points[pair.kind == kind, :2] = truth[pair.kind == kind, :2]
-
-
-def _changed(
-    results: Results, points: Mapping[int, np.ndarray], scores: Mapping[int, float]
-) -> list[dict[str, Any]]:
-    """The results that have a score in `scores`, with new scores and keypoints."""
-    return [
-        {**results[i], "score": score, "keypoints": points[i].ravel()}
-        for i, score in sorted(scores.items())
-    ]
-
-
-def _best_scores(results: Results, matches: Matches) -> dict[int, float]:
-    """Scores by which paired detections rank before doubles; see the stage `score`."""
+def _best_scores(matches: Matches) -> dict[int, float]:
+    """Scores that rank paired detections before doubles, see the stage `score`."""
+    results = matches.results
     paired = {pair.result for pair in matches.pairs}
     near = paired | set(matches.doubles)
     scores: dict[int, float] = {}
-    # Equal scores rank as in pycocotools: by image, then in the order of the results.
-    ranking = sorted(
-        _seen(matches), key=lambda i: (-results[i]["score"], results[i]["image_id"], i)
-    )
+    # pycocotools ranks equal scores by image, then in the order of the results.
+    ranking = sorted(matches.seen, key=lambda i: (-results[i]["score"], results[i]["image_id"], i))
     for category in {results[i]["category_id"] for i in ranking}:
         ranks = {
             i: -float(rank)
@@ -151,12 +120,12 @@ def _best_scores(results: Results, matches: Matches) -> dict[int, float]:
 
 
 def _paired_scores(pairs: Sequence[Pair], area: tuple[float, float]) -> dict[int, float]:
-    """Scores for paired detections alone, all of them right, that let each find its own instance.
+    """Scores of the paired detections, once corrected, with which pycocotools matches each to its own instance.
 
-    pycocotools gives a detection the best instance of the area range, and the last of equally good ones. An instance
-    with few labelled keypoints may be as good for the detection of one that has the same and more of them, not the
-    other way round: those with fewer come first. Detections whose instance is not of that area come last, as they
-    would take one that is.
+    pycocotools matches a detection to the best instance in the area range, and to the last of equally good ones. The
+    detection of an instance may fit another one with fewer labelled keypoints as well, but not one with more: instances
+    with fewer labels come first. Detections whose instance is outside the area range come last, because they would take
+    one inside it.
     """
 
     def key(pair: Pair) -> tuple[bool, int]:
@@ -166,7 +135,7 @@ def _paired_scores(pairs: Sequence[Pair], area: tuple[float, float]) -> dict[int
 
 
 def _without(truth: GroundTruth, annotations: Sequence[Mapping[str, Any]]) -> GroundTruth:
-    """The truth without some of its annotations."""
+    """The ground truth without the given annotations."""
     left_out = {annotation["id"] for annotation in annotations}
     kept = [a for a in truth.coco.dataset["annotations"] if a["id"] not in left_out]
     content = {**truth.coco.dataset, "annotations": [dict(annotation) for annotation in kept]}

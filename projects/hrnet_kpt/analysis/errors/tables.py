@@ -1,4 +1,4 @@
-"""Errors counted: per keypoint, per image, in all; and as text."""
+"""Error statistics by keypoint and by image, and their tables as text."""
 
 from __future__ import annotations
 
@@ -15,36 +15,29 @@ from ...evaluation.ground_truth import GroundTruth
 from .matching import KINDS, Matches, Pair, match
 from .stages import AREAS, STAGES, break_down_ap
 
-# How many keypoints a person can take in at once.
-MOST_ROWS = 40
+MOST_ROWS = 40  # keypoints in a table or a plot
 NAMES = {stage: stage.replace("_", " ") for stage in STAGES} | {"good": "good, not perfect"}
 
 
 def analyze_errors(
     truth: GroundTruth, results: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, Any], Matches]:
-    """All there is to say of COCO-format results, as plain data for a json, and the matches that it follows from.
+    """Analyze COCO-format results.
 
-    Shares and OKS are from 0 to 1. `AP` is what break_down_ap returns; `keypoints` has a table by area, see
-    keypoint_table; `images` is what image_scores returns.
+    Returns:
+        JSON-compatible data, with fractions and OKS from 0 to 1, and the matches. `AP`: see break_down_ap; `keypoints`:
+        a table for each area, see keypoint_table; `images`: see image_scores.
 
     Raises:
-        UserError: Where no instance counts.
+        UserError: If every instance is a crowd or has no labelled keypoints.
     """
     matches = match(truth, results)
     counted = len(matches.pairs) + len(matches.missed)
-    seen = sum(
-        len(found)
-        for found in (matches.pairs, matches.doubles, matches.background, matches.left_out)
-    )
+    if not counted:
+        raise UserError("annotations: every instance is a crowd, or has no labelled keypoints")
     with_keypoints = sum(
         len(truth.keypoint_indices[result["category_id"]]) > 0 for result in results
     )
-    if not counted:
-        raise UserError(
-            "there is nothing to compare with: the annotations have no instance with labelled keypoints "
-            "that is no crowd"
-        )
     return {
         "instances": {
             "counted": counted,
@@ -57,37 +50,38 @@ def analyze_errors(
             "double": len(matches.doubles),
             "background": len(matches.background),
             "left_out": len(matches.left_out),
-            "beyond_limit": with_keypoints - seen,
+            "beyond_limit": with_keypoints - len(matches.seen),
             "limit": truth.detection_limit("keypoints"),
         },
-        "AP": break_down_ap(truth, results, matches),
+        "AP": break_down_ap(matches),
         "keypoints": {
             area: keypoint_table(within(matches.pairs, area), truth.schema) for area in AREAS
         },
-        "images": image_scores(truth, results, matches),
+        "images": image_scores(matches),
     }, matches
 
 
 def within(pairs: Sequence[Pair], area: str) -> list[Pair]:
-    """The pairs whose instance is of one of COCO's sizes."""
+    """The pairs whose instance is in one of COCO's area ranges."""
     low, high = AREAS[area]
     return [pair for pair in pairs if low <= pair.annotation["area"] <= high]
 
 
 def keypoint_table(pairs: Sequence[Pair], schema: KeypointSchema) -> list[dict[str, Any]]:
-    """A row for each keypoint of the schema: how often it has which kind of error, and what that costs.
+    """Count the errors of each keypoint of the schema, and the OKS that they cost.
 
-    `labelled`: in how many pairs the truth labels it. `count`: how many of them are of each kind. `lost`: the sum
-    over pairs of (1 - similarity) / number of labelled keypoints of the instance, for each kind. Over all keypoints
-    and kinds, `lost` adds up to the sum of 1 - OKS of the pairs.
+    Returns:
+        A row for each keypoint. `labelled`: number of pairs whose ground truth labels it. `count`: number of them by
+        kind. `lost`: by kind the sum over pairs of (1 - similarity) / number of labelled keypoints of the instance.
+        Over all keypoints and kinds, `lost` adds up to the sum of 1 - OKS of the pairs.
     """
     count = np.zeros((len(schema.names), len(KINDS)), dtype=int)
     lost = np.zeros(count.shape)
     for pair in pairs:
         labelled = pair.kind >= 0
-        place = pair.slots[labelled], pair.kind[labelled]
-        np.add.at(count, place, 1)
-        np.add.at(lost, place, pair.lost[labelled])
+        indices = pair.slots[labelled], pair.kind[labelled]
+        np.add.at(count, indices, 1)
+        np.add.at(lost, indices, pair.lost[labelled])
     return [
         {
             "keypoint": name,
@@ -99,23 +93,25 @@ def keypoint_table(pairs: Sequence[Pair], schema: KeypointSchema) -> list[dict[s
     ]
 
 
-def image_scores(
-    truth: GroundTruth, results: Sequence[Mapping[str, Any]], matches: Matches
-) -> list[dict[str, Any]]:
-    """A row for each image, by ascending id: the mean OKS of its instances that count, 0 for missed ones.
+def image_scores(matches: Matches) -> list[dict[str, Any]]:
+    """Score each image, by ascending id.
 
-    `oks` is None where no instance counts. `false_positives`: detections that are doubles or background; of any
-    score, so that a detector which reports what it is hardly sure of has many.
+    Returns:
+        A row for each image. `oks`: mean OKS of its instances, 0 for missed ones; None if all are ignored.
+        `false_positives`: doubles and background detections of any score, so that detectors with a low score
+        threshold have many.
     """
-    found: dict[Any, list[float]] = {id_: [] for id_ in truth.coco.imgs}
+    images = matches.truth.coco.imgs
+    found: dict[Any, list[float]] = {id_: [] for id_ in images}
     missed: Counter[Any] = Counter(annotation["image_id"] for annotation in matches.missed)
     for pair in matches.pairs:
         found[pair.annotation["image_id"]].append(pair.oks)
-    false = Counter(results[i]["image_id"] for i in [*matches.doubles, *matches.background])
+    unmatched = [*matches.doubles, *matches.background]
+    false = Counter(matches.results[i]["image_id"] for i in unmatched)
     return [
         {
             "image_id": id_,
-            "file_name": truth.coco.imgs[id_]["file_name"],
+            "file_name": images[id_]["file_name"],
             "instances": len(found[id_]) + missed[id_],
             "missed": missed[id_],
             "oks": _mean(found[id_] + [0.0] * missed[id_]),
@@ -125,19 +121,17 @@ def image_scores(
     ]
 
 
-def worst_keypoints(
-    rows: Sequence[dict[str, Any]], most: int = MOST_ROWS
-) -> tuple[list[dict[str, Any]], str]:
-    """The rows of labelled keypoints by descending loss, and a remark where there are more than `most`."""
-    rows = sorted(
-        (row for row in rows if row["labelled"]), key=lambda row: -sum(row["lost"].values())
-    )
-    remark = f"the worst {most} of {len(rows)} keypoints" if len(rows) > most else ""
-    return rows[:most], remark
+def worst_keypoints(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+    """The first MOST_ROWS labelled keypoints by descending lost OKS, and a remark if there are more."""
+    labelled = [row for row in rows if row["labelled"]]
+    labelled.sort(key=lambda row: -sum(row["lost"].values()))
+    more = len(labelled) > MOST_ROWS
+    remark = f"the worst {MOST_ROWS} of {len(labelled)} keypoints" if more else ""
+    return labelled[:MOST_ROWS], remark
 
 
 def tables(analysis: Mapping[str, Any]) -> str:
-    """The analysis as text, in percent."""
+    """Format the analysis as text, in percent."""
     instances, detections = analysis["instances"], analysis["detections"]
     areas = analysis["AP"]
     stages = [["AP", *(f"{100 * areas[area]['AP']:.1f}" for area in areas)]]

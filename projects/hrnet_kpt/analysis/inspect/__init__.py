@@ -1,1 +1,1 @@
-"""What a model consists of, what its parts return, and what they compute."""
+"""The modules of a model, the outputs of its parts, and their multiply-accumulates."""

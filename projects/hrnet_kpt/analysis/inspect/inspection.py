@@ -1,8 +1,7 @@
-"""Inspect a model: its modules, what they return, and what that costs."""
+"""Inspect a model: its modules, their outputs for one image, and multiply-accumulates."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from detectron2.config import instantiate
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import ImageList
 from omegaconf import DictConfig
+from PIL import ImageOps
 from torch import Tensor, nn
 
 from ...config.checks.build import build_or_refuse
@@ -28,7 +28,8 @@ from .structure import count_flops, describe_structure, flops_text, structure_te
 
 SECTIONS = ("structure", "outputs", "flops")
 SEED = 0
-# People are drawn at a side of so many pixels, then resized: smaller ones show nothing, larger ones take long.
+# Limits, in pixels, of the side at which synthetic people are drawn before resizing: below, they are not recognizable;
+# above, drawing is slow.
 SMALLEST, LARGEST = 192, 1024
 
 
@@ -39,27 +40,32 @@ def inspect_model(
     size: str = "480x640",
     weights: str = "",
 ) -> tuple[dict[str, Any], list[UserError]]:
-    """Inspect `cfg.model`; return plain data for a json, and an error for each section that could not be finished.
+    """Inspect `cfg.model`.
 
     Args:
-        sections: Of SECTIONS; they are the keys of the data.
+        sections: A selection of SECTIONS.
         depth: Levels of modules below the model.
         size: "HxW", height and width of the image in pixels.
-        weights: Path or URL; "" for random ones, the same every time.
+        weights: Path or URL; "" for random weights with a fixed seed.
 
     Returns:
-        By section, `structure`: see describe_structure. `outputs`, for an image of synthetic people: `picture`
-        (height, width and, after padding, padded_height and padded_width, in pixels), `weights` (the file or None, and
-        which parts have random ones), `warnings` and `parts`, see describe_outputs. `flops`: `picture` as above,
-        `parts`, see count_flops, `macs`, their sum, and `not_counted`, names of parts.
+        JSON-compatible data by section, and an error for each section that is incomplete. `structure`: see
+        describe_structure. `outputs`, for an image of synthetic people: `picture` (height, width and, after padding,
+        padded_height and padded_width, in pixels), `weights` (the file or None, and the parts with random weights),
+        `warnings` and `parts`, see describe_outputs. `flops`: `picture` as above, `parts`, see count_flops, `macs`,
+        their sum, and `not_counted`, names of parts.
 
     Raises:
-        UserError: An argument is wrong, or no model can be built.
+        UserError: If an argument is invalid, or the model cannot be built.
     """
     if depth < 0:
-        raise UserError(f"--depth {depth}: write 0 for the model in one line, or more")
+        raise UserError(f"--depth {depth}: it must be at least 0, which shows the model alone")
     height, width = parse_size(size)
-    model = _build(cfg, "cpu" if "outputs" in sections or weights else "meta")
+    model = build_or_refuse(cfg).train()  # on the device "meta", without values
+    if "outputs" in sections or weights:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(SEED)
+            model = instantiate(cfg.model)
     random = _load(model, weights, label_names(cfg))
     document: dict[str, Any] = {}
     failures: list[UserError] = []
@@ -67,10 +73,8 @@ def inspect_model(
         document["structure"] = describe_structure(model, depth)
     if not isinstance(model, GeneralizedRCNN):
         if set(sections) != {"structure"}:
-            name = type(model).__name__
-            failures.append(
-                UserError(f"model is a {name}: outputs and flops need a GeneralizedRCNN")
-            )
+            kind = f"model is a {type(model).__name__}"
+            failures.append(UserError(f"{kind}: outputs and flops need a GeneralizedRCNN"))
         return document, failures
     if "outputs" in sections:
         image = _draw(height, width, model.input_format)
@@ -99,23 +103,14 @@ def inspect_model(
     return document, failures
 
 
-def print_inspection(
-    document: Mapping[str, Any], failures: Sequence[UserError], as_json: bool
-) -> None:
-    """Print what inspect_model returns, as a json or for reading; then raise the first failure."""
-    print(json.dumps(document, indent=1, allow_nan=False) if as_json else inspection_text(document))
-    if failures:
-        raise failures[0]
-
-
 def inspection_text(document: Mapping[str, Any]) -> str:
-    """The data that inspect_model returns as text for reading."""
+    """Format the data of inspect_model as text."""
     texts = []
     if "structure" in document:
         texts.append(structure_text(document["structure"]))
     if "outputs" in document:
         outputs = document["outputs"]
-        weights = "random, the same every time"
+        weights = "random, with a fixed seed"
         if outputs["weights"]["file"]:
             random = ", ".join(outputs["weights"]["random"])
             weights = f"{outputs['weights']['file']}{'; random: ' if random else ''}{random}"
@@ -129,7 +124,7 @@ def inspection_text(document: Mapping[str, Any]) -> str:
         flops = document["flops"]
         lines = [
             f"Flops for an image of {_size_text(flops['picture'])}",
-            "in multiply-accumulates (MAC) of convolutions and matrix products, the rest not counted",
+            "in multiply-accumulates (MAC) of convolutions and matrix products; other operations are not counted",
             *(f"warning: {name} is not counted" for name in flops["not_counted"]),
         ]
         texts.append("\n".join([*lines, "", flops_text(flops)]))
@@ -137,66 +132,54 @@ def inspection_text(document: Mapping[str, Any]) -> str:
 
 
 def parse_size(size: str) -> tuple[int, int]:
-    """Height and width in pixels of "HxW"; raises UserError where it is something else."""
+    """Parse "HxW" to height and width in pixels; raise UserError if it is invalid."""
     match = re.fullmatch(r"0*([1-9]\d*)x0*([1-9]\d*)", size)
     if not match:
         raise UserError(f"--size {size}: write height x width in pixels, such as 480x640")
     if max(int(match[1]), int(match[2])) > 16384:
-        raise UserError(f"--size {size}: give 16384 pixels at most for a side")
+        raise UserError(f"--size {size}: a side may have at most 16384 pixels")
     return int(match[1]), int(match[2])
 
 
-def _build(cfg: DictConfig, device: str) -> nn.Module:
-    """The model of the config with the random weights of SEED; on the device "meta", without any."""
-    model = build_or_refuse(cfg)
-    if device == "meta":
-        return model.train()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        return instantiate(cfg.model)
-
-
 def _load(model: nn.Module, weights: str, labels: Mapping[str, Any]) -> list[str]:
-    """Load weights unless there are none to load; return the names of the parts that are still as they were."""
+    """Load weights, if any; return the names of the parts without loaded weights."""
     if not weights:
         return list(dict.fromkeys(map(part_of, model.state_dict())))
     if "://" not in weights and not Path(weights).is_file():
-        raise UserError(f"--weights {weights}: there is no such file")
+        raise UserError(f"--weights {weights}: no such file")
     return list(load_weights(model, weights, strict=True, whole=False, **labels).absent)
 
 
 def _draw(height: int, width: int, channels: str | None) -> Tensor:
-    """(3, height, width), 0 to 255: synthetic people, in RGB or, where `channels` says so, BGR."""
-    side = max(height, width)
-    drawn, _ = draw_image(np.random.default_rng(SEED), min(max(side, SMALLEST), LARGEST))
-    left, top = (side - width) / 2, (side - height) / 2
-    scale = drawn.width / side
-    box = (scale * left, scale * top, scale * (left + width), scale * (top + height))
-    pixels = torch.as_tensor(np.array(drawn.resize((width, height), box=box), dtype=np.float32))
-    pixels = pixels.permute(2, 0, 1)
+    """Draw synthetic people: (3, height, width), 0 to 255, RGB unless `channels` is "BGR"."""
+    side = min(max(height, width, SMALLEST), LARGEST)
+    image, _ = draw_image(np.random.default_rng(SEED), side)
+    image = ImageOps.fit(image, (width, height))
+    pixels = torch.as_tensor(np.array(image, dtype=np.float32)).permute(2, 0, 1)
     return pixels.flip(0) if channels == "BGR" else pixels
 
 
 def _norm_warnings(model: nn.Module) -> list[str]:
-    norms = [m for m in model.modules() if isinstance(getattr(m, "running_mean", None), Tensor)]
-    fresh = [norm for norm in norms if _is_fresh(norm)]
-    if not fresh:
+    norms: list[Any] = [
+        m for m in model.modules() if isinstance(getattr(m, "running_mean", None), Tensor)
+    ]
+    initial = sum(
+        not norm.running_mean.any() and bool((norm.running_var - 1).abs().max() < 1e-4)
+        for norm in norms
+    )
+    if not initial:
         return []
     return [
-        f"{len(fresh)} of {len(norms)} batch norms have no statistics (mean 0, variance 1), so that values may grow or "
+        f"{initial} of {len(norms)} batch norms have no statistics (mean 0, variance 1), so that values may grow or "
         "vanish from layer to layer"
     ]
-
-
-def _is_fresh(norm: Any) -> bool:
-    return not norm.running_mean.any() and bool((norm.running_var - 1).abs().max() < 1e-4)
 
 
 @contextmanager
 def _collecting(
     failures: list[UserError], what: str, parts: list[dict[str, Any]]
 ) -> Iterator[None]:
-    """Add an exception to `failures`, whatever it is: modules may be of any class, and raise anything."""
+    """Add an exception of any class to `failures`: a user's modules may raise anything."""
     try:
         yield
     except Exception as error:
@@ -209,12 +192,8 @@ def _collecting(
 def _sizes(images: ImageList) -> dict[str, int]:
     height, width = images.image_sizes[0]
     padded_height, padded_width = images.tensor.shape[-2:]
-    return {
-        "height": height,
-        "width": width,
-        "padded_height": padded_height,
-        "padded_width": padded_width,
-    }
+    padded = {"padded_height": padded_height, "padded_width": padded_width}
+    return {"height": height, "width": width, **padded}
 
 
 def _size_text(sizes: Mapping[str, int]) -> str:

@@ -1,4 +1,4 @@
-"""What every part of a network returns for one image: names, shapes, strides and ranges of values."""
+"""Record the outputs of each part of a model for one image: names, shapes, strides and statistics of values."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from detectron2.modeling.roi_heads.keypoint_head import keypoint_rcnn_inference
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
-from .structure import text_table
+from .structure import class_path, text_table
 
-# How many regions the keypoint head gets here: at stock size, one costs it 250 times as much as the box head.
+# Max regions for the keypoint head, whose stock version needs 250 times the multiply-accumulates of the box head.
 MOST_REGIONS = 8
 PART = re.compile(r"proposal_generator(\.\w+)?|roi_heads\.\w+")
-# Names for what a part returns as a tuple.
+# Names of the items of a tuple that a part returns.
 RETURNS = {
     "proposal_generator": ("proposals", "losses"),
     "rpn_head": ("objectness_logits", "anchor_deltas"),
@@ -31,30 +31,29 @@ STATISTICS = ("min", "mean", "max", "std")
 def describe_outputs(
     model: GeneralizedRCNN, images: ImageList, parts: list[dict[str, Any]]
 ) -> None:
-    """Run a GeneralizedRCNN in eval mode and add to `parts` what each part returns, as plain data for a json.
+    """Run a GeneralizedRCNN in eval mode and record the output of each part, as JSON-compatible data.
 
-    Keypoints are looked for in the first few detections, or first few proposals where nothing is detected. Where
-    nothing is proposed, which is so with most random weights, the whole image is the only proposal.
+    Keypoints are predicted for the first MOST_REGIONS detections, or proposals if there are no detections. If there are
+    no proposals, as with most random weights, the whole image is the only proposal.
 
     Args:
         images: One image, as the model's preprocess_image returns it.
-        parts: Gets an entry for each part that has run, also where a later one raises an exception: `part`, its name
-            in the model ("input" and "instances" are what the model takes and returns); `class` with its Python
-            module, None for these two; `note`, or ""; `tensors`: rows, see _row.
+        parts: Receives an entry for each part, which stays if a later part raises an exception. `part`: its name in the
+            model, "input" and "instances" for the input and the result of the model; `class` with its Python module,
+            None for these two; `note`, or ""; `tensors`: rows, see _row.
     """
     model.eval()
     strides = {name: shape.stride for name, shape in _declared_shapes(model.backbone)}
     levels = list(getattr(model.proposal_generator, "in_features", ()))
 
     def record(name: str, module: nn.Module | None, output: Any) -> None:
-        # Of a cascade's heads, the list's.
+        # A cascade has lists of heads: box_predictor.0 is a box_predictor.
         own_name = re.sub(r"\.\d+$", "", name).rpartition(".")[2]
         names = RETURNS.get(own_name, ())
         if isinstance(output, tuple) and len(output) == len(names):
             output = dict(zip(names, output, strict=True))
         rows = [_row(key, tensor, strides) for key, tensor in _tensors(output, levels)]
-        # Not `if module`: that asks a container for its length.
-        kind = None if module is None else f"{type(module).__module__}.{type(module).__qualname__}"
+        kind = None if module is None else class_path(module)
         parts.append({"part": name, "class": kind, "note": "", "tensors": rows})
         if isinstance(module, Backbone):
             for row in rows:
@@ -82,7 +81,7 @@ def describe_outputs(
 
 
 def outputs_text(outputs: Mapping[str, Any]) -> str:
-    """What describe_outputs has recorded, with a line for each tensor."""
+    """Format the records of describe_outputs, with a line for each tensor."""
     rows = [["tensor", "shape", "channels", "stride", "dtype", *STATISTICS]]
     for part in outputs["parts"]:
         kind = f" ({part['class'].rpartition('.')[2]})" if part["class"] else ""
@@ -97,14 +96,14 @@ def outputs_text(outputs: Mapping[str, Any]) -> str:
 
 
 def _declared_shapes(backbone: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Names and declared shapes of the features of a backbone and of the backbones inside it."""
+    """Names and declared shapes of the features of a backbone and of its bottom_up."""
     for module in backbone.modules():
         if isinstance(module, Backbone):
             yield from module.output_shape().items()
 
 
 def _parts(model: GeneralizedRCNN) -> Iterator[tuple[str, nn.Module]]:
-    """The parts to look at; a cascade has a list of heads."""
+    """The parts to record; a cascade has a list of heads."""
     for name, module in model.named_modules():
         if isinstance(module, Backbone) or PART.fullmatch(name):
             if isinstance(module, nn.ModuleList):
@@ -119,12 +118,12 @@ def _propose(
     features: Mapping[str, Tensor],
     parts: list[dict[str, Any]],
 ) -> Instances:
-    """The proposals or, where there are none, the whole image."""
+    """The proposals or, if there are none, the whole image."""
     if model.proposal_generator is not None:
         proposals = model.proposal_generator(images, features, None)[0][0]
         if len(proposals):
             return proposals
-    _add_note(parts[-1], "there are no proposals, so the ROI heads get the whole image")
+    _add_note(parts[-1], "no proposals: the ROI heads get the whole image")
     height, width = images.image_sizes[0]
     whole = Boxes(torch.tensor([[0.0, 0.0, width, height]]))
     return Instances((height, width), proposal_boxes=whole, objectness_logits=torch.ones(1))
@@ -169,7 +168,7 @@ def _add_note(part: dict[str, Any], note: str) -> None:
 
 
 def _tensors(value: Any, levels: Sequence[str], name: str = "") -> Iterator[tuple[str, Tensor]]:
-    """The tensors in what a part returns, named by keys, fields, levels of the pyramid, or positions."""
+    """The tensors in the output of a part, named by keys, fields, levels of the pyramid, or indices."""
     if isinstance(value, Tensor):
         yield name or "output", value
         return
@@ -190,12 +189,12 @@ def _tensors(value: Any, levels: Sequence[str], name: str = "") -> Iterator[tupl
 
 
 def _row(name: str, tensor: Tensor, strides: Mapping[str, int]) -> dict[str, Any]:
-    """What there is to say of a tensor.
+    """Describe a tensor.
 
     Returns:
-        Among others `stride`: in pixels, as the backbone declares it, None for what belongs to no feature map;
-        `channels`: None for what is no map; `min`, `mean`, `max`, `std` of the finite values, None where there are
-        none; `not_finite`: how many others there are.
+        Among others `stride`: in pixels, as the backbone declares it, None if the tensor belongs to no feature map;
+        `channels`: None unless it has 4 dimensions; `min`, `mean`, `max`, `std` of the finite values, None if there are
+        none; `not_finite`: the number of other values.
     """
     finite = tensor.detach().double()
     finite = finite[finite.isfinite()]
@@ -214,7 +213,7 @@ def _row(name: str, tensor: Tensor, strides: Mapping[str, int]) -> dict[str, Any
 
 
 def _wrong_stride(row: Mapping[str, Any], image: Tensor) -> str:
-    """A note where a feature map has not the size that its declared stride makes of the image."""
+    """A note if the size of a feature map contradicts its declared stride."""
     if row["stride"] is None or row["channels"] is None:
         return ""
     if row["shape"][2:] == [math.ceil(size / row["stride"]) for size in image.shape[2:]]:

@@ -1,4 +1,4 @@
-"""The layers of a model: their parameters, what is frozen, and multiply-accumulates."""
+"""The modules of a model with their parameters and buffers, and the multiply-accumulates of its parts."""
 
 from __future__ import annotations
 
@@ -17,18 +17,17 @@ NORMS = (nn.modules.batchnorm._BatchNorm, FrozenBatchNorm2d, nn.GroupNorm, nn.La
 
 
 def describe_structure(model: nn.Module, depth: int) -> dict[str, Any]:
-    """The tree of modules of `model` down to `depth` levels below it, as plain data for a json.
+    """Describe the tree of modules of `model`, down to `depth` levels below it, as JSON-compatible data.
 
     Returns:
-        `tree`, a node, see _node, whose counts are those of the whole model at any depth; and `norms`: for each class
-        of normalisation layers, how many `layers`, `parameters` and values in `buffers` it has.
+        `tree`: a node, see _node; its counts do not depend on `depth`. `norms`: for each class of normalization layers
+        the number of `layers`, `parameters` and values in `buffers`.
     """
     norms: dict[str, dict[str, int]] = {}
     for module in model.modules():
         if isinstance(module, NORMS):
-            counts = norms.setdefault(
-                type(module).__name__, {"layers": 0, "parameters": 0, "buffers": 0}
-            )
+            zeros = {"layers": 0, "parameters": 0, "buffers": 0}
+            counts = norms.setdefault(type(module).__name__, zeros)
             counts["layers"] += 1
             counts["parameters"] += sum(p.numel() for p in module.parameters(recurse=False))
             counts["buffers"] += _buffer_values(module, set())
@@ -36,9 +35,9 @@ def describe_structure(model: nn.Module, depth: int) -> dict[str, Any]:
 
 
 def structure_text(structure: Mapping[str, Any]) -> str:
-    """What describe_structure returns, with a line for each module.
+    """Format the result of describe_structure, with a line for each module.
 
-    Activations and empty containers are left out, and what is below a module that holds nothing.
+    Modules of torch.nn without parameters and buffers are left out, and all modules below one without any.
     """
     tree = structure["tree"]
     counts = ["parameters", *(["frozen"] if tree["frozen"] else []), "buffers"]
@@ -63,9 +62,9 @@ def structure_text(structure: Mapping[str, Any]) -> str:
 
 
 def text_table(rows: Sequence[Sequence[str]], left: int) -> str:
-    """Rows as lines with aligned columns: the first `left` columns to the left, the others to the right.
+    """Format rows as lines with aligned columns: the first `left` columns to the left, the others to the right.
 
-    A row of one cell is a heading, which may be longer than its column. Blanks in front of a text are kept.
+    A row of one cell is a heading, which may be wider than its column. Leading spaces are kept.
     """
     table = [row for row in rows if len(row) > 1]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -86,82 +85,77 @@ def _node(name: str, module: nn.Module, depth: int, counted: set[int]) -> dict[s
         A nested dict with these keys:
 
         * name: dotted, "" for the model itself; class: with its Python module.
-        * parameters = trainable + frozen: how many numbers, own and of all modules below.
-        * own_parameters: those of the module itself, so that own_parameters and the children's parameters add up to
-          parameters. A tensor that several modules share is counted where it appears first.
-        * buffers, own_buffers: likewise the numbers in floating-point buffers, such as statistics of batch norms.
-        * children: None where they are beyond `depth`.
+        * parameters = trainable + frozen: number of values, including all modules below.
+        * own_parameters: those of the module itself; with the children's parameters they add up to parameters. A
+          tensor that several modules share is counted at its first occurrence.
+        * buffers, own_buffers: likewise for floating-point buffers, such as statistics of batch norms.
+        * children: None beyond `depth`.
     """
-    own = [p for p in module.parameters(recurse=False) if id(p) not in counted]
-    counted.update(id(p) for p in own)
-    own_parameters = sum(p.numel() for p in own)
-    own_buffers = _buffer_values(module, counted)
-    prefix = f"{name}." if name else ""
+    parameters = [p for p in module.parameters(recurse=False) if id(p) not in counted]
+    counted.update(map(id, parameters))
+    own = {
+        "parameters": sum(p.numel() for p in parameters),
+        "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+        "frozen": sum(p.numel() for p in parameters if not p.requires_grad),
+        "buffers": _buffer_values(module, counted),
+    }
     children = [
-        _node(prefix + child_name, child, depth - 1, counted)
+        _node(f"{name}.{child_name}".lstrip("."), child, depth - 1, counted)
         for child_name, child in module.named_children()
     ]
     return {
         "name": name,
-        "class": f"{type(module).__module__}.{type(module).__qualname__}",
-        "parameters": own_parameters + sum(child["parameters"] for child in children),
-        "trainable": sum(p.numel() for p in own if p.requires_grad)
-        + sum(child["trainable"] for child in children),
-        "frozen": sum(p.numel() for p in own if not p.requires_grad)
-        + sum(child["frozen"] for child in children),
-        "own_parameters": own_parameters,
-        "buffers": own_buffers + sum(child["buffers"] for child in children),
-        "own_buffers": own_buffers,
+        "class": class_path(module),
+        **{key: value + sum(child[key] for child in children) for key, value in own.items()},
+        "own_parameters": own["parameters"],
+        "own_buffers": own["buffers"],
         "children": children if depth > 0 else None,
     }
 
 
+def class_path(module: nn.Module) -> str:
+    return f"{type(module).__module__}.{type(module).__qualname__}"
+
+
 def _buffer_values(module: nn.Module, counted: set[int]) -> int:
-    """How many numbers the module's own buffers hold, counters of batches left out."""
-    own = [
-        buffer
-        for buffer in module.buffers(recurse=False)
-        if buffer.is_floating_point() and id(buffer) not in counted
-    ]
-    counted.update(id(buffer) for buffer in own)
+    """Number of values in the module's own floating-point buffers that are not in `counted`, the ids of tensors."""
+    buffers = [b for b in module.buffers(recurse=False) if b.is_floating_point()]
+    own = [buffer for buffer in buffers if id(buffer) not in counted]
+    counted.update(map(id, own))
     return sum(buffer.numel() for buffer in own)
 
 
 def _lines(node: Mapping[str, Any], depth: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    """The nodes worth a line, each with its depth."""
+    """The nodes of structure_text, each with its depth."""
     yield depth, node
-    if _holds_something(node):
+    if node["parameters"] or node["buffers"]:
         for child in node["children"] or ():
-            if _holds_something(child) or not child["class"].startswith("torch.nn."):
+            own = child["parameters"] or child["buffers"]
+            if own or not child["class"].startswith("torch.nn."):
                 yield from _lines(child, depth + 1)
 
 
-def _holds_something(node: Mapping[str, Any]) -> bool:
-    return bool(node["parameters"] or node["buffers"])
-
-
 def count_macs(function: Callable[..., Any], *inputs: Any) -> tuple[int, Any]:
-    """Multiply-accumulates of a call, and what it returns.
+    """Count the multiply-accumulates of a call; return them and the call's result.
 
-    Convolutions, transposed ones too, matrix products and attention count; norms, activations, interpolation, pooling
-    and NMS do not. Works on the meta device, where nothing is computed.
+    Convolutions, transposed convolutions, matrix products and attention are counted; norms, activations, interpolation,
+    pooling and NMS are not. Tensors may be on the meta device, where nothing is computed.
     """
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         output = function(*inputs)
-    # The counter counts a multiplication and an addition as two.
+    # FlopCounterMode counts a multiply-accumulate as two operations.
     return counter.get_total_flops() // 2, output
 
 
 def count_flops(model: GeneralizedRCNN, image: Tensor, rows: list[dict[str, Any]]) -> None:
-    """Add to `rows` what each part of a GeneralizedRCNN costs for one image, as plain data for a json.
+    """Count the multiply-accumulates of each part of a GeneralizedRCNN for one image, as JSON-compatible data.
 
     Args:
-        model: On the meta device, or there will be real work.
+        model: The model; on the meta device nothing is computed.
         image: (1, 3, height, width), padded, on the model's device.
-        rows: Gets an entry for each part that could be counted, also where a later one raises an exception:
-            `part`, its name in the model ("backbone" stands for the backbone without the one inside it, if there is
-            one); `role`; `per`: "image", "proposal" or "detection"; `macs_each`: multiply-accumulates for one of
-            them; `times`: how many there are at most; `macs`: the product.
+        rows: Receives a row for each part, which stays if a later part raises an exception. `part`: its name in the
+            model ("backbone" is without the bottom_up inside it); `role`; `per`: "image", "proposal" or "detection";
+            `macs_each`: multiply-accumulates for one of them; `times`: their max number; `macs`: the product.
     """
     model.eval()
 
@@ -208,31 +202,30 @@ def count_flops(model: GeneralizedRCNN, image: Tensor, rows: list[dict[str, Any]
 
 
 def uncounted_parts(model: GeneralizedRCNN, rows: list[dict[str, Any]]) -> list[str]:
-    """Parts of RPN and ROI heads that have parameters, but no row of count_flops."""
+    """Names of the parts of RPN and ROI heads that have parameters, but no row of count_flops."""
     return [
         name
         for name, module in model.named_modules()
         if re.fullmatch(r"(proposal_generator|roi_heads)\.\w+", name)
-        and any(True for _ in module.parameters())
+        and list(module.parameters())
         and not any(row["part"] == name or row["part"].startswith(f"{name}.") for row in rows)
     ]
 
 
 def flops_text(flops: Mapping[str, Any]) -> str:
-    """What count_flops has counted, with a line for each part."""
-    rows = [["part", "role", "per", "MMAC each", "times", "GMAC", "share"]]
+    """Format the rows of count_flops as a table."""
+    rows = [["part", "role", "per", "MMAC each", "times", "GMAC", "percent"]]
     total = flops["macs"]
     for row in flops["parts"]:
+        names = [row[key] for key in ("part", "role", "per")]
         each, times = f"{row['macs_each'] / 1e6:,.3f}", f"{row['times']:,}"
-        share = f"{row['macs'] / total:.1%}" if total else ""
-        rows.append(
-            [row["part"], row["role"], row["per"], each, times, f"{row['macs'] / 1e9:.3f}", share]
-        )
-    rows.append(["in all", "", "", "", "", f"{total / 1e9:.3f}", ""])
+        fraction = f"{row['macs'] / total:.1%}" if total else ""
+        rows.append([*names, each, times, f"{row['macs'] / 1e9:.3f}", fraction])
+    rows.append(["total", "", "", "", "", f"{total / 1e9:.3f}", ""])
     return text_table(rows, left=3)
 
 
 def _region(features: Mapping[str, Tensor], names: list[str], pooler: Any) -> Tensor:
-    """What a pooler makes of one region, (1, channels, height, width), of no particular values."""
+    """Zeros in the shape of a pooler's output for one region, (1, channels, height, width)."""
     feature = features[names[0]]
     return feature.new_zeros(1, feature.shape[1], *pooler.output_size)
