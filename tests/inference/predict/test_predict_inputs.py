@@ -130,7 +130,7 @@ def test_wrong_arguments_are_one_line_and_status_2(
         (["--config-file", SYNTHETIC], ["--weights FILE"]),
         (["--config-file", SYNTHETIC, "--weights", "no.pth"], ["--weights no.pth", "no such file"]),
         (["--config-file", "no.py", "--weights", "photos/000000.jpg"], ["no.py"]),
-        (["--run", "photos"], ["photos is no run folder", "config.yaml"]),
+        (["--run", "photos"], ["photos", "config.yaml"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0].startswith("--") else None,
 )  # fmt: skip
