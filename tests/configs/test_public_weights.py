@@ -16,7 +16,7 @@ from torch import nn
 from hrnet_kpt.config import check_config, load_config, save_config
 from hrnet_kpt.config.checks.run import check_weights_present
 from hrnet_kpt.weights import load, load_weights
-from hrnet_kpt.weights.read import is_address, resolve_location
+from hrnet_kpt.weights.read import is_url, resolve_location
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PAGES = sorted(path.name for path in CONFIGS.glob("*.py"))
@@ -87,7 +87,7 @@ def test_hrnet_page_loads_its_file(width, stand_in):
     cfg, model = with_backbone(f"hrnet_w{width}_kpt.py")
     address = cfg.train.init_checkpoint
     stand_in(address, hrnet_file(width))
-    result, _, _ = load.check_weights(model, address)
+    result = load_weights(model, address, dry_run=True)
     bottom_up = {
         n for n in model.state_dict() if n.startswith(BOTTOM_UP) and "num_batches" not in n
     }
@@ -175,7 +175,7 @@ def test_structure_without_public_weights_is_found_before_anything_is_fetched(ov
 )
 def test_locations_of_detectron2(location, address):
     assert resolve_location(location) == address
-    assert is_address(location) == address.startswith("https://")
+    assert is_url(location) == address.startswith("https://")
 
 
 def test_check_of_a_run_takes_them():

@@ -6,7 +6,6 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads import KRCNNConvDeconvUpsampleHead
 from detectron2.structures import Boxes, Instances
 
-from hrnet_kpt.errors import UserError
 from hrnet_kpt.inference.keypoint_head import DecodingKeypointHead
 from hrnet_kpt.modeling.keypoint_decoding import dark_positions
 
@@ -28,7 +27,7 @@ def instances(*boxes):
 
 
 def batch():
-    """Of three images, the second without anything."""
+    """Instances of three images; the second has none."""
     first = instances([10.0, 20, 60, 90], [0.0, 0, 30, 30], [50.0, 50, 199, 180])
     return [first, instances(), instances([3.5, 4.25, 77, 190])]
 
@@ -54,8 +53,6 @@ def test_dark_moves_the_keypoints_and_leaves_their_scores(stock_head):
         torch.testing.assert_close(ours.pred_keypoints[..., :2], positions)
         torch.testing.assert_close(ours.pred_keypoints[..., 2], before.pred_keypoints[..., 2])
     assert not torch.equal(found[0].pred_keypoints, plain[0].pred_keypoints)
-    with pytest.raises(UserError, match="keypoint_decoding='drak': write one of highest, dark"):
-        DecodingKeypointHead(stock_head, decoding="drak")
 
 
 def scored(stock_head, instance_score, class_keypoints=()):
@@ -81,7 +78,7 @@ def test_box_score_changes_nothing(stock_head):
         ("combined", [0.7 * 0.8, 0.5 * 1.0, 0.9 * 0.4], [20, 30, 10]),
     ],
 )
-def test_other_scores_order_the_instances_anew(stock_head, instance_score, scores, widths):
+def test_other_scores_change_the_order_of_instances(stock_head, instance_score, scores, widths):
     found = scored(stock_head, instance_score)
     assert found.scores.tolist() == pytest.approx(scores)
     assert found.pred_boxes.tensor[:, 2].tolist() == widths
@@ -90,11 +87,12 @@ def test_other_scores_order_the_instances_anew(stock_head, instance_score, score
 
 
 def test_keypoints_of_other_classes_do_not_count(stock_head):
-    """Class 0 has the first keypoint alone, class 1 none: its score is 1."""
+    """Class 0 has only the first keypoint; class 1 has none, so that its score is 1."""
     found = scored(stock_head, "box", [[0], []])
     assert found.keypoint_scores.tolist() == pytest.approx([0.2, 1.0, 1.0])
 
 
-def test_unknown_score_is_refused(stock_head):
-    with pytest.raises(UserError, match="instance_score='best': write one of box"):
-        DecodingKeypointHead(stock_head, "best")
+def test_unknown_settings_are_refused(stock_head, refusal):
+    assert "instance_score='best'" in refusal(DecodingKeypointHead, stock_head, "best")
+    message = refusal(DecodingKeypointHead, stock_head, decoding="drak")
+    assert "keypoint_decoding='drak'" in message

@@ -1,9 +1,10 @@
-"""Models with masks and cascades: optimised, and as they are told."""
+"""Models with masks and cascades: optimisation, masks of predictions, and their drawing."""
 
 import numpy as np
 import pytest
 import torch
 from detectron2.config import instantiate
+from detectron2.structures import Instances
 from PIL import Image
 from pycocotools import mask as rle
 
@@ -29,7 +30,7 @@ TINY = [
 def model(request):
     torch.manual_seed(0)
     model = instantiate(load_config(request.param, TINY).model)
-    with torch.no_grad():  # statistics, so that features are neither nothing nor beyond all bounds
+    with torch.no_grad():  # statistics, so that features neither vanish nor overflow
         model.train().backbone(torch.randn(2, 3, 128, 128))
     predictors = model.roi_heads.box_predictor
     for predictor in predictors if isinstance(predictors, torch.nn.ModuleList) else [predictors]:
@@ -73,14 +74,12 @@ def test_bfloat16_runs_in_every_head(model):
     torch.testing.assert_close(ours["scores"], plain["scores"], atol=0.02, rtol=0)
 
 
-def test_masks_of_predictions_are_run_lengths(model):
-    from detectron2.structures import Instances
-
+def test_masks_of_predictions_are_rle(model):
     found = outputs(model)
     instances = Instances((128, 160), **found)
     prediction = Prediction(instances, {"person": COCO_PERSON.names}, COCO_PERSON.names)
-    for told, mask in zip(prediction.objects, found["pred_masks"], strict=True):
-        assert np.array_equal(rle.decode(told["mask"]).astype(bool), mask.numpy())
+    for found_object, mask in zip(prediction.objects, found["pred_masks"], strict=True):
+        assert np.array_equal(rle.decode(found_object["mask"]).astype(bool), mask.numpy())
 
 
 def test_masks_are_tinted():

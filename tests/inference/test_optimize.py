@@ -1,4 +1,4 @@
-"""The optimised model against the model that it is made from."""
+"""The optimised model, compared with the original one."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from hrnet_kpt.modeling.roi_align import CpuROIAlign
 
 
 def lively(module):
-    """Statistics as after a training: norms that do something."""
+    """Give the norms statistics as after training."""
     generator = torch.Generator().manual_seed(0)
     for layer in module.modules():
         if isinstance(layer, FrozenBatchNorm2d | torch.nn.BatchNorm2d):
@@ -68,7 +68,7 @@ def test_features_and_detections_are_the_same(norm, freeze_at):
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
-def test_norms_are_gone_and_the_rest_is_shared():
+def test_norms_are_removed_and_other_tensors_are_shared():
     model = build("BN")
     optimized = optimize_for_inference(model)
     norms = (torch.nn.BatchNorm2d, FrozenBatchNorm2d)
@@ -133,7 +133,7 @@ def test_half_precision_finds_the_same_within_its_rounding(dtype):
 
 
 def test_norms_of_detectron2s_convolutions_are_folded_too():
-    """As in its ResNets: the norm is a part of the convolution."""
+    """As in its ResNets, in which the norm is a part of the convolution."""
     heads = "model.roi_heads.box_head"
     model = build("BN", f"{heads}.conv_dims=[8]", f"+{heads}.conv_norm=BN")
     lively(model)
@@ -157,7 +157,7 @@ def test_model_without_keypoints_is_optimized_too():
 
 
 class TwoLayers(Backbone):
-    """In place of an HRNet, whose hundreds of layers take torch.compile minutes: the same map at every stride."""
+    """A replacement for HRNet, whose hundreds of layers take torch.compile minutes."""
 
     def __init__(self, channels):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The predictor: evaluation's own results, for images of any kind."""
+"""The predictor gives the results of evaluation, for images of any kind."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from hrnet_kpt.weights.run_checkpoints import newest_checkpoint
 
 
 def same(a, b, tolerance=0.0):
-    """Predictions of the same instances, up to so many pixels, or so much of a score."""
+    """Compare predictions; `tolerance` is in pixels, and of scores."""
     assert len(a) == len(b) and a.size == b.size
     fields_a, fields_b = a.instances.get_fields(), b.instances.get_fields()
     assert fields_a.keys() == fields_b.keys()
@@ -134,7 +134,7 @@ def test_any_size_works_and_results_are_in_its_pixels(predictor, size):
         assert 0 <= x1 <= x2 <= width and 0 <= y1 <= y2 <= height
 
 
-def test_nothing_found_is_no_error(run_folder, paths):
+def test_image_without_detections(run_folder, paths):
     predictor = Predictor.from_run(run_folder)
     predictor.model.roi_heads.box_predictor.test_score_thresh = 1.0
     prediction = predictor(paths[0])
@@ -150,7 +150,7 @@ def test_threads_get_the_same_as_one(predictor, paths):
         same(prediction, expected[i % 4])
 
 
-def test_plain_data_go_through_json(predictor, paths):
+def test_objects_are_serialized_to_json(predictor, paths):
     objects = predictor(paths[0]).objects
     assert json.loads(json.dumps(objects)) == objects
     assert list(objects[0]["keypoints"]) == list(COCO_PERSON.names)
@@ -159,47 +159,34 @@ def test_plain_data_go_through_json(predictor, paths):
 
 
 @pytest.mark.parametrize(
-    ("image", "color", "words"),
+    ("image", "color", "named"),
     [
-        ("https://example.org/a.jpg", "RGB", "is an address"),
-        ("nowhere.jpg", "RGB", "nowhere.jpg: there is no such image"),
-        (np.zeros((4, 4, 3)), "RGB", "float64: give uint8"),
-        (np.zeros((4, 4, 4), np.uint8), "RGB", r"\(4, 4, 4\): give height x width x 3"),
-        (np.zeros((0, 4, 3), np.uint8), "RGB", "give height x width x 3"),
-        (torch.zeros(4, 4, 3, dtype=torch.uint8), "RGB", "give 3 x height x width"),
-        (torch.zeros(3, 4, 4), "RGB", "float32: give uint8"),
-        (np.zeros((4, 4, 3), np.uint8), "rgb", "color='rgb'"),
-        ({"image": 3}, "RGB", "dict is no image"),
-        (np.zeros((1, 9000, 3), np.uint8), "RGB", "too long to be resized"),
+        ("https://example.org/a.jpg", "RGB", "https://example.org/a.jpg"),
+        ("nowhere.jpg", "RGB", "nowhere.jpg"),
+        (np.zeros((4, 4, 3)), "RGB", "float64"),
+        (np.zeros((4, 4, 4), np.uint8), "RGB", "(4, 4, 4)"),
+        (np.zeros((0, 4, 3), np.uint8), "RGB", "(0, 4, 3)"),
+        (torch.zeros(4, 4, 3, dtype=torch.uint8), "RGB", "(4, 4, 3)"),
+        (torch.zeros(3, 4, 4), "RGB", "float32"),
+        (np.zeros((4, 4, 3), np.uint8), "rgb", "'rgb'"),
+        ({"image": 3}, "RGB", "dict"),
+        (np.zeros((1, 9000, 3), np.uint8), "RGB", "9000 x 1"),
     ],
-)  # fmt: skip
-def test_what_is_no_image_is_refused_in_one_line(predictor, image, color, words):
-    with pytest.raises(ValueError, match=words) as raised:
-        predictor(image, color=color)
-    assert "\n" not in str(raised.value)
+)
+def test_other_inputs_are_refused_in_one_line(predictor, image, color, named, refusal):
+    assert named in refusal(predictor, image, color=color)
 
 
-def test_run_without_its_last_weights_gives_those_of_its_last_checkpoint(
-    run_folder, paths, tmp_path
-):
-    shutil.copytree(run_folder, tmp_path / "run")
-    (tmp_path / "run" / "model_final.pth").rename(tmp_path / "run" / "model_0000003.pth")
-    (tmp_path / "run" / "last_checkpoint").write_text("model_0000003.pth")
-    same(Predictor.from_run(tmp_path / "run")(paths[0]), Predictor.from_run(run_folder)(paths[0]))
-
-
-def test_weights_are_needed_and_those_of_the_whole_model(run_folder, tmp_path):
+def test_weights_of_the_whole_model_are_needed(run_folder, tmp_path, refusal):
     cfg = load_config(str(run_folder / "config.yaml"))
-    with pytest.raises(ValueError, match="needs weights"):
-        Predictor(cfg, "")
+    assert "weights" in refusal(Predictor, cfg, "")
     state = torch.load(run_folder / "model_final.pth")["model"]
     backbone = {name: value for name, value in state.items() if name.startswith("backbone.")}
     torch.save(backbone, tmp_path / "backbone.pth")
-    with pytest.raises(ValueError, match="the file has no RPN, box head, keypoint head"):
-        Predictor(cfg, tmp_path / "backbone.pth")
+    assert "RPN, box head, keypoint head" in refusal(Predictor, cfg, tmp_path / "backbone.pth")
 
 
-def test_run_predicts_where_its_first_weights_are_not(run_folder, paths):
+def test_run_predicts_without_its_initial_weights(run_folder, paths):
     cfg = load_config(str(run_folder / "config.yaml"), ["train.init_checkpoint=nowhere.pth"])
     same(
         Predictor(cfg, run_folder / "model_final.pth")(paths[0]),
@@ -221,7 +208,7 @@ def test_confidences_are_calibrated_by_the_evaluation_beside_the_weights(
     assert found["confidences"]["nose"] == pytest.approx(prediction.confidences[0, 0])
 
 
-def test_scores_of_box_and_keypoints_are_told_beside_the_one_that_orders(run_folder, paths):
+def test_scores_of_box_and_keypoints_are_given_beside_the_score(run_folder, paths):
     cfg = load_config(str(run_folder / "config.yaml"), ["inference.instance_score=combined"])
     instances = Predictor(cfg, run_folder / "model_final.pth")(paths[0]).instances
     product = instances.box_scores * instances.keypoint_scores
@@ -231,7 +218,7 @@ def test_scores_of_box_and_keypoints_are_told_beside_the_one_that_orders(run_fol
     torch.testing.assert_close(instances.keypoint_scores, raw.clamp(max=1).mean(dim=1))
 
 
-def test_augmented_prediction_differs_and_keeps_its_form(run_folder, predictor, paths):
+def test_augmented_prediction_differs_and_has_the_same_fields(run_folder, predictor, paths):
     cfg = load_config(str(run_folder / "config.yaml"), ["inference.tta.enabled=true"])
     plain, augmented = predictor(paths[0]), Predictor(cfg, run_folder / "model_final.pth")(paths[0])
     assert augmented.size == plain.size and len(augmented)
@@ -246,12 +233,10 @@ def test_config_of_a_run_without_inference_node_predicts(run_folder, predictor, 
     same(Predictor(cfg, run_folder / "model_final.pth")(paths[0]), predictor(paths[0]))
 
 
-def test_folder_that_is_no_run_is_refused(tmp_path, run_folder):
-    with pytest.raises(ValueError, match="no run folder"):
-        Predictor.from_run(tmp_path)
+def test_folder_without_config_or_checkpoint_is_refused(tmp_path, run_folder, refusal):
+    assert "config.yaml" in refusal(Predictor.from_run, tmp_path)
     shutil.copy(run_folder / "config.yaml", tmp_path)
-    with pytest.raises(ValueError, match="no checkpoint yet"):
-        Predictor.from_run(tmp_path)
+    assert "checkpoint" in refusal(Predictor.from_run, tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["none", "last_checkpoint", "cut", "newer"])

@@ -1,4 +1,4 @@
-"""Views, and merging detections: against naive loops, pycocotools, and what must hold for any boxes."""
+"""Views, and merging of detections, compared with naive loops and pycocotools, and by properties."""
 
 import numpy as np
 import pytest
@@ -21,9 +21,9 @@ SIGMAS = torch.tensor(COCO_PERSON.sigmas)
 def iou(a, b):
     width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
     height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    shared = width * height
+    intersection = width * height
     areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return shared / (sum(areas) - shared)
+    return intersection / (sum(areas) - intersection)
 
 
 def fuse_naively(boxes, scores, classes, num_views, thresh):
@@ -44,8 +44,8 @@ def fuse_naively(boxes, scores, classes, num_views, thresh):
         clusters[best]["box"] = [
             sum(scores[m] * boxes[m][c] for m in members) / total for c in range(4)
         ]
-        share = min(len(members), num_views) / num_views
-        clusters[best]["score"] = total / len(members) * share
+        fraction = min(len(members), num_views) / num_views
+        clusters[best]["score"] = total / len(members) * fraction
     return sorted((c["class"], c["score"], *c["box"]) for c in clusters)
 
 
@@ -116,15 +116,15 @@ def test_fused_boxes_lie_between_theirs_and_their_order_does_not_count(found, ra
     np.testing.assert_allclose(rows(again), rows((fused_boxes, fused_scores, fused_classes)))
 
 
-def test_boxes_that_do_not_overlap_stay_as_they_are():
+def test_boxes_that_do_not_overlap_are_unchanged():
     boxes = [[0, 0, 10, 10], [20, 0, 30, 10], [0, 0, 10, 10]]
     fused_boxes, scores, classes = fuse(boxes, [0.5, 0.9, 0.8], [0, 0, 1], num_views=1)
     assert fused_boxes.tolist() == [boxes[1], boxes[2], boxes[0]]
     assert scores.tolist() == [0.9, 0.8, 0.5] and classes.tolist() == [0, 1, 0]
 
 
-def test_what_few_views_saw_counts_less():
-    """By hand: two of three views saw the first object, one the second; one view found the third four times."""
+def test_objects_of_few_views_get_lower_scores():
+    """By hand: two of three views have the first object, one the second; one view has the third four times."""
     boxes = [[0, 0, 10, 10], [0, 0, 13, 10], [50, 50, 60, 60]] + [[80, 80, 90, 90]] * 4
     fused_boxes, scores, _ = fuse(boxes, [0.8, 0.4, 0.9, 0.25, 0.25, 0.25, 0.25], [0] * 7)
     expected = {0.6 * 2 / 3: [0, 0, 11, 10], 0.9 / 3: boxes[2], 0.25: boxes[3]}
@@ -133,14 +133,14 @@ def test_what_few_views_saw_counts_less():
         assert box == pytest.approx(expected[score])
 
 
-def test_nothing_fuses_to_nothing():
+def test_fusion_of_no_boxes():
     boxes, scores, classes = fuse([], [], [])
     assert boxes.shape == (0, 4) and scores.shape == (0,) and classes.shape == (0,)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_mirrored_pairs_of_equal_score_are_fused_symmetrically(seed):
-    """Joined one after the other, the first of a pair would move the cluster away from the second.
+    """If boxes joined one after the other, the first of a pair would move the cluster away from the second.
 
     Seed 14 has a box that encloses both clusters of a pair, and overlaps them alike.
     """
@@ -221,19 +221,19 @@ def test_oks_nms_of_nothing_is_nothing():
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.77, 1.6])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_boxes_follow_the_pixels_into_a_view_and_back(scale, mirrored):
-    """The bright rectangle's centre and size, from the mean and spread of its light."""
+    """The centre and size of a bright rectangle, from the mean and variance of its pixels."""
     view = View((47, 60), scale, mirrored)
     image = torch.zeros(3, 47, 60, dtype=torch.uint8)
     image[:, 10:30, 8:40] = 200
-    shown = view.show(image).double()
-    assert shown.shape == (3, round(47 * scale), round(60 * scale))
+    viewed = view.apply(image).double()
+    assert viewed.shape == (3, round(47 * scale), round(60 * scale))
     (x1, y1, x2, y2), = view.boxes_from_image(torch.tensor([[8.0, 10.0, 40.0, 30.0]])).tolist()  # fmt: skip
-    light = shown[0] / shown[0].sum()
+    light = viewed[0] / viewed[0].sum()
     for axis, low, high in ((1, x1, x2), (0, y1, y2)):
         profile = light.sum(dim=1 - axis)
-        place = torch.arange(len(profile)) + 0.5
-        centre = (profile * place).sum()
-        length = (12 * (profile * (place - centre) ** 2).sum()).sqrt()  # of a box without blur
+        position = torch.arange(len(profile)) + 0.5
+        centre = (profile * position).sum()
+        length = (12 * (profile * (position - centre) ** 2).sum()).sqrt()  # of a box without blur
         assert centre == pytest.approx((low + high) / 2, abs=0.1)
         assert length == pytest.approx(high - low, abs=0.5)
     boxes = torch.rand(5, 4) * 40

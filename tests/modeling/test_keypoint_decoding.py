@@ -97,8 +97,8 @@ def by_numpy(scores, box):
             [twist, logs[0, 1] + logs[2, 1] - 2 * logs[1, 1]],
         ]
     )
-    place = np.array([x, y]) + 0.5 - np.linalg.solve(curve, slope).clip(-1, 1)
-    return box[:2] + place.clip(0, SIDE) * (box[2:] - box[:2]) / SIDE
+    position = np.array([x, y]) + 0.5 - np.linalg.solve(curve, slope).clip(-1, 1)
+    return box[:2] + position.clip(0, SIDE) * (box[2:] - box[:2]) / SIDE
 
 
 def test_positions_follow_the_formulas_for_maps_of_noise():

@@ -31,14 +31,6 @@ def pretend_processes(monkeypatch, world_size, backend):
     monkeypatch.setattr(torch.distributed, "get_backend", lambda: backend)
 
 
-@pytest.mark.parametrize("norm, expected", IN_ONE_PROCESS)
-def test_get_norm_builds_what_the_name_says_in_one_process(norm, expected):
-    layer = get_norm(norm, 36)
-    assert type(layer) is expected
-    channels = layer.num_channels if norm == "GN" else layer.num_features
-    assert channels == 36
-
-
 @pytest.mark.parametrize(
     "world_size, backend, expected",
     [
@@ -84,8 +76,8 @@ def test_get_norm_group_count_divides_every_channel_count(width):
 def test_get_norm_has_groups_for_any_number_of_channels(channels):
     layer = get_norm("GN", channels)
     assert layer.num_groups >= 1 and channels % layer.num_groups == 0
-    # Two channels at least, where there are two: torch refuses to normalise a single value, which a group of one
-    # channel has on the map of a tiny image.
+    # At least two channels, if there are two: torch refuses to normalise a single value, which a group of one channel
+    # has on the feature map of a tiny image.
     assert channels // layer.num_groups >= min(2, channels)
     if channels > 1:
         assert layer(torch.ones(1, channels, 1, 1)).shape == (1, channels, 1, 1)

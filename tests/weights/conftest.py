@@ -1,4 +1,4 @@
-"""HRNets with random weights as other codebases hold them, what those make of an input, and a detector of our own."""
+"""HRNets with random weights in the layouts of other codebases, their outputs, and a detector of this project."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ from detectron2.modeling.roi_heads import (
 )
 from torch import nn
 
+from hrnet_kpt.errors import UserError
 from hrnet_kpt.modeling import HRFPN, HRNet
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 NECK, FC, CONV = 16, 12, 8  # channels, few for speed
-POOLED = 7  # height and width of what the box head sees
+POOLED = 7  # height and width of the pooled features
 NAMES = yaml.safe_load(Path(__file__).with_name("names.yaml").read_text())
 
 
 class Source:
-    """Random weights by a codebase's names, and its layers as formulas over them; `classes` without background."""
+    """Random weights with a codebase's names, and its layers as formulas; `classes` without background."""
 
     def __init__(self, names, classes=1, seed=0):
         defaults = {"first": 0, "background_first": False, "class_agnostic": False}
@@ -118,7 +119,7 @@ class Source:
         return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
     def _add(self, name, *shape, bias=0):
-        # Outputs near 1: of layers of zeros, or of vast numbers, everything is equal.
+        # Outputs near 1: comparisons of zeros or of huge numbers are meaningless.
         fan_in = torch.Size(shape[1:]).numel()
         weight = torch.randn(shape, generator=self.random) * fan_in**-0.5
         self.weights |= {
@@ -151,7 +152,7 @@ def source():
 
 @pytest.fixture(scope="session")
 def classifier():
-    """A real classifier of timm's, whose weights and statistics differ from layer to layer."""
+    """A classifier of timm, whose weights and statistics differ from layer to layer."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = timm.create_model("hrnet_w18_small", pretrained=False)
@@ -168,7 +169,7 @@ def classifier():
 
 @pytest.fixture(scope="session")
 def bottom_up(classifier):
-    """The classifier's tensors but for its head."""
+    """The classifier's tensors without its head."""
     head = re.compile(r"(incre_modules|downsamp_modules|final_layer|classifier)\.")
     return {name: value for name, value in classifier.items() if not head.match(name)}
 
@@ -267,6 +268,20 @@ def write(tmp_path):
 
 
 @pytest.fixture(scope="session")
+def refusal():
+    """Function that calls another one, and returns the message, of one line, of the UserError that it raises."""
+
+    def refusal(function, *args, **kwargs):
+        with pytest.raises(UserError) as raised:
+            function(*args, **kwargs)
+        message = str(raised.value)
+        assert "\n" not in message
+        return message
+
+    return refusal
+
+
+@pytest.fixture(scope="session")
 def regions():
-    """What heads see of four regions."""
+    """Pooled features of four regions."""
     return torch.randn(4, NECK, POOLED, POOLED, generator=torch.Generator().manual_seed(2))

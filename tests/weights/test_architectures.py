@@ -6,7 +6,6 @@ import torch
 import torchvision
 from torch import nn
 
-from hrnet_kpt.errors import UserError
 from hrnet_kpt.modeling import HRFPN, HRNet
 from hrnet_kpt.weights import load_weights
 from hrnet_kpt.weights.layouts import guess_architecture
@@ -58,15 +57,15 @@ WRITTEN = {
 @pytest.mark.parametrize("name", ["resnet18", "resnet50d", "seresnet50"])
 def test_resnets_of_timm(name):
     names = list(shapes_of(timm.create_model, name, pretrained=False))
-    assert guess_architecture(names) == "this looks like a ResNet"
-    assert guess_architecture([f"backbone.{name}" for name in names]) == "this looks like a ResNet"
+    for prefix in ("", "backbone."):
+        assert guess_architecture([prefix + name for name in names]) == "a ResNet"
 
 
 @pytest.mark.parametrize("name", ["resnet18", "fasterrcnn_resnet50_fpn", "retinanet_resnet50_fpn"])
 def test_resnets_of_torchvision(name):
     options = {"weights_backbone": None} if "fpn" in name else {}
     names = shapes_of(torchvision.models.get_model, name, weights=None, **options)
-    assert guess_architecture(names) == "this looks like a ResNet"
+    assert guess_architecture(names) == "a ResNet"
 
 
 @pytest.mark.parametrize(
@@ -74,16 +73,15 @@ def test_resnets_of_torchvision(name):
     [(names, architecture) for architecture, lists in WRITTEN.items() for names in lists],
 )
 def test_names_of_other_projects(names, architecture):
-    assert guess_architecture(names) == f"this looks like {architecture}"
+    assert guess_architecture(names) == architecture
 
 
 @pytest.mark.parametrize(
     "name", ["darknet53", "mixer_s16_224", "inception_v4", "swin_tiny_patch4_window7_224"]
 )
-def test_network_that_is_not_known_is_shown_by_its_first_tensors(name):
+def test_unknown_network_is_described_by_its_first_tensors(name):
     names = list(shapes_of(timm.create_model, name, pretrained=False))
-    message = guess_architecture(names)
-    assert all(name in message for name in names[:3]) and "no network that is known" in message
+    assert ", ".join(names[:3]) in guess_architecture(names)
 
 
 @pytest.fixture(scope="module")
@@ -94,41 +92,33 @@ def model():
     return model
 
 
+# The shapes of the tensors, the prefix of their names, and the architecture that the error names.
 FILES = {
-    "ResNet": (lambda: shapes_of(torchvision.models.resnet18), "", "this looks like a ResNet"),
+    "ResNet": (lambda: shapes_of(torchvision.models.resnet18), "", "a ResNet"),
     # Layouts that have HRNets too: mmpose's names, and maskrcnn-benchmark's.
-    "of mmpose": (
-        lambda: shapes_of(torchvision.models.resnet18),
-        "backbone.",
-        "this looks like a ResNet",
-    ),
+    "of mmpose": (lambda: shapes_of(torchvision.models.resnet18), "backbone.", "a ResNet"),
     "RetinaNet": (
         lambda: shapes_of(torchvision.models.detection.retinanet_resnet50_fpn, weights_backbone=None),
         "",
-        "this looks like a ResNet",
+        "a ResNet",
     ),
-    "Lite-HRNet": (
-        lambda: dict.fromkeys(WRITTEN["a Lite-HRNet"][0], (3,)),
-        "",
-        "this looks like a Lite-HRNet",
-    ),
+    "Lite-HRNet": (lambda: dict.fromkeys(WRITTEN["a Lite-HRNet"][0], (3,)), "", "a Lite-HRNet"),
     "detectron2": (
         lambda: dict.fromkeys(WRITTEN["a ResNet of detectron2"][1], (3,)),
         "",
-        "this looks like a ResNet of detectron2",
+        "a ResNet of detectron2",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", FILES)
 @pytest.mark.parametrize("strict", [True, False])
-def test_file_of_another_network_is_refused_by_its_architecture(kind, strict, model, tmp_path):
-    shapes, prefix, words = FILES[kind]
-    # One number each, stretched: a file of the right names and shapes, and of no size.
+def test_file_of_another_network_is_refused_by_its_architecture(
+    kind, strict, model, write, refusal
+):
+    shapes, prefix, architecture = FILES[kind]
+    # Expanded scalars: a small file of the right names and shapes.
     weights = {prefix + name: torch.zeros(()).expand(shape) for name, shape in shapes().items()}
-    torch.save(weights, tmp_path / "other.pth")
-    with pytest.raises(UserError, match=words) as raised:
-        load_weights(model, tmp_path / "other.pth", strict=strict)
-    message = str(raised.value)
-    assert "\n" not in message
-    assert "other.pth" in message
+    path = write(weights, "other.pth")
+    message = refusal(load_weights, model, path, strict=strict)
+    assert "other.pth" in message and architecture in message

@@ -43,8 +43,13 @@ def proposals_of(model, x):
     return scores, deltas
 
 
+def same_proposals(model, x, expected, assert_same):
+    for ours, theirs in zip(proposals_of(model, x), expected, strict=True):
+        assert_same(ours, theirs)
+
+
 def same_boxes(actual, expected, count, assert_same):
-    """The first `count` classes, person being the first; of the scores, the softmax over these and the background."""
+    """Compare the first `count` classes; of the scores, the softmax over these and the background."""
     classes, background, deltas = expected
     theirs = F.softmax(torch.cat([classes[:, :count], background[:, None]], dim=1), dim=1)
     ours = F.softmax(torch.cat([actual[0], actual[1][:, None]], dim=1), dim=1)
@@ -57,10 +62,10 @@ def feature_map():
     return torch.randn(1, 16, 12, 20, generator=torch.Generator().manual_seed(3))
 
 
-@pytest.mark.parametrize("count, wanted", CLASSES)
+@pytest.mark.parametrize("count, kept", CLASSES)
 @pytest.mark.parametrize("layout", FORMULAS)
 def test_heads_give_what_their_source_gives(
-    layout, count, wanted, source, bottom_up, detector, regions, feature_map, write, assert_same
+    layout, count, kept, source, bottom_up, detector, regions, feature_map, write, assert_same
 ):
     theirs = source(layout, count)
     theirs.add_bottom_up(bottom_up)
@@ -68,21 +73,18 @@ def test_heads_give_what_their_source_gives(
     theirs.add_rpn()
     theirs.add_box()
     theirs.add_mask()
-    model = detector(wanted)
+    model = detector(kept)
     loaded = load_weights(model, write({"state_dict": theirs.weights}))
     assert loaded.absent == ["keypoint head"]
-    for ours, expected in zip(
-        proposals_of(model, feature_map), theirs.rpn(feature_map), strict=True
-    ):
-        assert_same(ours, expected)
-    same_boxes(boxes_of(model, regions), theirs.box(regions), wanted, assert_same)
-    assert_same(masks_of(model, regions), theirs.mask(regions)[:, :wanted])
+    same_proposals(model, feature_map, theirs.rpn(feature_map), assert_same)
+    same_boxes(boxes_of(model, regions), theirs.box(regions), kept, assert_same)
+    assert_same(masks_of(model, regions), theirs.mask(regions)[:, :kept])
 
 
-@pytest.mark.parametrize("count, wanted", CLASSES)
+@pytest.mark.parametrize("count, kept", CLASSES)
 @pytest.mark.parametrize("layout", ["mmdet cascade", "hrnet-object-detection cascade"])
 def test_cascades_give_what_their_source_gives(
-    layout, count, wanted, source, bottom_up, detector, regions, write, assert_same
+    layout, count, kept, source, bottom_up, detector, regions, write, assert_same
 ):
     theirs = source(layout, count)
     theirs.add_bottom_up(bottom_up)
@@ -90,7 +92,7 @@ def test_cascades_give_what_their_source_gives(
     theirs.add_rpn()
     theirs.add_box(stages=(0, 1, 2))
     theirs.add_mask()
-    # The mask heads of the stages before the last, which nothing here has a place for.
+    # The mask heads of the earlier stages, which are ignored.
     for stage in (0, 1):
         earlier = source(layout, count, seed=1 + stage)
         earlier.add_mask()
@@ -98,16 +100,16 @@ def test_cascades_give_what_their_source_gives(
             name.replace("mask_head.2.", f"mask_head.{stage}."): value
             for name, value in earlier.weights.items()
         }
-    model = detector(wanted, stages=3)
+    model = detector(kept, stages=3)
     load_weights(model, write({"state_dict": theirs.weights}))
     for stage in range(3):
         expected = theirs.box(regions, stage)
-        same_boxes(boxes_of(model, regions, stage), expected, wanted, assert_same)
-    assert_same(masks_of(model, regions), theirs.mask(regions)[:, :wanted])
+        same_boxes(boxes_of(model, regions, stage), expected, kept, assert_same)
+    assert_same(masks_of(model, regions), theirs.mask(regions)[:, :kept])
 
 
 def randomise(module):
-    """Outputs near 1, where classes and boxes begin near 0."""
+    """Outputs near 1; by default those of classes and boxes are near 0."""
     for name, value in module.named_parameters():
         nn.init.normal_(value, std=1 if name.endswith("bias") else value[0].numel() ** -0.5)
 
@@ -133,10 +135,7 @@ def test_keypoint_heads_of_maskrcnn_benchmark_give_what_they_gave(
     }
     model = detector()
     joined(model, bottom_up, write({"model": theirs.weights | resnet}), write, tmp_path)
-    for ours, expected in zip(
-        proposals_of(model, feature_map), theirs.rpn(feature_map), strict=True
-    ):
-        assert_same(ours, expected)
+    same_proposals(model, feature_map, theirs.rpn(feature_map), assert_same)
     same_boxes(boxes_of(model, regions), theirs.box(regions), 1, assert_same)
     assert_same(heatmaps_of(model, regions), theirs.keypoints(regions))
 
@@ -168,8 +167,7 @@ def test_torchvision_heads_give_what_torchvisions_modules_give(
         [scores], [deltas] = theirs.rpn.head([feature_map])
         logits, boxes = theirs.roi_heads.box_predictor(theirs.roi_heads.box_head(regions))
         heatmaps = theirs.roi_heads.keypoint_predictor(theirs.roi_heads.keypoint_head(regions))
-    for ours, expected in zip(proposals_of(model, feature_map), (scores, deltas), strict=True):
-        assert_same(ours, expected)
+    same_proposals(model, feature_map, (scores, deltas), assert_same)
     # torchvision has the background first: it reads class c from column c, boxes from 4 c on.
     expected = logits[:, 1:], logits[:, 0], boxes.unflatten(1, (2, 4))[:, 1:]
     same_boxes(boxes_of(model, regions), expected, 1, assert_same)
@@ -197,9 +195,6 @@ def test_detectron2_heads_give_what_its_own_classes_give(
     path = tmp_path / "model_final.pkl"
     path.write_bytes(pickle.dumps({"model": arrays, "__author__": "Detectron2 Model Zoo"}))
     joined(model, bottom_up, str(path), write, tmp_path)
-    for ours, expected in zip(
-        proposals_of(model, feature_map), proposals_of(theirs, feature_map), strict=True
-    ):
-        assert_same(ours, expected)
+    same_proposals(model, feature_map, proposals_of(theirs, feature_map), assert_same)
     same_boxes(boxes_of(model, regions), boxes_of(theirs, regions), 1, assert_same)
     assert_same(heatmaps_of(model, regions), heatmaps_of(theirs, regions))

@@ -1,4 +1,4 @@
-"""Files by path and address: fetched once, kept apart, and verified by the hash in their names."""
+"""Files by path and URL: downloaded once, and verified by the hash in their names."""
 
 import hashlib
 import http.server
@@ -17,7 +17,7 @@ HASH = hashlib.sha256(CONTENT).hexdigest()
 
 @pytest.fixture
 def server(tmp_path):
-    """A web server on this machine's loopback; yields its folder and its address."""
+    """A web server on this machine's loopback; yields its folder and its url."""
     folder = tmp_path / "served"
     folder.mkdir()
 
@@ -35,50 +35,44 @@ def server(tmp_path):
 
 
 @pytest.mark.parametrize("name", [f"hrnet-{HASH[:8]}.pth", "model.safetensors"])
-def test_address_is_fetched_once(name, server):
-    folder, address = server
+def test_url_is_downloaded_once(name, server):
+    folder, url = server
     (folder / name).write_bytes(CONTENT)
-    path = local_weights(f"{address}/{name}")
+    path = local_weights(f"{url}/{name}")
     assert path.read_bytes() == CONTENT
     (folder / name).unlink()
-    assert local_weights(f"{address}/{name}") == path
+    assert local_weights(f"{url}/{name}") == path
 
 
-def test_files_of_one_name_from_two_addresses_are_kept_apart(server):
-    folder, address = server
+def test_files_of_one_name_from_two_urls_are_kept_apart(server):
+    folder, url = server
     for repository in ("w18", "w32"):
         (folder / repository).mkdir()
         (folder / repository / "model.safetensors").write_bytes(repository.encode())
-    paths = [local_weights(f"{address}/{name}/model.safetensors") for name in ("w18", "w32")]
+    paths = [local_weights(f"{url}/{name}/model.safetensors") for name in ("w18", "w32")]
     assert [path.read_bytes() for path in paths] == [b"w18", b"w32"]
 
 
-def test_other_content_than_the_name_promises_is_not_kept(server, tmp_path):
-    folder, address = server
+def test_other_content_than_the_name_promises_is_not_kept(server, tmp_path, refusal):
+    folder, url = server
     (folder / "hrnet-00000000.pth").write_bytes(CONTENT)
-    with pytest.raises(ValueError, match=r"hrnet-00000000\.pth cannot be fetched \(invalid hash"):
-        local_weights(f"{address}/hrnet-00000000.pth")
+    assert "hrnet-00000000.pth" in refusal(local_weights, f"{url}/hrnet-00000000.pth")
     assert not list(tmp_path.glob("torch/**/*.pth"))
 
 
-def test_fetched_file_that_was_damaged_since_is_refused(server):
-    folder, address = server
-    url = f"{address}/hrnet-{HASH[:12]}.pth"
+def test_downloaded_file_that_was_damaged_is_refused(server, refusal):
+    folder, url = server
+    url = f"{url}/hrnet-{HASH[:12]}.pth"
     (folder / f"hrnet-{HASH[:12]}.pth").write_bytes(CONTENT)
     path = local_weights(url)
     path.write_bytes(CONTENT[:-1])
-    with pytest.raises(ValueError, match=f"not the file that its name promises.*rename {path}"):
-        local_weights(url)
+    assert f"rename {path}" in refusal(local_weights, url)
 
 
-def test_address_that_gives_nothing_is_named_with_place_and_remedy(tmp_path, server):
-    _, address = server
-    with pytest.raises(ValueError) as raised:
-        local_weights(f"{address}/hrnetv2_w18-00eb2006.pth")
-    message = str(raised.value)
-    assert "\n" not in message
-    place = str(tmp_path / "torch")
-    for words in (address, "404", place, "train.init_checkpoint=PATH", "make demo"):
+def test_url_without_a_file_is_named_with_the_path_and_the_remedy(tmp_path, server, refusal):
+    _, url = server
+    message = refusal(local_weights, f"{url}/hrnetv2_w18-00eb2006.pth")
+    for words in (url, "404", str(tmp_path / "torch"), "train.init_checkpoint=PATH"):
         assert words in message
 
 
@@ -96,14 +90,14 @@ def test_address_that_gives_nothing_is_named_with_place_and_remedy(tmp_path, ser
         ("model_0004999.pth", True),
     ],
 )
-def test_hash_in_a_path_is_verified(name, fits, tmp_path):
+def test_hash_in_a_path_is_verified(name, fits, tmp_path, refusal):
     path = tmp_path / name
     path.write_bytes(CONTENT)
     if fits:
         assert local_weights(str(path)) == path
     else:
-        with pytest.raises(ValueError, match=f"{name} is not the file .* begins with {HASH[:8]}"):
-            local_weights(str(path))
+        message = refusal(local_weights, str(path))
+        assert name in message and HASH[:8] in message
 
 
 @given(st.binary(max_size=20), st.integers(8, 64), st.sampled_from(["pth", "safetensors", "bin"]))
@@ -112,13 +106,12 @@ def test_beginning_of_a_hash_is_found_whatever_its_length(content, length, suffi
     assert hash_in(f"my-weights_v2-{beginning}.{suffix}") == beginning
 
 
-def test_missing_file_is_named_with_the_place_it_was_looked_for(tmp_path, monkeypatch):
+def test_missing_file_is_named_with_its_absolute_path(tmp_path, monkeypatch, refusal):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=rf"nowhere/w18\.pth.*{tmp_path}.*make demo"):
-        local_weights("nowhere/w18.pth")
+    assert f"{tmp_path}/nowhere/w18.pth" in refusal(local_weights, "nowhere/w18.pth")
 
 
-def test_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+def test_file_without_permission_is_refused(tmp_path, monkeypatch, refusal):
     (tmp_path / "w18.pth").write_bytes(CONTENT)
 
     # The tests may run as root, who may read everything.
@@ -126,5 +119,5 @@ def test_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "open", refuse)
-    with pytest.raises(ValueError, match=r"w18\.pth cannot be read: Permission denied"):
-        local_weights(str(tmp_path / "w18.pth"))
+    message = refusal(local_weights, str(tmp_path / "w18.pth"))
+    assert "w18.pth" in message and "Permission denied" in message

@@ -1,4 +1,4 @@
-"""Checkpoints know their keypoints and classes: rows go by name, whatever order the data have them in."""
+"""Checkpoints hold the names of keypoints and classes: rows are selected by name, in any order of the data."""
 
 import json
 
@@ -15,7 +15,6 @@ from hrnet_kpt.config.checks.resume import check_resume
 from hrnet_kpt.config.resolve import labels_of_config
 from hrnet_kpt.engine import evaluate
 from hrnet_kpt.engine.run_state import RunState
-from hrnet_kpt.errors import UserError
 from hrnet_kpt.inference import Predictor
 from hrnet_kpt.weights import load_weights
 from hrnet_kpt.weights.labels import match_rows, select_classes, select_keypoints
@@ -29,15 +28,15 @@ some_names = st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=6, u
 @settings(max_examples=30, deadline=None)
 @given(data=st.data(), theirs=some_names, others=some_names)
 def test_each_name_gets_its_own_row_or_stays(data, theirs, others):
-    """Numbered rows: that of a name is its place in the file, and negative where the model began with it."""
+    """Numbered rows: of the file its indices, of the model negative numbers."""
     ours = data.draw(st.permutations(list(dict.fromkeys(theirs + others))))
     ours = ours[: data.draw(st.integers(1, len(ours)))]
     common = [name for name in ours if name in theirs]
-    rows, said = match_rows("keypoints", theirs, ours, strict=False)
+    rows, clause = match_rows("keypoints", theirs, ours, strict=False)
     if rows is None:
         assert list(theirs) == ours or not common
         return
-    assert said
+    assert clause
     expected = [theirs.index(name) if name in theirs else -1 - i for i, name in enumerate(ours)]
     head = "roi_heads.keypoint_head.score_lowres."
     count = torch.arange(len(theirs)).float()
@@ -65,7 +64,7 @@ def test_each_name_gets_its_own_row_or_stays(data, theirs, others):
         box + "bbox_pred.bias": own.repeat_interleave(4),
         "roi_heads.mask_head.predictor.bias": own,
     }
-    select_classes(tensors, rows, model, len(theirs))
+    select_classes(tensors, rows, model)
     assert tensors[box + "cls_score.weight"][:, 0].tolist() == [*expected, 99]
     assert tensors[box + "bbox_pred.bias"].unflatten(0, (-1, 4)).T.tolist() == [expected] * 4
     assert tensors["roi_heads.mask_head.predictor.bias"].tolist() == expected
@@ -124,7 +123,7 @@ def test_other_order_gives_the_same_by_name(
         classes=[CLASSES[i] for i in classes],
         keypoints=[KEYPOINTS[i] for i in keypoints],
     )
-    assert "classes put into" in loaded.line and "keypoints put into" in loaded.line
+    assert [clause.split()[0] for clause in loaded.conversion.clauses] == ["classes", "keypoints"]
     found, expected = outputs(other, regions), outputs(model, regions)
     assert torch.equal(found[0], expected[0][:, [*classes, 3]])
     assert torch.equal(found[1], expected[1][:, classes])
@@ -132,16 +131,16 @@ def test_other_order_gives_the_same_by_name(
     assert torch.equal(found[3], expected[3][:, keypoints])
 
 
-def test_other_names(trained, detector, write):
+def test_other_names(trained, detector, write, refusal):
     _, content = trained
     path = write(content)
     same = {"classes": CLASSES, "keypoints": KEYPOINTS}
     # One keypoint goes by another name.
     differing = same | {"keypoints": ["nose", "tail", "left ear", "right eye"]}
     for whole in (True, False):
-        with pytest.raises(UserError, match=r"no right ear.* no right eye") as raised:
-            load_weights(detector(3, keypoints=4, norm="BN"), path, whole=whole, **differing)
-        assert "\n" not in str(raised.value)
+        model = detector(3, keypoints=4, norm="BN")
+        message = refusal(load_weights, model, path, whole=whole, **differing)
+        assert "right ear" in message and "right eye" in message and "nose" not in message
     model = detector(3, keypoints=4, norm="BN")
     head = model.roi_heads.keypoint_head.score_lowres
     begun = head.weight.detach().clone()
@@ -153,8 +152,7 @@ def test_other_names(trained, detector, write):
     renamed = {"classes": ["a", "b", "c"], "keypoints": ["1", "2", "3", "4"]}
     load_weights(model, path, **renamed)
     assert torch.equal(head.weight, theirs)
-    with pytest.raises(UserError, match="its classes are not the model's"):
-        load_weights(model, path, whole=True, **renamed)
+    assert "cat" in refusal(load_weights, model, path, whole=True, **renamed)
     # Fewer: those are taken.
     fewer = detector(1, keypoints=2, norm="BN")
     load_weights(fewer, path, classes=["horse"], keypoints=["right ear", "nose"])
@@ -165,7 +163,7 @@ def test_other_names(trained, detector, write):
 
 @pytest.fixture(scope="module")
 def other_order(run_folder, drawn_people, tmp_path_factory):
-    """A json whose truth is what the run has predicted, with its keypoints listed in another order."""
+    """A json whose ground truth is the run's predictions, with its keypoints in another order."""
     content = json.loads((drawn_people / "test.json").read_text())
     [category] = content["categories"]
     count = len(category["keypoints"])
@@ -202,7 +200,7 @@ def in_other_order(run_folder, path, output):
 
 
 def test_evaluation_on_a_json_of_another_order_scores_the_same(run_folder, other_order, tmp_path):
-    """The README's `--eval-only train.init_checkpoint=model_final.pth`: the truth is found."""
+    """The README's `--eval-only train.init_checkpoint=model_final.pth` finds the ground truth."""
     scores = evaluate(in_other_order(run_folder, other_order, tmp_path))
     assert scores["keypoints"]["AP"] > 95
 
@@ -223,15 +221,14 @@ def test_predictor_of_another_config_finds_the_same_by_name(
             assert ours["keypoints"][name] == pytest.approx(point, abs=1e-4)
 
 
-def test_resumed_run_keeps_its_order(run_folder, other_order):
-    """The optimizer's momenta have an order, too."""
+def test_resumed_run_keeps_its_order(run_folder, other_order, refusal):
+    """Because the optimizer's momenta have it, too."""
     cfg = in_other_order(run_folder, other_order, run_folder)
     errors = [f for f in check_resume(cfg, None) if f.level == "error"]
     assert [(f.name, f.keys) for f in errors] == [("resume-differs", ("data.keypoints",))]
     state = RunState(run_folder, None, 0, 1, labels_of_config(cfg))
     content = torch.load(run_folder / "model_final.pth", weights_only=True)
-    with pytest.raises(UserError, match="has the keypoints nose"):
-        state.restore(run_folder / "model_final.pth", content)
+    assert "nose" in refusal(state.restore, run_folder / "model_final.pth", content)
 
 
 @pytest.mark.slow
@@ -247,7 +244,7 @@ def test_converted_weights_have_the_names_of_their_config(run_folder, tmp_path):
     assert labels.keypoints == list(cfg.data.keypoints.names)
     assert labels.to_dict()["classes"] == {"person": labels.keypoints}
     assert torch.load(output, weights_only=True)["labels"] == labels.to_dict()
-    # Of a backbone alone nothing has a name.
+    # A backbone alone has no labels.
     bottom_up = {
         k: v for k, v in torch.load(output)["model"].items() if k.startswith("backbone.bottom_up.")
     }
@@ -262,6 +259,6 @@ def test_converted_weights_have_the_names_of_their_config(run_folder, tmp_path):
     "labels",
     [3, [], {}, {"keypoints": "nose"}, {"keypoints": [1], "classes": {}}, {"classes": ["a"]}, {"classes": {"a": 1}}],
 )  # fmt: skip
-def test_something_else_by_that_name_is_no_labels(labels, tmp_path):
+def test_something_else_under_that_key_is_ignored(labels, tmp_path):
     torch.save({"model": {"w": torch.ones(1)}, "labels": labels}, tmp_path / "w.pth")
     assert read_checkpoint(tmp_path / "w.pth")[1] is None

@@ -3,6 +3,7 @@
 import builtins
 import os
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from hrnet_kpt.errors import UserError
-from hrnet_kpt.weights.read import read_weights, unwrap
+from hrnet_kpt.weights.read import read_checkpoint, unwrap
 
 
 def save_zip(tensors, path):
@@ -59,22 +60,21 @@ def assert_equal(found, expected):
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pth", "w.bin", "w.pkl", "w"])
 def test_content_decides_not_the_name(kind, name, tensors, tmp_path):
     FORMATS[kind](tensors, tmp_path / name)
-    found = read_weights(tmp_path / name)
+    found = read_checkpoint(tmp_path / name)[0]
     if kind == "safetensors":  # keeps no order
         found = {key: found[key] for key in tensors}
     assert_equal(found, tensors)
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
-def test_zoo_pickle_gives_its_arrays_and_leaves_the_author(protocol, tmp_path):
+def test_zoo_pickle_gives_its_arrays_without_the_author(protocol, tmp_path, refusal):
     arrays = {"conv1.weight": np.ones((2, 3), "f4"), "stem.bias": np.arange(4.0)[1::2]}
     content = {"model": arrays, "__author__": "Caffe2", "matching_heuristics": True}
     (tmp_path / "R-50.pkl").write_bytes(pickle.dumps(content, protocol))
-    if protocol < 2:  # written in letters, as nobody has for twenty years
-        with pytest.raises(UserError, match=r"none of \.safetensors, torch\.save and pickle"):
-            read_weights(tmp_path / "R-50.pkl")
+    if protocol < 2:  # the text protocols
+        assert "R-50.pkl" in refusal(read_checkpoint, tmp_path / "R-50.pkl")
         return
-    found = read_weights(tmp_path / "R-50.pkl")
+    found = read_checkpoint(tmp_path / "R-50.pkl")[0]
     assert_equal(found, {name: torch.from_numpy(value.copy()) for name, value in arrays.items()})
 
 
@@ -86,22 +86,22 @@ def test_pickle_of_python_2_is_read(tmp_path):
         b"\x89U\x08\x00\x00\x80?\x00\x00\x00@tbs."
     )
     (tmp_path / "old.pkl").write_bytes(letters)
-    assert_equal(read_weights(tmp_path / "old.pkl"), {"w": torch.tensor([1.0, 2.0])})
+    assert_equal(read_checkpoint(tmp_path / "old.pkl")[0], {"w": torch.tensor([1.0, 2.0])})
 
 
-WEIGHT, AVERAGE = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])
-PLAIN, EMA = {"conv.weight": WEIGHT}, {"conv.weight": AVERAGE}
+WEIGHT, EMA_WEIGHT = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])
+PLAIN, EMA = {"conv.weight": WEIGHT}, {"conv.weight": EMA_WEIGHT}
 WRAPPED = {
     "bare": (PLAIN, PLAIN),
     "state_dict": ({"state_dict": PLAIN, "epoch": 3}, PLAIN),
-    "model": ({"model": PLAIN, "optimizer": {"state": {0: {"exp_avg": AVERAGE}}}}, PLAIN),
+    "model": ({"model": PLAIN, "optimizer": {"state": {0: {"exp_avg": EMA_WEIGHT}}}}, PLAIN),
     "nested": ({"model": {"state_dict": PLAIN}}, PLAIN),
     "module": ({"state_dict": {"module.conv.weight": WEIGHT}}, PLAIN),
     "compiled": ({"model": {"_orig_mod.conv.weight": WEIGHT}}, PLAIN),
     "compiled within module": ({"module._orig_mod.conv.weight": WEIGHT}, PLAIN),
-    "timm's average": ({"state_dict": PLAIN, "state_dict_ema": EMA}, EMA),
-    "model_ema": ({"model": PLAIN, "model_ema": {"module.conv.weight": AVERAGE}}, EMA),
-    "empty average": ({"state_dict": PLAIN, "state_dict_ema": None}, PLAIN),
+    "timm's EMA": ({"state_dict": PLAIN, "state_dict_ema": EMA}, EMA),
+    "model_ema": ({"model": PLAIN, "model_ema": {"module.conv.weight": EMA_WEIGHT}}, EMA),
+    "empty EMA": ({"state_dict": PLAIN, "state_dict_ema": None}, PLAIN),
     # mmengine exchanges the two in its checkpoints: state_dict is what it tests with.
     "mmengine": (
         {
@@ -110,11 +110,11 @@ WRAPPED = {
         },
         EMA,
     ),
-    "average alone": (
-        {"ema_state_dict": {"steps": torch.tensor(9), "module.conv.weight": AVERAGE}},
+    "EMA alone": (
+        {"ema_state_dict": {"steps": torch.tensor(9), "module.conv.weight": EMA_WEIGHT}},
         EMA,
     ),
-    "AveragedModel": ({"n_averaged": torch.tensor(9), "module.conv.weight": AVERAGE}, EMA),
+    "AveragedModel": ({"n_averaged": torch.tensor(9), "module.conv.weight": EMA_WEIGHT}, EMA),
     "mmcv": ({"state_dict": {**EMA, "ema_backbone_conv_weight": WEIGHT}}, EMA),
     # HRNet's pose code: the network's name, scores as numbers of numpy's, and the best weights.
     "pose": (
@@ -137,12 +137,12 @@ WRAPPED = {
 def test_what_training_scripts_wrap_around_weights_is_looked_through(name, save, tmp_path):
     content, expected = WRAPPED[name]
     save(content, tmp_path / "checkpoint.pth")
-    assert_equal(read_weights(tmp_path / "checkpoint.pth"), expected)
+    assert_equal(read_checkpoint(tmp_path / "checkpoint.pth")[0], expected)
     assert_equal(unwrap(content), expected)
 
 
 class Runs:
-    """Its pickle calls a function with arguments when it is loaded, and sets the result's state if there is a third."""
+    """Its pickle calls a function with arguments when it is loaded, and sets the result's state, if given."""
 
     def __init__(self, *call):
         self.call = call
@@ -161,7 +161,9 @@ def save_bare(content, path):
     ("function", "named"),
     [(os.system, r"(posix|nt)\.system"), (builtins.exec, r"(\w+\.)?exec")],
 )
-def test_pickle_that_would_run_code_is_refused_and_does_not(save, place, function, named, tmp_path):
+def test_pickle_that_would_run_code_is_refused_and_does_not(
+    save, place, function, named, tmp_path, refusal
+):
     made = tmp_path / "made"
     command = {os.system: f"touch {made}", builtins.exec: f"open({str(made)!r}, 'w')"}[function]
     runs = Runs(function, (command,))
@@ -171,9 +173,8 @@ def test_pickle_that_would_run_code_is_refused_and_does_not(save, place, functio
     )
     path = tmp_path / "trap.pth"
     save(content, path)
-    with pytest.raises(UserError, match=rf"trap\.pth is refused: it holds {named}") as raised:
-        read_weights(path)
-    assert "\n" not in str(raised.value)
+    message = refusal(read_checkpoint, path)
+    assert "trap.pth" in message and re.search(rf"holds {named}\b", message)
     assert not made.exists()
     function(command)  # the trap is one
     assert made.exists()
@@ -188,9 +189,9 @@ def test_array_with_wrong_arguments_does_not_kill_the_process(save, state, tmp_p
     # With the first state, numpy 2.2's own dtype reads memory that is not there.
     save({"x": Runs(np.dtype, ("f4", False, True), state), "w": np.ones(2)}, tmp_path / "w.pth")
     try:
-        assert_equal(read_weights(tmp_path / "w.pth"), {"w": torch.ones(2).double()})
+        assert_equal(read_checkpoint(tmp_path / "w.pth")[0], {"w": torch.ones(2).double()})
     except UserError as error:
-        assert "w.pth is no file of weights, or it is cut short or damaged" in str(error)
+        assert "w.pth" in str(error)
 
 
 @pytest.mark.parametrize("dtype", ["f2", ">f4", "f8", "u1", ">i2", "i8"])
@@ -201,17 +202,17 @@ def test_pickled_array_is_the_one_that_numpy_reads(dtype, protocol, order, tmp_p
     content = pickle.dumps({"w": array, "scalar": array[0, 0], "words": np.array(["a"])}, protocol)
     (tmp_path / "w.pkl").write_bytes(content)
     expected = pickle.loads(content)["w"]
-    found = read_weights(tmp_path / "w.pkl")
+    found = read_checkpoint(tmp_path / "w.pkl")[0]
     assert list(found) == ["w"]
     assert found["w"].numpy().dtype == expected.dtype.newbyteorder("=")
     np.testing.assert_array_equal(found["w"].numpy(), expected)
 
 
 @pytest.mark.parametrize("save", [save_zip, save_legacy])
-def test_whole_network_is_refused_with_a_remedy(save, tmp_path):
+def test_whole_network_is_refused_with_a_remedy(save, tmp_path, refusal):
     save(nn.Linear(2, 2), tmp_path / "net.pth")
-    with pytest.raises(UserError, match=r"torch\.nn\.modules\.linear\.Linear.*save_file"):
-        read_weights(tmp_path / "net.pth")
+    message = refusal(read_checkpoint, tmp_path / "net.pth")
+    assert "torch.nn.modules.linear.Linear" in message and "save_file" in message
 
 
 EXOTIC = {
@@ -224,7 +225,7 @@ EXOTIC = {
 
 @pytest.mark.parametrize("kind", EXOTIC)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-def test_tensor_that_is_not_plain_numbers_is_refused_by_name(kind, tmp_path):
+def test_tensor_that_is_not_plain_numbers_is_refused_by_name(kind, tmp_path, refusal):
     torch.save({"conv.weight": torch.rand(3), "odd.weight": EXOTIC[kind]()}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match=r"w\.pth holds a tensor .*odd\.weight"):
-        read_weights(tmp_path / "w.pth")
+    message = refusal(read_checkpoint, tmp_path / "w.pth")
+    assert "w.pth" in message and "odd.weight" in message

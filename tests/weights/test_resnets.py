@@ -1,4 +1,4 @@
-"""Backbones that are no HRNet take their public weights, in each source's own format and naming."""
+"""Public weights of other backbones than HRNet, in each source's own format and naming."""
 
 import pickle
 
@@ -14,7 +14,6 @@ from detectron2.modeling.backbone.resnet import BottleneckBlock
 from torch import nn
 from torchvision.models.resnet import Bottleneck
 
-from hrnet_kpt.errors import UserError
 from hrnet_kpt.weights import load_weights
 
 BOTTOM_UP = "backbone.bottom_up."
@@ -105,8 +104,8 @@ def test_every_tensor_is_the_one_that_detectron2_loads(form, arrays, caffe2_name
             assert torch.equal(value, before[name])
 
 
-def test_norms_whose_statistics_caffe2_has_put_into_their_weights(arrays, caffe2_names, tmp_path):
-    """Its oldest files: `bn_s` and `bn_b` alone, a mean of 0 and a variance of 1."""
+def test_norms_whose_weights_include_their_statistics(arrays, caffe2_names, tmp_path):
+    """Its oldest files have only `bn_s` and `bn_b`: the mean is 0 and the variance 1."""
     old = {
         name.replace("_bn_gamma", "_bn_s").replace("_bn_beta", "_bn_b"): value
         for name, value in caffe2_names(arrays).items()
@@ -174,34 +173,31 @@ def test_features_are_those_of_torchvision(source, classifier, write):
             torch.testing.assert_close(found[name], y, rtol=1e-4, atol=1e-4)
 
 
-def test_other_depths_and_networks_are_refused_before_the_model_changes(write):
+def test_other_depths_and_networks_are_refused_before_the_model_changes(write, refusal):
     model = resnet()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    deeper = stretched(torchvision.models.ResNet, Bottleneck, [1, 3, 1, 1])
-    shallower = stretched(torchvision.models.ResNet, Bottleneck, [1, 1, 1, 1])
-    hrnet = stretched(timm.create_model, "hrnet_w18_small", pretrained=False)
+    deeper = expanded(torchvision.models.ResNet, Bottleneck, [1, 3, 1, 1])
+    shallower = expanded(torchvision.models.ResNet, Bottleneck, [1, 1, 1, 1])
+    hrnet = expanded(timm.create_model, "hrnet_w18_small", pretrained=False)
     for state, words in (
-        (deeper, r"layer2\.2\.conv1\.weight fits nothing"),
-        (shallower, r"res3\.1\.conv1\.weight is missing"),
-        (hrnet, "this looks like HRNet-W18-small-v1"),
+        (deeper, "layer2.2.conv1.weight"),
+        (shallower, "res3.1.conv1.weight"),
+        (hrnet, "HRNet-W18-small-v1"),
     ):
-        with pytest.raises(UserError, match=words) as raised:
-            load_weights(model, write(state))
-        assert "\n" not in str(raised.value)
+        assert words in refusal(load_weights, model, write(state))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_frozen_norms_without_statistics_are_refused(arrays, tmp_path):
+def test_frozen_norms_without_statistics_are_refused(arrays, tmp_path, refusal):
     left = {name: value for name, value in arrays.items() if "res4.0.conv2.norm" not in name}
     (tmp_path / "R-50.pkl").write_bytes(pickle.dumps({"model": left}, 2))
-    with pytest.raises(UserError, match=r"res4\.0\.conv2\.norm"):
-        load_weights(resnet(width=8), tmp_path / "R-50.pkl")
-    with pytest.raises(UserError, match=r"1 FrozenBN layers without statistics"):
-        load_weights(resnet(width=8), tmp_path / "R-50.pkl", strict=False)
+    for strict, words in ((True, "res4.0.conv2.norm"), (False, "1 FrozenBN")):
+        model = resnet(width=8)
+        assert words in refusal(load_weights, model, tmp_path / "R-50.pkl", strict=strict)
 
 
-def stretched(build, *args, **kwargs):
-    """A network's tensors of one number each: a file of the right names and shapes, and of no size."""
+def expanded(build, *args, **kwargs):
+    """A network's tensors as expanded scalars: a small file of the right names and shapes."""
     with torch.device("meta"):
         state = build(*args, **kwargs).state_dict()
     return {name: torch.ones(()).expand(value.shape) for name, value in state.items()}
@@ -221,17 +217,17 @@ class TimmBackbone(Backbone):
         raise NotImplementedError
 
 
-def test_backbone_of_ones_own_takes_its_public_weights(write):
-    state = stretched(timm.create_model, "resnet18")
+def test_backbone_of_ones_own_takes_its_public_weights(write, refusal):
+    state = expanded(timm.create_model, "resnet18")
     model = Detector(TimmBackbone("resnet18", NAMES))
     loaded = load_weights(model, write(state))
-    assert loaded.parts == ["bottom_up"] and "2 head tensors ignored (fc)" in loaded.line
+    assert loaded.parts == ["bottom_up"] and loaded.ignored == ["fc.weight", "fc.bias"]
     for name, value in model.backbone.bottom_up.net.state_dict().items():
         if "num_batches" not in name:
             assert torch.equal(value, state[name]), name
     # The deeper one has all of its tensors, and more.
-    with pytest.raises(UserError, match=r"layer1\.2\.conv1\.weight fits nothing"):
-        load_weights(model, write(stretched(timm.create_model, "resnet34")))
+    message = refusal(load_weights, model, write(expanded(timm.create_model, "resnet34")))
+    assert "layer1.2.conv1.weight" in message
 
 
 def test_detectors_of_the_zoo_load_whole(arrays, tmp_path):
@@ -253,22 +249,10 @@ def test_detectors_of_the_zoo_load_whole(arrays, tmp_path):
     assert model.roi_heads.keypoint_head.score_lowres.bias.tolist() == [16, 0]
 
 
-def test_line_of_a_checkpoint_without_hrnet(write):
+def test_own_checkpoint_without_hrnet(write):
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     loaded = load_weights(model, write({"model": model.state_dict()}), whole=True)
-    assert "of from" not in loaded.line
+    assert loaded.absent == [] and loaded.line.startswith("6 tensors of 0.weight, 0.bias, ")
     own = resnet(norm="BN", width=8)
     loaded = load_weights(own, write({"model": own.state_dict()}), whole=True)
     assert " backbone tensors, neck from hrnet_kpt layout" in loaded.line
-
-
-def test_pickle_is_read_without_running_what_is_in_it(arrays, tmp_path):
-    class Runs:
-        def __reduce__(self):
-            return exec, (f"open({str(tmp_path / 'made')!r}, 'w')",)
-
-    path = tmp_path / "R-50.pkl"
-    path.write_bytes(pickle.dumps({"model": arrays, "x": Runs()}, 2))
-    with pytest.raises(UserError, match=r"is refused: it holds .*exec"):
-        load_weights(resnet(width=8), path)
-    assert not (tmp_path / "made").exists()

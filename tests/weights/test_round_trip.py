@@ -13,7 +13,7 @@ from hrnet_kpt.weights import convert_state_dict
 def test_timm_comes_back_as_it_was(name):
     with torch.device("meta"):
         shapes = timm.create_model(name, pretrained=False).state_dict()
-    # Each tensor holds its own number, in memory once: a tensor at another's place would show.
+    # Each tensor is an expanded scalar of its own value, which identifies it.
     state = {
         key: torch.full((), float(number)).expand(value.shape)
         for number, (key, value) in enumerate(shapes.items())

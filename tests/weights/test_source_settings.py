@@ -1,4 +1,4 @@
-"""The settings that go with weights from elsewhere: a config takes them, and they reproduce the source's geometry."""
+"""The settings of other codebases: a config accepts them, and they reproduce the source's geometry."""
 
 import pytest
 import torch
@@ -12,7 +12,6 @@ from hrnet_kpt.config import load_config
 from hrnet_kpt.config.checks.check import check_config
 from hrnet_kpt.config.resolve import differing_settings
 from hrnet_kpt.weights.layouts import find_layout
-from hrnet_kpt.weights.load import settings_of
 
 CONFIG = "configs/hrnet_w18_kpt.py"
 PARTS = ["bottom_up", "neck", "RPN", "box head", "mask head", "keypoint head"]
@@ -26,7 +25,7 @@ WHOLE_PIXELS = [
     "+model.proposal_generator.anchor_boundary_thresh=0.0",
     *SAMPLED_TWICE,
 ]
-# What the page has to change; nothing for layouts that are not here.
+# Overrides of the page; other layouts need none.
 DIFFERENCES = {
     "maskrcnn-benchmark": WHOLE_PIXELS,
     "hrnet-object-detection": WHOLE_PIXELS,
@@ -36,7 +35,7 @@ SIZES, RATIOS, STRIDES = (32, 64, 128, 256, 512), (0.5, 1.0, 2.0), (4, 8, 16, 32
 
 
 def overrides_for(layout):
-    settings = settings_of(find_layout(layout).settings, PARTS)
+    settings = find_layout(layout).settings_of(PARTS)
     return differing_settings(load_config(CONFIG), settings)
 
 
@@ -51,11 +50,11 @@ def test_settings_that_differ_are_overrides_that_load(layout):
         cfg = load_config(CONFIG, overrides)
         assert [str(f) for f in check_config(cfg) if f.level == "error"] == []
         # With them nothing differs any more.
-        assert differing_settings(cfg, settings_of(find_layout(layout).settings, PARTS)) == []
+        assert differing_settings(cfg, find_layout(layout).settings_of(PARTS)) == []
 
 
 def test_colours_differ_from_those_of_a_config_with_others():
-    settings = settings_of(find_layout("timm").settings, ["bottom_up"])
+    settings = find_layout("timm").settings_of(["bottom_up"])
     others = ["model.input_format=BGR", "model.pixel_std=[1.0,1.0,1.0]"]
     assert differing_settings(load_config(CONFIG, others), settings) == [
         "model.input_format=RGB",
@@ -100,16 +99,16 @@ def centres_and_sides(boxes):
 
 
 @pytest.mark.parametrize(
-    "layout, theirs, end, shift, share, pixels",
+    "layout, theirs, end, shift, fraction, pixels",
     [
-        # By how much the source's rounding moves centres, in pixels, and sides, in shares of them and in pixels.
+        # The source's rounding errors: of centres in pixels, and of sides as a fraction and in pixels.
         ("mmdet", mmdet_anchors, 0, 1e-3, 0, 1e-3),
         ("torchvision", torchvision_anchors, 0, 1e-3, 0, 1),
         ("maskrcnn-benchmark", detectron_anchors, 1, 1e-3, 0.061, 0),
         ("hrnet-object-detection", old_mmdet_anchors, 1, 1e-3, 0, 1),
     ],
 )
-def test_anchors_lie_where_they_lay(layout, theirs, end, shift, share, pixels):
+def test_anchors_are_those_of_the_source(layout, theirs, end, shift, fraction, pixels):
     cfg = load_config(CONFIG, overrides_for(layout))
     ours = instantiate(cfg.model.proposal_generator.anchor_generator)(
         [torch.zeros(1, 1, 1, 1) for _ in STRIDES]
@@ -118,7 +117,7 @@ def test_anchors_lie_where_they_lay(layout, theirs, end, shift, share, pixels):
         expected = theirs(stride, size) + torch.tensor([0, 0, end, end])
         (here, sides), (there, their_sides) = map(centres_and_sides, (boxes.tensor, expected))
         assert (here - there).abs().max() <= shift
-        assert ((sides - their_sides).abs() <= pixels + share * sides).all()
+        assert ((sides - their_sides).abs() <= pixels + fraction * sides).all()
 
 
 @pytest.mark.parametrize("part, size", [("box", 7), ("keypoint", 14)])

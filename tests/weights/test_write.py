@@ -1,4 +1,4 @@
-"""Files of weights, whole or not at all."""
+"""Writing weights: complete files, or none."""
 
 import os
 import stat
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hrnet_kpt.weights.read import read_weights
+from hrnet_kpt.errors import UserError
+from hrnet_kpt.weights.read import read_checkpoint
 from hrnet_kpt.weights.write import sha256_of, write_weights
 
 both = pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
@@ -29,7 +30,7 @@ def tensors():
 @both
 def test_what_is_written_is_read_back_bit_by_bit(name, tensors, tmp_path):
     path = write_weights(tensors, tmp_path / name)
-    read = read_weights(path)
+    read = read_checkpoint(path)[0]
     assert list(sorted(read)) == sorted(tensors)
     for key, value in tensors.items():
         assert read[key].dtype == value.dtype and torch.equal(read[key], value)
@@ -56,49 +57,42 @@ def test_others_may_read_it_as_any_file(name, tensors, tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
 
 
-def fail(*args, **kwargs):
-    raise OSError(28, "No space left on device")
-
-
 @both
-@pytest.mark.parametrize("module, function", [(Path, "write_bytes"), (os, "replace")])
-def test_failure_leaves_the_old_file_and_nothing_else(
-    name, module, function, tensors, tmp_path, monkeypatch
+@pytest.mark.parametrize(
+    ("module", "function", "error", "raised"),
+    [
+        (Path, "write_bytes", OSError(28, "No space left on device"), UserError),
+        (os, "replace", OSError(28, "No space left on device"), UserError),
+        (os, "replace", KeyboardInterrupt(), KeyboardInterrupt),
+    ],
+)
+def test_failure_leaves_only_the_old_file(
+    name, module, function, error, raised, tensors, tmp_path, monkeypatch
 ):
+    def fail(*args, **kwargs):
+        raise error
+
     path = tmp_path / name
     path.write_bytes(b"old")
     monkeypatch.setattr(module, function, fail)
-    with pytest.raises(ValueError, match=rf"{name} cannot be written: .*No space left") as raised:
+    with pytest.raises(raised) as found:
         write_weights(tensors, path)
-    assert "\n" not in str(raised.value)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+    if raised is UserError:
+        message = str(found.value)
+        assert name in message and "No space left" in message and "\n" not in message
 
 
 @pytest.mark.parametrize("name", ["w.pt", "w", "w.pkl", "nowhere/w.pth", "folder.pth"])
-def test_place_that_cannot_be_written_is_refused(name, tensors, tmp_path):
+def test_path_that_cannot_be_written_is_refused(name, tensors, tmp_path, refusal):
     (tmp_path / "folder.pth").mkdir()
-    with pytest.raises(ValueError, match=rf"{name} cannot be written: "):
-        write_weights(tensors, tmp_path / name)
-
-
-@both
-def test_interrupt_leaves_the_old_file_and_nothing_else(name, tensors, tmp_path, monkeypatch):
-    path = tmp_path / name
-    path.write_bytes(b"old")
-
-    def interrupt(*args):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(os, "replace", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        write_weights(tensors, path)
-    assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
+    assert name in refusal(write_weights, tensors, tmp_path / name)
 
 
 @both
 def test_file_may_be_written_over_itself(name, tmp_path):
-    # What is read is mapped into memory: a writer that opened the same file would change what it writes.
+    # The tensors are mapped from the file: writing into it would change them.
     path = write_weights({"a": torch.rand(300, 300)}, tmp_path / name)
-    expected = read_weights(path)["a"].clone()
-    write_weights({"b": read_weights(path)["a"]}, path)
-    assert torch.equal(read_weights(path)["b"], expected)
+    expected = read_checkpoint(path)[0]["a"].clone()
+    write_weights({"b": read_checkpoint(path)[0]["a"]}, path)
+    assert torch.equal(read_checkpoint(path)[0]["b"], expected)

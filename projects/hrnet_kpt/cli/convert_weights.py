@@ -109,10 +109,10 @@ def _settings_lines(
     cfg: DictConfig | None, config_file: str, settings: Mapping[str, Any]
 ) -> list[str]:
     from ..config.resolve import differing_settings, override
-    from ..weights.layouts import UNLISTED
+    from ..weights.layouts import BOUNDARY_THRESH
 
     if cfg is None:
-        plus = {UNLISTED: "+"}
+        plus = {BOUNDARY_THRESH: "+"}
         lines = [f"  {plus.get(key, '')}{override(key, value)}" for key, value in settings.items()]
         return ["settings that these weights need:", *lines] if lines else []
     differing = differing_settings(cfg, settings)

@@ -1,4 +1,4 @@
-"""From a trained model to answers."""
+"""Inference with a trained model: prediction, optimisation and test-time augmentation."""
 
 from .optimize import optimize_for_inference
 from .predictor import Predictor

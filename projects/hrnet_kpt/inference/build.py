@@ -1,4 +1,4 @@
-"""A config's model with its weights, and as it predicts."""
+"""Building a config's model with its weights, for training and for inference."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def build_model(
     """Build `cfg.model` on its device, with the weights of `checkpoint` unless that is "".
 
     Args:
-        checkpoint: path or address.
-        whole: the weights must be those of the whole model, as to evaluate it or to go on with its training.
-        content: of the run's checkpoint at this path, where it was read before.
+        cfg: a whole config.
+        checkpoint: path or URL.
+        whole: the checkpoint must fill the whole model, as for evaluation and resuming.
+        content: the checkpoint, if it was read before.
 
     Raises:
-        UserError: weights are missing or do not fit.
+        UserError: If the weights are missing or do not fit.
     """
     device = choose_device(cfg)
     model = instantiate(cfg.model)
@@ -47,7 +48,7 @@ def build_model(
         differing = differing_settings(cfg, loaded.settings)
         if differing:
             logger.warning(
-                "%s is made for other settings; its own numbers come out with %s%s",
+                "%s was trained with other settings; reproduce its numbers with %s%s",
                 checkpoint,
                 " ".join(differing),
                 f" ({loaded.remark})" if loaded.remark else "",
@@ -57,13 +58,13 @@ def build_model(
 
 
 def inference_model(cfg: DictConfig, model: nn.Module) -> nn.Module:
-    """A copy of `model` as evaluation and prediction run it: optimised, and with what `cfg.inference` asks for.
+    """A copy of `model` for evaluation and prediction: optimised, and with the settings of `cfg.inference`.
 
-    Models other than a GeneralizedRCNN are returned as they are.
+    Models other than a GeneralizedRCNN are returned unchanged.
     """
-    settings: Any = cfg.get("inference") or {}
     if not isinstance(model, GeneralizedRCNN):
         return model
+    settings: Any = cfg.get("inference") or {}
     dtype = getattr(torch, settings.get("dtype", "float32"))
     optimized = optimize_for_inference(model, dtype, settings.get("compile", False))
     head = getattr(optimized.roi_heads, "keypoint_head", None)
@@ -85,7 +86,7 @@ def inference_model(cfg: DictConfig, model: nn.Module) -> nn.Module:
 
 
 def choose_device(cfg: DictConfig) -> torch.device:
-    """The device of the run: `train.device`, or the CPU, with a warning, where there is no GPU."""
+    """The device of the run: `train.device`, or the CPU, with a warning, if there is no GPU."""
     device = torch.device(cfg.train.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         logger.warning("train.device=%s, but there is no GPU: running on the CPU", cfg.train.device)

@@ -1,8 +1,9 @@
-"""The keypoint head in inference: maps decoded together, and a score for the whole instance."""
+"""The keypoint head in inference: batched decoding of heatmaps, and scores of instances."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from detectron2.modeling.roi_heads import BaseKeypointRCNNHead
@@ -17,20 +18,23 @@ DECODINGS = ("highest", "dark")
 
 
 class DecodingKeypointHead(nn.Module):
-    """A trained keypoint head as it predicts.
+    """A trained keypoint head for inference.
 
-    Called with pooled features (N x C x S x S) and the instances of the images that they come from, it returns these,
-    best first, with `pred_keypoints` (x, y, score in turn: N x K x 3), `box_scores` and `keypoint_scores`.
+    `forward` takes pooled features (N x C x S x S) and the instances of their images; it returns the instances, highest
+    score first, with `pred_keypoints` (N x K x 3: x, y, score), `box_scores` and `keypoint_scores`.
 
     Args:
-        head: detectron2's; its layers are used, its decoding is not.
-        instance_score: what `scores` of an instance is, all from 0 to 1:
+        head: detectron2's head, whose layers are used.
+        instance_score: the meaning of an instance's `scores`, all from 0 to 1:
             "box": the probability of its class;
-            "keypoints": the mean of the scores of its keypoints, each cut off at 1;
+            "keypoints": the mean of the scores of its keypoints, each clamped to 1;
             "combined": the product of both.
         class_keypoints: for each class, the indices of its keypoints; all of them by default.
-        decoding: "highest", the highest pixel of the stretched map, as detectron2's; or "dark", between the map's cells
-            (see dark_positions). Scores are the same.
+        decoding: "highest", the maximum of the resized heatmap, as detectron2 does; or "dark", a position between the
+            heatmap's cells (see dark_positions). Scores are the same.
+
+    Raises:
+        UserError: If `instance_score` or `decoding` is unknown.
     """
 
     def __init__(
@@ -57,15 +61,14 @@ class DecodingKeypointHead(nn.Module):
         return int(self.head.num_keypoints)
 
     def layers(self, x: Tensor) -> Tensor:
-        """The maps of pooled features: N x K x side x side, logits."""
-        maps: Tensor = self.head.layers(x)
-        return maps
+        """The heatmaps of pooled features: N x K x side x side, logits."""
+        return cast(Tensor, self.head.layers(x))
 
     def forward(self, x: Tensor, instances: list[Instances]) -> list[Instances]:
         return self.decode(self.layers(x), instances)
 
     def decode(self, maps: Tensor, instances: list[Instances]) -> list[Instances]:
-        """`forward` from maps that were computed before."""
+        """`forward` for given heatmaps."""
         boxes = torch.cat([found.pred_boxes.tensor for found in instances])
         keypoints = decode_heatmaps(maps, boxes)[..., [0, 1, 3]]
         if self.decoding == "dark":
@@ -75,7 +78,7 @@ class DecodingKeypointHead(nn.Module):
 
     def _scored(self, instances: Instances, keypoints: Tensor) -> Instances:
         instances.pred_keypoints = keypoints
-        if not instances.has("scores"):  # boxes that were given, not found
+        if not instances.has("scores"):  # boxes that the caller gave
             return instances
         instances.box_scores = instances.scores
         instances.keypoint_scores = self._keypoint_scores(keypoints, instances.pred_classes)

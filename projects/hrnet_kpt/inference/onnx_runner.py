@@ -1,6 +1,6 @@
-"""Keypoints by onnxruntime, from a file that tools/export_model.py wrote.
+"""A predictor for ONNX files of tools/export_model.py, with onnxruntime.
 
-This file needs numpy, onnxruntime and Pillow, and nothing else of this package: it may be copied to a server alone.
+This file needs only numpy, onnxruntime and Pillow: it can be copied to a server without the rest of this package.
 """
 
 from __future__ import annotations
@@ -17,17 +17,16 @@ from PIL import Image, ImageOps
 
 
 class OnnxPredictor:
-    """Called with an image, it returns what is in it, the best first.
-
-    It may be called from several threads at once.
+    """Maps an image to the objects in it. It may be called from several threads.
 
     Args:
         path: a file of `tools/export_model.py --format onnx`, of the whole detector.
-        providers: onnxruntime's, in order of preference; by default CUDA where onnxruntime has it, then the CPU.
-        threads: of the CPU for one image; by default as many as there are cores.
+        providers: onnxruntime's execution providers, in order of preference; by default CUDA, if available, and the
+            CPU.
+        threads: CPU threads for one image; by default the number of cores.
 
     Raises:
-        ValueError: where the file is not such a one.
+        ValueError: If the file is something else.
     """
 
     def __init__(
@@ -39,13 +38,13 @@ class OnnxPredictor:
         if not os.path.isfile(path):
             raise ValueError(f"{path}: there is no such file")
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # it warns of every input that has a default
+        options.log_severity_level = 3  # no warnings about inputs with a default
         if threads:
             options.intra_op_num_threads = threads
         if providers is None:
-            known = onnxruntime.get_available_providers()
-            wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
-            providers = [name for name in wanted if name in known]
+            available = onnxruntime.get_available_providers()
+            preferred = ("CUDAExecutionProvider", "CPUExecutionProvider")
+            providers = [name for name in preferred if name in available]
         try:
             self.session = onnxruntime.InferenceSession(os.fspath(path), options, list(providers))
         except Exception as error:  # onnxruntime's own classes have no common parent
@@ -53,10 +52,10 @@ class OnnxPredictor:
             raise ValueError(f"{path}: onnxruntime cannot load it ({reason})") from error
         text = self.session.get_modelmeta().custom_metadata_map.get("hrnet_kpt", "")
         if not text:
-            raise ValueError(f"{path}: write it by tools/export_model.py; its metadata are missing")
+            raise ValueError(f"{path} has no metadata: export it by tools/export_model.py")
         self.info: dict[str, Any] = json.loads(text)
         if self.info["part"] != "detector":
-            raise ValueError(f"{path} is the {self.info['part']} alone: export --part detector")
+            raise ValueError(f"{path} is only the {self.info['part']}: export --part detector")
         self._outputs = [output.name for output in self.session.get_outputs()]
 
     def __call__(
@@ -65,19 +64,20 @@ class OnnxPredictor:
         color: str = "RGB",
         score_threshold: float | None = None,
     ) -> list[dict[str, Any]]:
-        """The objects in an image, in its own pixels: x from 0, its left edge, to its width; y from 0, its upper edge.
+        """Detect the objects in an image.
 
         Args:
-            image: a path; an image of Pillow's, turned upright as its EXIF data say; or height x width x 3 of uint8.
+            image: a path; a Pillow image, which is rotated as its EXIF data say; or height x width x 3 of uint8.
             color: "RGB" or "BGR", the order of the channels of an array.
-            score_threshold: objects of this score or less are left out; by default as in the model's config.
+            score_threshold: objects of this score or less are dropped; by default the threshold of the model's config.
 
         Returns:
-            The objects, best first: `class`, `score` (0 to 1), `box` (x1, y1, x2, y2) and, if its class has keypoints,
-            `keypoints`, x, y and detectron2's score by name, and `confidences` (0 to 1) of the keypoints by name.
+            The objects, highest score first, in pixels of the image: `class`, `score` (0 to 1), `box` (x1, y1, x2, y2)
+            and, if the class has keypoints, `keypoints` (x, y and detectron2's score by name) and `confidences` (0 to
+            1) of the keypoints by name. x runs from 0 at the left edge to the width, y from 0 at the upper edge.
 
         Raises:
-            ValueError: for what is no image.
+            ValueError: If `image` is something else, or cannot be read.
         """
         pixels = _pixels(image, color, self.info.get("image_range", "8-bit"))
         feeds = self._feeds(pixels)
@@ -93,7 +93,7 @@ class OnnxPredictor:
         height, width = pixels.shape[:2]
         size = _new_size(height, width, self.info["resize"])
         if 0 in size:
-            raise ValueError(f"{width} x {height} pixels are too long to be resized: cut it up")
+            raise ValueError(f"{width} x {height} pixels is too elongated to be resized: crop it")
         if self.info["preprocessing"] == "inside":
             return {"image": np.ascontiguousarray(pixels)}
         feeds = {"batch": preprocess(pixels, self.info), "size": np.array(size)}
@@ -128,7 +128,7 @@ class OnnxPredictor:
 
 
 def preprocess(pixels: np.ndarray, info: dict[str, Any]) -> np.ndarray:
-    """Height x width x 3 of uint8, RGB, to 1 x 3 x H x W: resized, normalised, padded on the right and below."""
+    """Resize, normalise and pad an RGB image, height x width x 3 of uint8, to a batch of 1 x 3 x H x W."""
     height, width = _new_size(pixels.shape[0], pixels.shape[1], info["resize"])
     if (height, width) != pixels.shape[:2]:
         resized = Image.fromarray(np.ascontiguousarray(pixels))
@@ -147,7 +147,7 @@ def postprocess(
     image_size: tuple[int, ...],
     info: dict[str, Any],
 ) -> dict[str, np.ndarray]:
-    """Boxes and heatmaps of the resized image (height, width) to boxes and keypoints of the image itself."""
+    """Convert boxes and heatmaps of the resized image (height, width) to boxes and keypoints of the image."""
     scale = np.array(image_size[::-1], np.float32) / np.array(size[::-1], np.float32)
     limits = np.tile(np.array(image_size[::-1], np.float32), 2)
     boxes = np.clip(found["boxes"] * np.tile(scale, 2), 0, limits)
@@ -164,7 +164,7 @@ def postprocess(
 
 
 def decode_heatmaps(heatmaps: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """N x K x S x S of logits, and N x 4, to N x K x 3: x and y of each maximum in its box, and its score."""
+    """Find the maxima of heatmaps (N x K x S x S, logits) in their boxes (N x 4): N x K x 3, x, y and score."""
     keypoints = np.zeros((*heatmaps.shape[:2], 3), np.float32)
     side = heatmaps.shape[-1]
     padded = np.pad(heatmaps, [(0, 0), (0, 0), (2, 2), (2, 2)], mode="edge")
@@ -182,7 +182,7 @@ def decode_heatmaps(heatmaps: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def _bicubic(length: int, side: int) -> np.ndarray:
-    """Weights of `length` interpolated values from `side` cells with two more on either end; a = -0.75."""
+    """Bicubic weights (a = -0.75) of `side` cells, with two more at either end: length x (side + 4)."""
     sources = (np.arange(length, dtype=np.float32) + 0.5) * np.float32(side / length) - 0.5
     x = np.abs(sources[:, None] - np.arange(-2, side + 2, dtype=np.float32))
     near, far = (1.25 * x - 2.25) * x * x + 1, -0.75 * (2 - x) * (2 - x) * (x - 1)
@@ -190,9 +190,9 @@ def _bicubic(length: int, side: int) -> np.ndarray:
 
 
 def _instance_scores(found: dict[str, np.ndarray], info: dict[str, Any]) -> np.ndarray:
-    """The mean of the scores of an instance's own keypoints, or its product with the box's score."""
+    """The mean score of the keypoints of an instance's class, or its product with the box's score."""
     names = info["keypoints"]["names"]
-    own = [[name in listed for name in names] for listed in info["classes"].values()]
+    own = [[name in of_class for name in names] for of_class in info["classes"].values()]
     counted = np.array(own, np.float32)[found["classes"]]
     total = (np.minimum(found["keypoints"][..., 2], 1) * counted).sum(axis=1)
     count = counted.sum(axis=1)
@@ -201,7 +201,7 @@ def _instance_scores(found: dict[str, np.ndarray], info: dict[str, Any]) -> np.n
 
 
 def _new_size(height: int, width: int, resize: dict[str, int] | None) -> tuple[int, int]:
-    """Height and width after resizing, as detectron2's ResizeShortestEdge rounds them."""
+    """Height and width after detectron2's ResizeShortestEdge."""
     if resize is None:
         return height, width
     scale = resize["short_edge"] / min(height, width)
@@ -233,21 +233,23 @@ def _pixels(
         return _upright(image, image_range)
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         what = getattr(image, "dtype", type(image).__name__)
-        raise ValueError(f"{what} is no image: give a path, an image of Pillow's or uint8")
+        raise ValueError(
+            f"{what} is not an image: give a path, a Pillow image or an array of uint8"
+        )
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"the array is {image.shape}: give height x width x 3")
     return image if color == "RGB" else image[..., ::-1]
 
 
 def _upright(image: Image.Image, image_range: str | Sequence[float]) -> np.ndarray:
-    with contextlib.suppress(Exception):  # damaged EXIF data raise anything; the pixels are fine
+    with contextlib.suppress(Exception):  # damaged EXIF data raise many kinds of errors
         image = ImageOps.exif_transpose(image)
     if image.mode[0] in "IF":  # more than 8 bits
         values = np.asarray(image).astype(np.float64)
         if isinstance(image_range, str):
             if values.min(initial=0) < 0 or values.max(initial=0) > 255:
                 raise ValueError(
-                    f"its values are {values.min():g} to {values.max():g}, and the model was made for images of 8 bits"
+                    f"its values are {values.min():g} to {values.max():g}, but the model is for images of 8 bits"
                 )
             image_range = (0, 255)
         low, high = image_range

@@ -1,4 +1,4 @@
-"""A model that gives the same answers sooner."""
+"""Optimising a model for inference: the same outputs in less time."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ NORMS = (FrozenBatchNorm2d, _BatchNorm)
 def optimize_for_inference(
     model: GeneralizedRCNN, dtype: torch.dtype = torch.float32, compile: bool = False
 ) -> GeneralizedRCNN:
-    """A copy of `model` for inference, in eval mode, that does not change it and shares what it need not change.
+    """A copy of `model` for inference, in eval mode; `model` is not changed, and unchanged tensors are shared.
 
-    The batch norms of an HRNet, and of detectron2's convolutions, are folded into the convolutions before them;
-    weights of convolutions lie in memory with their channels last, and so do the features, which are pooled as they
-    lie; the keypoints of all instances of a batch are decoded together. Outputs differ by rounding alone.
+    The batch norms of an HRNet, and of detectron2's convolutions, are folded into the convolutions before them; weights
+    and features are in channels-last memory format; the keypoints of all instances of a batch are decoded together.
+    Outputs differ only by rounding.
 
     Args:
-        dtype: of backbone, RPN's head, box head and keypoint head; what they put out, boxes, scores and maps, is
-            float32.
-        compile: let torch.compile translate the backbone, weights included, when the first image comes, and again for
-            the first batch of several: half a minute each. Sizes of images are symbols; torch translates again only
-            where it takes other convolutions, for small maps.
+        model: a trained model.
+        dtype: of the backbone, the RPN head, the box head and the keypoint head; their outputs (boxes, scores and
+            heatmaps) are float32.
+        compile: compile the backbone with torch.compile at the first image, and again at the first batch of several;
+            each takes half a minute. Image sizes are dynamic; torch recompiles only for small feature maps, for which
+            it chooses other convolutions.
     """
     shared = chain(model.parameters(), model.buffers())
     optimized: GeneralizedRCNN = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
@@ -63,16 +64,16 @@ def optimize_for_inference(
 
 
 def compile_in_place(module: nn.Module) -> None:
-    """Let torch.compile translate a module for inference, with sizes as symbols and weights as constants."""
+    """Compile a module for inference, with dynamic sizes and with weights as constants."""
     module.compile(dynamic=True, options={"freezing": True})
 
 
 def _lower_precision(model: GeneralizedRCNN, dtype: torch.dtype) -> None:
-    """Let the parts that compute most do so in `dtype`; what goes from one to another is cast on the way."""
+    """Convert the expensive parts to `dtype`, with casts between the parts."""
     rpn, heads = model.proposal_generator, model.roi_heads
     rpn_head = getattr(rpn, "rpn_head", None)
     box_heads = _stages(getattr(heads, "box_head", None))
-    # Heads of maps whose layers can be told from the rest.
+    # Only heads that are an nn.Sequential have a first and a last layer to cast at.
     both = (getattr(heads, f"{kind}_head", None) for kind in ("mask", "keypoint"))
     maps = [head for head in both if isinstance(head, nn.Sequential)]
     for part in (model.backbone, *_stages(rpn_head), *box_heads, *maps):
@@ -91,7 +92,7 @@ def _lower_precision(model: GeneralizedRCNN, dtype: torch.dtype) -> None:
 
 
 def _stages(part: Any) -> list[nn.Module]:
-    """A part of the model as a list: a cascade has one for each of its stages, other models have one or none."""
+    """A part of the model as a list: one for each stage of a cascade, else one or none."""
     if isinstance(part, nn.ModuleList):
         return [*part]
     return [part] if isinstance(part, nn.Module) else []
@@ -112,13 +113,13 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
 
 
 def _replace(module: nn.Module, name: str, **to: Any) -> None:
-    """Give a module a parameter of its own, in another form; the model that it was copied from keeps its."""
+    """Replace a parameter by a converted one; the original model, which shares it, keeps its own."""
     parameter = getattr(module, name)
     setattr(module, name, nn.Parameter(parameter.detach().to(**to), requires_grad=False))
 
 
 def _fold_norms(bottom_up: HRNet) -> None:
-    """Every norm of an HRNet stands behind its convolution, and works on what that one puts out."""
+    """Fold each norm of an HRNet into the convolution before it."""
     for parent in bottom_up.modules():
         before: nn.Module | None = None
         for name, child in parent.named_children():

@@ -1,10 +1,10 @@
-"""A trained model that takes images and gives what is in them."""
+"""A predictor: from images to the instances that a trained model detects."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ from ..data.masks import to_rle
 from ..errors import UserError
 from ..evaluation.calibration import Calibration, load_calibration
 from ..memory import keep_freed_memory
-from ..weights.run_checkpoints import newest_file
+from ..weights.run_checkpoints import newest_checkpoint
 from .build import build_model, inference_model
 
 logger = logging.getLogger(__name__)
@@ -40,15 +40,15 @@ ImageInput = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 
 @dataclass(frozen=True)
 class Prediction:
-    """The instances of one image, in pixels of the image as it was given; the best first.
+    """The instances of one image, in pixels of the original image, highest score first.
 
     Attributes:
         instances: detectron2's, on the CPU: pred_boxes, scores, pred_classes, pred_masks (N x height x width, bool) if
             the model has masks and, if it has keypoints, pred_keypoints (N x K x 3: x, y, detectron2's score) in the
             order of the schema, box_scores and keypoint_scores.
-        classes: names of the classes, with the names of the keypoints that each has.
+        classes: names of the classes, each with the names of its keypoints.
         keypoint_names: names of the K keypoints.
-        calibration: what makes confidences of the scores of keypoints.
+        calibration: maps scores of keypoints to confidences.
     """
 
     instances: Instances
@@ -67,16 +67,16 @@ class Prediction:
 
     @cached_property
     def confidences(self) -> np.ndarray:
-        """N x K, from 0 to 1: how probable it is that the keypoint is where it was found; see `Calibration`."""
+        """N x K, from 0 to 1: the probability that the keypoint's position is right; see `Calibration`."""
         return self.calibration.confidence(self.instances.pred_keypoints[..., 2].numpy())
 
     @cached_property
     def objects(self) -> list[dict[str, Any]]:
-        """The instances as plain data, for a json.
+        """The instances as dicts that json takes.
 
-        Each has `class`, `score`, `box` (x1, y1, x2, y2) and, if its class has keypoints, `keypoints`, x, y and
-        detectron2's score by name, and `confidences` of the keypoints by name; with masks, `mask`, COCO's RLE
-        {size, counts}. x runs from 0, the left edge of the image, to its width; y from 0, its upper edge.
+        Each has `class`, `score`, `box` (x1, y1, x2, y2) and, if its class has keypoints, `keypoints` (x, y and
+        detectron2's score by name) and `confidences` of the keypoints by name; with masks, `mask`, COCO's RLE
+        {size, counts}. x runs from 0 at the left edge of the image to its width, y from 0 at the upper edge.
         """
         names = list(self.classes)
         found = []
@@ -99,26 +99,26 @@ class Prediction:
 
 
 class Predictor:
-    """Called with an image, or a list of them, it returns a Prediction, or a list of these.
+    """Maps an image, or a list of images, to a Prediction, or a list of these.
 
-    It may be called from several threads at once. The process keeps the memory that an image needed, for the next one
-    (see `memory.keep_freed_memory`).
+    It may be called from several threads. The process keeps the memory of an image for the next one (see
+    `memory.keep_freed_memory`).
 
     Args:
-        cfg: a config; its classes, its keypoints and what evaluation does to an image are taken from it.
-        weights: path or URL of a checkpoint of the whole model. Confidences of keypoints are calibrated by the
-            evaluation in its run folder, if there is one.
-        device: "cuda", "cpu", ...; the config's train.device by default, or the CPU where there is no GPU.
+        cfg: a config, with the classes, the keypoints and the transforms of evaluation.
+        weights: path or URL of a checkpoint of the whole model. The evaluation in its run folder, if there is one,
+            calibrates the confidences of keypoints.
+        device: "cuda", "cpu", ...; by default the config's train.device, or the CPU if there is no GPU.
 
     Raises:
-        UserError: where the config is wrong, or the weights do not fit its model.
+        UserError: If the config is wrong, or the weights do not fit its model.
     """
 
     def __init__(self, cfg: DictConfig, weights: str | Path, device: str = "") -> None:
         if not str(weights):
             raise UserError("a predictor needs weights: give the path of a checkpoint")
         cfg = cfg.copy()
-        cfg.train.init_checkpoint = ""  # that of the training may be elsewhere
+        cfg.train.init_checkpoint = ""  # the file may be missing here
         if device:
             cfg.train.device = device
         cfg, findings = resolve_and_check(cfg, training=False)
@@ -128,7 +128,7 @@ class Predictor:
         if not (hasattr(mapper, "augmentations") and hasattr(mapper, "image_format")):
             raise UserError(
                 "dataloader.test.mapper must have `augmentations` and an `image_format`, as a KeypointMapper has: a "
-                "predictor does to its images what evaluation does"
+                "predictor transforms images as evaluation does"
             )
         self.augmentations = mapper.augmentations
         self.image_format: str = mapper.image_format
@@ -148,10 +148,10 @@ class Predictor:
 
     @classmethod
     def from_run(cls, folder: str | Path, device: str = "") -> Predictor:
-        """A predictor of a run folder: of its config.yaml and its newest checkpoint, the one that --resume takes.
+        """A predictor with the config.yaml of a run folder and the checkpoint that --resume takes.
 
         Raises:
-            UserError: where these are missing.
+            UserError: If one of these is missing.
         """
         config, weights = files_of_run(folder)
         return cls(load_config(config), weights, device)
@@ -167,20 +167,16 @@ class Predictor:
     def __call__(
         self, images: ImageInput | list[Any] | tuple[Any, ...], color: str = "RGB"
     ) -> Prediction | list[Prediction]:
-        """What is in an image, or in each image of a list or tuple.
+        """Predict the instances in an image, or in each image of a list or tuple.
 
-        Images that come out equally large after resizing go through the model together; so results do not depend on
-        what else is in the list.
+        Images of equal size after resizing form a batch, so that results do not depend on the other images.
 
         Args:
             images: see `to_array`.
             color: "RGB" or "BGR", the order of the channels of arrays and tensors.
         """
         if not isinstance(images, list | tuple):
-            return self._predict([images], color)[0]
-        return self._predict(images, color)
-
-    def _predict(self, images: Iterable[ImageInput], color: str) -> list[Prediction]:
+            return self([images], color)[0]
         samples = [
             self._prepare(to_array(image, color, self.image_format, self.image_range))
             for image in images
@@ -193,7 +189,9 @@ class Predictor:
             with torch.inference_mode():
                 outputs = self.model.inference([samples[i] for i in indices])
             for i, output in zip(indices, outputs, strict=True):
-                predictions[i] = self._prediction(output["instances"])
+                predictions[i] = Prediction(
+                    output["instances"].to("cpu"), self.classes, self.schema.names, self.calibration
+                )
         return [predictions[i] for i in range(len(samples))]
 
     def _prepare(self, image: np.ndarray) -> dict[str, Any]:
@@ -201,15 +199,12 @@ class Predictor:
         inputs = T.AugInput(image)
         try:
             self.augmentations(inputs)
-        except (ValueError, ZeroDivisionError) as error:  # Pillow makes no image without pixels
+        except (ValueError, ZeroDivisionError) as error:  # Pillow refuses a size of 0
             raise UserError(
-                f"an image of {width} x {height} pixels is too long to be resized: cut it up"
+                f"an image of {width} x {height} pixels is too elongated to be resized: crop it"
             ) from error
         pixels = torch.from_numpy(np.ascontiguousarray(inputs.image.transpose(2, 0, 1)))
         return {"image": pixels, "height": height, "width": width}
-
-    def _prediction(self, instances: Instances) -> Prediction:
-        return Prediction(instances.to("cpu"), self.classes, self.schema.names, self.calibration)
 
 
 def to_array(
@@ -218,28 +213,26 @@ def to_array(
     image_format: str = "RGB",
     image_range: ImageRange = "8-bit",
 ) -> np.ndarray:
-    """An image as height x width x 3 of uint8, with its channels in the order of `image_format`.
+    """Convert an image to an array, height x width x 3 of uint8.
 
     Args:
-        image: a path; an image of Pillow's, turned upright as its EXIF data say; an array, height x width x 3 or
-            height x width, of uint8; or a tensor, 3 x height x width, of uint8. Other types need an image_range of
-            [low, high].
-        color: "RGB" or "BGR", the order of the channels of an array or a tensor; files and Pillow know theirs.
-        image_format: the same of what is returned.
-        image_range: what pixels of more than 8 bits are scaled by; see `images.read_image`.
+        image: a path; a Pillow image, which is rotated as its EXIF data say; an array, height x width x 3 or
+            height x width, of uint8; or a tensor, 3 x height x width, of uint8. Other types of numbers need an
+            image_range of [low, high].
+        color: "RGB" or "BGR", the order of the channels of an array or a tensor.
+        image_format: the order of the channels of the result.
+        image_range: the range of pixels of more than 8 bits; see `images.read_image`.
 
     Raises:
-        UserError: for anything else.
-        BadImageError: for a file that cannot be read.
+        UserError: If `image` is something else.
+        BadImageError: If a file cannot be read.
     """
     if color not in ("RGB", "BGR"):
         raise UserError(f"color={color!r}: write RGB or BGR, the order of the channels")
     if isinstance(image, str | os.PathLike):
         path = os.fspath(image)
         if "://" in path:
-            raise UserError(
-                f"{path} is an address: fetch the image, and give its path or its pixels"
-            )
+            raise UserError(f"{path} is a URL: download the image, and give its path or its pixels")
         return read_image(Path(path), image_format, None, image_range)
     if isinstance(image, Image.Image):
         return convert_image(image, image_format, image_range)
@@ -249,12 +242,12 @@ def to_array(
         image = image.detach().cpu().movedim(0, -1).numpy()
     if not isinstance(image, np.ndarray):
         raise UserError(
-            f"{type(image).__name__} is no image: give a path, an image of Pillow's, an array or a tensor"
+            f"{type(image).__name__} is not an image: give a path, a Pillow image, an array or a tensor"
         )
     if image.dtype != np.uint8:
         if isinstance(image_range, str) or image.dtype.kind not in "iuf":
             raise UserError(
-                f"the image is of {image.dtype}: give uint8, 0 to 255, or set data.image_range=[low,high]"
+                f"the image has dtype {image.dtype}: give uint8, 0 to 255, or set data.image_range=[low,high]"
             )
         image = to_eight_bits(image, image_range)
     if image.ndim == 2:
@@ -265,15 +258,15 @@ def to_array(
 
 
 def files_of_run(folder: str | Path) -> tuple[str, str]:
-    """Config and weights of a run folder: its config.yaml, and the checkpoint that --resume would go on from.
+    """The paths of a run folder's config.yaml and of the checkpoint that --resume takes.
 
     Raises:
-        UserError: where these are missing, or no checkpoint can be read.
+        UserError: If one of these is missing, or no checkpoint can be read.
     """
     folder = Path(os.path.expanduser(folder))
     if not (folder / "config.yaml").is_file():
-        raise UserError(f"{folder} is no run folder: there is no config.yaml in it")
-    weights = newest_file(folder)
-    if weights is None:
+        raise UserError(f"{folder} is not a run folder: there is no config.yaml in it")
+    newest = newest_checkpoint(folder, mmap=True)
+    if newest is None:
         raise UserError(f"{folder} has no checkpoint yet: train, or go on with --resume")
-    return str(folder / "config.yaml"), str(weights)
+    return str(folder / "config.yaml"), str(newest[0])

@@ -1,4 +1,4 @@
-"""Test-time augmentation: an image is seen at several scales and mirrored, and what is found in all views is merged."""
+"""Test-time augmentation: detections in resized and mirrored versions of an image are merged."""
 
 from __future__ import annotations
 
@@ -22,25 +22,26 @@ Features = dict[str, Tensor]
 
 MERGES = ("fusion", "nms")
 
-# A box that the model's threshold would drop still votes from here on: else a high threshold would change what is
-# fused, not only leave out what is unsure. It is detectron2's default for the model's threshold.
-LOWEST_VOTE = 0.05
+# The threshold of boxes before merging, if the model's is higher, which would otherwise change merged boxes instead of
+# only dropping some. It is detectron2's default for the model's threshold.
+MERGE_SCORE_THRESH = 0.05
 
 
 class KeypointTTA:
-    """Settings of test-time augmentation, and what makes a model of a model by them.
+    """The settings of test-time augmentation.
 
     Args:
-        keypoints, classes: those of the data; they say which keypoints a mirror swaps, and which each class has.
-        enabled: False leaves models as they are.
-        scales: factors of the image's size, as the model gets it.
-        flip: see each scale mirrored, too.
-        merge: "fusion" (see `weighted_box_fusion`) or "nms", which takes the best box of those that overlap.
-        merge_thresh: overlap (IoU) above which two boxes of a class are one object.
-        oks_nms_thresh: similarity of keypoints above which two instances of a class are one; None for no such check.
+        keypoints: the schema of the data, with the pairs that mirroring swaps.
+        classes: the classes of the data, with the keypoints of each.
+        enabled: False makes `augmented` return models unchanged.
+        scales: factors of the size of the model's input image.
+        flip: add a mirrored version of each scale.
+        merge: "fusion" (see `weighted_box_fusion`) or "nms".
+        merge_thresh: IoU above which two boxes of a class are one object.
+        oks_nms_thresh: OKS above which two instances of a class are one; None turns OKS-NMS off.
 
     Raises:
-        UserError: where a setting is out of range.
+        UserError: If a setting is out of range.
     """
 
     def __init__(
@@ -61,10 +62,10 @@ class KeypointTTA:
         if merge not in MERGES:
             raise UserError(f"tta.merge={merge!r}: use {' or '.join(MERGES)}")
         if not 0 <= merge_thresh <= 1:
-            raise UserError(f"tta.merge_thresh={merge_thresh}: give an overlap, 0 to 1")
+            raise UserError(f"tta.merge_thresh={merge_thresh}: give an IoU from 0 to 1")
         if oks_nms_thresh is not None and not 0 <= oks_nms_thresh <= 1:
             raise UserError(
-                f"tta.oks_nms_thresh={oks_nms_thresh}: give a similarity, 0 to 1, or None"
+                f"tta.oks_nms_thresh={oks_nms_thresh}: give an OKS from 0 to 1, or None"
             )
         self.schema = resolve_schema(keypoints)
         # Indices in the schema of each class's keypoints, in the order of the model's outputs.
@@ -80,18 +81,18 @@ class KeypointTTA:
         self.oks_nms_thresh = oks_nms_thresh
 
     def views(self, image_size: tuple[int, int]) -> list[View]:
-        """Those of an image of that height and width."""
+        """The views of an image of this height and width."""
         sides = (False, True) if self.flip else (False,)
         return [View(image_size, scale, side) for scale in self.scales for side in sides]
 
     def augmented(self, model: GeneralizedRCNN) -> GeneralizedRCNN:
-        """A model that predicts by test-time augmentation with the parts of `model`, which stays as it is.
+        """A model with test-time augmentation that shares the parts of `model`, which is not changed.
 
         Args:
-            model: as optimize_for_inference returns it.
+            model: what optimize_for_inference returned.
 
         Raises:
-            UserError: where the model has parts whose predictions cannot be merged.
+            UserError: If the predictions of the model's parts cannot be merged.
         """
         return AugmentedRCNN(model, self) if self.enabled else model
 
@@ -99,8 +100,7 @@ class KeypointTTA:
 class AugmentedRCNN(GeneralizedRCNN):
     """A GeneralizedRCNN whose inference merges several views of each image.
 
-    Its parts are those of `model`. Images go through the model one by one, so a result does not depend on what else is
-    in the batch.
+    Its parts are those of `model`. Images are processed one by one, so that results do not depend on the batch.
     """
 
     def __init__(self, model: GeneralizedRCNN, tta: KeypointTTA) -> None:
@@ -123,38 +123,38 @@ class AugmentedRCNN(GeneralizedRCNN):
         detected_instances: list[Instances] | None = None,
         do_postprocess: bool = True,
     ) -> list[Any]:
-        """As GeneralizedRCNN's, which see; with `detected_instances`, only keypoints are predicted."""
+        """Same as GeneralizedRCNN's; with `detected_instances`, only keypoints are predicted."""
         assert not self.training
-        given = detected_instances or [None] * len(batched_inputs)
+        detected = detected_instances or [None] * len(batched_inputs)
         results = [
             self._predict(sample["image"], boxes)
-            for sample, boxes in zip(batched_inputs, given, strict=True)
+            for sample, boxes in zip(batched_inputs, detected, strict=True)
         ]
         if not do_postprocess:
             return results
         sizes = [instances.image_size for instances in results]
         return self._postprocess(results, batched_inputs, sizes)
 
-    def _predict(self, image: Tensor, given: Instances | None) -> Instances:
+    def _predict(self, image: Tensor, detected: Instances | None) -> Instances:
         height, width = image.shape[1:]
         views = self.tta.views((height, width))
         image = self._move_to_current_device(image)
-        images = [self.preprocess_image([{"image": view.show(image)}]) for view in views]
-        features = [self.backbone(shown.tensor) for shown in images]
-        if given is None:
+        images = [self.preprocess_image([{"image": view.apply(image)}]) for view in views]
+        features = [self.backbone(view_images.tensor) for view_images in images]
+        if detected is None:
             seen = zip(views, images, features, strict=True)
             instances = self._merge([self._detect(*each) for each in seen])
         else:
-            instances = given.to(self.device)
+            instances = detected.to(self.device)
             instances.pred_boxes = instances.pred_boxes.clone()  # postprocessing scales in place
         if not self.roi_heads.keypoint_on:
             return instances
         maps = self._maps(views, features, instances.pred_boxes.tensor)
         (instances,) = self.roi_heads.keypoint_head.decode(maps, [instances])
-        return self._distinct(instances) if given is None else instances
+        return self._distinct(instances) if detected is None else instances
 
     def _detect(self, view: View, images: ImageList, features: Features) -> Instances:
-        """The boxes that one view shows, after its own suppression, in the image."""
+        """The boxes of one view after NMS, in pixels of the image."""
         heads = self.roi_heads
         predictor = heads.box_predictor
         proposals, _ = self.proposal_generator(images, features, None)
@@ -167,7 +167,7 @@ class AugmentedRCNN(GeneralizedRCNN):
             predictor.predict_boxes(outputs, proposals),
             predictor.predict_probs(outputs, proposals),
             images.image_sizes,
-            min(predictor.test_score_thresh, LOWEST_VOTE),
+            min(predictor.test_score_thresh, MERGE_SCORE_THRESH),
             predictor.test_nms_thresh,
             predictor.test_topk_per_image,
         )
@@ -190,7 +190,7 @@ class AugmentedRCNN(GeneralizedRCNN):
         return merged[:top] if top >= 0 else merged
 
     def _maps(self, views: list[View], features: list[Features], boxes: Tensor) -> Tensor:
-        """Of each of N boxes of the image, the mean of the views' heatmaps: N x K x side x side, logits."""
+        """The mean heatmaps of N boxes over all views: N x K x side x side, logits."""
         heads = self.roi_heads
         maps = []
         for view, seen in zip(views, features, strict=True):
@@ -203,7 +203,7 @@ class AugmentedRCNN(GeneralizedRCNN):
         return torch.stack(maps).mean(dim=0)
 
     def _distinct(self, instances: Instances) -> Instances:
-        """Those that OKS-NMS keeps, if it is on, best score first."""
+        """The instances that OKS-NMS keeps, if it is on, highest score first."""
         thresh = self.tta.oks_nms_thresh
         if thresh is None or not len(instances):
             return instances
@@ -246,5 +246,5 @@ def _check_supported(model: GeneralizedRCNN, tta: KeypointTTA) -> None:
 
 def _instances(size: tuple[int, int], boxes: Tensor, scores: Tensor, classes: Tensor) -> Instances:
     instances = Instances(size, pred_boxes=Boxes(boxes), scores=scores, pred_classes=classes)
-    instances.pred_boxes.clip(size)  # sums of rounded numbers may lie a little outside
+    instances.pred_boxes.clip(size)  # rounding may put them slightly outside
     return instances

@@ -1,7 +1,4 @@
-"""The views of test-time augmentation, and several detections of one object made one.
-
-Detections are merged by weighted box fusion, or by what their keypoints have in common.
-"""
+"""The views of test-time augmentation, and merging their detections by weighted box fusion and OKS-NMS."""
 
 from __future__ import annotations
 
@@ -13,17 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# As far as float error drives the scores of a detection and of its mirror image apart.
+# Scores of a detection and of its mirror image differ by rounding errors up to this.
 SAME_SCORE = 1e-4
 
 
 @dataclass(frozen=True)
 class View:
-    """One version of an image.
+    """A resized, and maybe mirrored, version of an image.
 
     Attributes:
         image_size: height and width of the image in pixels.
-        scale: factor of both; they are rounded to whole pixels.
+        scale: factor of both; the products are rounded.
         mirrored: left and right are swapped.
     """
 
@@ -33,34 +30,35 @@ class View:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width of this version in pixels."""
+        """Height and width of the view in pixels."""
         height, width = (max(1, round(length * self.scale)) for length in self.image_size)
         return height, width
 
-    def show(self, image: Tensor) -> Tensor:
-        """This version of the image (3 x H x W); of float where it is resized."""
+    def apply(self, image: Tensor) -> Tensor:
+        """The view of an image (3 x H x W); of float if it is resized."""
         if self.size != self.image_size:
-            # Smoothed where it gets smaller, as Pillow does when the test set is read.
+            # With antialiasing, as Pillow resizes the images of the test set.
             image = F.interpolate(
                 image[None].float(), self.size, mode="bilinear", align_corners=False, antialias=True
             )[0]
         return image.flip(-1) if self.mirrored else image
 
     def boxes_from_image(self, boxes: Tensor) -> Tensor:
-        """Boxes of the image (N x 4), in this version."""
+        """Convert boxes (N x 4) of the image to boxes of the view."""
         boxes = boxes * _factors(self.image_size, self.size, boxes)
         return _mirror(boxes, self.size[1]) if self.mirrored else boxes
 
     def boxes_to_image(self, boxes: Tensor) -> Tensor:
-        """Boxes of this version (N x 4), in the image."""
+        """Convert boxes (N x 4) of the view to boxes of the image."""
         boxes = _mirror(boxes, self.size[1]) if self.mirrored else boxes
         return boxes * _factors(self.size, self.image_size, boxes)
 
     def maps_to_image(self, maps: Tensor, flip_indices: Sequence[int]) -> Tensor:
-        """Heatmaps of boxes of this version (N x K x S x S), as those of the same boxes of the image.
+        """Convert heatmaps (N x K x S x S) of the view to heatmaps of the image.
 
         Args:
-            flip_indices: where the mirrored version has each keypoint.
+            maps: heatmaps of boxes.
+            flip_indices: the index of each keypoint's mirrored partner, K.
         """
         return maps[:, list(flip_indices)].flip(-1) if self.mirrored else maps
 
@@ -80,21 +78,22 @@ def weighted_box_fusion(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted box fusion (Solovyev et al. 2019, https://arxiv.org/abs/1910.13302) within each class.
 
-    Boxes, best score first, join the cluster whose box they overlap most, if by more than `iou_thresh`, or open a
-    new one. A cluster's box is the mean of its boxes, weighted by their scores; its score is the mean of their scores,
-    times min(number of boxes, num_views) / num_views: what few views saw counts less.
+    Boxes, highest score first, join the cluster whose box they overlap most, if the IoU is above `iou_thresh`, or start
+    a new one. A cluster's box is the mean of its boxes, weighted by their scores; its score is the mean of their
+    scores, times min(number of boxes, num_views) / num_views, so that objects found in few views count less.
 
-    Boxes of equal scores meet the same clusters, as if they joined at once: so the detections of a mirror-symmetric
-    image, which come in pairs of equal scores, are fused symmetrically.
+    Boxes of equal scores are assigned to the same clusters, as if they joined at once: so the detections of a
+    mirror-symmetric image, which come in pairs of equal scores, are fused symmetrically.
 
     Args:
         boxes: N x 4, x1, y1, x2, y2.
         scores: N, positive.
         classes: N.
-        num_views: how many predictions they come from.
+        num_views: the number of views that the boxes come from.
+        iou_thresh: IoU above which boxes are one object.
 
     Returns:
-        Boxes M x 4, scores M and classes M, best score first.
+        Boxes M x 4, scores M and classes M, highest score first.
     """
     found_boxes, found_scores, found_classes = [boxes[:0]], [scores[:0]], [classes[:0]]
     for class_ in classes.unique().tolist():
@@ -116,9 +115,7 @@ def weighted_box_fusion(
 def object_keypoint_similarity(
     keypoints: Tensor, others: Tensor, areas: Tensor, sigmas: Tensor
 ) -> Tensor:
-    """COCO's OKS (https://cocodataset.org/#keypoints-eval) of each instance with each other one, 0 to 1.
-
-    All keypoints count.
+    """COCO's OKS (https://cocodataset.org/#keypoints-eval) over all keypoints, from 0 to 1.
 
     Args:
         keypoints: N x K x 2 or more; x, y.
@@ -139,16 +136,16 @@ def oks_nms(
 ) -> Tensor:
     """Greedy non-maximum suppression of instances of one class by their keypoints.
 
-    Best score first, an instance whose OKS with a better one that was kept is above `oks_thresh` is dropped.
+    An instance is dropped if its OKS with a kept instance of a higher score is above `oks_thresh`.
 
     Args:
         keypoints: N x K x 2 or more.
         scores: N.
-        areas: N, of the boxes, in square pixels; of a pair, the better one's counts.
+        areas: N, of the boxes, in square pixels; OKS uses that of the higher score.
         sigmas: K.
 
     Returns:
-        The indices of those that are kept, best score first.
+        The indices of the kept instances, highest score first.
     """
     order = scores.argsort(descending=True, stable=True)
     ordered = keypoints[order]
@@ -167,7 +164,7 @@ def _fuse(
 ) -> tuple[np.ndarray, np.ndarray]:
     order = np.argsort(-scores, kind="stable")
     boxes, scores = boxes[order], scores[order]
-    # Of each cluster: its boxes' sum, weighted by score, the sum of their scores, and their number.
+    # For each cluster: the sum of its boxes, weighted by score, the sum of their scores, and their number.
     sums, weights, numbers = np.zeros_like(boxes), np.zeros_like(scores), np.zeros_like(scores)
     opened = start = 0
     while start < len(boxes):
@@ -197,11 +194,11 @@ def _best(overlaps: np.ndarray, iou_thresh: float) -> int | None:
 
 
 def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """IoU, N x M; of those that a box overlaps alike, as it may where it encloses them, a nearer one has a bit more."""
+    """IoU, N x M, with a small bonus for near boxes, which decides between boxes of equal IoU."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = (high - low).clip(0).prod(axis=2)
+    intersection = (high - low).clip(0).prod(axis=2)
     areas, other_areas = ((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (boxes, others))
     distance = np.abs(boxes[:, None] - others[None]).max(axis=2)
-    union = areas[:, None] + other_areas - shared
-    return shared / union.clip(1e-9) - 1e-12 * distance
+    union = areas[:, None] + other_areas - intersection
+    return intersection / union.clip(1e-9) - 1e-12 * distance

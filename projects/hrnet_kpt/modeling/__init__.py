@@ -1,4 +1,4 @@
-"""The parts of the network that detectron2 does not have."""
+"""Network modules that detectron2 does not have: HRNet, HRFPN and helpers."""
 
 from .hrfpn import HRFPN
 from .hrnet import HRNet

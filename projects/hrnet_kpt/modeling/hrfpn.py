@@ -1,4 +1,4 @@
-"""HRFPN, the neck: one fused map of all HRNet streams, pooled to a pyramid.
+"""HRFPN, the neck: a feature pyramid by fusing and pooling the HRNet streams.
 
 Deep High-Resolution Representation Learning for Visual Recognition, https://arxiv.org/abs/1908.07919,
 section 4 (HRNetV2p); layer for layer as in the authors' HRNet-MaskRCNN-Benchmark.
@@ -25,8 +25,8 @@ class HRFPN(Backbone):
         p6  (N, out_channels, H / 64, W / 64)  stride 64    sizes rounded up: any H, W >= 1 works
 
     The streams are brought to stride 4 by bilinear interpolation (align_corners=False), concatenated and
-    reduced by a 1x1 convolution. Each level is that map, averaged over 1, 2x2, 4x4, ... positions, behind a 3x3
-    convolution of its own. It is made for R-CNNs, whose finest level is p2, not for heads of P3 to P7.
+    reduced by a 1x1 convolution. Each level is average-pooled from that map with stride 1, 2, 4, ..., and followed by
+    its own 3x3 convolution. It is for R-CNNs, whose finest level is p2, not for heads that use P3 to P7.
 
     Args:
         bottom_up: backbone whose features are fused.
@@ -35,7 +35,7 @@ class HRFPN(Backbone):
         out_features: the levels, from "p2" on without a gap.
 
     Raises:
-        ValueError: where bottom_up does not produce in_features, or a level's name would not tell its stride.
+        ValueError: If bottom_up does not produce in_features, or the levels are not p2, p3, ... without a gap.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class HRFPN(Backbone):
         super().__init__()
         if not isinstance(bottom_up, Backbone):
             raise ValueError(
-                f"HRFPN bottom_up is a {type(bottom_up).__name__}: it must be a detectron2 Backbone, which tells "
-                "the channels and strides of its features by output_shape()"
+                f"HRFPN bottom_up is a {type(bottom_up).__name__}: it must be a detectron2 Backbone, whose "
+                "output_shape() has the channels and strides of its features"
             )
         if out_channels < 1:
             raise ValueError(f"HRFPN out_channels={out_channels} must be positive")
@@ -78,14 +78,14 @@ class HRFPN(Backbone):
         self._out_feature_channels = dict.fromkeys(out_features, out_channels)
         self._out_feature_strides = {name: 4 * 2**i for i, name in enumerate(out_features)}
 
-        # The neck's own layers only: `self.modules()` would reach into bottom_up and undo its weights.
+        # Not `self.modules()`, which would initialise bottom_up again.
         for conv in (self.reduction_conv, *self.fpn_convs):
             nn.init.kaiming_normal_(conv.weight, a=1)
             nn.init.zeros_(conv.bias)
 
     @property
     def size_divisibility(self) -> int:
-        """Pixels that image height and width are padded to a multiple of, so that no level is cut."""
+        """Pixels of whose multiples an image's height and width should be, so that no level is rounded up."""
         return max(self.bottom_up.size_divisibility, *self._out_feature_strides.values())
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -107,8 +107,8 @@ class HRFPN(Backbone):
 
 
 def _halve(x: Tensor) -> Tensor:
-    """(N, C, h, w) to (N, C, ceil(h / 2), ceil(w / 2)) by 2x2 averages; an odd last row or column counts alone.
+    """Average-pool (N, C, h, w) to (N, C, ceil(h / 2), ceil(w / 2)) over 2x2 cells.
 
-    The same as avg_pool2d with ceil_mode=True, whose rounding torch.export cannot follow for dynamic sizes.
+    Equal to avg_pool2d with ceil_mode=True, which torch.export does not support for dynamic sizes.
     """
     return F.avg_pool2d(F.pad(x, (0, 1, 0, 1), mode="replicate"), 2)

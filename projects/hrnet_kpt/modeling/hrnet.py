@@ -1,7 +1,7 @@
-"""HRNet, the bottom-up backbone: four parallel streams that never leave their resolution.
+"""HRNet, the bottom-up backbone: four parallel streams that keep their resolution.
 
 Deep High-Resolution Representation Learning for Visual Recognition, https://arxiv.org/abs/1908.07919.
-Module names are those of the authors' HRNet-Image-Classification, so that their weights fit as they are.
+Module names are those of the authors' HRNet-Image-Classification, so that their weights load unchanged.
 Shapes below are for an image of H x W pixels and C = width, with h = ceil(H / 4) and w = ceil(W / 4).
 """
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .layers import activation_checkpoint, get_norm
 
 STAGES = ("stage1", "stage2", "stage3", "stage4")
-# What `freeze_at` freezes: the first `freeze_at` groups.
+# `freeze_at` freezes the first `freeze_at` groups.
 FREEZE_GROUPS = (
     ("conv1", "bn1", "conv2", "bn2"),
     ("layer1",),
@@ -32,7 +32,7 @@ FREEZE_GROUPS = (
 class HRNet(Backbone):
     """HRNetV2p backbone: (N, 3, H, W) images to a dict of four feature maps.
 
-    `stageN` is the stream that HRNet's stage N adds, as it leaves the last stage:
+    `stageN` is the stream that HRNet's stage N adds, after the last stage:
 
         stage1  (N,  C, h,     w)      stride  4
         stage2  (N, 2C, h / 2, w / 2)  stride  8
@@ -45,17 +45,17 @@ class HRNet(Backbone):
     Args:
         width: C, the channels of the stream at stride 4: 18, 32, 40 or 48 in the paper.
         stage1_channels: inner channels of stage 1's bottlenecks.
-        num_modules: high-resolution modules per stage; stage 1 has always one.
+        num_modules: high-resolution modules per stage; stage 1 always has one.
         num_blocks: residual blocks per stage, and per stream of each of its modules.
         norm: name of the normalisation layers, see `layers.get_norm`.
-        freeze_at: 0 trains all; 1 freezes the stem, 2 also stage 1, ..., 5 everything. Frozen batch norms keep
-            their statistics (they become FrozenBatchNorm2d).
-        out_features: which of the four to return.
-        activation_checkpointing: in training, keep only what goes in and out of each block of stage 1 and each
-            high-resolution module, and compute the rest again in the backward pass. The results are the same.
+        freeze_at: 0 trains all; 1 freezes the stem, 2 also stage 1, ..., 5 everything. Frozen batch norms become
+            FrozenBatchNorm2d.
+        out_features: the features to return, some of the four.
+        activation_checkpointing: in training, keep only the inputs and outputs of each block of stage 1 and of each
+            high-resolution module, and recompute the rest in the backward pass. The results are the same.
 
     Raises:
-        ValueError: for arguments that no HRNet has.
+        ValueError: If an argument is out of range.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class HRNet(Backbone):
             ),
         )  # (N, 4 * stage1_channels, h, w)
 
-        # A transition adapts only what changes: both streams after stage 1, later the new stream alone.
+        # A transition has layers only for streams that change: both after stage 1, later only the new one.
         self.transition1 = nn.ModuleDict(
             {
                 "0": conv_norm_relu(stage1_out_channels, channels[0], 1, norm),
@@ -113,7 +113,7 @@ class HRNet(Backbone):
 
     @property
     def size_divisibility(self) -> int:
-        """The coarsest stride, in pixels. Other sizes work, but the streams then drift against each other."""
+        """The coarsest stride, in pixels. Other sizes work, but the streams are then slightly misaligned."""
         return 32
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -139,7 +139,7 @@ class HRNet(Backbone):
         return streams
 
     def _init_weights(self) -> None:
-        """He initialisation; the normalisation behind each convolution keeps the features' scale near 1."""
+        """He initialisation; the norm after each convolution keeps the features' scale near 1."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -161,9 +161,9 @@ def make_stage(
 
 
 class HighResolutionModule(nn.Module):
-    """Residual blocks on each stream, then every stream gets the sum of all.
+    """Residual blocks on each stream, followed by the fusion of every stream with all others.
 
-    forward: list of streams to list of streams of the same shapes; stream i is (N, channels[i], h / 2^i, w / 2^i).
+    `forward` maps a list of streams to streams of the same shapes; stream i is (N, channels[i], h / 2^i, w / 2^i).
     """
 
     def __init__(self, channels: Sequence[int], num_blocks: int, norm: str) -> None:
@@ -171,7 +171,7 @@ class HighResolutionModule(nn.Module):
         self.branches = nn.ModuleList(
             nn.Sequential(*(BasicBlock(c, norm) for _ in range(num_blocks))) for c in channels
         )
-        # fuse_layers[i][j] brings stream j to the channels, and from above also to the size, of stream i.
+        # fuse_layers[i][j] maps stream j to the channels of stream i, and a finer stream also to its size.
         self.fuse_layers = nn.ModuleList(
             nn.ModuleDict(
                 {str(j): _fuse_path(channels, j, i, norm) for j in range(len(channels)) if j != i}
@@ -187,7 +187,7 @@ class HighResolutionModule(nn.Module):
             for j, path in cast(nn.ModuleDict, paths).items():
                 x = path(streams[int(j)])
                 if int(j) > i:
-                    # By size, not by factor: sizes that do not divide by the stride are rounded up.
+                    # By size, not by factor: sizes that are not multiples of the stride are rounded up.
                     x = F.interpolate(x, size=total.shape[-2:], mode="nearest")
                 total = total + x
             fused.append(F.relu_(total))
@@ -259,7 +259,7 @@ def conv_norm(
 
 
 def conv_norm_relu(in_channels: int, out_channels: int, stride: int, norm: str) -> nn.Sequential:
-    """A 3x3 convolution with its normalisation and ReLU."""
+    """A 3x3 convolution with norm and ReLU."""
     return conv_norm(in_channels, out_channels, 3, stride, norm).append(nn.ReLU(inplace=True))
 
 
@@ -277,7 +277,7 @@ def _check_arguments(
         if len(counts) != len(STAGES) or min(counts) < 1:
             raise ValueError(f"{name}={list(counts)} must be 4 positive numbers, one per stage")
     if num_modules[0] != 1:
-        raise ValueError(f"num_modules={list(num_modules)}: stage 1 has one module, always")
+        raise ValueError(f"num_modules={list(num_modules)}: stage 1 always has one module")
     if not 0 <= freeze_at <= len(FREEZE_GROUPS):
         raise ValueError(f"freeze_at={freeze_at} must be 0 (nothing) to 5 (everything)")
     if not out_features or not set(out_features) <= set(STAGES):

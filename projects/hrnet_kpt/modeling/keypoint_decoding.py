@@ -1,4 +1,4 @@
-"""From heatmaps to keypoints: the highest pixel for many regions at once, or a position between cells (DARK)."""
+"""Decoding heatmaps to keypoints: batched argmax after bicubic resizing, or sub-cell positions (DARK)."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CUBIC = -0.75  # the coefficient of torch's bicubic interpolation
-# Rows of a map that are interpolated together: matrix products are small, and what they give stays in the cache.
+# Rows of a heatmap that are interpolated together, so that the products stay in the CPU cache.
 BAND = 14
-# Values of weights, and of interpolated maps on a CPU and on a GPU, that are computed together.
+# Largest numbers of weights, and of interpolated values on a CPU and on a GPU, that are computed together.
 LARGEST_GROUP, LARGEST_CHUNK, LARGEST_CHUNK_OF_GPU = 2**22, 2**19, 2**26
 DARK_SIGMA = 2.0  # of the Gaussian that smooths a map, in cells: the paper's for maps of 64 x 48
 
 
 def decode_heatmaps(maps: Tensor, boxes: Tensor) -> Tensor:
-    """The keypoints of N regions: where their maps, stretched over their boxes, are highest.
+    """Find the keypoints of N regions: the maxima of heatmaps that are resized to the boxes.
 
-    Equal to detectron2's `heatmaps_to_keypoints`: bicubic interpolation to whole pixels, then argmax. Here regions of
-    like size are interpolated together, by matrix products.
+    Equal to detectron2's `heatmaps_to_keypoints`: bicubic resizing, then argmax. Here regions of similar size are
+    resized together, by matrix products.
 
     Args:
         maps: N x K x S x S, logits.
         boxes: N x 4, corners in pixels.
 
     Returns:
-        N x K x 4: x and y in pixels, the logit there, and detectron2's score, the softmax over the stretched map
-        normalised by the sum over the S x S one.
+        N x K x 4: x and y in pixels, the logit there, and detectron2's score, the exponential of the logit divided by
+        the sum of exponentials over the S x S heatmap.
     """
     count, keypoints, side = maps.shape[:3]
     maps = maps.float().contiguous()
@@ -59,7 +59,7 @@ def decode_heatmaps(maps: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _slices(costs: list[int], largest: int) -> list[tuple[int, int]]:
-    """Neighbours together as long as the most expensive of them, times their number, is at most `largest`."""
+    """Group neighbours while their number times the highest of their costs is at most `largest`."""
     slices: list[tuple[int, int]] = []
     highest = 0
     for i, cost in enumerate(costs):
@@ -73,9 +73,9 @@ def _slices(costs: list[int], largest: int) -> list[tuple[int, int]]:
 
 
 class _Group:
-    """The weights by which n maps of S x S become regions of W x H pixels at most, by two matrix products.
+    """The weights of two matrix products that resize n heatmaps of S x S to regions of at most W x H pixels.
 
-    Cells at the border of a map are repeated, two at each edge (below, up to a whole number of bands):
+    Cells at the border are replicated, two at each edge (below, up to a whole number of bands):
 
       maps (S + 4) x (S + 4)     wide (S + 4) x W              region H x W
         +----------------+      +-----------------+          +-----------------+
@@ -88,12 +88,12 @@ class _Group:
         +----------------+      +-----------------+          +-----------------+
                columns: n x W x (S + 4)      bands[0]: n x rows x (BAND + 4)
 
-    The bands are `rows` (n x H x (S + 4)), of which only 4 in a line are not zero, without the zeros. The highest value
-    of each column is taken band by band, so that no region is ever whole in memory; `rows` then tells where in the best
-    column it is.
+    The bands are `rows` (n x H x (S + 4)), which have only 4 nonzero weights in a row, without most zeros. The maximum
+    of each column is taken band by band, so that a region is never in memory as a whole; `rows` then gives the position
+    in the best column.
 
     Args:
-        pixels: n x 2, width and height of each region, whole numbers.
+        pixels: n x 2, width and height of each region, integers as floats.
         side: S.
     """
 
@@ -110,7 +110,7 @@ class _Group:
         steps = torch.arange(int(starts.diff().max()), device=pixels.device)
         self.bands = []
         for band in range(count):
-            # Rows of the band; where a region has fewer, the last again.
+            # Rows of the band; regions that have fewer repeat the last.
             last = (starts[:, band + 1] - 1).clamp(min=0)
             chosen = (starts[:, band, None] + steps).minimum(last[:, None])
             rows = self.rows[..., band * BAND : (band + 1) * BAND + 4]
@@ -121,18 +121,22 @@ class _Group:
     def argmax(
         self, maps: Tensor, first: int, last: int, width: int, height: int
     ) -> tuple[Tensor, Tensor]:
-        """Where the maps (m x K x S x S) of regions `first` to `last` - 1 are highest, and what they are there.
+        """Find the maxima of the heatmaps of regions `first` to `last` - 1.
 
         Args:
-            width, height: the largest of these regions.
+            maps: m x K x S x S, the heatmaps of these regions.
+            first: index of the first region.
+            last: index after the last region.
+            width: the largest width of these regions.
+            height: the largest height of these regions.
 
         Returns:
-            m x K x 2, the x and y of a pixel, and m x K.
+            m x K x 2, x and y of a pixel, and m x K, the values.
         """
         count, keypoints, side = maps.shape[:3]
         columns, rows = self.columns[first:last, :width], self.rows[first:last, :height]
         rows_of_band = math.ceil((BAND + 0.5) * height / side) + 1
-        # Rows beyond the border repeat it, as many as the weights of the last band reach.
+        # Replicate the border up to the last row that has weights in the last band.
         padded = F.pad(maps, self.padding, mode="replicate")
         wide = (padded.flatten(1, 2) @ columns.mT).view(count, keypoints, -1, width)
         highest = wide.new_full((), -torch.inf)
@@ -151,13 +155,15 @@ class _Group:
 
 
 def _weights(sizes: Tensor, length: int, side: int) -> tuple[Tensor, Tensor]:
-    """What each of `side` values, and two more before and behind them, counts in each interpolated one.
+    """The weights of `side` values, with two more at either end, in each interpolated value.
 
     Args:
-        sizes: n, the number of values that a region has after interpolation; beyond, up to `length`, the last repeats.
+        sizes: n, the number of values of a region after interpolation; from there up to `length` the last repeats.
+        length: the largest of `sizes`.
+        side: S.
 
     Returns:
-        n x length x (side + 4), and n x length: the value before each of them.
+        n x length x (side + 4), and n x length: the index of the value before each interpolated one.
     """
     pixel = torch.arange(length, device=sizes.device, dtype=sizes.dtype)
     pixel = pixel.minimum(sizes[:, None] - 1)
@@ -165,7 +171,7 @@ def _weights(sizes: Tensor, length: int, side: int) -> tuple[Tensor, Tensor]:
     first = source.floor()
     near = source - first
     far = 1 - near
-    # Of the values at first - 1, first, first + 1, first + 2.
+    # The weights of the values at first - 1, first, first + 1, first + 2.
     taps = torch.stack([_outer(near + 1), _inner(near), _inner(far), _outer(far + 1)], dim=-1)
     index = first.long()[..., None] + torch.arange(1, 5, device=sizes.device)
     weights = taps.new_zeros(*first.shape, side + 4)
@@ -183,10 +189,10 @@ def _outer(x: Tensor) -> Tensor:
 
 
 def dark_positions(maps: Tensor, boxes: Tensor) -> Tensor:
-    """Where the smoothed maps of N regions are highest, between their cells.
+    """Find the maxima of the smoothed heatmaps of N regions, with sub-cell precision.
 
-    The probabilities are smoothed, and a parabola is laid through the neighbours of the highest cell of their logarithm
-    (DARK: Zhang et al., 2020, https://arxiv.org/abs/1910.06278).
+    The probabilities are smoothed, and a parabola is fitted to the logarithm around its highest cell (DARK: Zhang et
+    al., 2020, https://arxiv.org/abs/1910.06278).
 
     Args:
         maps: N x K x S x S, logits of a softmax over the cells.
@@ -220,7 +226,7 @@ def dark_positions(maps: Tensor, boxes: Tensor) -> Tensor:
     curve_x, curve_y = left + right - 2 * centre, up + down - 2 * centre
     twist = (beside(1, 1) - beside(-1, 1) - beside(1, -1) + beside(-1, -1)) / 4
     determinant = curve_x * curve_y - twist**2
-    # Elsewhere the parabola has no highest point, and the cell's middle is as good as any.
+    # Otherwise the parabola has no maximum, and the centre of the cell is used.
     peaked = (determinant > 1e-6) & (curve_x < 0)
     offsets = torch.stack(
         [twist * slope_y - curve_y * slope_x, twist * slope_x - curve_x * slope_y], dim=1

@@ -1,4 +1,4 @@
-"""Normalisation by name, activation checkpointing, channels-last weights, and the scales of ROI poolers."""
+"""Norms by name, activation checkpointing, channels-last memory format, and scales of ROI poolers."""
 
 from __future__ import annotations
 
@@ -21,14 +21,13 @@ NORMS = ("FrozenBN", "BN", "SyncBN", "auto", "GN")
 def get_norm(norm: str, channels: int) -> nn.Module:
     """Build the layer called `norm` for `channels` channels.
 
-    "FrozenBN", "BN" and "SyncBN" are detectron2's. "auto" is BN in one process and otherwise synchronised
-    BN that the process group's backend can run: SyncBN under NCCL, detectron2's naive one under gloo.
-    "GN" has 32 groups (https://arxiv.org/abs/1803.08494) or the largest power of two below that divides
-    `channels` into groups of two channels at least: HRNet-W18's 18 channels get 2 groups of 9. A single channel is
-    one group.
+    "FrozenBN", "BN" and "SyncBN" are detectron2's. "auto" is BN in one process and otherwise a synchronised BN that the
+    process group's backend supports: SyncBN under NCCL, detectron2's NaiveSyncBatchNorm under gloo. "GN" has 32 groups
+    (https://arxiv.org/abs/1803.08494) or the largest power of two below that divides `channels` into groups of at least
+    two channels: HRNet-W18's 18 channels get 2 groups of 9. A single channel is one group.
 
     Raises:
-        ValueError: for another name.
+        ValueError: If the name is unknown.
     """
     if norm == "GN":
         groups = math.gcd(32, channels)
@@ -46,9 +45,9 @@ def get_norm(norm: str, channels: int) -> nn.Module:
 
 
 def activation_checkpoint(module: nn.Module, x: Any) -> Any:
-    """`module(x)`, of which only x and the result stay in memory until the backward pass computes the rest again.
+    """Compute `module(x)`, and keep only x and the result in memory until the backward pass recomputes the rest.
 
-    Outputs, gradients and running statistics are those of `module(x)`. The module must draw no random numbers.
+    Outputs, gradients and running statistics are those of `module(x)`. The module must not use random numbers.
     """
     return checkpoint(
         module,
@@ -61,11 +60,12 @@ def activation_checkpoint(module: nn.Module, x: Any) -> Any:
 
 @contextmanager
 def _preserve_statistics(module: nn.Module) -> Iterator[None]:
-    """Let a forward pass, which is the second with the same input, leave running statistics as they are."""
+    """Do not update running statistics in a forward pass that is the second with the same input."""
     norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
     kept = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
-        # 0: the new statistics get no weight. Without buffers, autograd would keep other tensors than at first.
+        # A momentum of 0 gives the new statistics no weight. The buffers must stay: without them autograd would keep
+        # other tensors than in the first pass.
         norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
@@ -80,12 +80,12 @@ def pooler_scales(
     """Scales (1 / stride) of an ROIPooler over `features`.
 
     Args:
-        features: names of the levels that the pooler reads.
-        all_features: the pyramid's levels.
-        strides: those of all_features, in pixels.
+        features: names of the levels that the pooler uses.
+        all_features: the levels of the pyramid.
+        strides: the strides of all_features, in pixels.
 
     Raises:
-        ValueError: where a feature has no stride.
+        ValueError: If a feature has no stride.
     """
     stride_of = dict(zip(all_features, strides, strict=False))
     missing = [name for name in features if name not in stride_of]
@@ -98,10 +98,10 @@ def pooler_scales(
 
 
 def put_channels_last(model: nn.Module) -> None:
-    """Let the weights of convolutions, and so the features, lie in memory with their channels last.
+    """Put the weights of convolutions, and so the features, in channels-last memory format.
 
-    A keypoint head's maps stay as they were, because detectron2's loss takes them apart by keypoints; a head whose last
-    layer is not known, because it is no nn.Sequential, stays so as a whole.
+    The heatmaps of a keypoint head stay contiguous, because detectron2's loss views them by keypoint; a head that is
+    not an nn.Sequential, whose last layer is unknown, is not changed.
     """
     head = getattr(getattr(model, "roi_heads", None), "keypoint_head", None)
     unknown = set() if isinstance(head, nn.Sequential) or head is None else {*head.modules()}

@@ -1,4 +1,4 @@
-"""ROIAlign for processors, where torchvision's works one value at a time in one thread."""
+"""ROIAlign for CPUs, on which torchvision's is scalar and single-threaded."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import torch.nn.functional as F
 from detectron2.layers import ROIAlign
 from torch import Tensor
 
-# Bounds the memory of the lists of cells: a region of all of 200 x 304 cells has lists of 5 MB.
+# Limits the memory for indices and weights: 5 MB for a region of 200 x 304 cells.
 REGIONS_AT_ONCE = 128
 
 
 class CpuROIAlign(ROIAlign):
-    """detectron2's ROIAlign, with the same results up to rounding, as sums of whole feature vectors.
+    """detectron2's ROIAlign, equal up to rounding, as weighted sums of feature vectors.
 
-    What a bin of a region holds, the mean of bilinear samples, is a weighted sum of the cells that it touches; the
-    weights are products of one for the row and one for the column. Features with their channels last need no copy.
-    On other devices than the CPU it is torchvision's own kernel that works.
+    A bin is the mean of bilinear samples, which is a weighted sum of the cells that it touches; a weight is the product
+    of one for the row and one for the column. Features in channels-last memory format are not copied. On other devices
+    than the CPU, torchvision's kernel is used.
     """
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        """Pooled regions, N x C x output_size, with their channels last in memory.
+        """Pool regions to N x C x output_size, in channels-last memory format.
 
         Args:
             input: features, B x C x H x W.
-            rois: N x 5, the index of the image, and corners in pixels of the image.
+            rois: N x 5, the index of the image, and x1, y1, x2, y2 in pixels of the image.
         """
         if input.device.type != "cpu":
             return super().forward(input, rois)
@@ -41,7 +41,7 @@ class CpuROIAlign(ROIAlign):
             sides = sides.clamp(min=1)
         x, of_x = _weights(corners[:, 0], sides[:, 0], columns, width, self.sampling_ratio)
         y, of_y = _weights(corners[:, 1], sides[:, 1], rows, height, self.sampling_ratio)
-        # One bag of cells for each bin, N x rows x columns of them, each of as many cells as have a weight.
+        # N x rows x columns bags, one for each bin, of the cells that have a weight.
         x_count, y_count = _touched(of_x), _touched(of_y)
         counts = (y_count[:, :, None] * x_count[:, None, :]).flatten()
         offsets = F.pad(counts.cumsum(0), (1, 0))
@@ -72,12 +72,14 @@ class CpuROIAlign(ROIAlign):
 def _weights(
     start: Tensor, length: Tensor, bins: int, size: int, samples: int
 ) -> tuple[Tensor, Tensor]:
-    """Along one axis: the first cell that each bin touches (N x bins), and the weights from there on (N x bins x n).
+    """Along one axis: the first cell that each bin touches (N x bins), and the weights from it on (N x bins x n).
 
     Args:
-        start, length: of each region, in cells.
-        size: the number of cells that there are.
-        samples: in a bin; 0: as many as the bin has cells, rounded up.
+        start: first coordinate of each region (N), in cells.
+        length: length of each region (N), in cells.
+        bins: number of bins.
+        size: number of cells of the feature map.
+        samples: number of samples in a bin; 0 takes one for each cell, rounded up.
     """
     bin_length = length / bins
     count = torch.full_like(length, samples) if samples > 0 else bin_length.ceil()
@@ -85,9 +87,9 @@ def _weights(
     number = torch.arange(int(count.max()), dtype=start.dtype)
     bin_start = start[:, None] + torch.arange(bins, dtype=start.dtype) * bin_length[:, None]
     position = bin_start[..., None] + (number + 0.5) * (bin_length[:, None, None] / count)
-    # Samples more than a cell beyond the border count nothing; those beyond it by less are on it.
+    # Samples more than a cell beyond the border are ignored; the others beyond it are moved to it.
     counted = (number < count) & (position >= -1) & (position <= size)
-    if samples == 0:  # a region without size has none
+    if samples == 0:  # an empty region has no samples
         counted = counted & (length > 0)[:, None, None]
     position = position.clamp(0, size - 1)
     low = position.floor()
@@ -102,5 +104,5 @@ def _weights(
 
 
 def _touched(weights: Tensor) -> Tensor:
-    """Up to which cell each bin (N x bins) has a weight: 0 where none has."""
+    """The number of cells up to the last with a weight, of each bin (N x bins)."""
     return ((weights != 0) * torch.arange(1, weights.shape[2] + 1)).amax(dim=2)

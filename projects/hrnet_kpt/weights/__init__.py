@@ -1,4 +1,4 @@
-"""Pre-trained weights: fetching, converting, loading, and knowing that they were loaded."""
+"""Pre-trained weights: downloading, converting, loading and checking them."""
 
 from .convert import convert_state_dict
 from .load import load_weights, refuse_identity_norms

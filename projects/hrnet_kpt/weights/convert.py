@@ -1,4 +1,4 @@
-"""Weights of any known layout under the names of this project, or of a model whose backbone is no HRNet."""
+"""Renaming the tensors of any known layout to this project's names, or to those of a model without an HRNet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any
 
@@ -28,14 +28,15 @@ from .layouts import (
 )
 from .read import unwrap
 
-# Arguments but for the width, and the names; the small ones have one width each.
+COUNTER = "num_batches_tracked"
+# Arguments of HRNet other than the width; the small networks have one width each.
 FULL = {"stage1_channels": 64, "num_modules": (1, 1, 4, 3), "num_blocks": (4, 4, 4, 4)}
 SMALL_V1 = {"stage1_channels": 32, "num_modules": (1, 1, 1, 1), "num_blocks": (1, 2, 2, 2)}
 SMALL_V2 = {"stage1_channels": 64, "num_modules": (1, 1, 3, 2), "num_blocks": (2, 2, 2, 2)}
 
 
 def hrnet_arguments(tensors: Mapping[str, Tensor], prefix: str = "") -> dict[str, Any]:
-    """The arguments of the HRNet whose tensors' names begin with `prefix`; empty where they make none."""
+    """The arguments of the HRNet whose tensors' names begin with `prefix`; empty if they are not an HRNet's."""
     finest = tensors.get(prefix + "stage4.0.branches.0.0.conv1.weight")
     stage1 = tensors.get(prefix + "layer1.0.conv1.weight")
     if finest is None or stage1 is None or not finest.dim() == stage1.dim() == 4:
@@ -57,7 +58,7 @@ def hrnet_arguments(tensors: Mapping[str, Tensor], prefix: str = "") -> dict[str
 
 
 def hrnet_name(tensors: Mapping[str, Tensor], prefix: str = "") -> str:
-    """HRNet-W32 and the like; empty for what is no HRNet."""
+    """A name such as HRNet-W32; empty if the tensors are not an HRNet's."""
     arguments = hrnet_arguments(tensors, prefix)
     if not arguments:
         return ""
@@ -72,14 +73,11 @@ def hrnet_name(tensors: Mapping[str, Tensor], prefix: str = "") -> str:
 
 
 def last_fusion(names: Iterable[str]) -> set[str]:
-    """What networks of a single output lack: in the last module, the ways to all streams but the finest."""
+    """The tensors that pose networks do not have: the last module's fusion into all streams but the finest."""
     pattern = re.compile(r"(?:.*\.)?stage4\.(\d+)\.fuse_layers\.(\d+)\.")
     found = {name: match for name in names if (match := pattern.match(name))}
     last = max((int(match[1]) for match in found.values()), default=0)
     return {name for name, match in found.items() if int(match[1]) == last and match[2] != "0"}
-
-
-COUNTER = "num_batches_tracked"
 
 
 @dataclass
@@ -87,64 +85,76 @@ class Conversion:
     """Tensors under this project's names.
 
     Attributes:
-        tensors: By their names here, the background last.
-        names: Names here to those in the file.
-        dropped: Names in the file of what detection has no use for.
+        layout: The layout of the file.
+        tensors: Tensors by their names here, the background last.
+        names: The name in the file of each name here.
+        dropped: Names in the file of tensors that detection does not use.
+        clauses: Which classes and keypoints were selected, for the log.
     """
 
     layout: Layout
     tensors: dict[str, Tensor]
     names: dict[str, str]
-    dropped: list[str]
+    dropped: list[str] = field(default_factory=list)
+    clauses: list[str] = field(default_factory=list)
 
 
 def convert(tensors: Mapping[str, Tensor], layout: str = "auto") -> Conversion:
-    """Rename what `read_weights` or `unwrap` has returned; names that the layout does not know stay as they are.
+    """Rename what `read_checkpoint` or `unwrap` returned; names that the layout does not know stay as they are.
 
     Raises:
-        UserError: Where the layout is not recognised, or unknown, or two tensors get one name.
+        UserError: If the layout is unknown or not recognised, or two tensors get the same name.
     """
     found = recognise(tensors) if layout == "auto" else find_layout(layout)
     prefix = ""
     if found is None:
         prefix = _wrapping_prefix(tensors)
-        found = recognise(_without(prefix, tensors))
+        found = recognise([n.removeprefix(prefix) for n in tensors if n.startswith(prefix)])
     if found is None:
-        raise UserError(f"it has no layout of HRNet weights: {guess_architecture(tensors)}")
-    conversion = Conversion(found, {}, {}, [])
-    conversion.dropped = [name for name in tensors if not name.startswith(prefix)]
-    tensors = _without(prefix, tensors)
-    # A ResNet's stages are called layer1 to layer4; names with "transition" and "stage" are HRNet's alone.
-    words = (f"{found.bottom_up}transition", f"{found.bottom_up}stage")
-    is_hrnet = found.name == "hrnet_kpt" or any(name.startswith(words) for name in tensors)
-    dropped = re.compile(found.dropped)
+        guess = guess_architecture(tensors)
+        raise UserError(f"it has no layout of HRNet weights: this looks like {guess}")
+    inside = {n.removeprefix(prefix): value for n, value in tensors.items() if n.startswith(prefix)}
+    conversion = _rename(inside, found)
+    conversion.dropped += [name for name in tensors if not name.startswith(prefix)]
+    # A ResNet's stages are layer1 to layer4; only an HRNet's names have "transition" and "stage".
+    words = (f"{BOTTOM_UP}transition", f"{BOTTOM_UP}stage")
+    if found.name != "hrnet_kpt" and not any(n.startswith(words) for n in conversion.tensors):
+        # The bottom_up and neck of another network are of no use.
+        for name in [name for name in conversion.tensors if name.startswith("backbone.")]:
+            del conversion.tensors[name]
+            conversion.dropped.append(conversion.names.pop(name))
+    return conversion
+
+
+def _rename(tensors: Mapping[str, Tensor], layout: Layout) -> Conversion:
+    conversion = Conversion(layout, {}, {})
+    dropped = re.compile(layout.dropped)
     for name, value in tensors.items():
-        ours = our_name(found, name)
-        # Of another network's bottom_up and neck nothing can be used.
-        if dropped.match(name) or (ours.startswith("backbone.") and not is_hrnet):
+        ours = our_name(layout, name)
+        if dropped.match(name):
             conversion.dropped.append(name)
         elif ours in conversion.tensors:
             raise UserError(f"{name} and {conversion.names[ours]} both stand for {ours}")
         else:
             conversion.tensors[ours], conversion.names[ours] = value, name
-    if found.background_first:
+    if layout.background_first:
         background_last(conversion.tensors)
     return conversion
 
 
 def _wrapping_prefix(names: Iterable[str]) -> str:
-    """What a training script puts in front of the network's names, as `model.` of Lightning modules; else "".
+    """The prefix that a training script adds to the network's names, such as `model.` in Lightning; else "".
 
     Raises:
-        UserError: Where two networks are wrapped alike, as a student and its teacher.
+        UserError: If two networks have such a prefix, as a student and its teacher.
     """
     for depth in (1, 2, 3):
-        beginnings: dict[str, list[str]] = {}
+        names_by_prefix: dict[str, list[str]] = {}
         for name in names:
             parts = name.split(".", depth)
             if len(parts) > depth:
-                beginnings.setdefault(".".join(parts[:-1]) + ".", []).append(parts[-1])
-        found = [beginning for beginning, rest in beginnings.items() if recognise(rest)]
+                names_by_prefix.setdefault(".".join(parts[:-1]) + ".", []).append(parts[-1])
+        found = [prefix for prefix, rest in names_by_prefix.items() if recognise(rest)]
         if len(found) > 1:
             raise UserError(
                 f"it holds several networks, whose names begin with {', '.join(found)}: save the state_dict() of one"
@@ -154,26 +164,19 @@ def _wrapping_prefix(names: Iterable[str]) -> str:
     return ""
 
 
-def _without(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): value
-        for name, value in tensors.items()
-        if name.startswith(prefix)
-    }
-
-
 def convert_state_dict(
     state_dict: Mapping[str, Any], layout: str = "auto", target: str = "hrnet_kpt"
 ) -> dict[str, Tensor]:
-    """Tensors of one layout under the names of another, as they are.
-
-    Classes stay, with the background last. Raises UserError where the layout is not recognised, or the target is none.
+    """Rename the tensors of one layout to another; all classes are kept, with the background last.
 
     Args:
-        state_dict: Tensors by name, also inside a checkpoint's `state_dict`, `model` and the like.
-        layout: Theirs, see `layouts.LAYOUTS`; `auto` recognises it.
+        state_dict: Tensors by name, or a checkpoint that has them under `state_dict`, `model` and the like.
+        layout: The layout of `state_dict`, see `layouts.LAYOUTS`; `auto` recognises it.
         target: `hrnet_kpt` gives what `load_weights` takes; `timm` the bottom_up alone, under the names of timm and of
             the HRNet authors.
+
+    Raises:
+        UserError: If the layout is not recognised, or the target is unknown.
     """
     conversion = convert(unwrap(state_dict), layout)
     if target == "hrnet_kpt":
@@ -188,71 +191,60 @@ def convert_state_dict(
 
 
 CAFFE2_BLOCK = re.compile(r"res[2-5]_\d+_branch\w+")
-# torchvision's ResNet, whatever stands in front of its names: timm's and mmdetection's are called so, too.
+# torchvision's ResNet with any prefix: timm and mmdetection use its names, too.
 TORCHVISION_BLOCK = re.compile(r"(.*?)layer[1-4]\.\d+\.(conv|bn)\d\.")
 DETECTRON2_BLOCK = ".res2.0."
-FILL = {"running_mean": torch.zeros_like, "running_var": torch.ones_like}
 BARE = Layout("bare", "", BOTTOM_UP)
 
 
 def match_names(
     tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], layout: Layout | None = None
 ) -> Conversion:
-    """Tensors under the names of a model whose backbone is no HRNet.
+    """Rename tensors to the names of a model whose bottom_up is not an HRNet.
 
-    A tensor belongs to the model's whose name ends in its name, behind a dot; of several to the longest. The heads of
-    known layouts are renamed first, and Caffe2's and torchvision's ResNets as detectron2 does. Shapes are not compared.
+    As in detectron2, a tensor belongs to the model's tensor whose name ends with its name, after a dot; if several
+    tensors qualify, to the longest name. The heads of known layouts are renamed first, and the ResNets of Caffe2 and
+    torchvision as detectron2 does. Shapes are not compared.
 
     Args:
+        tensors: What `read_checkpoint` or `unwrap` returned.
         expected: The model's tensors by name.
-        layout: The file's, None to recognise it.
+        layout: The file's layout; None recognises it.
     """
-    counted = {name: value for name, value in tensors.items() if not name.endswith(COUNTER)}
-    given = _rename(counted, expected, layout or recognise(tensors))
-    found = _match_ends(given.tensors, expected)
-    conversion = Conversion(given.layout, {}, {}, given.dropped)
+    tensors = {name: value for name, value in tensors.items() if not name.endswith(COUNTER)}
+    layout = layout or recognise(tensors)
+    if layout is None and any(CAFFE2_BLOCK.fullmatch(name) for name in tensors):
+        layout = Layout("caffe2", "", BOTTOM_UP, settings=CAFFE2_RESNET)
+        renamed = Conversion(layout, *convert_c2_detectron_names(tensors))
+    else:
+        renamed = _rename(tensors, layout or BARE)
+        if any(DETECTRON2_BLOCK in name for name in expected):
+            _rename_resnet(renamed)
+    found = _match_suffixes(renamed.tensors, expected)
     stages = tuple(_stages([name for ours, name in found.items() if ours.startswith(BOTTOM_UP)]))
     matched = set(found.values())
-    for name in given.tensors:
-        # Further blocks of a stage that the model has make another network.
-        if name not in matched and name.startswith(stages):
-            found[BOTTOM_UP + name.removeprefix(BOTTOM_UP)] = name
-        elif name not in matched:
-            found[name] = name
+    for name in [name for name in renamed.tensors if name not in matched]:
+        # Further blocks of a stage of the model mean that the file's network is another one.
+        in_stage = name.startswith(stages)
+        found[BOTTOM_UP + name.removeprefix(BOTTOM_UP) if in_stage else name] = name
+    conversion = Conversion(renamed.layout, {}, {}, renamed.dropped)
     for ours, name in found.items():
-        conversion.tensors[ours], conversion.names[ours] = given.tensors[name], given.names[name]
-    if given.layout.name == "caffe2":
-        _fill_affine_norms(conversion, expected)
+        conversion.tensors[ours], conversion.names[ours] = (
+            renamed.tensors[name],
+            renamed.names[name],
+        )
+    if renamed.layout.name == "caffe2":
+        _add_identity_statistics(conversion, expected)
     return conversion
 
 
-def _rename(
-    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], layout: Layout | None
-) -> Conversion:
-    """Tensors under detectron2's names, without a prefix where they are a bare backbone's."""
-    if layout is None and any(CAFFE2_BLOCK.fullmatch(name) for name in tensors):
-        renamed, names = convert_c2_detectron_names(tensors)
-        caffe2 = Layout("caffe2", "", BOTTOM_UP, settings=CAFFE2_RESNET)
-        return Conversion(caffe2, renamed, names, [])
-    conversion = Conversion(layout or BARE, {}, {}, [])
-    dropped = re.compile(conversion.layout.dropped)
-    for name, value in tensors.items():
-        ours = our_name(layout, name) if layout else name
-        if dropped.match(name):
-            conversion.dropped.append(name)
-        else:
-            conversion.tensors[ours], conversion.names[ours] = value, name
-    if conversion.layout.background_first:
-        background_last(conversion.tensors)
+def _rename_resnet(conversion: Conversion) -> None:
+    """Rename, in place, a ResNet with torchvision's names as detectron2 does."""
     blocks = map(TORCHVISION_BLOCK.match, conversion.tensors)
     prefixes = Counter(match[1] for match in blocks if match)
-    if prefixes and any(DETECTRON2_BLOCK in name for name in expected):
-        _rename_resnet(conversion, prefixes.most_common(1)[0][0])
-    return conversion
-
-
-def _rename_resnet(conversion: Conversion, prefix: str) -> None:
-    """Give a ResNet of torchvision's names, in place, those of detectron2's."""
+    if not prefixes:
+        return
+    prefix = prefixes.most_common(1)[0][0]
     tensors, names = conversion.tensors, conversion.names
     conversion.tensors, conversion.names = {}, {}
     for old, value in tensors.items():
@@ -273,13 +265,13 @@ def _rename_resnet(conversion: Conversion, prefix: str) -> None:
     )
 
 
-def _match_ends(given: Collection[str], expected: Collection[str]) -> dict[str, str]:
-    """The model's names to those of the tensors that belong there; a tensor that fits several places fits none."""
+def _match_suffixes(given: Collection[str], expected: Collection[str]) -> dict[str, str]:
+    """The longest suffix in `given` of each expected name; a suffix of several expected names is left out."""
     found = {}
     for ours in expected:
         parts = ours.split(".")
-        ends = (".".join(parts[i:]) for i in range(len(parts)))
-        name = next((end for end in ends if end in given), None)
+        suffixes = (".".join(parts[i:]) for i in range(len(parts)))
+        name = next((suffix for suffix in suffixes if suffix in given), None)
         if name is not None:
             found[ours] = name
     count = Counter(found.values())
@@ -287,21 +279,20 @@ def _match_ends(given: Collection[str], expected: Collection[str]) -> dict[str, 
 
 
 def _stages(names: Collection[str]) -> set[str]:
-    """What names of the backbone's tensors begin with, up to its stages: `res2.`, `backbone.layer1.`."""
+    """The prefixes of a backbone's names up to its stages: `res2.`, `backbone.layer1.`."""
     split = [name.split(".") for name in names]
     same = takewhile(lambda parts: len(set(parts)) == 1, zip(*split, strict=False))
     depth = len(list(same)) + 1
     stages = {".".join([*parts[:depth], ""]) for parts in split if len(parts) > depth}
-    # A stem's further tensors, its convolution's bias and the classifier, are of no use.
+    # Further tensors of a stem, its convolution's bias and the classifier, are of no use.
     return {stage for stage in stages if not stage.endswith("stem.")}
 
 
-def _fill_affine_norms(conversion: Conversion, expected: Collection[str]) -> None:
-    """Give Caffe2's norms, whose statistics are part of their weight and bias, the mean 0 and the variance 1."""
+def _add_identity_statistics(conversion: Conversion, expected: Collection[str]) -> None:
+    """Add the mean 0 and variance 1 to Caffe2's norms, whose weight and bias include the statistics."""
     tensors, names = conversion.tensors, conversion.names
-    for ours in expected:
-        norm, _, statistic = ours.rpartition(".")
-        affine = tensors.get(f"{norm}.weight")
-        if affine is None or ours in tensors or statistic not in FILL:
-            continue
-        tensors[ours], names[ours] = FILL[statistic](affine), names[f"{norm}.weight"]
+    for statistic, fill in (("running_mean", torch.zeros_like), ("running_var", torch.ones_like)):
+        for ours in expected:
+            weight = f"{ours.removesuffix(statistic)}weight"
+            if ours.endswith(f".{statistic}") and ours not in tensors and weight in tensors:
+                tensors[ours], names[ours] = fill(tensors[weight]), names[weight]

@@ -1,8 +1,7 @@
-"""What the rows of a detector's last layers stand for, and their selection by the names of classes and keypoints."""
+"""The names of a detector's classes and keypoints, and the selection of the last layers' rows by these names."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,13 +17,24 @@ from torch import Tensor
 
 from ..errors import UserError, join_names
 
-LABELS = "labels"  # the key of a checkpoint, and of a .safetensors file's metadata
+LABELS = "labels"  # the key in a checkpoint, and in the metadata of a .safetensors file
 SHOWN = 10  # names in a message
+NOT_STRICT = "train.init_strict=False loads what fits"
+
+SCORES = re.compile(r"roi_heads\.box_predictor\.(\d\.)?cls_score\.")
+DELTAS = re.compile(r"roi_heads\.box_predictor\.(\d\.)?bbox_pred\.")
+MASKS = re.compile(r"roi_heads\.mask_head\.predictor\.")
+KEYPOINTS = "roi_heads.keypoint_head.score_lowres."
+COCO_CLASSES = [category["name"] for category in COCO_CATEGORIES if category["isthing"]]
+COCO_KEYPOINTS = list(COCO_PERSON_KEYPOINT_NAMES)
+
+# For each row of the model, the row of the file; None keeps the model's own.
+Rows = Sequence[int | None]
 
 
 @dataclass(frozen=True)
 class Labels:
-    """What the rows of a detector's last layers stand for, each in order; empty where it is not known.
+    """The names of the rows of a detector's last layers, in order; empty if unknown.
 
     Attributes:
         keypoints: Names of keypoints.
@@ -35,13 +45,13 @@ class Labels:
     classes: Mapping[str, Sequence[str]]
 
     def to_dict(self) -> dict[str, Any]:
-        """The form that checkpoints hold; plain enough for torch.load(weights_only=True)."""
+        """The form in checkpoints, which torch.load(weights_only=True) accepts."""
         classes = {name: list(keypoints) for name, keypoints in self.classes.items()}
         return {"keypoints": list(self.keypoints), "classes": classes}
 
 
 def labels_of(content: Any) -> Labels | None:
-    """The labels of what torch.load has returned; None where it has none, or something else by that name."""
+    """The labels of a loaded checkpoint; None if it has none, or something else under that key."""
     found = content.get(LABELS) if isinstance(content, Mapping) else None
     if not isinstance(found, Mapping):
         return None
@@ -55,24 +65,81 @@ def labels_of(content: Any) -> Labels | None:
     return Labels(keypoints, classes) if keypoints or classes else None
 
 
-def labels_of_text(text: str) -> Labels | None:
-    """The same of the metadata of a .safetensors file."""
-    try:
-        return labels_of({LABELS: json.loads(text)})
-    except ValueError:
-        return None
-
-
 def labels_beside(path: Path) -> Labels | None:
-    """What the config.yaml in the folder of a run's checkpoint says; None where there is none, or not of a run."""
+    """The labels in the config.yaml beside a run's checkpoint; None if there is no such file."""
     try:
         data = yaml.safe_load((path.parent / "config.yaml").read_text(encoding="utf-8"))["data"]
-        schema = data["keypoints"]
-        names = {"keypoints": schema["names"], "classes": data["classes"]}
+        names = {"keypoints": data["keypoints"]["names"], "classes": data["classes"]}
         # In a config `\${` stands for `${`.
         return labels_of({LABELS: OmegaConf.to_container(OmegaConf.create(names), resolve=True)})
     except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError, OmegaConfBaseException):
         return None
+
+
+def known_labels(tensors: Mapping[str, Tensor], labels: Labels | None, foreign: bool) -> Labels:
+    """The names of the rows of a file's last layers: its own, or COCO's for files of other codebases.
+
+    Args:
+        tensors: The file's tensors, under this project's names.
+        labels: The labels of the file, or of the model that it was fitted to.
+        foreign: The file was written by another codebase.
+    """
+    keypoints: Sequence[str] = labels.keypoints if labels else []
+    classes: Mapping[str, Sequence[str]] = labels.classes if labels else {}
+    if foreign and not keypoints and count_keypoints(tensors) == len(COCO_KEYPOINTS):
+        keypoints = COCO_KEYPOINTS
+    if foreign and not classes and count_classes(tensors) == len(COCO_CLASSES):
+        classes = {name: [] for name in COCO_CLASSES}
+    return Labels(keypoints, classes)
+
+
+def select_rows(
+    tensors: dict[str, Tensor],
+    expected: Mapping[str, Tensor],
+    labels: Labels | None,
+    classes: Sequence[str] = (),
+    keypoints: Sequence[str] = (),
+    *,
+    foreign: bool,
+    strict: bool = True,
+    whole: bool = False,
+) -> list[str]:
+    """Put the rows of classes and keypoints, in place, into the model's order.
+
+    Files without labels that have COCO's number of classes or keypoints are taken to have COCO's. If COCO does not have
+    all of the model's names, the rows stay as they are. The other arguments are those of `load_weights`.
+
+    Args:
+        tensors: The file's tensors, under the model's names.
+        expected: The model's tensors by name.
+        labels: The file's labels.
+        classes: The model's names of classes; without them a single class is COCO's person.
+        foreign: The file was written by another codebase.
+
+    Returns:
+        Clauses for the log.
+
+    Raises:
+        UserError: If the names differ in a way that `strict` and `whole` do not allow.
+    """
+    clauses = []
+    for what, theirs, ours, coco, count_rows, select in (
+        ("classes", labels and list(labels.classes), classes, COCO_CLASSES, count_classes, select_classes),
+        ("keypoints", labels and labels.keypoints, keypoints, COCO_KEYPOINTS, count_keypoints, select_keypoints),
+    ):  # fmt: skip
+        count, num_expected = count_rows(tensors), count_rows(expected)
+        rows, clause = None, ""
+        if theirs and len(theirs) == count and len(ours) == num_expected > 0:
+            rows, clause = match_rows(what, theirs, ours, strict=strict, whole=whole)
+        elif count == len(coco) and (foreign or (what == "classes" and count != num_expected)):
+            if what == "classes" and num_expected == 1:
+                ours = ours or ["person"]
+            if len(ours) == num_expected > 0 and set(ours) <= set(coco):
+                rows, clause = match_rows(what, coco, ours)
+        if rows:
+            select(tensors, rows, expected)
+        clauses += [clause] if clause else []
+    return clauses
 
 
 def match_rows(
@@ -82,65 +149,57 @@ def match_rows(
     *,
     strict: bool = True,
     whole: bool = False,
-) -> tuple[list[int | None] | None, str]:
-    """For each name of the model's, the row of the file that stands for it, None for one that the file does not have.
+) -> tuple[Rows | None, str]:
+    """Find, for each name of the model, the row of the file; None for a name that the file does not have.
 
     Args:
         what: "keypoints" or "classes".
-        theirs, ours: Names of the file's rows and of the model's.
-        strict, whole: As in `load_weights`. A file for a new training may have more names than the model. Where no name
-            is common and there are as many, they are taken row by row.
+        theirs: Names of the file's rows.
+        ours: Names of the model's rows.
+        strict: See `load_weights`.
+        whole: See `load_weights`. If False, the file may have more names than the model, and a file with as many names
+            and none in common is taken row by row.
 
     Returns:
-        None in place of rows where the file's stay as they are, and what is to be said.
+        The rows, or None if the file's rows stay as they are; and a clause for the log, which may be empty.
 
     Raises:
-        UserError: Where the names differ, and neither of these allows it.
+        UserError: If the names differ in a way that `strict` and `whole` do not allow.
     """
     if list(theirs) == list(ours):
         return None, ""
     rows = [theirs.index(name) if name in theirs else None for name in ours]
     new = [name for name in ours if name not in theirs]
     if not new and len(theirs) == len(ours):
-        return list(rows), f"{what} put into the model's order by name"
+        return rows, f"{what} put into the model's order by name"
     if not whole:
         if not new:
-            return list(rows), f"{len(ours)} of {len(theirs)} {what} ({', '.join(ours)})"
+            return rows, f"{len(ours)} of {len(theirs)} {what} ({', '.join(ours)})"
         if len(new) == len(ours):
             if len(theirs) == len(ours):
-                return None, f"{what} of other names, row by row ({_arrows(theirs, ours)})"
+                pairs = [f"{a} as {b}" for a, b in zip(theirs, ours, strict=True)]
+                return None, f"{what} of other names, row by row ({join_names(pairs, SHOWN)})"
             if not strict:
                 return None, ""
         elif not strict:
-            return list(rows), f"{what} by name; as the model begins: {', '.join(new)}"
-    left = [name for name in theirs if name not in ours]
+            return rows, f"{what} by name; newly initialized: {', '.join(new)}"
+    extra = [name for name in theirs if name not in ours]
     differences = [
-        *([f"the model has no {join_names(left, SHOWN)}"] if left else []),
-        *([f"the file has no {join_names(new, SHOWN)}"] if new else []),
+        f"the {owner} has no {join_names(names, SHOWN)}"
+        for owner, names in (("model", extra), ("file", new))
+        if names
     ]
-    raise UserError(f"its {what} are not the model's: {'; '.join(differences)}")
-
-
-def _arrows(theirs: Sequence[str], ours: Sequence[str]) -> str:
-    return join_names([f"{a} as {b}" for a, b in zip(theirs, ours, strict=True)], SHOWN)
-
-
-SCORES = re.compile(r"roi_heads\.box_predictor\.(\d\.)?cls_score\.")
-DELTAS = re.compile(r"roi_heads\.box_predictor\.(\d\.)?bbox_pred\.")
-MASKS = re.compile(r"roi_heads\.mask_head\.predictor\.")
-KEYPOINTS = "roi_heads.keypoint_head.score_lowres."
-COCO_CLASSES = [category["name"] for category in COCO_CATEGORIES if category["isthing"]]
-COCO_KEYPOINTS = list(COCO_PERSON_KEYPOINT_NAMES)
-
-# For each row of the model, the row of the file; None: the model's own stays.
-Rows = Sequence[int | None]
+    remedy = f"{NOT_STRICT}, by name"
+    if whole:
+        remedy = "rename them in the data, or take weights of these names"
+    raise UserError(f"its {what} are not the model's: {'; '.join([*differences, remedy])}")
 
 
 def background_last(tensors: dict[str, Tensor]) -> None:
     """Move, in place, the background from the first row of the class scores to the last; elsewhere drop it.
 
     Class scores are (1 + classes, channels), masks (1 + classes, ...), and box deltas (4 * (1 + classes), channels), or
-    (4, channels) where all classes share them, as in a cascade.
+    (4, channels) if all classes share them, as in a cascade.
     """
     for name, value in tensors.items():
         if not value.dim():
@@ -154,30 +213,28 @@ def background_last(tensors: dict[str, Tensor]) -> None:
 
 
 def count_classes(tensors: Mapping[str, Tensor]) -> int:
-    """How many classes the box head scores, without the background; 0 where there is no box head."""
-    found = (value for name, value in tensors.items() if SCORES.match(name))
-    scores = next(found, None)
+    """The number of classes of the box head, without the background; 0 if there is no box head."""
+    scores = next((value for name, value in tensors.items() if SCORES.match(name)), None)
     return len(scores) - 1 if scores is not None and scores.dim() else 0
 
 
 def count_keypoints(tensors: Mapping[str, Tensor]) -> int:
-    """How many keypoints the keypoint head has maps of; 0 where there is none, or its layers differ in that."""
+    """The number of keypoints of the keypoint head; 0 if there is none, or its weight and bias disagree."""
     weight, bias = tensors.get(KEYPOINTS + "weight"), tensors.get(KEYPOINTS + "bias")
     if weight is None or bias is None or weight.dim() != 4 or bias.dim() != 1:
         return 0
     return len(bias) if weight.shape[1] == len(bias) else 0
 
 
-def select_classes(
-    tensors: dict[str, Tensor], rows: Rows, expected: Mapping[str, Tensor], count: int
-) -> None:
-    """Put, in place, the rows of classes into another order; the background stays the last.
+def select_classes(tensors: dict[str, Tensor], rows: Rows, expected: Mapping[str, Tensor]) -> None:
+    """Select, in place, the rows of classes; the background stays the last.
 
     Args:
+        tensors: The file's tensors, under the model's names.
         rows: See `Rows`.
-        expected: The model's tensors.
-        count: How many classes the tensors have.
+        expected: The model's tensors by name.
     """
+    count = count_classes(tensors)
     corners = [None if row is None else 4 * row + i for row in rows for i in range(4)]
     for name, value in tensors.items():
         if not value.dim():
@@ -185,7 +242,7 @@ def select_classes(
         own = expected.get(name)
         if SCORES.match(name) and len(value) == count + 1:
             tensors[name] = _select(value, [*rows, count], own)
-        # The deltas and masks that all classes of a model share are those of one class.
+        # Deltas and masks that all classes of a model share are those of one class.
         elif DELTAS.match(name) and len(value) == 4 * count and _fits(own, len(corners)):
             tensors[name] = _select(value, corners, own)
         elif MASKS.match(name) and len(value) == count and _fits(own, len(rows)):
@@ -195,7 +252,7 @@ def select_classes(
 def select_keypoints(
     tensors: dict[str, Tensor], rows: Rows, expected: Mapping[str, Tensor]
 ) -> None:
-    """Put, in place, the maps of keypoints into another order: weights are (channels, keypoints, 4, 4)."""
+    """Select, in place, the heatmaps of keypoints; the weight is (channels, keypoints, 4, 4)."""
     for name, dim in (("weight", 1), ("bias", 0)):
         key = KEYPOINTS + name
         tensors[key] = _select(tensors[key], rows, expected.get(key), dim)
@@ -207,43 +264,8 @@ def _fits(own: Tensor | None, count: int) -> bool:
 
 def _select(value: Tensor, rows: Rows, own: Tensor | None, dim: int = 0) -> Tensor:
     selected = value.index_select(dim, torch.tensor([row or 0 for row in rows]))
-    kept = [i for i, row in enumerate(rows) if row is None]
-    if kept and own is not None and not own.is_meta:
-        at = torch.tensor(kept)
-        begun = own.detach().cpu().to(value.dtype).index_select(dim, at)
-        selected = selected.index_copy(dim, at, begun)
+    kept = torch.tensor([i for i, row in enumerate(rows) if row is None], dtype=torch.long)
+    if len(kept) and own is not None and not own.is_meta:
+        initial = own.detach().cpu().to(value.dtype).index_select(dim, kept)
+        selected = selected.index_copy(dim, kept, initial)
     return selected
-
-
-def take_coco_classes(
-    tensors: dict[str, Tensor], expected: Mapping[str, Tensor], classes: Sequence[str] = ()
-) -> str:
-    """Leave, in place, those of COCO's 80 classes that the model has; say so.
-
-    Other numbers of classes, and names that COCO does not have, are left as they are.
-
-    Args:
-        classes: Names of the model's classes; without them a single class is person, the first.
-    """
-    count, wanted = count_classes(tensors), count_classes(expected)
-    classes = classes or (["person"] if wanted == 1 else [])
-    if count != len(COCO_CLASSES) or not wanted or wanted != len(classes):
-        return ""
-    if list(classes) == COCO_CLASSES or not set(classes) <= set(COCO_CLASSES):
-        return ""
-    select_classes(tensors, [COCO_CLASSES.index(name) for name in classes], expected, count)
-    return f"{wanted} of {count} classes ({', '.join(classes)})"
-
-
-def take_coco_keypoints(tensors: dict[str, Tensor], keypoints: Sequence[str]) -> str:
-    """Leave, in place, those of COCO's 17 keypoints that the model has, in its order; say so.
-
-    Args:
-        keypoints: Names of the model's keypoints. Where COCO does not have all of them, nothing changes.
-    """
-    if count_keypoints(tensors) != len(COCO_KEYPOINTS) or list(keypoints) == COCO_KEYPOINTS:
-        return ""
-    if not keypoints or not set(keypoints) <= set(COCO_KEYPOINTS):
-        return ""
-    select_keypoints(tensors, [COCO_KEYPOINTS.index(name) for name in keypoints], {})
-    return f"{len(keypoints)} of {len(COCO_KEYPOINTS)} keypoints ({', '.join(keypoints)})"

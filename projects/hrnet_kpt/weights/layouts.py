@@ -1,4 +1,4 @@
-"""The layouts of HRNet checkpoints: how other codebases name what this one has, and what else differs there."""
+"""The layouts of HRNet checkpoints: the tensor names of other codebases, and the settings that differ there."""
 
 from __future__ import annotations
 
@@ -11,56 +11,46 @@ from ..errors import UserError
 
 Settings = Mapping[str, Mapping[str, Any]]
 
-COLOURS = {
+COLORS = {
     "model.input_format": "RGB",
     "model.pixel_mean": [123.675, 116.28, 103.53],
     "model.pixel_std": [58.395, 57.12, 57.375],
 }
+OFFSET = "model.proposal_generator.anchor_generator.offset"
+BOUNDARY_THRESH = "model.proposal_generator.anchor_boundary_thresh"  # no page has it: +key=value
 
 
 def _detector(pooler_type: str, sampling_ratio: int, rpn: Mapping[str, Any]) -> Settings:
-    def pooled(part: str) -> dict[str, Any]:
-        pooler = f"model.roi_heads.{part}_pooler"
-        return {f"{pooler}.pooler_type": pooler_type, f"{pooler}.sampling_ratio": sampling_ratio}
-
     coder = "box2box_transform.weights"
-    return {
-        "bottom_up": COLOURS,
-        "RPN": {f"model.proposal_generator.{coder}": [1.0, 1.0, 1.0, 1.0], **rpn},
-        "box head": {
-            **pooled("box"),
-            f"model.roi_heads.box_predictor.{coder}": [10.0, 10.0, 5.0, 5.0],
-        },
-        "mask head": pooled("mask"),
-        "keypoint head": pooled("keypoint"),
+    settings: dict[str, dict[str, Any]] = {
+        f"{part} head": {
+            f"model.roi_heads.{part}_pooler.pooler_type": pooler_type,
+            f"model.roi_heads.{part}_pooler.sampling_ratio": sampling_ratio,
+        }
+        for part in ("box", "mask", "keypoint")
     }
+    settings["bottom_up"] = COLORS
+    settings["RPN"] = {f"model.proposal_generator.{coder}": [1.0, 1.0, 1.0, 1.0], **rpn}
+    settings["box head"][f"model.roi_heads.box_predictor.{coder}"] = [10.0, 10.0, 5.0, 5.0]
+    return settings
 
 
-OFFSET = "model.proposal_generator.anchor_generator.offset"
-BOTTOM_UP_ALONE: Settings = {"bottom_up": COLOURS}
-# torchvision's and timm's ResNets; blocks with the stride in their 3x3 convolution.
+BOTTOM_UP_ALONE: Settings = {"bottom_up": COLORS}
+# torchvision's and timm's ResNets have the stride in the 3x3 convolution of a block.
 TORCHVISION_RESNET: Settings = {
-    "bottom_up": {**COLOURS, "model.backbone.bottom_up.stages.stride_in_1x1": False}
+    "bottom_up": {**COLORS, "model.backbone.bottom_up.stages.stride_in_1x1": False}
 }
-# Caffe2's, as MSRA trained them and FAIR: their deviations differ.
+# Caffe2's ResNets of MSRA and of FAIR; their standard deviations differ from each other.
 CAFFE2_RESNET: Settings = {
     "bottom_up": {"model.input_format": "BGR", "model.pixel_mean": [103.53, 116.28, 123.675]}
 }
-# As on the pages: boxes between pixels' edges, anchors around the corners of cells, aligned pooling.
+# As on the pages: boxes between the edges of pixels, anchors around the corners of cells, aligned pooling.
 ALIGNED = _detector("ROIAlignV2", 0, {OFFSET: 0.0})
 TORCHVISION = _detector("ROIAlign", 2, {OFFSET: 0.0})
-TORCHVISION_REMARK = "anchors are rounded there: their sides differ by up to 1 pixel"
-# Detectron's: a box of width 1 begins and ends in the same pixel. Anchors that cross the border do not train.
-UNLISTED = "model.proposal_generator.anchor_boundary_thresh"  # no page has this key: +key=value
-WHOLE_PIXELS = _detector("ROIAlign", 2, {OFFSET: 0.5, UNLISTED: 0.0})
-WHOLE_PIXELS_REMARK = (
-    "boxes count both their end pixels there: the same box ends 1 pixel further here"
-)
-MASKRCNN_BENCHMARK_REMARK = (
-    f"{WHOLE_PIXELS_REMARK}, and so does what is pooled for it; anchors are rounded there: their sides differ by up to "
-    "6 %"
-)
-MMDET1_REMARK = f"{WHOLE_PIXELS_REMARK}; {TORCHVISION_REMARK}"
+# Detectron's: boxes count both end pixels, and anchors that cross the image's border are not trained.
+WHOLE_PIXELS = _detector("ROIAlign", 2, {OFFSET: 0.5, BOUNDARY_THRESH: 0.0})
+ROUNDED_ANCHORS = "anchors are rounded there: their sides differ by up to"
+BOTH_ENDS = "boxes count both their end pixels there: the same box ends 1 pixel further here"
 
 
 BOTTOM_UP = "backbone.bottom_up."
@@ -71,27 +61,31 @@ MASK_HEAD, KEYPOINT_HEAD = "roi_heads.mask_head.", "roi_heads.keypoint_head."
 
 @dataclass(frozen=True)
 class Layout:
-    """One codebase's checkpoints.
+    """The checkpoints of one codebase.
 
     Attributes:
-        name: What messages and `--layout` call it.
-        sign: Regular expression; a file has the first layout of LAYOUTS whose sign fits the beginning of some name.
-        bottom_up: What the names of the bottom_up begin with; then follow those of the HRNet authors' code, as here.
-        names: Beginnings of the other names, theirs to ours.
-        dropped: Regular expression for the beginnings of names that detection has no use for.
+        name: Its name in messages and for `--layout`.
+        pattern: Regular expression; a file has the first layout of LAYOUTS whose pattern matches a name's start.
+        bottom_up: The prefix of the bottom_up's names; after it they are those of the HRNet authors' code, as here.
+        names: Prefixes of the other names, theirs to ours.
+        dropped: Regular expression for the start of names that detection does not use.
         background_first: The background is the first class there; here it is the last.
-        settings: What reproduces the source's numbers, see `geometry`.
+        settings: By part, the config's values that reproduce the source's numbers, by key.
         remark: What no setting reproduces.
     """
 
     name: str
-    sign: str
+    pattern: str
     bottom_up: str
     names: Mapping[str, str] = field(default_factory=dict)
     dropped: str = "(?!)"
     background_first: bool = False
     settings: Settings = field(default_factory=dict)
     remark: str = ""
+
+    def settings_of(self, parts: Collection[str]) -> dict[str, Any]:
+        """The settings of some parts, by key of the config."""
+        return {k: v for part in parts for k, v in self.settings.get(part, {}).items()}
 
 
 def _neck(reduction_conv: str, fpn_conv: str) -> dict[str, str]:
@@ -127,7 +121,7 @@ def _keypoints(convs: str, first: int, step: int, scores: str) -> dict[str, str]
 
 
 def _mmdet_heads(roi_head: str) -> dict[str, str]:
-    """Of a cascade, whose heads are numbered, the last mask head counts: here there is but one."""
+    """A cascade numbers its heads; of its mask heads only the last is used, because models here have one."""
     names = _rpn("rpn_head.rpn_conv.", "rpn_head.rpn_cls.", "rpn_head.rpn_reg.")
     for stage in ("", "0.", "1.", "2."):
         box = f"{roi_head}bbox_head.{stage}"
@@ -143,10 +137,10 @@ LAYOUTS = (
     # torchvision's keypointrcnn_resnet50_fpn: heads.
     Layout(
         name="torchvision",
-        sign=r"roi_heads\.(keypoint_predictor|box_head\.fc6)\.",
+        pattern=r"roi_heads\.(keypoint_predictor|box_head\.fc6)\.",
         bottom_up="backbone.body.",
         names={
-            # Files older than torchvision 0.13 have the second.
+            # The second is that of files older than torchvision 0.13.
             **_rpn("rpn.head.conv.0.0.", "rpn.head.cls_logits.", "rpn.head.bbox_pred."),
             **_rpn("rpn.head.conv.", "rpn.head.cls_logits.", "rpn.head.bbox_pred."),
             **_box(
@@ -164,28 +158,28 @@ LAYOUTS = (
         },
         background_first=True,
         settings=TORCHVISION,
-        remark=TORCHVISION_REMARK,
+        remark=f"{ROUNDED_ANCHORS} 1 pixel",
     ),
     # detectron2's model zoo: heads of a ResNet's R-CNN.
     Layout(
         name="detectron2",
-        sign=r"backbone\.(bottom_up\.(stem|res\d)|fpn_(lateral|output)\d)\.",
+        pattern=r"backbone\.(bottom_up\.(stem|res\d)|fpn_(lateral|output)\d)\.",
         bottom_up=BOTTOM_UP,
-        # What files of older versions hold besides.
+        # Files of older versions have these buffers.
         dropped=r"proposal_generator\.anchor_generator\.|pixel_(mean|std)$",
         settings=ALIGNED,
     ),
     # runs of this project, and what convert_weights writes.
     Layout(
         name="hrnet_kpt",
-        sign=r"backbone\.(bottom_up|reduction_conv|fpn_convs)\.|proposal_generator\.|"
+        pattern=r"backbone\.(bottom_up|reduction_conv|fpn_convs)\.|proposal_generator\.|"
         r"roi_heads\.(box_head\.(\d\.)?fc\d|box_predictor|mask_head|keypoint_head)\.",
         bottom_up=BOTTOM_UP,
     ),
     # HRNet-MaskRCNN-Benchmark; maskrcnn-benchmark's keypoint R-CNN: heads.
     Layout(
         name="maskrcnn-benchmark",
-        sign=r"backbone\.body\.|rpn\.(head|anchor_generator)\.|roi_heads\.(box|mask|keypoint)\.",
+        pattern=r"backbone\.body\.|rpn\.(head|anchor_generator)\.|roi_heads\.(box|mask|keypoint)\.",
         bottom_up="backbone.body.",
         names={
             **_neck("backbone.neck.reduction_conv.0.", "backbone.neck.fpn_conv.{}."),
@@ -213,12 +207,12 @@ LAYOUTS = (
         dropped=r".*\.eps$|rpn\.anchor_generator\.",
         background_first=True,
         settings=WHOLE_PIXELS,
-        remark=MASKRCNN_BENCHMARK_REMARK,
+        remark=f"{BOTH_ENDS}, and so does what is pooled for it; {ROUNDED_ANCHORS} 6 %",
     ),
     # HRNet-Object-Detection and mmdetection 1: Faster, Mask and Cascade R-CNN.
     Layout(
         name="hrnet-object-detection",
-        sign=r"(bbox|mask)_head\.|neck\.reduction_conv\.0\.",
+        pattern=r"(bbox|mask)_head\.|neck\.reduction_conv\.0\.",
         bottom_up="backbone.",
         names={
             **_neck("neck.reduction_conv.0.", "neck.fpn_conv.{}."),
@@ -228,12 +222,12 @@ LAYOUTS = (
         dropped=r"mask_head\.[01]\.",
         background_first=True,
         settings=WHOLE_PIXELS,
-        remark=MMDET1_REMARK,
+        remark=f"{BOTH_ENDS}; {ROUNDED_ANCHORS} 1 pixel",
     ),
     # mmdetection 2 and 3: Faster, Mask and Cascade R-CNN.
     Layout(
         name="mmdet",
-        sign=r"roi_head\.|rpn_head\.|neck\.",
+        pattern=r"roi_head\.|rpn_head\.|neck\.",
         bottom_up="backbone.",
         names={
             **_neck("neck.reduction_conv.conv.", "neck.fpn_convs.{}.conv."),
@@ -245,7 +239,7 @@ LAYOUTS = (
     # mmpose 0 and 1: heatmaps; mmsegmentation.
     Layout(
         name="mmpose",
-        sign=r"backbone\.(conv1|layer1|stage\d)\.",
+        pattern=r"backbone\.(conv1|layer1|stage\d)\.",
         bottom_up="backbone.",
         dropped=r"(head|keypoint_head|decode_head|auxiliary_head)\.",
         settings=BOTTOM_UP_ALONE,
@@ -253,7 +247,7 @@ LAYOUTS = (
     # deep-high-resolution-net.pytorch: COCO and MPII pose; HigherHRNet.
     Layout(
         name="pose",
-        sign=r"final_layer\.(weight|bias)$|(final_layers|deconv_layers)\.",
+        pattern=r"final_layer\.(weight|bias)$|(final_layers|deconv_layers)\.",
         bottom_up="",
         dropped=r"(final_layers?|deconv_layers)\.",
         settings=BOTTOM_UP_ALONE,
@@ -261,7 +255,7 @@ LAYOUTS = (
     # timm's hrnet_w*; HRNet-Image-Classification, its copies, and HRNet for segmentation: the same names.
     Layout(
         name="timm",
-        sign=r"(stage4\.\d+\.(branches|fuse_layers)|transition3)\.",
+        pattern=r"(stage4\.\d+\.(branches|fuse_layers)|transition3)\.",
         bottom_up="",
         dropped=r"(incre_modules|downsamp_modules|final_layer|classifier|last_layer|aux_head|cls_head|ocr_\w+)\.",
         settings=BOTTOM_UP_ALONE,
@@ -271,14 +265,14 @@ BY_NAME = {layout.name: layout for layout in LAYOUTS}
 
 
 def find_layout(name: str) -> Layout:
-    """The layout of that name; raises UserError where there is none."""
+    """The layout with this name; raises UserError if there is none."""
     if name not in BY_NAME:
         raise UserError(f"layout {name} is unknown: it is auto or one of {', '.join(BY_NAME)}")
     return BY_NAME[name]
 
 
 def our_name(layout: Layout, theirs: str) -> str:
-    """A tensor's name in this project; the same name where the layout does not know it."""
+    """A tensor's name in this project; unchanged if the layout does not know it."""
     for old, new in layout.names.items():
         if theirs.startswith(old):
             return new + theirs.removeprefix(old)
@@ -288,7 +282,7 @@ def our_name(layout: Layout, theirs: str) -> str:
 
 
 def their_name(layout: Layout, ours: str) -> str:
-    """The reverse of `our_name`."""
+    """The inverse of `our_name`."""
     for old, new in layout.names.items():
         if ours.startswith(new):
             return old + ours.removeprefix(new)
@@ -296,16 +290,15 @@ def their_name(layout: Layout, ours: str) -> str:
 
 
 def recognise(names: Collection[str]) -> Layout | None:
-    """The layout of a file whose tensors have these names, None for a file of no layout."""
+    """The layout of a file with these tensor names; None if it has none of LAYOUTS."""
     for layout in LAYOUTS:
-        sign = re.compile(layout.sign)
-        if any(sign.match(name) for name in names):
+        if any(map(re.compile(layout.pattern).match, names)):
             return layout
     return None
 
 
-# What wraps a network's own names, and by the names behind it the networks that are taken for an HRNet. The first that
-# matches counts.
+# Prefixes of a network's names, and patterns of the names behind them for networks that are mistaken for an HRNet. The
+# first match counts.
 WRAPPED = r"(?:backbone\.|model\.|encoder\.|bottom_up\.|body\.|img_backbone\.|trunk\.|net\.)*"
 ARCHITECTURES = (
     (
@@ -323,10 +316,9 @@ ARCHITECTURES = (
 
 
 def guess_architecture(names: Collection[str]) -> str:
-    """ "this looks like ...", by what the tensors are called."""
+    """The likely architecture, for messages, from the names of the tensors."""
     for pattern, architecture in ARCHITECTURES:
-        expression = re.compile(f"{WRAPPED}(?:{pattern})")
-        if any(expression.match(name) for name in names):
-            return f"this looks like {architecture}"
+        if any(map(re.compile(f"{WRAPPED}(?:{pattern})").match, names)):
+            return architecture
     first = ", ".join(list(names)[:3])
-    return f"this looks like no network that is known here (its first tensors are {first})"
+    return f"an unknown network (its first tensors are {first})"

@@ -1,9 +1,11 @@
-"""Weight files by path or address, and their tensors, read without running code."""
+"""Finding or downloading files of weights, and reading their tensors without running code."""
 
 from __future__ import annotations
 
 import codecs
+import contextlib
 import hashlib
+import json
 import logging
 import pickle
 import re
@@ -25,112 +27,16 @@ from detectron2.utils import comm
 from torch import Tensor
 
 from ..errors import UserError, one_line
-from .labels import LABELS, Labels, labels_of, labels_of_text
+from .labels import LABELS, Labels, labels_of
 from .write import sha256_of
-
-TIMEOUT = 30  # seconds without an answer
-# What detectron2:// stands for: https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md
-DETECTRON2_ZOO = "https://dl.fbaipublicfiles.com/detectron2/"
-
-
-def resolve_location(location: str) -> str:
-    """The http(s) address that a detectron2:// or catalog:// address stands for; any other location as it is.
-
-    Raises:
-        UserError: For a name that detectron2's catalog does not have.
-    """
-    scheme, _, name = location.partition("://")
-    if scheme == "detectron2":
-        return DETECTRON2_ZOO + name
-    if scheme == "catalog":
-        try:
-            return str(ModelCatalog.get(name))
-        except (KeyError, RuntimeError) as error:
-            raise UserError(
-                f"train.init_checkpoint={location}: detectron2's catalog has no {name}; give a path or an address"
-            ) from error
-    return location
-
-
-def is_address(location: str) -> bool:
-    """Whether `local_weights` would download it."""
-    return urlparse(location).scheme in ("http", "https", "detectron2", "catalog")
-
-
-def local_weights(location: str) -> Path:
-    """The local file of a path or address; what is at an address is downloaded once, into torch's hub folder.
-
-    A file name that ends in -HASH.pth, as those of published weights do, is verified each time: HASH is the
-    beginning of the file's SHA-256.
-
-    Args:
-        location: A path, an http(s) URL, or a detectron2:// or catalog:// address.
-
-    Raises:
-        UserError: Where there is no such file, it cannot be fetched, or it is not the one that its name promises.
-    """
-    location = resolve_location(location)
-    if not is_address(location):
-        path = Path(location)
-        if not path.is_file():
-            raise UserError(
-                f"train.init_checkpoint={location}: there is no such file (looked for {path.resolve()}); "
-                "`make demo` trains without weights"
-            )
-        try:
-            path.open("rb").close()
-        except OSError as error:
-            raise UserError(
-                f"train.init_checkpoint={location} cannot be read: {error.strerror}"
-            ) from error
-        _verify(path, location)
-        return path
-    name = Path(urlparse(location).path).name
-    if not hash_in(name):  # many a file is called model.safetensors
-        name = f"{hashlib.sha256(location.encode()).hexdigest()[:8]}_{name}"
-    path = Path(torch.hub.get_dir()) / "checkpoints" / name
-    if comm.get_local_rank() == 0 and not path.is_file():
-        _download(location, path)
-    comm.synchronize()
-    _verify(path, location)
-    return path
-
-
-def hash_in(name: str) -> str:
-    """The beginning of a SHA-256 that a file's name ends in; empty where it has none, or a date."""
-    match = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
-    is_date = match and re.fullmatch(r"(19|20)\d\d(0\d|1[0-2])[0-3]\d", match[1])
-    return match[1] if match and not is_date else ""
-
-
-def _verify(path: Path, location: str) -> None:
-    promised = hash_in(path.name)
-    if promised and not sha256_of(path).startswith(promised):
-        raise UserError(
-            f"{location} is not the file that its name promises: its SHA-256 begins with "
-            f"{sha256_of(path)[:8]}; fetch it again, or rename {path} if that is no hash"
-        )
-
-
-def _download(url: str, path: Path) -> None:
-    timeout = socket.getdefaulttimeout()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        socket.setdefaulttimeout(TIMEOUT)
-        torch.hub.download_url_to_file(url, str(path), hash_in(path.name) or None)
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"train.init_checkpoint={url} cannot be fetched ({' '.join(str(error).split())}): put the file at "
-            f"{path} by other means, or set train.init_checkpoint=PATH; `make demo` trains without weights"
-        ) from error
-    finally:
-        socket.setdefaulttimeout(timeout)
-
 
 logger = logging.getLogger(__name__)
 
-# Where training scripts keep the weights in their checkpoints. Averaged (EMA) weights come first where a file has both;
-# mmengine alone keeps the averaged ones under state_dict, and the others under ema_state_dict.
+TIMEOUT = 30  # seconds without an answer
+# The base URL of detectron2://: https://github.com/facebookresearch/detectron2/blob/main/MODEL_ZOO.md
+DETECTRON2_ZOO = "https://dl.fbaipublicfiles.com/detectron2/"
+# Keys under which training scripts keep the weights in their checkpoints. EMA weights come first if a file has both;
+# only mmengine has them under state_dict, and the others under ema_state_dict.
 # `blobs` is Caffe2's, `model_state` pycls', `module` DeepSpeed's.
 WRAPPERS = (
     "state_dict_ema",
@@ -143,78 +49,166 @@ WRAPPERS = (
     "module",
     "ema_state_dict",
 )
-# What DistributedDataParallel, AveragedModel and torch.compile put in front of every name.
+# Prefixes that DistributedDataParallel, AveragedModel and torch.compile add to every name.
 PREFIXES = ("module.", "_orig_mod.")
-# Counters of averaging, mmcv's copies of the weights before it, and Caffe2's momenta.
-BESIDE = re.compile(r"n_averaged|steps|ema_[^.]+|[^.]+_momentum")
-# The pickle that torch's files begin with before torch 1.6: a number.
+# Counters of EMA, mmcv's copies of the weights before it, and Caffe2's momenta.
+NOT_WEIGHTS = re.compile(r"n_averaged|steps|ema_[^.]+|[^.]+_momentum")
+# The first bytes of torch.save before torch 1.6: a pickled magic number.
 LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-# What is no file of weights, by its first bytes.
-IMPOSTORS = {
+# Files saved by mistake, by their first bytes.
+OTHER_FILES = {
     b"<": "a web page: the download needs a browser, or a login",
     b"version https://git-lfs": "a Git LFS pointer: fetch the file itself with `git lfs pull`",
 }
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of `read_checkpoint` alone."""
-    return read_checkpoint(path)[0]
+def resolve_location(location: str) -> str:
+    """The http(s) URL of a detectron2:// or catalog:// one; any other location is returned unchanged.
+
+    Raises:
+        UserError: If detectron2's catalog does not have the name.
+    """
+    scheme, _, name = location.partition("://")
+    if scheme == "detectron2":
+        return DETECTRON2_ZOO + name
+    if scheme == "catalog":
+        try:
+            return str(ModelCatalog.get(name))
+        except (KeyError, RuntimeError) as error:
+            raise UserError(
+                f"train.init_checkpoint={location}: detectron2's catalog has no {name}; give a path or a URL"
+            ) from error
+    return location
+
+
+def is_url(location: str) -> bool:
+    """Whether `local_weights` would download it."""
+    return urlparse(location).scheme in ("http", "https", "detectron2", "catalog")
+
+
+def local_weights(location: str) -> Path:
+    """The local file of a path or URL; a URL is downloaded once, to torch's hub folder.
+
+    If the file's name ends in -HASH.pth, as those of published weights do, the file is verified each time: HASH is the
+    start of its SHA-256.
+
+    Args:
+        location: A path, an http(s) URL, or a detectron2:// or catalog:// URL.
+
+    Raises:
+        UserError: If there is no such file, or it cannot be downloaded, or its hash is another one.
+    """
+    location = resolve_location(location)
+    if not is_url(location):
+        path = Path(location)
+        if not path.is_file():
+            raise UserError(
+                f"train.init_checkpoint={location}: there is no such file (looked for {path.resolve()}); "
+                "`make demo` trains without weights"
+            )
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise UserError(
+                f"train.init_checkpoint={location} cannot be read: {error.strerror}"
+            ) from error
+    else:
+        name = Path(urlparse(location).path).name
+        if not hash_in(name):  # names such as model.safetensors are not unique
+            name = f"{hashlib.sha256(location.encode()).hexdigest()[:8]}_{name}"
+        path = Path(torch.hub.get_dir()) / "checkpoints" / name
+        if comm.get_local_rank() == 0 and not path.is_file():
+            _download(location, path)
+        comm.synchronize()
+    expected = hash_in(path.name)
+    if expected and not sha256_of(path).startswith(expected):
+        raise UserError(
+            f"{location} is not the file that its name promises: its SHA-256 begins with "
+            f"{sha256_of(path)[:8]}; fetch it again, or rename {path} if that is not a hash"
+        )
+    return path
+
+
+def hash_in(name: str) -> str:
+    """The start of a SHA-256 at the end of a file's name; empty if there is none, or a date."""
+    match = re.search(r"-([0-9a-f]{8,64})\.\w+$", name)
+    is_date = match and re.fullmatch(r"(19|20)\d\d(0\d|1[0-2])[0-3]\d", match[1])
+    return match[1] if match and not is_date else ""
+
+
+def _download(url: str, path: Path) -> None:
+    timeout = socket.getdefaulttimeout()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        socket.setdefaulttimeout(TIMEOUT)
+        torch.hub.download_url_to_file(url, str(path), hash_in(path.name) or None)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"train.init_checkpoint={url} cannot be downloaded ({' '.join(str(error).split())}): put the file at "
+            f"{path} by other means, or set train.init_checkpoint=PATH; `make demo` trains without weights"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Labels | None]:
-    """The tensors in a file by name, without the wrappers that training scripts put around them, and its labels.
-
-    Labels are those that the checkpoints of this project hold; None where there are none.
+    """Read the tensors of a file by name, without wrappers of training scripts, and its labels.
 
     Args:
         path: A .safetensors file, a file of torch.save, or a pickle of arrays as in detectron2's model zoo. The content
-            decides, not the name. torch's files are mapped into memory, not copied; tensors are on the CPU.
+            decides, not the name. torch's files are mapped into memory, not copied.
+
+    Returns:
+        The tensors, on the CPU; and the labels, which checkpoints of this project have, else None.
 
     Raises:
-        UserError: For anything else: other formats, damaged files, pickles that would run code, no tensors.
+        UserError: For other formats, damaged files, pickles that would run code, and files without tensors.
     """
     with path.open("rb") as file:
         head = file.read(64)
     if not head:
-        raise UserError(f"{path} is no file of weights: it is empty; fetch or write it again")
-    for start, what in IMPOSTORS.items():
+        raise UserError(f"{path} is not a file of weights: it is empty; fetch or write it again")
+    for start, what in OTHER_FILES.items():
         if head.lstrip().startswith(start):
-            raise UserError(f"{path} is no file of weights but {what}")
+            raise UserError(f"{path} is not a file of weights but {what}")
+    is_safetensors = head[8:9] == b"{"
+    if not (is_safetensors or head.startswith((b"PK", b"\x80"))):
+        raise UserError(
+            f"{path} is not a file of weights: it is none of .safetensors, torch.save and pickle"
+        )
     try:
-        if head[8:9] == b"{":
-            content: Any = safetensors.torch.load_file(path)
-            with safetensors.safe_open(path, "pt") as file:
-                labels = labels_of_text((file.metadata() or {}).get(LABELS, ""))
+        if is_safetensors:
+            content, labels = safetensors.torch.load_file(path), None
+            with (
+                safetensors.safe_open(path, "pt") as file,
+                contextlib.suppress(KeyError, TypeError, ValueError),
+            ):
+                labels = labels_of({LABELS: json.loads(file.metadata()[LABELS])})
         else:
-            if head.startswith((b"PK", LEGACY)):
-                content = _torch_load(path)
-            elif head.startswith(b"\x80"):
-                content = _unpickle(path)
-            else:
-                raise UserError(
-                    f"{path} is no file of weights: it is none of .safetensors, torch.save and pickle"
-                )
+            is_torch = head.startswith((b"PK", LEGACY))
+            content = _torch_load(path) if is_torch else _unpickle(path)
             labels = labels_of(content)
         content = _single_state_dict(content, path)
         tensors = unwrap(content)
     except UserError:
         raise
-    except Exception as error:  # each reader raises a dozen kinds for bytes that make no sense
+    except Exception as error:  # the readers raise many kinds for damaged files
         raise _unreadable(path, error) from error
     for name, value in tensors.items():
         if not _is_plain(value):
             raise UserError(
-                f"{path} holds a tensor that is quantized, sparse, or else not plain numbers: {name}; save plain ones"
+                f"{path} holds a tensor that is quantized, sparse, of 8-bit floats or on the meta device: {name}; "
+                "save plain ones"
             )
     if not tensors:
-        kind = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content)
-        listed = " ".join(str(kind).split())[:100]
-        raise UserError(f"{path} is no file of weights: it holds no tensors ({listed})")
+        kind = ", ".join(map(str, content)) if isinstance(content, Mapping) else str(type(content))
+        found = " ".join(kind.split())[:100]
+        raise UserError(f"{path} is not a file of weights: it holds no tensors ({found})")
     return tensors, labels
 
 
 def _single_state_dict(content: Any, path: Path) -> Any:
-    """Of a list or tuple the one state dict in it, or the dict that its (name, tensor) pairs make; else `content`.
+    """The state dict in a list or tuple, or a dict of its (name, tensor) pairs; other content is returned unchanged.
 
     Raises:
         UserError: For tensors without names, and for several state dicts.
@@ -226,7 +220,7 @@ def _single_state_dict(content: Any, path: Path) -> Any:
         return dicts[0]
     if len(dicts) > 1:
         raise UserError(
-            f"{path} holds a list of {len(dicts)} state dicts: save the one that is meant, by "
+            f"{path} holds a list of {len(dicts)} state dicts: save one of them, by "
             'torch.save({"model": state_dict}, FILE)'
         )
     pairs = [entry for entry in content if isinstance(entry, list | tuple) and len(entry) == 2]
@@ -240,7 +234,7 @@ def _single_state_dict(content: Any, path: Path) -> Any:
 
 
 def unwrap(content: Any) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name: out of `state_dict`, `model` and the like, without `module.` in front."""
+    """The tensors of a checkpoint by name, taken out of `state_dict`, `model` and the like, without `module.`."""
     wrapped = True
     while wrapped:
         wrapped = False
@@ -248,7 +242,7 @@ def unwrap(content: Any) -> dict[str, Tensor]:
             if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
                 content, wrapped = content[wrapper], True
                 if "ema" in wrapper:
-                    logger.info("Averaged (EMA) weights are taken, from %s", wrapper)
+                    logger.info("Taking the EMA weights of %s", wrapper)
     tensors = {}
     for name, value in content.items() if isinstance(content, Mapping) else ():
         name = " ".join(str(name).split())  # in messages, a name stays on its line
@@ -258,20 +252,20 @@ def unwrap(content: Any) -> dict[str, Tensor]:
             value = value.numbers
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
             value = torch.as_tensor(value)
-        if isinstance(value, Tensor) and not BESIDE.fullmatch(name):
+        if isinstance(value, Tensor) and not NOT_WEIGHTS.fullmatch(name):
             tensors[name] = value.detach()
     return tensors
 
 
 def _is_plain(value: Tensor) -> bool:
-    """Whether sums and copies work: not so of the layouts and of the numbers of 8 bits that quantized networks have."""
+    """Whether sums and copies of the tensor work."""
     if value.layout != torch.strided or value.is_quantized or value.is_nested or value.is_meta:
         return False
     return not value.is_floating_point() or value.element_size() > 1
 
 
 class _Dtype:
-    """Stands in for numpy.dtype. numpy trusts what a pickle hands it: of wrong arguments the process dies, or worse."""
+    """Replaces numpy.dtype in pickles: numpy does not check their arguments, and wrong ones crash the process."""
 
     order = "="
 
@@ -283,7 +277,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands in for numpy.ndarray: `numbers` is made of the bytes alone, None where they are no plain numbers."""
+    """Replaces numpy.ndarray in pickles: `numbers` is made from the bytes; None if they are not plain numbers."""
 
     numbers: np.ndarray | None = None
 
@@ -306,7 +300,7 @@ def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> _Array:
     return array
 
 
-# All that pickled arrays of numbers call, and nothing else that could be called.
+# The only functions that a pickle may call: those of arrays of numbers.
 ALLOWED: dict[str, Any] = {
     "collections.OrderedDict": OrderedDict,
     "_codecs.encode": codecs.encode,
@@ -315,13 +309,13 @@ ALLOWED: dict[str, Any] = {
 }
 for _core in ("numpy.core", "numpy._core"):  # numpy 1, numpy 2
     ALLOWED[f"{_core}.multiarray._reconstruct"] = _Array
-    ALLOWED[f"{_core}.multiarray.scalar"] = _Array  # scores and rates beside the weights
+    ALLOWED[f"{_core}.multiarray.scalar"] = _Array  # such as scores and learning rates
     ALLOWED[f"{_core}.numeric._frombuffer"] = _from_buffer  # by default in Python 3.14
 
 
 def _torch_load(path: Path) -> Any:
-    names: list[Any] = [(stand_in, name) for name, stand_in in ALLOWED.items()]
-    # torch takes the name .safetensors at its word, but a file without a name cannot be mapped.
+    names: list[Any] = [(replacement, name) for name, replacement in ALLOWED.items()]
+    # torch refuses torch files called .safetensors, unless they are open; but only a path can be mapped.
     misnamed = path.suffix == ".safetensors"
     mapped = zipfile.is_zipfile(path) and not misnamed
     with (
@@ -329,15 +323,15 @@ def _torch_load(path: Path) -> Any:
         warnings.catch_warnings(),
         path.open("rb") as file,
     ):
-        warnings.simplefilter("ignore")  # an error says more
+        warnings.simplefilter("ignore")  # the error is more specific
         source = file if misnamed else str(path)
         return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
 
 
 class _ArrayUnpickler(pickle._Unpickler):
-    """Refuses to look up anything but the pieces of an array.
+    """Looks up only the functions in ALLOWED.
 
-    In Python: the one in C takes any memory that a damaged file asks for.
+    It is Python's, because the C implementation allocates any size that a damaged file asks for.
     """
 
     def find_class(self, module: str, name: str) -> Any:
@@ -355,10 +349,10 @@ def _unreadable(path: Path, error: Exception) -> UserError:
     called = re.search(r"GLOBAL ([\w.]+)", str(error))
     if called:
         return UserError(
-            f"{path} is refused: it holds {called[1]}, which is no tensor, and to load it is to run its author's code; "
-            "in a program that trusts the file, save its tensors alone, by safetensors.torch.save_file"
+            f"{path} is refused: it holds {called[1]}, not a tensor, and loading it would run its author's code; "
+            "if you trust the file, save only its tensors, by safetensors.torch.save_file"
         )
     first_sentence = one_line(error).split(". ")[0][:150]
     return UserError(
-        f"{path} is no file of weights, or it is cut short or damaged ({first_sentence})"
+        f"{path} is not a file of weights, or it is cut short or damaged ({first_sentence})"
     )

@@ -1,4 +1,4 @@
-"""The checkpoints of a run folder: written whole, found again, kept in number."""
+"""The checkpoints of a run folder: saving, deleting old ones, and finding the newest."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ logger = logging.getLogger(__name__)
 
 NUMBERED = re.compile(r"model_(\d{7})\.pth")
 FINAL, BEST, LAST = "model_final.pth", "model_best.pth", "last_checkpoint"
-# What every checkpoint of a run has.
+# Keys of every checkpoint of a run.
 CONTENT = ("model", "trainer", "iteration")
 
 
 def save_checkpoint(folder: Path, name: str, content: dict[str, Any], max_to_keep: int) -> Path:
     """Write a checkpoint, name it in last_checkpoint, and delete the oldest numbered ones above `max_to_keep`.
 
-    At any moment last_checkpoint names a file that is complete. model_final.pth, model_best.pth and what
+    At any moment last_checkpoint names a complete file. model_final.pth, model_best.pth and the file that
     last_checkpoint names are never deleted.
 
     Raises:
-        UserError: Where it cannot be written; the older ones are then still there.
+        UserError: If it cannot be written; the older ones are then kept.
     """
     path = folder / name
     logger.info("Checkpoint %s", path)
@@ -47,7 +47,7 @@ def save_checkpoint(folder: Path, name: str, content: dict[str, Any], max_to_kee
 
 
 def link_checkpoint(source: Path, name: str) -> None:
-    """Give a checkpoint a second name, without a copy where the file system allows it."""
+    """Give a checkpoint a second name: a hard link, or a copy if the file system has none."""
     target = source.with_name(name)
     try:
         with atomic_write(target) as unfinished:
@@ -61,7 +61,7 @@ def link_checkpoint(source: Path, name: str) -> None:
 
 
 def not_written(path: Path, error: Exception) -> str:
-    """The line that says why a file of the run folder was not written, and what stays."""
+    """The message for a file of the run folder that could not be written."""
     free = shutil.disk_usage(path.parent).free / 2**20
     reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
     return (
@@ -71,38 +71,32 @@ def not_written(path: Path, error: Exception) -> str:
 
 
 def has_checkpoints(folder: Path) -> bool:
-    """Whether there is anything that `newest_checkpoint` would try."""
+    """Whether the folder has a checkpoint that `newest_checkpoint` would try to read."""
     return bool(_candidates(folder))
 
 
-def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint that can be read, and its content, tensors on the CPU; None if the folder has none.
+def newest_checkpoint(folder: Path, mmap: bool = False) -> tuple[Path, dict[str, Any]] | None:
+    """The path and content of the newest checkpoint that can be read; None if the folder has none.
 
-    That is the one which last_checkpoint names. Where it, or last_checkpoint, is gone or damaged, a warning
-    says so, and the next older one is taken.
+    It is the one that last_checkpoint names. If that file, or last_checkpoint itself, is missing or damaged, a warning
+    is logged, and the next older checkpoint is taken.
+
+    Args:
+        folder: The run folder.
+        mmap: Map the tensors into memory instead of reading them. They are on the CPU.
 
     Raises:
         UserError: If there are checkpoints, but none can be read.
     """
-    return _newest(folder, mapped=False)
-
-
-def newest_file(folder: Path) -> Path | None:
-    """The path of the same checkpoint, whose tensors are not read."""
-    newest = _newest(folder, mapped=True)
-    return newest[0] if newest else None
-
-
-def _newest(folder: Path, mapped: bool) -> tuple[Path, dict[str, Any]] | None:
     candidates = _candidates(folder)
     if candidates and not (folder / LAST).is_file():
         logger.warning("%s is missing: looking for the newest checkpoint", folder / LAST)
     reasons = []
     for path in candidates:
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
             if not isinstance(content, dict) or any(key not in content for key in CONTENT):
-                raise ValueError("it is no checkpoint of a run")
+                raise ValueError("it is not a checkpoint of a run")
         except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
             reasons.append(f"{path} cannot be read ({one_line(error).split('. ')[0]})")
             logger.warning("%s: trying the one before", reasons[-1])
@@ -117,14 +111,14 @@ def _newest(folder: Path, mapped: bool) -> tuple[Path, dict[str, Any]] | None:
 
 
 def numbered(folder: Path) -> list[Path]:
-    """The files model_0001234.pth, the newest first."""
+    """The files model_0001234.pth, newest first."""
     return sorted(
         (p for p in folder.glob("model_*.pth") if NUMBERED.fullmatch(p.name)), reverse=True
     )
 
 
 def _candidates(folder: Path) -> list[Path]:
-    """What may be the newest checkpoint: what last_checkpoint names, else the final one, then from new to old."""
+    """The file that last_checkpoint names, then the final one, then the numbered ones, newest first."""
     try:
         named = [folder / (folder / LAST).read_text().strip()]
     except (OSError, UnicodeDecodeError):

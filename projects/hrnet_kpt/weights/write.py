@@ -1,11 +1,11 @@
-"""Files of weights, written whole or not at all."""
+"""Writing weights to a file in one step."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import safetensors.torch
@@ -19,12 +19,12 @@ from .labels import LABELS, Labels
 SUFFIXES = (".safetensors", ".pth")
 
 
-def check_output(path: Path) -> None:
-    """Raise UserError where `write_weights` could not write."""
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{path} cannot be written: its name must end in {' or '.join(SUFFIXES)}")
+def check_output(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
+    """Raise UserError if the name's suffix is not one of `suffixes`, or the folder does not exist."""
+    if path.suffix not in suffixes:
+        raise UserError(f"{path} cannot be written: its name must end in {' or '.join(suffixes)}")
     if path.is_dir() or not path.parent.is_dir():
-        what = "is a folder" if path.is_dir() else "would lie in a folder that does not exist"
+        what = "is a folder" if path.is_dir() else "would be in a folder that does not exist"
         raise UserError(f"{path} cannot be written: it {what}")
 
 
@@ -34,18 +34,22 @@ def write_weights(
     add_hash: bool = False,
     labels: Labels | None = None,
 ) -> Path:
-    """Write tensors to a .safetensors file or, as {"model": ...}, to a .pth file; return where they are.
+    """Write tensors to a .safetensors file or, as {"model": ...}, to a .pth file.
 
     Args:
-        labels: The names of keypoints and classes, kept beside the tensors as a run's checkpoints have them.
-        add_hash: Put the beginning of the file's SHA-256 into its name, NAME-0123abcd.pth, for `local_weights` to
-            verify.
+        tensors: Tensors by name.
+        path: The file; if it exists, it is replaced in one step.
+        add_hash: Put the start of the file's SHA-256 into its name, NAME-0123abcd.pth, for `local_weights` to verify.
+        labels: The names of keypoints and classes, stored as in a run's checkpoints.
+
+    Returns:
+        The path of the file written.
 
     Raises:
-        UserError: Where the file cannot be written; what stood there before is then still there.
+        UserError: If the file cannot be written; an old file is then kept.
     """
     check_output(path)
-    # Rows taken out of other tensors would be written with all of them.
+    # A view would be written with the whole tensor behind it.
     tensors = {name: value.contiguous().clone() for name, value in tensors.items()}
     if path.suffix == ".pth":
         buffer = io.BytesIO()
@@ -65,7 +69,7 @@ def write_weights(
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal digits."""
+    """The SHA-256 of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

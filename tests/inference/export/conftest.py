@@ -16,7 +16,7 @@ from hrnet_kpt.inference.export.trace import module_of, to_onnx, trace
 
 
 class Averages(Backbone):
-    """In place of an HRNet, whose hundreds of layers take the exporters most of their time: means of patches."""
+    """A replacement for HRNet, whose hundreds of layers are slow to export: means of patches."""
 
     def __init__(self, channels):
         super().__init__()
@@ -36,7 +36,7 @@ class Averages(Backbone):
 
 @pytest.fixture(scope="session")
 def predictor(predictor):
-    """The run's, with a small backbone."""
+    """The predictor of the run, with a small backbone."""
     predictor, model = copy.copy(predictor), copy.deepcopy(predictor.model)
     torch.manual_seed(0)
     shapes = model.backbone.bottom_up.output_shape().values()
@@ -47,15 +47,15 @@ def predictor(predictor):
 
 @pytest.fixture(scope="session")
 def converted(predictor):
-    """The detector of the run, as the exporter of torch writes it."""
+    """The detector of the run as ONNX."""
     model = predictor.model
     module = module_of(model, "detector")
-    return to_onnx(model, module, trace(model, module, "detector", 64))
+    return to_onnx(module, trace(model, module, "detector", 64))
 
 
 @pytest.fixture(scope="session")
 def exported(predictor, converted, tmp_path_factory):
-    """Function of where pre- and postprocessing are: the path of a file."""
+    """Function of the places of pre- and postprocessing ("inside", "outside"): the path of a file."""
     folder = tmp_path_factory.mktemp("exported")
 
     def path(before="inside", after="inside"):
@@ -70,7 +70,7 @@ def exported(predictor, converted, tmp_path_factory):
 
 @pytest.fixture
 def tiny_model(tiny):
-    """Function of overrides: a tiny model with weights by chance, of 2 classes at least, in eval mode."""
+    """Function of overrides: a tiny model with random weights, in eval mode."""
 
     def build(*overrides):
         cfg = load_config("hrnet_w18_small_kpt_synthetic.py", [*tiny, *overrides])

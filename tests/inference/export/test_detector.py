@@ -1,4 +1,4 @@
-"""The detector as tensor operations: detectron2's own inference, to the last bit."""
+"""The detector as tensor operations, compared with detectron2's inference."""
 
 import pytest
 import torch
@@ -63,7 +63,7 @@ def test_model_without_keypoints(tiny_model, threshold):
     assert counts[0] == 0 if threshold else counts[0] > 1
 
 
-def test_boxes_that_are_not_finite_are_left_out(tiny_model):
+def test_non_finite_boxes_are_dropped(tiny_model):
     torch.manual_seed(0)
     model = tiny_model()
     model.proposal_generator.rpn_head.anchor_deltas.bias.data[0] = torch.nan

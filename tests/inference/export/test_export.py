@@ -1,4 +1,6 @@
-"""Files are written once they are found to be right, and what cannot be exported is refused in one line."""
+"""Exported files are compared with the model before they are written; unsupported models are refused."""
+
+import copy
 
 import detectron2.data.transforms as T
 import onnxruntime
@@ -16,7 +18,7 @@ from hrnet_kpt.inference.export.export import check_exportable, resize_rule
 
 @pytest.fixture
 def quick(monkeypatch, converted):
-    """export_model without the minutes that the exporter takes for a detector."""
+    """export_model without the exporter, which takes minutes for a detector."""
     monkeypatch.setattr(export, "trace", lambda *args: None)
     monkeypatch.setattr(export, "to_onnx", lambda *args: converted)
 
@@ -37,7 +39,7 @@ def test_nothing_is_written_where_results_differ(quick, predictor, tmp_path, mon
     other = export.description(predictor, "detector", "inside", "inside", "float32")
     other["pixel_mean"] = [0.0, 0.0, 0.0]
     monkeypatch.setattr(export, "description", lambda *args: other)
-    with pytest.raises(ExportError, match="differs from the model"):
+    with pytest.raises(ExportError):
         export_model(predictor, path)
     assert path.read_text() == "what was there" and len(list(tmp_path.iterdir())) == 1
 
@@ -46,7 +48,7 @@ def test_model_that_finds_nothing_at_all_cannot_be_compared(
     quick, predictor, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(predictor.model.roi_heads.box_predictor, "test_topk_per_image", 0)
-    with pytest.raises(ExportError, match="Nothing could be compared"):
+    with pytest.raises(ExportError):
         export_model(predictor, tmp_path / "people.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -69,7 +71,7 @@ def test_heads_alone(predictor, tmp_path):
 
 
 def test_backbone_alone(run_folder, tmp_path):
-    """The HRNet itself; the other tests have a small backbone in its place."""
+    """An HRNet; the other tests have a small backbone in its place."""
     path, predictor = tmp_path / "backbone.pt2", Predictor.from_run(run_folder)
     export_model(predictor, path, part="backbone", format="torch_export")
     images = torch.ones(3, 3, 64, 192)
@@ -101,62 +103,59 @@ def test_differences_are_found():
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "named"),
     [
-        ({"output": "people.pt2"}, "must end in .onnx"),
-        ({"output": "nowhere/people.onnx"}, "a folder that does not exist"),
-        ({"format": "tflite"}, "format='tflite': write one of onnx, torch_export"),
+        ({"output": "people.pt2"}, "people.pt2"),
+        ({"output": "nowhere/people.onnx"}, "nowhere/people.onnx"),
+        ({"format": "tflite"}, "format='tflite'"),
         ({"part": "neck"}, "part='neck'"),
         ({"dtype": "int8"}, "dtype='int8'"),
-        ({"part": "backbone", "preprocessing": "inside"}, "preprocessing=inside: only"),
+        ({"part": "backbone", "preprocessing": "inside"}, "preprocessing=inside"),
     ],
 )
-def test_wrong_choices(predictor, tmp_path, options, words):
+def test_wrong_choices(predictor, tmp_path, options, named, refusal):
     output = tmp_path / options.pop("output", "people.onnx")
-    with pytest.raises(ValueError, match=words) as raised:
-        export_model(predictor, output, **options)
-    assert "\n" not in str(raised.value) and not list(tmp_path.iterdir())
+    assert named in refusal(export_model, predictor, output, **options)
+    assert not list(tmp_path.iterdir())
 
 
-def test_parts_that_an_export_does_not_know(tiny_model):
+def test_parts_that_an_export_does_not_support(tiny_model, refusal):
     model = tiny_model()
     check_exportable(model)
-    with pytest.raises(ValueError, match=r"model is a Linear: an export knows GeneralizedRCNN"):
-        check_exportable(torch.nn.Linear(1, 1))
-    with pytest.raises(ValueError, match=r"inference\.dtype=bfloat16 cannot be exported"):
-        check_exportable(optimize_for_inference(model, torch.bfloat16))
     dark = optimize_for_inference(model)
     dark.roi_heads.keypoint_head.decoding = "dark"
-    with pytest.raises(ValueError, match=r"inference\.keypoint_decoding=dark cannot be exported"):
-        check_exportable(dark)
-    model.roi_heads.box_predictor = torch.nn.Linear(1, 1)
-    with pytest.raises(ValueError, match=r"model\.roi_heads\.box_predictor is a Linear"):
-        check_exportable(model)
+    other = copy.deepcopy(model)
+    other.roi_heads.box_predictor = torch.nn.Linear(1, 1)
+    for unknown, named in (
+        (torch.nn.Linear(1, 1), "model is a Linear"),
+        (optimize_for_inference(model, torch.bfloat16), "inference.dtype=bfloat16"),
+        (dark, "inference.keypoint_decoding=dark"),
+        (other, "model.roi_heads.box_predictor is a Linear"),
+    ):
+        assert named in refusal(check_exportable, unknown)
 
 
-def test_what_evaluation_may_do_to_an_image():
+def test_transforms_that_an_export_supports(refusal):
     shortest = T.ResizeShortestEdge(96, 200)
     assert resize_rule(T.AugmentationList([shortest])) == {"short_edge": 96, "max_size": 200}
     assert resize_rule(T.AugmentationList([])) is None
     for other in ([T.Resize(96)], [shortest, T.RandomFlip()], [T.ResizeShortestEdge((80, 96))]):
-        with pytest.raises(ValueError, match=r"dataloader\.test\.mapper\.augmentations"):
-            resize_rule(T.AugmentationList(other))
+        message = refusal(resize_rule, T.AugmentationList(other))
+        assert "dataloader.test.mapper.augmentations" in message
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_page_is_exported_whole(tmp_path, monkeypatch):
-    """HRNet-W18 with weights by chance: all its layers, at sizes of hundreds of pixels.
+    """All layers of HRNet-W18 with random weights, at sizes of hundreds of pixels.
 
-    A factor of 1.000001 on its input lets such a model itself find 23 of 100 objects elsewhere, so a part may differ.
+    A factor of 1.000001 on the input changes 23 of 100 objects of such a model, so a fraction may differ.
     """
     monkeypatch.setitem(LIMITS, "float32", Limits(fraction=0.5))
     cfg = load_config("hrnet_w18_kpt.py", ["model.backbone.bottom_up.norm=BN", "train.device=cpu"])
     torch.manual_seed(0)
     model = instantiate(cfg.model)
-    with (
-        torch.no_grad()
-    ):  # gives the batch norms statistics, without which the values of HRNet explode
+    with torch.no_grad():  # statistics of the batch norms, without which features overflow
         for _ in range(20):
             model.backbone(torch.randn(2, 3, 128, 128))
     torch.save({"model": model.state_dict()}, tmp_path / "model.pth")

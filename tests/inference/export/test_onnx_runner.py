@@ -1,4 +1,4 @@
-"""Files of a detector in onnxruntime: the predictor's own answers, without this package."""
+"""Exported detectors in onnxruntime give the predictor's results, without this package."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def threshold(predictor, monkeypatch):
 
 
 def same(found, expected):
-    """Scores up to 1e-4, and places up to 0.05 px: they come from sums in another order."""
+    """Compare scores up to 1e-4, and positions up to 0.05 px, because of sums in another order."""
     assert len(found) == len(expected)
     for one, other in zip(found, expected, strict=True):
         assert one.keys() == other.keys() and one["class"] == other["class"]
@@ -68,17 +68,17 @@ def test_same_objects_as_the_predictor(predictor, path, image, size):
     same(OnnxPredictor(path, threads=1)(image), expected)
 
 
-@pytest.mark.parametrize("wanted", [0, 1, 3])
-def test_none_one_and_many_by_the_threshold(predictor, path, image, threshold, wanted):
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_none_one_and_many_by_the_threshold(predictor, path, image, threshold, count):
     scores = [found["score"] for found in predictor(image).objects]
-    value = {0: 1.0, 1: (scores[0] + scores[1]) / 2, 3: 0.0}[wanted]
+    value = {0: 1.0, 1: (scores[0] + scores[1]) / 2, 3: 0.0}[count]
     threshold(value)
     expected = predictor(image).objects
-    assert len(expected) == wanted
+    assert len(expected) == count
     same(OnnxPredictor(path)(image, score_threshold=value), expected)
 
 
-def test_kinds_of_images(runner, image, tmp_path, monkeypatch):
+def test_kinds_of_images(runner, image, tmp_path, monkeypatch, refusal):
     expected = runner(image)
     array = np.asarray(image)
     same(runner(array), expected)
@@ -91,15 +91,14 @@ def test_kinds_of_images(runner, image, tmp_path, monkeypatch):
     assert runner.info["image_range"] == "8-bit"
     gray = np.asarray(image.convert("L"))
     deep = Image.fromarray(gray.astype(np.uint16) * 257)
-    with pytest.raises(ValueError, match="8 bits"):
-        runner(deep)
+    assert str(257 * int(gray.max())) in refusal(runner, deep)
     monkeypatch.setitem(runner.info, "image_range", [0, 65535])
     same(runner(deep), runner(image.convert("L")))
     monkeypatch.setitem(runner.info, "image_range", [-1, 1])
     same(runner(Image.fromarray((gray / 127.5 - 1).astype(np.float32))), runner(image.convert("L")))
 
 
-def test_file_tells_what_a_program_must_know(runner, exported):
+def test_metadata_of_the_file(runner, exported):
     info = runner.info
     assert info["keypoints"]["names"] == list(COCO_PERSON.names)
     assert info["classes"] == {"person": list(COCO_PERSON.names)}
@@ -113,35 +112,27 @@ def test_file_tells_what_a_program_must_know(runner, exported):
 
 
 @pytest.mark.parametrize(
-    ("image", "color", "words"),
+    ("image", "color", "named"),
     [
-        ("nowhere.jpg", "RGB", "nowhere.jpg: there is no such image"),
-        (np.zeros((4, 4, 3)), "RGB", "float64 is no image"),
-        (np.zeros((4, 4), np.uint8), "RGB", r"\(4, 4\): give height x width x 3"),
+        ("nowhere.jpg", "RGB", "nowhere.jpg"),
+        (np.zeros((4, 4, 3)), "RGB", "float64"),
+        (np.zeros((4, 4), np.uint8), "RGB", "(4, 4)"),
         (np.zeros((4, 4, 3), np.uint8), "rgb", "color='rgb'"),
-        (np.zeros((1, 9000, 3), np.uint8), "RGB", "too long to be resized"),
-        (3, "RGB", "int is no image"),
+        (np.zeros((1, 9000, 3), np.uint8), "RGB", "9000 x 1"),
+        (3, "RGB", "int"),
     ],
-)  # fmt: skip
-def test_what_is_no_image_is_refused_in_one_line(runner, image, color, words):
-    with pytest.raises(ValueError, match=words) as raised:
-        runner(image, color=color)
-    assert "\n" not in str(raised.value)
+)
+def test_other_inputs_are_refused_in_one_line(runner, image, color, named, refusal):
+    assert named in refusal(runner, image, color=color)
 
 
-def test_what_is_no_such_file_is_refused_in_one_line(exported, tmp_path):
+def test_other_files_are_refused_in_one_line(exported, tmp_path, refusal):
     (tmp_path / "text.onnx").write_text("no model")
     model = onnx.load(exported())
     del model.metadata_props[:]
     onnx.save(model, tmp_path / "bare.onnx")
-    for name, words in (
-        ("nowhere.onnx", "no such file"),
-        ("text.onnx", "cannot load it"),
-        ("bare.onnx", "metadata are missing"),
-    ):
-        with pytest.raises(ValueError, match=words) as raised:
-            OnnxPredictor(tmp_path / name)
-        assert "\n" not in str(raised.value)
+    for name in ("nowhere.onnx", "text.onnx", "bare.onnx"):
+        assert name in refusal(OnnxPredictor, tmp_path / name)
 
 
 def run(code, *arguments):

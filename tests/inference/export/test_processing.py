@@ -55,7 +55,7 @@ def session(model):
 
 
 def smooth_image(height, width):
-    """Random colours, smooth enough to be an image."""
+    """A smooth image of random colours."""
     colors = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(colors).resize((width, height), Image.Resampling.BICUBIC))
 
@@ -88,7 +88,7 @@ def test_sizes_are_rounded_as_by_detectron2(before, height):
     assert tuple(size) == expected == onnx_runner._new_size(height, 157, INFO["resize"])
 
 
-def test_channels_are_turned_round_for_a_model_of_bgr_and_nothing_is_resized_without_a_rule():
+def test_channels_are_reversed_for_bgr_and_nothing_is_resized_without_a_rule():
     own = {"pixel_mean": [1.0, 2.0, 3.0], "pixel_std": [1.0, 2.0, 4.0], "divisor": 32}
     run = preprocessing({**own, "resize": None, "image_format": "BGR"})
     image = smooth_image(20, 40)
@@ -103,7 +103,7 @@ SIZE, IMAGE_SIZE = (180, 240), (333, 777)
 
 
 def detections(count, keypoints=5, side=28):
-    """Boxes of all sizes, some of them empty once they are cut off, and smooth heatmaps."""
+    """Boxes of all sizes, some of them empty after clipping, and smooth heatmaps."""
     random = torch.Generator().manual_seed(count)
     corners = torch.rand(count, 2, 2, generator=random).sort(dim=1).values * 260 - 10
     boxes = corners.flatten(1)

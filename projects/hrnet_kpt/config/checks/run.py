@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ...errors import UserError
 from ...modeling import HRNet
-from ...weights.load import check_weights, compare
-from ...weights.read import is_address
+from ...weights import load_weights
+from ...weights.read import is_url
 from ...weights.run_checkpoints import has_checkpoints
 from ..findings import Finding, error, warning
 from ..keys import child_of, value_at, written
@@ -36,7 +36,7 @@ def resumable(cfg: DictConfig) -> bool:
 def check_weights_present(cfg: DictConfig, resumes: bool) -> Iterator[Finding]:
     """Weights that are not there, unless the run has its own, and a device that cannot be."""
     location, key = cfg.train.init_checkpoint, "train.init_checkpoint"
-    if location and not (resumes or is_address(location) or Path(location).is_file()):
+    if location and not (resumes or is_url(location) or Path(location).is_file()):
         sentence = (
             f"{key}={location}: there is no such file (looked for {Path(location).resolve()}): give a path, an http(s) "
             "or detectron2:// address, or nothing to train from scratch; `make demo` trains without weights"
@@ -105,13 +105,14 @@ def _check_batch(cfg: DictConfig, processes: int) -> Iterator[Finding]:
 def check_fit(cfg: DictConfig, model: nn.Module, training: bool) -> Iterator[Finding]:
     """Weights that do not fit, as far as they are on this machine, or known: an address is not fetched."""
     location, key = cfg.train.init_checkpoint, "train.init_checkpoint"
-    options = {"strict": cfg.train.get("init_strict", True), "whole": not training}
+    strict = cfg.train.get("init_strict", True)
+    options = {"strict": strict, "whole": not training, "dry_run": True}
     width = _public_width(cfg, location)
     try:
         if location and Path(location).is_file():
-            check_weights(model, location, **options, **label_names(cfg))
+            load_weights(model, location, **options, **label_names(cfg))
         elif width and training:
-            compare(model, _public_tensors(width), location, **options)
+            load_weights(model, location, content=_public_tensors(width), **options)
     except UserError as reason:
         scratch = f"; or train from scratch with {key}= and model.backbone.bottom_up.norm=BN"
         yield error("weights-unfit", key, f"{reason}{scratch if width else ''}")

@@ -1,4 +1,4 @@
-"""A trained model as a file for other programs: ONNX, or torch.export's."""
+"""Exporting a trained model to ONNX or torch.export."""
 
 from .compare import ExportError
 from .export import export_model

@@ -1,4 +1,4 @@
-"""The detector as plain tensor operations, which torch.export follows for any image size."""
+"""The detector as tensor operations that torch.export can trace for any image size."""
 
 from __future__ import annotations
 
@@ -11,18 +11,7 @@ from torch import Tensor, nn
 
 
 class Detector(nn.Module):
-    """GeneralizedRCNN's inference for one image, without its lists and Instances.
-
-    Called with
-
-        batch: 1 x 3 x H x W, normalised, padded on the right and below to multiples of the backbone's
-            size_divisibility,
-        size: height and width in pixels before the padding, and
-        score_threshold: detections of this score or less are left out,
-
-    it returns boxes (N x 4, in pixels of the batch, clipped to the size), scores (N), classes (N) and, if the model has
-    keypoints, their heatmaps (N x K x S x S); the best detection first.
-    """
+    """GeneralizedRCNN's inference for one image, without lists and Instances."""
 
     def __init__(self, model: GeneralizedRCNN, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -31,8 +20,23 @@ class Detector(nn.Module):
         self.rpn = model.proposal_generator
         self.predictor = model.roi_heads.box_predictor
         self.cell_anchors = model.proposal_generator.anchor_generator.cell_anchors
+        self.input_names = ["batch", "size", "score_threshold"]
+        heatmaps = ["heatmaps"] if self.heads.keypoint_on else []
+        self.output_names = ["boxes", "scores", "classes", *heatmaps]
 
     def forward(self, batch: Tensor, size: Tensor, score_threshold: Tensor) -> tuple[Tensor, ...]:
+        """Detect the objects in one image.
+
+        Args:
+            batch: 1 x 3 x H x W, normalised, padded on the right and below to multiples of the backbone's
+                size_divisibility.
+            size: height and width in pixels before the padding.
+            score_threshold: detections of this score or less are dropped.
+
+        Returns:
+            Boxes (N x 4, in pixels of the batch, clipped to the size), scores (N), classes (N) and, if the model has
+            keypoints, heatmaps (N x K x S x S); highest score first.
+        """
         features, objectness, deltas = self.backbone.levels(batch)
         limits = size.flip(0).repeat(2).to(torch.float32)  # x, y, x, y
         proposals = self._proposals(objectness, deltas, limits)
@@ -80,16 +84,16 @@ class Detector(nn.Module):
         regions, classes = ((scores > threshold) & usable[:, None]).nonzero().unbind(1)
         scores = scores[regions, classes]
         boxes = boxes[regions, classes if boxes.shape[1] > 1 else torch.zeros_like(classes)]
-        # Classes are moved apart, so that none suppresses another.
-        apart = boxes + (classes * (limits.max() + 1))[:, None]
-        kept = torchvision.ops.nms(apart, scores, self.predictor.test_nms_thresh)
+        # An offset for each class, so that boxes of different classes do not overlap.
+        offset_boxes = boxes + (classes * (limits.max() + 1))[:, None]
+        kept = torchvision.ops.nms(offset_boxes, scores, self.predictor.test_nms_thresh)
         if self.predictor.test_topk_per_image >= 0:
             kept = kept[: self.predictor.test_topk_per_image]
         return boxes[kept], scores[kept], classes[kept]
 
 
 class BackboneAndRPN(nn.Module):
-    """Backbone and RPN head: B x 3 x H x W to feature maps, objectness logits and anchor deltas, level by level."""
+    """Backbone and RPN head: B x 3 x H x W to feature maps, objectness logits and anchor deltas of each level."""
 
     def __init__(self, model: GeneralizedRCNN, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -97,6 +101,9 @@ class BackboneAndRPN(nn.Module):
         self.rpn_head = model.proposal_generator.rpn_head
         self.in_features = list(model.proposal_generator.in_features)
         self.dtype = dtype
+        self.input_names = ["batch"]
+        prefixes = ("", "objectness_", "anchor_deltas_")
+        self.output_names = [prefix + level for prefix in prefixes for level in self.in_features]
 
     def levels(self, batch: Tensor) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
         features = self.backbone(batch.to(self.dtype))
@@ -109,8 +116,10 @@ class BackboneAndRPN(nn.Module):
 
 
 class Heads(nn.Module):
-    """The heads of the regions: feature maps and regions (N x 5: image, x1, y1, x2, y2) to class probabilities
-    (N x C + 1, the background last), box deltas (N x C * 4, or N x 4) and keypoint heatmaps (N x K x S x S).
+    """Box and keypoint heads, from feature maps and regions (N x 5: image, x1, y1, x2, y2).
+
+    Outputs are class probabilities (N x C + 1, the background last), box deltas (N x C * 4, or N x 4) and keypoint
+    heatmaps (N x K x S x S).
     """
 
     def __init__(self, model: GeneralizedRCNN, dtype: torch.dtype = torch.float32) -> None:
@@ -124,9 +133,12 @@ class Heads(nn.Module):
             self.keypoint_in_features = list(heads.keypoint_in_features)
             self.keypoint_pooler, self.keypoint_head = heads.keypoint_pooler, heads.keypoint_head
         self.dtype = dtype
+        self.input_names = [*heads_features(model), "regions"]
+        heatmaps = ["heatmaps"] if self.keypoint_on else []
+        self.output_names = ["probabilities", "box_deltas", *heatmaps]
 
     def boxes(self, features: dict[str, Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Class probabilities and box deltas of boxes in the first image, or of regions."""
+        """Class probabilities and box deltas of boxes (N x 4) in the first image, or of regions (N x 5)."""
         pooled = _pool(self.box_pooler, [features[name] for name in self.box_in_features], boxes)
         logits, deltas = self.box_predictor(self.box_head(pooled.to(self.dtype)))
         if self.box_predictor.use_sigmoid_ce:
@@ -141,6 +153,13 @@ class Heads(nn.Module):
     def forward(self, features: dict[str, Tensor], regions: Tensor) -> tuple[Tensor, ...]:
         found = self.boxes(features, regions)
         return (*found, self.heatmaps(features, regions)) if self.keypoint_on else found
+
+
+def heads_features(model: GeneralizedRCNN) -> list[str]:
+    """The levels that the heads use, finest first."""
+    heads = model.roi_heads
+    used = {*heads.box_in_features, *(heads.keypoint_in_features if heads.keypoint_on else ())}
+    return [name for name in model.backbone.output_shape() if name in used]
 
 
 def _anchors(cell: Tensor, height: int, width: int, stride: int, offset: float) -> Tensor:
@@ -160,7 +179,7 @@ def _pool(pooler: ROIPooler, features: list[Tensor], boxes: Tensor) -> Tensor:
     """ROIPooler's forward, for boxes (N x 4) of the first image, or regions (N x 5)."""
     if boxes.shape[1] == 4:
         boxes = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], dim=1)
-    # Computed in single precision: onnxruntime's RoiAlign has no other on a CPU.
+    # In single precision, the only one of onnxruntime's RoiAlign on a CPU.
     features = [feature.float() for feature in features]
     sides = boxes[:, 3:] - boxes[:, 1:3]
     ratio = (sides[:, 0] * sides[:, 1]).sqrt() / pooler.canonical_box_size

@@ -1,9 +1,10 @@
-"""Writing a model as a file for other programs, and what can be written."""
+"""Exporting a model to ONNX or torch.export, with a check that the export supports it."""
 
 from __future__ import annotations
 
 import copy
 import json
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,30 @@ from ... import __version__
 from ...errors import UserError
 from ...io import atomic_write
 from ...modeling.roi_align import CpuROIAlign
+from ...weights.write import check_output
 from ..keypoint_head import DecodingKeypointHead
 from ..predictor import Predictor
 from .compare import compare_arrays, compare_predictions
 from .processing import add_postprocessing, add_preprocessing
 from .trace import module_of, to_onnx, trace
 
+# The attributes of a model that an export supports; subclasses may compute something else.
+SUPPORTED = {
+    "proposal_generator": RPN,
+    "proposal_generator.rpn_head": StandardRPNHead,
+    "proposal_generator.anchor_generator": DefaultAnchorGenerator,
+    "proposal_generator.box2box_transform": Box2BoxTransform,
+    "roi_heads": StandardROIHeads,
+    "roi_heads.box_predictor": FastRCNNOutputLayers,
+    "roi_heads.box_predictor.box2box_transform": Box2BoxTransform,
+}
+
 
 def check_exportable(model: Any) -> None:
-    """Refuse a model with parts that an export does not know; subclasses, too: they may compute something else.
+    """Check that an export supports all parts of a model.
 
     Raises:
-        UserError: it names the part.
+        UserError: If a part is not supported. It names the part.
     """
     _check("model", model, GeneralizedRCNN)
     lower = {p.dtype for p in model.parameters() if p.dtype is not torch.float32}
@@ -48,25 +61,18 @@ def check_exportable(model: Any) -> None:
         raise UserError(
             f"inference.dtype={name} cannot be exported: set inference.dtype=float32; --dtype float16 halves the file"
         )
-    rpn, heads = model.proposal_generator, model.roi_heads
-    _check("model.proposal_generator", rpn, RPN)
-    _check("model.proposal_generator.head", rpn.rpn_head, StandardRPNHead)
-    _check(
-        "model.proposal_generator.anchor_generator", rpn.anchor_generator, DefaultAnchorGenerator
-    )
-    _check("model.proposal_generator.box2box_transform", rpn.box2box_transform, Box2BoxTransform)
-    _check("model.roi_heads", heads, StandardROIHeads)
+    for path, supported in SUPPORTED.items():
+        key = f"model.{path.replace('rpn_head', 'head')}"
+        _check(key, attrgetter(path)(model), supported)
+    heads = model.roi_heads
     if heads.mask_on:
         raise UserError("model.roi_heads.mask_head cannot be exported: remove the three mask_ keys")
-    _check("model.roi_heads.box_predictor", heads.box_predictor, FastRCNNOutputLayers)
-    transform = heads.box_predictor.box2box_transform
-    _check("model.roi_heads.box_predictor.box2box_transform", transform, Box2BoxTransform)
     _check_pooler("model.roi_heads.box_pooler", heads.box_pooler)
     if heads.keypoint_on:
         head = heads.keypoint_head
         if not isinstance(head, BaseKeypointRCNNHead | DecodingKeypointHead):
             raise UserError(
-                f"model.roi_heads.keypoint_head is a {type(head).__name__}: an export knows BaseKeypointRCNNHeads"
+                f"model.roi_heads.keypoint_head is a {type(head).__name__}: an export supports BaseKeypointRCNNHeads"
             )
         if getattr(head, "decoding", "highest") != "highest":
             raise UserError(
@@ -81,10 +87,10 @@ def check_exportable(model: Any) -> None:
 
 
 def resize_rule(augmentations: Any) -> dict[str, int] | None:
-    """`short_edge` and `max_size` in pixels of what evaluation does to an image, or None if that is nothing.
+    """The `short_edge` and `max_size` in pixels to which evaluation resizes an image; None if it does not.
 
     Raises:
-        UserError: for anything else than one ResizeShortestEdge to a fixed size.
+        UserError: If the transforms are not one ResizeShortestEdge to a fixed size.
     """
     key = "dataloader.test.mapper.augmentations"
     steps = [step for step in augmentations.augs if not isinstance(step, T.NoOpTransform)]
@@ -97,7 +103,7 @@ def resize_rule(augmentations: Any) -> dict[str, int] | None:
         or step.interp != Image.Resampling.BILINEAR
     ):
         names = ", ".join(type(step).__name__ for step in steps)
-        raise UserError(f"{key} are {names}: an export knows one bilinear ResizeShortestEdge")
+        raise UserError(f"{key} are {names}: an export supports one bilinear ResizeShortestEdge")
     lengths = set(step.short_edge_length)
     if len(lengths) > 1:
         raise UserError(f"{key}.0.short_edge_length={sorted(lengths)}: an export needs one length")
@@ -108,13 +114,15 @@ def resize_rule(augmentations: Any) -> dict[str, int] | None:
 def _check_pooler(key: str, pooler: Any) -> None:
     _check(key, pooler, ROIPooler)
     for level in pooler.level_poolers:
-        if type(level) is not CpuROIAlign:  # which is how an optimised model does the same
+        if type(level) is not CpuROIAlign:  # the ROIAlign of an optimised model
             _check(f"{key}.pooler_type", level, ROIAlign)
 
 
-def _check(key: str, part: Any, known: type) -> None:
-    if type(part) is not known:
-        raise UserError(f"{key} is a {type(part).__name__}: an export knows {known.__name__}")
+def _check(key: str, part: Any, supported: type) -> None:
+    if type(part) is not supported:
+        raise UserError(
+            f"{key} is a {type(part).__name__}: an export supports {supported.__name__}"
+        )
 
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
@@ -132,21 +140,25 @@ def export_model(
     postprocessing: str = "",
     dtype: str = "float32",
 ) -> list[str]:
-    """Write a predictor's model to a file, once its results are found to be the model's own; return a report.
+    """Export a predictor's model to a file, compare their results, and return a report.
 
     Args:
+        predictor: a predictor.
         output: path of the file, .onnx or .pt2.
         format: "onnx" or "torch_export".
-        part: "detector", the whole; "backbone", from images to feature maps, objectness logits and anchor deltas;
+        part: "detector", the whole model; "backbone", from images to feature maps, objectness logits and anchor deltas;
             "heads", from feature maps and regions to class probabilities, box deltas and heatmaps.
-        preprocessing: whether resizing, normalising and padding are "inside" the file, as by default in a detector's
-            ONNX, or "outside", as in everything else.
+        preprocessing: whether resizing, normalising and padding are "inside" the file, the default for the ONNX of a
+            detector, or "outside", the default for everything else.
         postprocessing: the same for decoding heatmaps and scaling to the image.
-        dtype: what the layers compute in, "float32" or "float16"; boxes and scores are float32 always.
+        dtype: the dtype of the layers, "float32" or "float16"; boxes and scores are always float32.
+
+    Returns:
+        The lines of a report.
 
     Raises:
-        UserError: where the model cannot be exported, or the file not written.
-        ExportError: where results differ.
+        UserError: If the model cannot be exported, or the file cannot be written.
+        ExportError: If the results differ; there is no file then.
     """
     output = Path(output)
     default = "inside" if (format, part) == ("onnx", "detector") else "outside"
@@ -154,20 +166,19 @@ def export_model(
     _check_choices(output, format, part, preprocessing, postprocessing, dtype)
     check_exportable(predictor.model)
     info = description(predictor, part, preprocessing, postprocessing, dtype)
-    # Channels last, as the predictor has its weights, would become a condition on the sizes of inputs.
+    # The predictor's channels-last weights would become a guard on the sizes of inputs.
     model = copy.deepcopy(predictor.model).to("cpu", memory_format=torch.contiguous_format).eval()
     module = module_of(model, part, DTYPES[dtype])
     program = trace(model, module, part, info["divisor"])
     with atomic_write(output) as unfinished:
         if format == "onnx":
-            file = onnx_file(model, to_onnx(model, module, program), info)
+            file = onnx_file(model, to_onnx(module, program), info)
             onnx.checker.check_model(file)
             onnx.save(file, unfinished)
         else:
             torch.export.save(program, unfinished)
-        compare = compare_arrays
-        if (format, part) == ("onnx", "detector"):
-            compare = compare_predictions
+        whole = (format, part) == ("onnx", "detector")
+        compare = compare_predictions if whole else compare_arrays
         report = compare(predictor, unfinished, info)
     size = output.stat().st_size / 2**20
     return [*report, f"wrote {output} ({size:.1f} MiB)"]
@@ -176,10 +187,10 @@ def export_model(
 def description(
     predictor: Predictor, part: str, preprocessing: str, postprocessing: str, dtype: str
 ) -> dict[str, Any]:
-    """What a runner of the file must know, as plain data.
+    """The metadata of the file, for json.
 
     Raises:
-        UserError: where evaluation does to images what an export does not know.
+        UserError: If an export does not support the transforms of evaluation.
     """
     model, schema = predictor.model, predictor.schema
     head = getattr(model.roi_heads, "keypoint_head", None)
@@ -210,7 +221,7 @@ def description(
 def onnx_file(
     model: GeneralizedRCNN, converted: onnx.ModelProto, info: dict[str, Any]
 ) -> onnx.ModelProto:
-    """A converted part with what is to be inside around it, and with its description."""
+    """Add preprocessing, postprocessing and metadata, as `info` says, to a converted part."""
     file = onnx.ModelProto()
     file.CopyFrom(converted)
     if info["part"] == "detector":
@@ -243,9 +254,5 @@ def _check_choices(
             raise UserError(f"{name}={value!r}: write one of {', '.join(known)}")
     for name, value in (("preprocessing", preprocessing), ("postprocessing", postprocessing)):
         if value == "inside" and (format, part) != ("onnx", "detector"):
-            raise UserError(f"{name}=inside: only the ONNX of the whole detector has it inside")
-    if output.suffix != FORMATS[format]:
-        raise UserError(f"{output}: the name of such a file must end in {FORMATS[format]}")
-    if output.is_dir() or not output.parent.is_dir():
-        what = "is a folder" if output.is_dir() else "would lie in a folder that does not exist"
-        raise UserError(f"{output} cannot be written: it {what}")
+            raise UserError(f"{name}=inside: only the ONNX of the whole detector supports it")
+    check_output(output, [FORMATS[format]])

@@ -1,8 +1,8 @@
-"""Pre- and postprocessing inside an ONNX file of the detector, as onnxscript functions.
+"""Pre- and postprocessing of the detector's ONNX file, as onnxscript functions.
 
-Their bodies are ONNX written as Python: each operator is a node, names from outside become constants, and an `if` with
-such a name as its condition is decided when the function is translated. The body of a loop, marked by @graph, knows
-only names of the function around it; so it casts by CastLike.
+Their bodies are translated to ONNX: each operator is a node, variables of the enclosing Python scope become constants,
+and an `if` on such a variable is evaluated during translation. The body of a loop, marked by @graph, can use only
+variables of the function around it; so it casts by CastLike.
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,untyped-decorator,no-any-return"
@@ -17,17 +17,19 @@ import onnx.inliner
 from onnx import helper
 from onnxscript import BOOL, DOUBLE, FLOAT, INT64, UINT8, graph, ir, opset18, script
 
-op: Any = opset18  # its annotations know neither literals nor operators
+op: Any = opset18  # its annotations allow neither literals nor operators
 BLOCK = 64  # columns that are resized together
 
 
 def add_preprocessing(model: onnx.ModelProto, info: dict[str, Any]) -> onnx.ModelProto:
-    """A model of `image` (height x width x 3 of uint8, RGB) from one of `batch` and `size`.
+    """Replace the inputs `batch` and `size` of a model by `image` (height x width x 3 of uint8, RGB).
 
     The batch, 1 x 3 x H x W, is resized as by detectron2's ResizeShortestEdge (Pillow's bilinear filter), normalised,
-    and padded with zeros on the right and below. The model may use `image_size` (height and width), too.
+    and padded with zeros on the right and below. If the model has an input `image_size` (height and width), it is
+    replaced, too.
 
     Args:
+        model: an ONNX model.
         info: resize ({"short_edge", "max_size"} in pixels, or None), pixel_mean, pixel_std, divisor (the batch is
             padded to multiples of it) and image_format ("RGB" or "BGR", the order of its channels).
     """
@@ -47,9 +49,9 @@ def add_preprocessing(model: onnx.ModelProto, info: dict[str, Any]) -> onnx.Mode
             wide = op.Less(sides[0:1], sides[1:2])
             is_shorter = op.Concat(wide, op.Not(wide), axis=0)
             scaled = short_edge / op.ReduceMin(sides) * sides
-            wanted = op.Where(is_shorter, op.CastLike(short_edge, sides), scaled)
-            longer = op.ReduceMax(wanted)
-            limited = wanted * op.Where(longer > max_size, max_size / longer, op.CastLike(1, sides))
+            target = op.Where(is_shorter, op.CastLike(short_edge, sides), scaled)
+            longer = op.ReduceMax(target)
+            limited = target * op.Where(longer > max_size, max_size / longer, op.CastLike(1, sides))
             size = op.Cast(limited + 0.5, to=INT64.dtype)
             columns = op.Transpose(resize_rows(pixels, size[1]), perm=[0, 2, 1])
             pixels = op.Transpose(resize_rows(columns, size[0]), perm=[0, 2, 1])
@@ -69,11 +71,11 @@ def add_preprocessing(model: onnx.ModelProto, info: dict[str, Any]) -> onnx.Mode
 
 @script()
 def resize_rows(pixels, length):
-    """Pillow's bilinear filter along the last axis, number for number: 3 x H x W to 3 x H x length of uint8.
+    """Pillow's bilinear filter along the last axis, bit by bit: 3 x H x W to 3 x H x length of uint8.
 
-    Its weights are in double precision, then whole multiples of 2^-22, and each sum is rounded to 8 bits. onnxruntime's
-    Resize has weights in single precision, which moves some pixels by a level, and keypoints with them. Sums of whole
-    numbers are exact in double precision, in any order.
+    Its weights are computed in double precision and rounded to multiples of 2^-22, and each sum is rounded to 8 bits.
+    onnxruntime's Resize has weights in single precision, which changes some pixels by one level, and so keypoints. Sums
+    of integers are exact in double precision, in any order.
     """
     old_length = op.Squeeze(op.Shape(pixels, start=2, end=3))
     scale = op.Cast(old_length, to=DOUBLE.dtype) / op.Cast(length, to=DOUBLE.dtype)
@@ -82,7 +84,7 @@ def resize_rows(pixels, length):
     precision = op.CastLike(4194304, scale)
     block = op.Constant(value_int=BLOCK)
 
-    # A block of output columns a turn: the weights of one are few beside those of all.
+    # One block of output columns per iteration needs less memory for weights than all columns.
     @graph()
     def resize_block(i: INT64, going: BOOL):
         columns = op.Range(i * block, op.Add(i, 1) * block, 1)
@@ -108,13 +110,16 @@ def resize_rows(pixels, length):
 def add_postprocessing(
     model: onnx.ModelProto, instance_score: str, class_keypoints: Sequence[Sequence[int]]
 ) -> onnx.ModelProto:
-    """A model of `boxes`, `scores`, `classes`, `keypoints` in the image from one that gives what `Detector` returns.
+    """Replace the outputs of `Detector` by `boxes`, `scores`, `classes` and `keypoints` in pixels of the image.
 
-    The same as detectron2's heatmaps_to_keypoints and detector_postprocess: keypoints are N x K x 3 (x, y, score), and
-    boxes that are empty after clipping are dropped. The model gets an input `image_size`, height and width in pixels.
+    The computation is that of detectron2's heatmaps_to_keypoints and detector_postprocess: keypoints are N x K x 3 (x,
+    y, score), and boxes that are empty after clipping are dropped. The model gets an input `image_size`, height and
+    width in pixels.
 
     Args:
-        instance_score, class_keypoints: see DecodingKeypointHead.
+        model: the ONNX model of a `Detector`.
+        instance_score: see DecodingKeypointHead.
+        class_keypoints: see DecodingKeypointHead.
     """
     detector = ir.from_proto(model)
     shapes: dict[str | None, Any] = {value.name: value.shape for value in detector.graph.outputs}
@@ -153,7 +158,7 @@ def add_postprocessing(
 
 @script()
 def boxes_to_image(boxes, scores, classes, size, image_size):
-    """Boxes (N x 4) scaled and clipped, with scores and classes; N bools last: which are not empty, and so kept."""
+    """Scale and clip boxes (N x 4), and drop empty ones; the last output (N bools) says which were kept."""
     limits = op.Gather(op.Cast(image_size, to=FLOAT.dtype), [1, 0, 1, 0])
     scales = limits / op.Gather(op.Cast(size, to=FLOAT.dtype), [1, 0, 1, 0])
     clipped = op.Min(op.Max(boxes * scales, 0.0), limits)
@@ -165,7 +170,7 @@ def boxes_to_image(boxes, scores, classes, size, image_size):
 
 @script()
 def bicubic_weights(length, side):
-    """What `side` cells, with two more at either end, count in `length` interpolated values: length x (side + 4).
+    """Weights of `side` cells, with two more at either end, in `length` interpolated values: length x (side + 4).
 
     Keys' kernel with a = -0.75, as in PyTorch.
     """
@@ -179,7 +184,7 @@ def bicubic_weights(length, side):
 
 @script()
 def keypoints_to_image(boxes, heatmaps, nonempty, size, image_size):
-    """Of boxes (N x 4) and heatmaps (N x K x S x S) where nonempty: K x 3 each, x, y and score."""
+    """Decode the heatmaps (N x K x S x S) of nonempty boxes (N x 4): M x K x 3, x, y and score."""
     corners = boxes[:, 0:2]
     extents = op.Max(boxes[:, 2:4] - corners, 1.0)
     lengths = op.Ceil(extents)
@@ -188,7 +193,7 @@ def keypoints_to_image(boxes, heatmaps, nonempty, size, image_size):
     side = op.Squeeze(op.Shape(heatmaps, start=3, end=4))
     padded = op.Pad(heatmaps, [0, 0, 2, 2, 0, 0, 2, 2], mode="edge")
 
-    # A region a turn; one that fills the image needs much memory for its own map alone.
+    # One region per iteration: the resized heatmap of one that fills the image is large.
     @graph()
     def decode_region(i: INT64, going: BOOL):
         own = op.Gather(lengths, i)
@@ -210,11 +215,11 @@ def keypoints_to_image(boxes, heatmaps, nonempty, size, image_size):
 
 
 def order_by_keypoints(class_keypoints: np.ndarray, combined: bool) -> Any:
-    """Function of boxes, scores, classes and keypoints: the same by DecodingKeypointHead's scores of instances.
+    """A function that sorts boxes, scores, classes and keypoints by DecodingKeypointHead's scores of instances.
 
     Args:
-        class_keypoints: C x K of float32: of each class, 1 for the keypoints that it has, else 0.
-        combined: the score is multiplied by that of the box.
+        class_keypoints: C x K of float32: for each class, 1 for its keypoints, else 0.
+        combined: multiply the score by that of the box.
     """
 
     @script()

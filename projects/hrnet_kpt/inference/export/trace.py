@@ -1,4 +1,4 @@
-"""torch.export and torch.onnx on the parts of a detector, for any image size."""
+"""Exporting the parts of a detector with torch.export and torch.onnx, for any image size."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from detectron2.modeling import GeneralizedRCNN
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
-from .detector import BackboneAndRPN, Detector, Heads
+from .detector import BackboneAndRPN, Detector, Heads, heads_features
 from .processing import op
 
 
-def module_of(model: GeneralizedRCNN, part: str, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """The "detector", the "backbone" (with the RPN's head) or the "heads" of a model, computing in `dtype`."""
+def module_of(model: GeneralizedRCNN, part: str, dtype: torch.dtype = torch.float32) -> Any:
+    """The "detector", the "backbone" (with the RPN head) or the "heads" of a model, with layers of `dtype`."""
     if dtype != torch.float32:
         model = copy.deepcopy(model)
         heads = model.roi_heads
@@ -34,32 +34,17 @@ def module_of(model: GeneralizedRCNN, part: str, dtype: torch.dtype = torch.floa
     return parts[part](model, dtype).eval()
 
 
-def input_names(model: GeneralizedRCNN, part: str) -> list[str]:
-    """Names of what a part takes."""
-    if part == "detector":
-        return ["batch", "size", "score_threshold"]
-    return ["batch"] if part == "backbone" else [*heads_features(model), "regions"]
-
-
-def output_names(module: nn.Module) -> list[str]:
-    """Names of what a part returns."""
-    if isinstance(module, BackboneAndRPN):
-        levels = module.in_features
-        kinds = ("", "objectness_", "anchor_deltas_")
-        return [f"{kind}{level}" for kind in kinds for level in levels]
-    heads = module.heads if isinstance(module, Detector) else module
-    boxes = ["boxes", "scores", "classes"]
-    names = boxes if isinstance(module, Detector) else ["probabilities", "box_deltas"]
-    return [*names, "heatmaps"] if heads.keypoint_on else names
-
-
 def example_inputs(
     model: GeneralizedRCNN, part: str, size: tuple[int, int], count: int = 2, seed: int = 0
 ) -> dict[str, Any]:
-    """Inputs of a part for images of a padded size (height, width), by name: noise.
+    """Random inputs of a part, by name.
 
     Args:
-        count: of images for the backbone, of regions for the heads.
+        model: a model.
+        part: "detector", "backbone" or "heads".
+        size: height and width of the padded images.
+        count: the number of images for the backbone, of regions for the heads.
+        seed: of the random numbers.
     """
     random = torch.Generator().manual_seed(seed)
     height, width = size
@@ -86,15 +71,8 @@ def example_inputs(
     return {"features": features, "regions": torch.cat([torch.zeros(count, 1), boxes], dim=1)}
 
 
-def heads_features(model: GeneralizedRCNN) -> list[str]:
-    """The levels that the heads read, finest first."""
-    heads = model.roi_heads
-    read = {*heads.box_in_features, *(heads.keypoint_in_features if heads.keypoint_on else ())}
-    return [name for name in model.backbone.output_shape() if name in read]
-
-
 def trace(model: GeneralizedRCNN, module: nn.Module, part: str, size: int) -> ExportedProgram:
-    """The graph of a part for images of any size that divides by `size`."""
+    """Trace a part for images whose height and width are multiples of `size`."""
     unit = max(size, 1)
     inputs = example_inputs(model, part, (3 * unit, 2 * unit))
     if part == "heads":
@@ -111,20 +89,19 @@ def trace(model: GeneralizedRCNN, module: nn.Module, part: str, size: int) -> Ex
         shapes["batch"] = {2: unit * _HEIGHT, 3: unit * _WIDTH}
         if part == "backbone":
             shapes["batch"][0] = Dim("images")
-    # Sizes of 1 are not singled out: a narrow image has features one column wide, and there may be no region at all.
+    # Do not specialise sizes of 0 and 1: a narrow image has features one column wide, and there may be no region.
     oblivious = shape_settings.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
     with _quiet(), torch.no_grad(), oblivious:
         return torch.export.export(module, (), inputs, dynamic_shapes=shapes)
 
 
-def to_onnx(model: GeneralizedRCNN, module: nn.Module, program: ExportedProgram) -> onnx.ModelProto:
-    """A traced part as ONNX, with its weights."""
-    part = {Detector: "detector", BackboneAndRPN: "backbone", Heads: "heads"}[type(module)]
+def to_onnx(module: Any, program: ExportedProgram) -> onnx.ModelProto:
+    """Convert a traced part to ONNX, with its weights."""
     with _quiet():
         converted = torch.onnx.export(
             program,
-            input_names=input_names(model, part),
-            output_names=output_names(module),
+            input_names=module.input_names,
+            output_names=module.output_names,
             opset_version=op.version,
             verbose=False,
         )
@@ -137,7 +114,7 @@ _HEIGHT, _WIDTH = Dim("height_units"), Dim("width_units")
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep back what the exporters say of their own and of detectron2's code; a user can do nothing about it."""
+    """Suppress the exporters' warnings about their own and detectron2's code, which a user cannot act on."""
     loggers = [logging.getLogger(name) for name in ("torch", "onnxscript", "onnx_ir")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
