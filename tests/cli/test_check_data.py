@@ -83,19 +83,6 @@ def test_errors_are_status_2_and_lines_on_standard_error(people, capsys, tmp_pat
     assert not (tmp_path / "drawn").exists()
 
 
-@pytest.mark.parametrize("content", ["{", '{"images": []}'])
-def test_no_json_is_one_line_and_status_2(tmp_path, refused, content):
-    path = tmp_path / "x.json"
-    path.write_text(content)
-    [line] = refused(main, ["--annotations", path, "--images", tmp_path])
-    assert line.startswith(f"error: {path}: ")
-
-
-def test_debug_shows_the_traceback(tmp_path):
-    with pytest.raises(ValueError, match="none"):
-        main(["--annotations", str(tmp_path / "none.json"), "--images", "x", "--debug"])
-
-
 def test_fixed_json_has_none_of_the_repaired_findings(people, capsys, tmp_path):
     def damage(content):
         drop_areas(content)

@@ -150,9 +150,9 @@ def test_oks_is_off_by_the_square_root(people, factor, smaller, find):
         assert annotation["area"] == pytest.approx(0.53 * np.prod(annotation["bbox"][2:]))
 
 
-@pytest.mark.parametrize("part", [1.0, 0.9, 0.5, 0.06])
-def test_areas_from_a_twentieth_of_the_box_to_all_of_it_are_plausible(people, part, find):
-    content = with_areas(people, lambda box, image: part * box)
+@pytest.mark.parametrize("fraction", [1.0, 0.9, 0.5, 0.06])
+def test_areas_from_a_twentieth_of_the_box_to_all_of_it_are_plausible(people, fraction, find):
+    content = with_areas(people, lambda box, image: fraction * box)
     assert find(content) == {}
     assert repair(content) == (content, [])
 

@@ -56,16 +56,6 @@ def test_line_names_ten_ids_and_counts_the_rest():
     assert "; image '7')" in line  # a string, not a number
 
 
-def test_errors_come_first_and_count_their_annotations(clean):
-    for annotation in clean["annotations"]:
-        del annotation["area"]
-    clean["annotations"][0]["keypoints"] = [1]
-    findings = check_annotations(annotation_table(clean, "owls.json"))
-    assert [f.level for f in findings] == ["error", "warning"]
-    assert findings[1].name == "area-missing" and findings[1].sentence.startswith("3 ")
-    assert findings[1].annotation_ids == (11, 12, 14)  # the crowd's box is empty: it gets no area
-
-
 @pytest.mark.parametrize(
     ("text", "where"),
     [
@@ -85,18 +75,19 @@ def test_no_coco_format_is_one_line(tmp_path, text, where):
     assert "\n" not in str(error.value)
 
 
-def test_refusal_names_every_error_and_returns_warnings(clean, found):
-    del clean["annotations"][0]["area"]
-    clean["annotations"][1]["keypoints"] = [1]
+def test_errors_come_first_and_are_refused_and_warnings_returned(clean, owl_images):
+    for annotation in clean["annotations"]:
+        del annotation["area"]
+    clean["annotations"][0]["keypoints"] = [1]
     clean["images"][1]["file_name"] = "none.png"
+    findings = check_annotations(annotation_table(clean, "owls.json"), str(owl_images))
+    names = [finding.name for finding in findings]
+    assert names == ["image-missing", "keypoints-length", "area-missing"]
+    assert findings[2].annotation_ids == (11, 12, 14)  # the box of the crowd is empty
     with pytest.raises(UserError) as error:
-        refuse_errors(found(clean).values())
-    lines = str(error.value).splitlines()
-    assert [line.split(": ")[1] for line in lines] == ["image-missing", "keypoints-length"]
-    clean["annotations"][1]["keypoints"] = []
-    clean["images"][1]["file_name"] = "a.png"
-    lines = refuse_errors(found(clean).values())
-    assert "area-missing" in [line.split(": ")[1] for line in lines]
+        refuse_errors(findings)
+    assert str(error.value).splitlines() == [str(finding) for finding in findings[:2]]
+    assert refuse_errors(findings[2:]) == [str(findings[2])]
 
 
 @pytest.mark.parametrize(
