@@ -9,7 +9,7 @@ import numpy as np
 SAMPLE = 5_000  # instances of which the average is taken, at most
 STARTS = 4  # poses to start from
 ROUNDS = 20
-FEWEST = 4  # labelled keypoints: with less, almost any similarity fits
+MIN_KEYPOINTS = 4  # labelled keypoints: with less, almost any similarity fits
 
 
 class Pose(NamedTuple):
@@ -70,7 +70,7 @@ def average_pose(
     """
     known = labelled.sum(axis=1)
     order = np.argsort(-known, kind="stable")
-    order = order[known[order] >= max(FEWEST, known.max(initial=0) / 2)]
+    order = order[known[order] >= max(MIN_KEYPOINTS, known.max(initial=0) / 2)]
     order = order[:: -(-len(order) // SAMPLE) or 1]
     if len(order) == 0:
         return None
@@ -96,7 +96,7 @@ def _refined(
         ours = np.where(turned[:, None], other_positions, positions)
         known = np.where(turned[:, None], other_labelled, labelled)
         aligned, residual = align_similarity(ours, known & have, pose)
-        sure = (known & have).sum(axis=1) >= FEWEST - 1
+        sure = (known & have).sum(axis=1) >= MIN_KEYPOINTS - 1
         aligned, known = aligned[sure], known[sure]
         have = known.any(axis=0)
         pose = _centred(_median(aligned, known), have)

@@ -35,18 +35,18 @@ BORDER = 0.01  # crosses the image's border by more than this fraction of the im
 MARGIN = 0.1  # or, enlarged by this fraction,
 INSIDE = 0.75  # contains less than this fraction of the keypoints.
 # A convention is right if at most this fraction does not fit, and if any other convention
-FEW = 0.05
-FEWEST = 5  # has at least so many misfits,
-MANY = 0.15  # so large a fraction,
+MAX_MISFIT = 0.05
+MIN_ANNOTATIONS = 5  # has at least so many misfits,
+OTHER_MISFIT = 0.15  # so large a fraction,
 TIMES = 5  # and so many times as many,
 SAME_AREA = 0.02  # or contradicts areas that are width times height in the first convention, up to this fraction,
 AGREE = 0.9  # in this fraction of annotations,
-FEWEST_POSES = 8  # or, if so many have keypoints,
+MIN_POSES = 8  # or, if so many have keypoints,
 SPREAD = 2.0  # has edges that vary so many times as much about the outermost keypoints.
 # Images smaller than this have about the same coordinates in pixels and in percent.
 LARGE_IMAGE = 150
 # Boxes are wrong in any convention if more than half of at least so many do not fit COCO's.
-SURELY = 10
+MIN_UNCLEAR = 10
 
 
 class Convention(NamedTuple):
@@ -103,7 +103,7 @@ def check_conventions(
 def _fits(table: AnnotationTable, points: LabelledPoints) -> dict[Convention, Fit]:
     """How each possible convention fits; only COCO's if there are too few annotations."""
     sample = _Sample(table, points)
-    possible = sample.possible() if len(sample.boxes) >= FEWEST else [COCO]
+    possible = sample.possible() if len(sample.boxes) >= MIN_ANNOTATIONS else [COCO]
     return {convention: sample.fit(convention) for convention in possible}
 
 
@@ -208,7 +208,7 @@ class _Sample:
 
     def _same_area(self, sides: np.ndarray) -> float:
         known = np.isfinite(self.area)
-        if known.sum() < FEWEST:
+        if known.sum() < MIN_ANNOTATIONS:
             return np.nan
         product = sides.prod(axis=1)[known]
         equal = abs(self.area[known] - product) <= SAME_AREA * self.area[known] + 1
@@ -217,17 +217,17 @@ class _Sample:
     def _spread(self, edges: np.ndarray, points: LabelledPoints) -> tuple[float, bool]:
         extents = points.extents(len(edges))
         posed = np.isfinite(extents[:, 0])
-        if posed.sum() >= FEWEST_POSES:
+        if posed.sum() >= MIN_POSES:
             # In fractions of the image: else images of several sizes would look like objects at several positions.
             unit = np.tile(self.sizes if self.sized else np.ones_like(self.sizes), 2)
             gaps = ((edges - extents) / unit)[posed]
             return float(_deviation(gaps).max()) + (1e-3 if self.sized else 0.5), True
         sides = edges[:, 2:] - edges[:, :2]
         known = np.isfinite(self.area) & (sides > 0).all(axis=1)
-        if known.sum() < max(FEWEST_POSES, (1 - FEW) * len(edges)):
+        if known.sum() < max(MIN_POSES, (1 - MAX_MISFIT) * len(edges)):
             return np.nan, False
         filled = self.area[known] / sides[known].prod(axis=1)
-        plausible = ((filled > 1.1) | (filled < 0.05)).mean() <= FEW
+        plausible = ((filled > 1.1) | (filled < 0.05)).mean() <= MAX_MISFIT
         return float(_deviation(np.log(filled))) + 0.02, bool(plausible)
 
 
@@ -248,9 +248,10 @@ def _deviation(values: np.ndarray) -> np.ndarray:
 
 def _is_better(one: Fit, other: Fit, same_units: bool) -> bool:
     """Whether a convention is right if one of the two is."""
-    if one.fraction > FEW:
+    if one.fraction > MAX_MISFIT:
         return False
-    if other.misfits >= FEWEST and other.fraction >= max(MANY, TIMES * one.fraction):
+    fraction = max(OTHER_MISFIT, TIMES * one.fraction)
+    if other.misfits >= MIN_ANNOTATIONS and other.fraction >= fraction:
         return True
     if one.same_area >= AGREE and other.same_area <= 1 - AGREE:
         return True
@@ -263,7 +264,7 @@ def _findings(
     table: AnnotationTable, convention: Convention, fit: Fit, coco: Fit
 ) -> Iterator[Finding]:
     evidence = f"{fit.total - fit.misfits} of {fit.total} fit their images and keypoints that way"
-    if coco.fraction >= MANY:
+    if coco.fraction >= OTHER_MISFIT:
         evidence += f", {coco.total - coco.misfits} as {XYWH} in pixels"
     elif fit.same_area >= AGREE:
         evidence += f", and {fit.same_area:.0%} of the areas are width times height, {coco.same_area:.0%} otherwise"
@@ -283,9 +284,9 @@ def _findings(
 
 def _unclear(table: AnnotationTable, fits: dict[Convention, Fit]) -> Iterator[Finding]:
     coco = fits[COCO]
-    if coco.total < SURELY or 2 * coco.misfits <= coco.total:
+    if coco.total < MIN_UNCLEAR or 2 * coco.misfits <= coco.total:
         return
-    fitting = [_describe(name) for name, fit in fits.items() if fit.fraction <= FEW]
+    fitting = [_describe(name) for name, fit in fits.items() if fit.fraction <= MAX_MISFIT]
     yield from table.findings(
         "box-convention-unclear",
         table.finite,

@@ -27,7 +27,7 @@ MARGIN = 0.05
 # and if this holds for nearly all of them and of the annotations without keypoints, and for several.
 HALF_IOU = 0.9
 NEARLY_ALL = 0.8
-FEWEST = 3
+MIN_HALVES = 3
 
 
 def check_duplicates(table: AnnotationTable, points: LabelledPoints) -> Iterator[Finding]:
@@ -80,8 +80,8 @@ def doubled(table: AnnotationTable, points: LabelledPoints) -> np.ndarray:
 def _same_box(table: AnnotationTable, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """The pairs whose boxes are the same: (n, 2)."""
     a, b = table.boxes[one], table.boxes[other]
-    least = np.minimum(abs(a[:, 2:]), abs(b[:, 2:])).min(axis=1)
-    rounding = np.minimum(ROUNDING[0], ROUNDING[1] * least).clip(1e-6)
+    smallest = np.minimum(abs(a[:, 2:]), abs(b[:, 2:])).min(axis=1)
+    rounding = np.minimum(ROUNDING[0], ROUNDING[1] * smallest).clip(1e-6)
     equal = (abs(a - b) <= rounding[:, None]).all(axis=1)
     same: np.ndarray = equal | (_iou(a, b) > SAME_IOU)
     return np.stack([one[same], other[same]], axis=1)
@@ -152,7 +152,7 @@ def split_objects(
     of_box, of_points = _one_to_one(of_box, of_points)
     own = boxed[of_points]
     systematic = (
-        own.sum() >= FEWEST
+        own.sum() >= MIN_HALVES
         and own.sum() >= NEARLY_ALL * boxed[keypoints].sum()
         and len(of_box) >= NEARLY_ALL * len(boxes)
     )

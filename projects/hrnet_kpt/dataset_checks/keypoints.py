@@ -12,14 +12,14 @@ from .table import AnnotationTable
 
 # Fractions of unlabelled instances, and of keypoints outside their box, above which something may be wrong: in COCO's
 # train2017 43 percent of the persons have no labelled keypoint, and almost no keypoint is outside the box.
-MANY_UNLABELLED = 0.5
-MANY_OUTSIDE_BOX = 0.2
+MAX_UNLABELLED = 0.5
+MAX_OUTSIDE_BOX = 0.2
 BOX_MARGIN = 0.1  # how far outside, as a fraction of the box
 # So many keypoints at one position, of an object with a side of more than this many pixels, are wrong.
 ONE_POSITION = 3
-LARGER = 10.0
+MIN_SIDE = 10.0
 # Visibilities of fewer instances say nothing about the tool that wrote them.
-FEWEST = 5
+MIN_INSTANCES = 5
 
 
 def check_keypoints(table: AnnotationTable) -> Iterator[Finding]:
@@ -46,7 +46,7 @@ def check_keypoints(table: AnnotationTable) -> Iterator[Finding]:
     for name, found in rows_of.items():
         yield from table.findings(name, sorted(found), corners=num_corners)
     instances = (counts > 0) & ~table.crowd
-    if visibilities == {1.0} and instances.sum() >= FEWEST:
+    if visibilities == {1.0} and instances.sum() >= MIN_INSTANCES:
         yield from table.findings("visibility-all-1", instances)
     yield from many_outside
     yield from _check_num_keypoints(table, counts)
@@ -77,7 +77,7 @@ def _defects(
     # As in the mapper: COCO's coordinates are pixel indices, so that the last pixel's far edge is still inside.
     inside = (x >= -0.5) & (y >= -0.5) & (x + 0.5 <= sizes[:, :1]) & (y + 0.5 <= sizes[:, 1:])
     instance = ~table.crowd[rows]
-    large = table.boxes[rows, 2:].max(axis=1, initial=0) > LARGER
+    large = table.boxes[rows, 2:].max(axis=1, initial=0) > MIN_SIDE
     usable = labelled & finite & ~corners
     high = np.where(usable[..., None], points[..., :2], -np.inf).max(axis=1, initial=-np.inf)
     low = np.where(usable[..., None], points[..., :2], np.inf).min(axis=1, initial=np.inf)
@@ -106,7 +106,7 @@ def _outside_box(
     compared = labelled & (table.boxed & ~table.crowd)[rows, None]
     outside = far & compared
     fraction = outside.sum() / max(1, compared.sum())
-    if fraction <= MANY_OUTSIDE_BOX:
+    if fraction <= MAX_OUTSIDE_BOX:
         return []
     chosen, name = rows[outside.any(axis=1)], table.category_name(category)
     return table.findings("keypoints-outside-box", chosen, fraction=fraction, category=name)
@@ -130,7 +130,7 @@ def _check_unlabelled(
         chosen = table.instances & (table.category == index)
         unlabelled = chosen & (counts == 0)
         fraction = unlabelled.sum() / max(1, chosen.sum())
-        if num_keypoints and fraction > MANY_UNLABELLED:
+        if num_keypoints and fraction > MAX_UNLABELLED:
             name = table.category_name(index)
             yield from table.findings(
                 "many-unlabelled", unlabelled, fraction=fraction, category=name
@@ -207,7 +207,7 @@ def labelled_of(table: AnnotationTable, rows: np.ndarray, points: np.ndarray) ->
 CORNER_MARGIN = 0.1
 CORNER_PIXELS = 1.0
 # From so many annotations on, keypoints at corners are compared with those along the border.
-SEVERAL = 5
+MIN_CORNERS = 5
 
 
 def corner_points(table: AnnotationTable, rows: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -235,9 +235,9 @@ def corner_points(table: AnnotationTable, rows: np.ndarray, points: np.ndarray) 
     outside = ~in_box & np.isfinite(boxes).all(axis=-1)
     several = (origin.sum(axis=1) > 1)[:, None]
     on_border = labelled & (left ^ top)
-    if origin.any(axis=1).sum() >= SEVERAL and origin.sum() > on_border.sum():
+    if origin.any(axis=1).sum() >= MIN_CORNERS and origin.sum() > on_border.sum():
         several = np.ones_like(several)
     other &= outside
-    if other.any(axis=1).sum() < SEVERAL:
+    if other.any(axis=1).sum() < MIN_CORNERS:
         other[:] = False
     return negative | (origin & (outside | several)) | other

@@ -11,12 +11,12 @@ import numpy as np
 
 from ..data.categories import keypoint_names
 from ..data.schema import left_right_pairs
-from .average_pose import FEWEST, align_similarity, average_pose
+from .average_pose import MIN_KEYPOINTS, align_similarity, average_pose
 from .finding import Finding, finding, format_count
 from .table import AnnotationTable
 
 # Fewer instances are not enough for an average pose; of more than the second number, a sample is taken.
-ENOUGH, MOST = 20, 2_000
+MIN_INSTANCES, MAX_INSTANCES = 20, 2_000
 # Distance (RMS) of a symmetric average pose of RMS 1 from its mirror image. Measured: mice and bees seen from above,
 # people and faces 0.01 to 0.09, poses without symmetry from 0.14 on.
 SYMMETRIC = 0.1
@@ -26,9 +26,9 @@ APART = 3.0
 CLEAR = 2.0
 # So large a fraction of instances must distinguish them, and of these so many show the pose and not its mirror image.
 # Objects seen from either side, such as fish, show both; a mirror does not swap their upper and lower fins.
-MOST_TELL, MOST_AGREE = 0.8, 0.7
+MIN_DISTINCT, MIN_AGREEING = 0.8, 0.7
 # Among axes that fit about as well, the one closest to the vertical is taken where instances are mostly upright.
-ABOUT_AS_WELL, UPRIGHT = 0.02, 0.7
+TOLERANCE, UPRIGHT = 0.02, 0.7
 
 
 def check_flip_pairs(
@@ -82,11 +82,11 @@ def mirror_pairs(
         mirroring does not swap the known pairs, or if there are too few instances.
     """
     labelled = (points[..., 2] > 0) & np.isfinite(points).all(axis=-1)
-    enough = labelled.sum(axis=1) >= FEWEST
+    enough = labelled.sum(axis=1) >= MIN_KEYPOINTS
     points, labelled = points[enough], labelled[enough]
-    step = -(-len(points) // MOST) or 1
+    step = -(-len(points) // MAX_INSTANCES) or 1
     points, labelled = points[::step], labelled[::step]
-    if len(points) < ENOUGH or not labelled.any(axis=0).all():
+    if len(points) < MIN_INSTANCES or not labelled.any(axis=0).all():
         return []
     positions = np.where(labelled, points[..., 0] + 1j * points[..., 1], 0)
     pose = average_pose(positions, labelled)
@@ -97,15 +97,15 @@ def mirror_pairs(
         align_similarity(positions, weights, p)[1] for p in (pose.positions, pose.positions.conj())
     )
     agrees = mirrored > CLEAR * as_it_is
-    tells = agrees | (as_it_is > CLEAR * mirrored)
-    if tells.mean() < MOST_TELL or agrees.sum() < MOST_AGREE * tells.sum():
+    distinct = agrees | (as_it_is > CLEAR * mirrored)
+    if distinct.mean() < MIN_DISTINCT or agrees.sum() < MIN_AGREEING * distinct.sum():
         return []
     symmetries = sorted(_symmetries(pose.positions), key=lambda symmetry: symmetry[0])
     best = symmetries[0][0]
     if best > SYMMETRIC:
         return []
     turn = _mean_turn(positions[agrees], labelled[agrees], pose.positions)
-    chosen = [symmetry for symmetry in symmetries if symmetry[0] <= best + ABOUT_AS_WELL]
+    chosen = [symmetry for symmetry in symmetries if symmetry[0] <= best + TOLERANCE]
     if abs(turn) > UPRIGHT:
         chosen.sort(key=lambda symmetry: abs(np.cos(symmetry[1] / 2 + np.angle(turn))))
     _, angle, partner = chosen[0]

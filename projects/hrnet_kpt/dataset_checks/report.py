@@ -34,7 +34,7 @@ from .table import AnnotationTable, annotation_table
 SIDE = 420  # of a drawing, the longer one, in pixels
 SAMPLES = 16
 COLUMNS = 4
-# Errors in spite of which samples can be drawn, of other images.
+# Errors of some images: samples of the others can still be drawn.
 OF_SOME_IMAGES = {
     "image-missing",
     "image-unreadable",

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.categories import keypoint_names
 from ..data.schema import left_right_pairs
-from .average_pose import FEWEST, Pose, align_similarity, average_pose
+from .average_pose import MIN_KEYPOINTS, Pose, align_similarity, average_pose
 from .finding import Finding
 from .keypoints import labelled_of
 from .table import AnnotationTable
@@ -26,9 +26,9 @@ GOOD_FIT = 1.5
 # Pairs that people cross cannot be checked. Where the body faces the camera (its other pairs are at least FRONTAL of
 # their average distances apart), they meet (are less than MEETING apart) in a larger fraction of instances than this.
 # All fractions are computed with one more instance than was seen: a few instances prove little.
-FRONTAL, MEETING, MANY_MEETING = 0.7, 0.3, 0.01
+FRONTAL, MEETING, MAX_MEETING = 0.7, 0.3, 0.01
 # Exchanged in a larger fraction than this, it is the pose of people, not a mistake of labelling.
-MANY_EXCHANGED = 0.05
+MAX_EXCHANGED = 0.05
 CHUNK = 20_000
 
 
@@ -71,7 +71,7 @@ def _check_category(table: AnnotationTable, category: int) -> Iterator[Finding]:
         return
     rows, points = table.keypoints[category]
     labelled = labelled_of(table, rows, points)
-    enough = labelled.sum(axis=1) >= FEWEST
+    enough = labelled.sum(axis=1) >= MIN_KEYPOINTS
     rows, points, labelled = rows[enough], points[enough], labelled[enough]
     positions = np.where(labelled, points[..., 0] + 1j * points[..., 1], 0)
     flip = np.arange(len(names))
@@ -95,7 +95,7 @@ def _check_category(table: AnnotationTable, category: int) -> Iterator[Finding]:
                 right=names[right],
             )
     other_way = sides.turned & sides.certain
-    if _rare(other_way[sides.certain], MANY_EXCHANGED):
+    if _rare(other_way[sides.certain], MAX_EXCHANGED):
         yield from table.findings("instance-mirrored", rows[other_way], category=category_name)
 
 
@@ -105,7 +105,7 @@ def _can_be_checked(sides: Sides, pair: int) -> bool:
     rows = np.flatnonzero(sides.comparable[:, pair] & np.isfinite(others).any(axis=1))
     frontal = rows[np.nanmedian(others[rows], axis=1) > FRONTAL] if len(rows) else rows
     meeting = abs(sides.apart[frontal, pair]) < MEETING
-    return _rare(meeting, MANY_MEETING) and _rare(sides.exchanged[rows, pair], MANY_EXCHANGED)
+    return _rare(meeting, MAX_MEETING) and _rare(sides.exchanged[rows, pair], MAX_EXCHANGED)
 
 
 def _rare(chosen: np.ndarray, fraction: float) -> bool:
@@ -169,7 +169,7 @@ def _against(
     with np.errstate(all="ignore"):
         apart = ((aligned[:, left] - aligned[:, right]) * axis.conj()).real / abs(axis) ** 2
     off = np.where(weights > 0, abs(aligned - pose.positions) ** 2 / pose.spread**2 / 2, np.nan)
-    enough = (weights > 0).sum(axis=1) >= FEWEST
+    enough = (weights > 0).sum(axis=1) >= MIN_KEYPOINTS
     misfit = np.full(len(positions), np.inf)
     misfit[enough] = np.nanmedian(off[enough], axis=1)
     evidence = ((np.minimum(exchanged, FAR) - np.minimum(same, FAR)) * kept).sum(axis=1)
