@@ -13,9 +13,9 @@ SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"
 
 
 @pytest.fixture
-def results(drawn_people, tmp_path):
+def results(synthetic_people, tmp_path):
     """Detections that are the truth itself, without boxes, but for one person that is missed."""
-    annotations = json.loads((drawn_people / "test.json").read_text())["annotations"]
+    annotations = json.loads((synthetic_people / "test.json").read_text())["annotations"]
     content = [
         {
             "image_id": annotation["image_id"],
@@ -30,10 +30,10 @@ def results(drawn_people, tmp_path):
     return path
 
 
-def test_files_are_analyzed_with_pictures(drawn_people, results, tmp_path, capsys):
-    arguments = ["--annotations", str(drawn_people / "test.json"), "--results", str(results)]
+def test_files_are_analyzed_with_pictures(synthetic_people, results, tmp_path, capsys):
+    arguments = ["--annotations", str(synthetic_people / "test.json"), "--results", str(results)]
     output = tmp_path / "output"
-    arguments += ["--images", str(drawn_people / "test"), "--output", str(output)]
+    arguments += ["--images", str(synthetic_people / "test"), "--output", str(output)]
     assert main(arguments) == 0
     names = {"errors.json", "ap.png", "keypoints.png", "worst.png", "best.png"}
     assert {path.name for path in output.iterdir()} == names
@@ -48,8 +48,8 @@ def test_files_are_analyzed_with_pictures(drawn_people, results, tmp_path, capsy
         assert word in said
 
 
-def test_limit_of_detections_can_be_given(drawn_people, results, tmp_path, refused):
-    arguments = ["--annotations", str(drawn_people / "test.json"), "--results", str(results)]
+def test_limit_of_detections_can_be_given(synthetic_people, results, tmp_path, refused):
+    arguments = ["--annotations", str(synthetic_people / "test.json"), "--results", str(results)]
     arguments += ["--output", str(tmp_path / "output")]
     assert main([*arguments, "--max-detections", "1"]) == 0
     content = json.loads((tmp_path / "output" / "errors.json").read_text())
@@ -70,20 +70,22 @@ def test_run_is_analyzed(tiny, results, tmp_path, monkeypatch):
     assert (run / "errors" / "worst.png").is_file()
 
 
-def test_no_detections_are_all_false_negatives(drawn_people, tmp_path, monkeypatch):
+def test_no_detections_are_all_false_negatives(synthetic_people, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.json").write_text("[]")
-    assert main(["--annotations", str(drawn_people / "test.json"), "--results", "empty.json"]) == 0
+    assert (
+        main(["--annotations", str(synthetic_people / "test.json"), "--results", "empty.json"]) == 0
+    )
     content = json.loads((tmp_path / "errors" / "errors.json").read_text())
     assert content["AP"]["all"]["contributions"]["false_negatives"] == 1
 
 
-def test_unreadable_image_is_left_out_and_status_3(drawn_people, results, tmp_path, capsys):
+def test_unreadable_image_is_left_out_and_status_3(synthetic_people, results, tmp_path, capsys):
     images = tmp_path / "images"
-    shutil.copytree(drawn_people / "test", images)
+    shutil.copytree(synthetic_people / "test", images)
     broken = sorted(images.iterdir())[0]
     broken.write_bytes(b"no image")
-    arguments = ["--annotations", str(drawn_people / "test.json"), "--results", str(results)]
+    arguments = ["--annotations", str(synthetic_people / "test.json"), "--results", str(results)]
     assert main([*arguments, "--images", str(images), "--output", str(tmp_path / "output")]) == 3
     assert broken.name in capsys.readouterr().out
     assert (tmp_path / "output" / "best.png").is_file()
@@ -109,10 +111,12 @@ GOOD = {"image_id": 1, "category_id": 1, "score": 0.5, "keypoints": [1.0] * 51}
         ("no json", ["results.json", "json"]),
     ],
 )
-def test_wrong_results_are_one_line_and_status_2(drawn_people, tmp_path, refused, content, words):
+def test_wrong_results_are_one_line_and_status_2(
+    synthetic_people, tmp_path, refused, content, words
+):
     path = tmp_path / "results.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
-    arguments = ["--annotations", str(drawn_people / "test.json"), "--results", str(path)]
+    arguments = ["--annotations", str(synthetic_people / "test.json"), "--results", str(path)]
     [line] = refused(main, [*arguments, "--output", str(tmp_path / "output")])
     assert all(word in line for word in words)
     assert not (tmp_path / "output").exists()
@@ -144,9 +148,9 @@ def test_wrong_arguments_are_one_line_and_status_2(arguments, words, refused):
     ],
 )
 def test_wrong_annotations_are_one_line_and_status_2(
-    drawn_people, tmp_path, refused, change, words
+    synthetic_people, tmp_path, refused, change, words
 ):
-    content = json.loads((drawn_people / "test.json").read_text())
+    content = json.loads((synthetic_people / "test.json").read_text())
     change(content)
     (tmp_path / "truth.json").write_text(json.dumps(content))
     (tmp_path / "empty.json").write_text("[]")
@@ -155,7 +159,7 @@ def test_wrong_annotations_are_one_line_and_status_2(
     assert words in line
 
 
-def test_run_without_results_says_how_to_get_them(tiny, drawn_people, tmp_path, refused):
+def test_run_without_results_says_how_to_get_them(tiny, synthetic_people, tmp_path, refused):
     run = tmp_path / "run"
     run.mkdir()
     save_config(load_config(SYNTHETIC, tiny), run / "config.yaml")

@@ -14,14 +14,14 @@ from hrnet_kpt.dataset_checks.repair import REPAIRED
 
 
 @pytest.fixture
-def people(drawn_people, tmp_path):
+def people(synthetic_people, tmp_path):
     """Function that writes the json of synthetic people after a change; returns the arguments of the command."""
 
     def write(change=lambda content: None):
-        content = json.loads((drawn_people / "train.json").read_text())
+        content = json.loads((synthetic_people / "train.json").read_text())
         change(content)
         (tmp_path / "people.json").write_text(json.dumps(content))
-        images = str(drawn_people / "train")
+        images = str(synthetic_people / "train")
         return ["--annotations", str(tmp_path / "people.json"), "--images", images]
 
     return write
@@ -33,10 +33,10 @@ def test_clean_set_is_status_0(people, capsys):
     assert errors == "" and "warning:" not in output
 
 
-def test_statistics_are_those_of_the_json(people, capsys, drawn_people):
+def test_statistics_are_those_of_the_json(people, capsys, synthetic_people):
     main([*people(), "--skip-opening-images"])
     lines = capsys.readouterr().out.splitlines()
-    content = json.loads((drawn_people / "train.json").read_text())
+    content = json.loads((synthetic_people / "train.json").read_text())
     keypoints = np.array([a["keypoints"] for a in content["annotations"]]).reshape(-1, 17, 3)
     boxes = np.array([a["bbox"] for a in content["annotations"]])
     numbers = [int(n) for n in re.findall(r"\b\d+\b", lines[0].rpartition(".json:")[2])]
@@ -170,11 +170,11 @@ def test_fix_does_not_overwrite_the_input(people, refused, tmp_path):
 
 
 @pytest.fixture
-def with_bad_images(people, drawn_people, tmp_path):
+def with_bad_images(people, synthetic_people, tmp_path):
     """Synthetic people with a truncated and a missing file."""
     arguments = people()
     folder = tmp_path / "images"
-    shutil.copytree(drawn_people / "train", folder)
+    shutil.copytree(synthetic_people / "train", folder)
     (folder / "000003.jpg").write_bytes((folder / "000003.jpg").read_bytes()[:500])
     (folder / "000005.jpg").unlink()
     return [*arguments[:3], str(folder)]
@@ -207,14 +207,14 @@ def test_samples_as_annotated_and_mirrored(with_bad_images, capsys, tmp_path):
         assert mirrored > 0.9 > same
 
 
-def test_test_images_that_are_in_the_training_set(people, drawn_people, capsys, tmp_path):
+def test_test_images_that_are_in_the_training_set(people, synthetic_people, capsys, tmp_path):
     test = tmp_path / "test"
-    shutil.copytree(drawn_people / "test", test)
-    shutil.copy(drawn_people / "train" / "000002.jpg", test / "000000.jpg")
+    shutil.copytree(synthetic_people / "test", test)
+    shutil.copy(synthetic_people / "train" / "000002.jpg", test / "000000.jpg")
     again = BytesIO()
-    Image.open(drawn_people / "train" / "000004.jpg").save(again, "jpeg", quality=80)
+    Image.open(synthetic_people / "train" / "000004.jpg").save(again, "jpeg", quality=80)
     (test / "000001.jpg").write_bytes(again.getvalue())
-    test_annotations = str(drawn_people / "test.json")
+    test_annotations = str(synthetic_people / "test.json")
     arguments = ["--test-annotations", test_annotations, "--test-images", str(test)]
     assert main([*people(), *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -223,10 +223,10 @@ def test_test_images_that_are_in_the_training_set(people, drawn_people, capsys, 
     assert ": test-picture-in-train: " in similar and "(image 2)" in similar
 
 
-def test_signed_images_need_a_range(people, capsys, refused, tmp_path, drawn_people):
+def test_signed_images_need_a_range(people, capsys, refused, tmp_path, synthetic_people):
     """Such as those of a CT."""
     (tmp_path / "ct").mkdir()
-    for path in (drawn_people / "train").iterdir():
+    for path in (synthetic_people / "train").iterdir():
         gray = np.asarray(Image.open(path).convert("L"), dtype=np.int32)
         Image.fromarray(gray * 16 - 1000).save(tmp_path / "ct" / path.name, "TIFF")
     arguments = [*people()[:2], "--images", str(tmp_path / "ct")]

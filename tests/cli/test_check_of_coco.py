@@ -17,13 +17,13 @@ PAGES = {"hrnet_w18_kpt.py": "person_keypoints", "hrnet_w18_mask.py": "instances
 
 
 @pytest.fixture
-def coco(drawn_people, tmp_path, monkeypatch):
+def coco(synthetic_people, tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "datasets"))
     root = tmp_path / "datasets" / "coco"
     (root / "annotations").mkdir(parents=True)
     for split, year in (("train", "train2017"), ("test", "val2017")):
-        shutil.copytree(drawn_people / split, root / year)
-        content = json.loads((drawn_people / f"{split}.json").read_text())
+        shutil.copytree(synthetic_people / split, root / year)
+        content = json.loads((synthetic_people / f"{split}.json").read_text())
         (root / f"annotations/person_keypoints_{year}.json").write_text(json.dumps(content))
         for key in ("keypoints", "skeleton"):
             del content["categories"][0][key]

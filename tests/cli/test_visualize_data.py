@@ -35,7 +35,7 @@ def test_draws_results_beside_the_truth(classes, tmp_path, capsys):
         assert str(tmp_path / "out" / name) in printed
 
 
-def test_data_set_of_drawn_people_is_drawn_first(tiny, tmp_path):
+def test_data_set_of_synthetic_people_is_drawn_first(tiny, tmp_path):
     root = [f"data.root={tmp_path / 'drawn'}"]
     output = ["--output", str(tmp_path / "out")]
     assert main(["--config-file", SYNTHETIC, "--num", "1", *output, *tiny, *root]) == 0

@@ -91,9 +91,9 @@ def found(find, owl_images):
 
 
 @pytest.fixture(scope="session")
-def people(drawn_people):
+def people(synthetic_people):
     """The json of 12 images of synthetic people; not to be changed."""
-    return json.loads((drawn_people / "train.json").read_text())
+    return json.loads((synthetic_people / "train.json").read_text())
 
 
 @pytest.fixture(scope="session")

@@ -57,9 +57,9 @@ def test_what_differs_is_no_copy(people, change, find):
     assert "annotation-doubled" not in find(content)
 
 
-def test_listings_of_one_file_are_merged(people, drawn_people, find):
+def test_listings_of_one_file_are_merged(people, synthetic_people, find):
     """Each object in a listing of its own, and one file with all of its objects twice."""
-    folder = str(drawn_people / "train")
+    folder = str(synthetic_people / "train")
     content = copy.deepcopy(people)
     images = {image["id"]: image for image in content["images"]}
     for number, annotation in enumerate(content["annotations"]):

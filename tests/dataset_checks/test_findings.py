@@ -28,8 +28,8 @@ def test_photographs_have_the_known_findings(photographs, dataset, find):
         assert set(find(read_json(path))) == (expected if dataset == "crowdpose" else set())
 
 
-def test_clean_json_gives_nothing(clean, found, find, people, drawn_people):
-    assert find(people, drawn_people / "train") == {}
+def test_clean_json_gives_nothing(clean, found, find, people, synthetic_people):
+    assert find(people, synthetic_people / "train") == {}
     assert found(clean) == {}
     del clean["annotations"]  # as for prediction
     assert found(clean) == {}

@@ -111,9 +111,9 @@ def test_resume_evaluates_the_last_checkpoint_and_keeps_the_saved_config(finishe
         assert file.read() == before
 
 
-def test_reported_ap_is_that_of_pycocotools(finished, drawn_people, tmp_path):
+def test_reported_ap_is_that_of_pycocotools(finished, synthetic_people, tmp_path):
     cfg, results = finished
-    truth = COCO(str(drawn_people / "test.json"))
+    truth = COCO(str(synthetic_people / "test.json"))
     file = os.path.join(cfg.train.output_dir, "inference", "coco_instances_results.json")
     detections = truth.loadRes(file)
     for task in ("bbox", "keypoints"):

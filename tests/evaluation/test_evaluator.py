@@ -146,13 +146,13 @@ def tell(monkeypatch, others):
 
 
 def test_images_that_could_not_be_read_are_no_part_of_the_evaluation(
-    drawn_people, tmp_path, monkeypatch, caplog
+    synthetic_people, tmp_path, monkeypatch, caplog
 ):
     """The numbers are those of the json without them; some are known to another process alone."""
     from hrnet_kpt.data.coco import load_keypoint_dataset
     from hrnet_kpt.data.loaders import BadImages
 
-    annotations = drawn_people / "train.json"
+    annotations = synthetic_people / "train.json"
     content = json.loads(annotations.read_text())
     gone = [image["id"] for image in content["images"][2:5]]
     kept = {
@@ -161,7 +161,7 @@ def test_images_that_could_not_be_read_are_no_part_of_the_evaluation(
         "annotations": [a for a in content["annotations"] if a["image_id"] not in gone],
     }
     (tmp_path / "kept.json").write_text(json.dumps(kept))
-    dataset = load_keypoint_dataset(str(annotations), str(drawn_people / "train"))
+    dataset = load_keypoint_dataset(str(annotations), str(synthetic_people / "train"))
     scores = {}
     for name, path in (("all", annotations), ("kept", tmp_path / "kept.json")):
         evaluator = KeypointEvaluator(str(path), COCO_PERSON, CLASSES, str(tmp_path / name))
@@ -184,10 +184,10 @@ def test_images_that_could_not_be_read_are_no_part_of_the_evaluation(
     assert sorted(images["not_read"]) == sorted(gone)
 
 
-def test_not_one_image_of_all_processes_is_an_error(drawn_people, tmp_path, monkeypatch):
+def test_not_one_image_of_all_processes_is_an_error(synthetic_people, tmp_path, monkeypatch):
     from hrnet_kpt.data.loaders import BadImages
 
-    path = drawn_people / "test.json"
+    path = synthetic_people / "test.json"
     ids = [image["id"] for image in json.loads(path.read_text())["images"]]
     evaluator = KeypointEvaluator(str(path), COCO_PERSON, CLASSES, str(tmp_path))
     evaluator.bad_images = BadImages("skip", 100, len(ids))

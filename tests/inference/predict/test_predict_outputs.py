@@ -37,15 +37,20 @@ def test_pictures_and_lines_of_a_folder(predict, photos, capsys, lines_of, files
     assert "3 predicted, 0 done before, 0 skipped" in capsys.readouterr().out
 
 
-def test_results_are_those_of_the_runs_evaluation(predict, run, drawn_people, tmp_path):
-    arguments = ["--input", drawn_people / "test", "--annotations", drawn_people / "test.json"]
+def test_results_are_those_of_the_runs_evaluation(predict, run, synthetic_people, tmp_path):
+    arguments = [
+        "--input",
+        synthetic_people / "test",
+        "--annotations",
+        synthetic_people / "test.json",
+    ]
     assert predict(*arguments, "--json", tmp_path / "results.json") == 0
     found = json.loads((tmp_path / "results.json").read_text())
     expected = json.loads((run / "inference" / "coco_instances_results.json").read_text())
     assert len(found) == len(expected) == 12
     files = {
         i["id"]: i["file_name"]
-        for i in json.loads((drawn_people / "test.json").read_text())["images"]
+        for i in json.loads((synthetic_people / "test.json").read_text())["images"]
     }
     for ours, theirs in zip(found, expected, strict=True):
         assert (
