@@ -207,7 +207,7 @@ def plain_runs(request, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def drawn_people(tmp_path_factory):
+def synthetic_people(tmp_path_factory):
     """The root of a drawn data set of 12 and 4 images of 96 pixels."""
     from hrnet_kpt.data.synthetic import write_synthetic_people
 
@@ -290,12 +290,12 @@ def paths_of():
 
 
 @pytest.fixture(scope="session")
-def tiny_overrides(drawn_people):
+def tiny_overrides(synthetic_people):
     """Function of an output folder: overrides that make hrnet_w18_small_kpt_synthetic.py train in seconds."""
 
     def overrides(output):
         return [
-            f"data.root={drawn_people}",
+            f"data.root={synthetic_people}",
             "data.generate.num_train=12",
             "data.generate.num_test=4",
             "data.generate.image_size=96",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 
 class UserError(ValueError):
@@ -22,6 +23,23 @@ class Stopped(KeyboardInterrupt):
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
         self.signum = signum
+
+
+def refuse_errors(findings: Iterable[Any]) -> list[str]:
+    """Return the warnings among the findings of a check, a line each.
+
+    Args:
+        findings: Objects with `level`, "error" or "warning", and the line to print as `str`.
+
+    Raises:
+        UserError: If there are errors; with all of them, a line each.
+    """
+    lines: dict[str, list[str]] = {"error": [], "warning": []}
+    for finding in findings:
+        lines[finding.level].append(str(finding))
+    if lines["error"]:
+        raise UserError("\n".join(lines["error"]))
+    return lines["warning"]
 
 
 def one_line(error: BaseException) -> str:

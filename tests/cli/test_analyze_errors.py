@@ -13,9 +13,9 @@ SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"
 
 
 @pytest.fixture
-def results(drawn_people, tmp_path):
+def results(synthetic_people, tmp_path):
     """Detections equal to the ground truth, without boxes, and without the first person."""
-    annotations = json.loads((drawn_people / "test.json").read_text())["annotations"]
+    annotations = json.loads((synthetic_people / "test.json").read_text())["annotations"]
     keys = ("image_id", "category_id", "keypoints")
     content = [
         {**{key: annotation[key] for key in keys}, "score": 0.9} for annotation in annotations
@@ -26,14 +26,14 @@ def results(drawn_people, tmp_path):
 
 
 @pytest.fixture
-def files(drawn_people, results):
+def files(synthetic_people, results):
     """Arguments with the ground truth and the results."""
-    return ["--annotations", str(drawn_people / "test.json"), "--results", str(results)]
+    return ["--annotations", str(synthetic_people / "test.json"), "--results", str(results)]
 
 
-def test_files_are_analyzed_and_images_drawn(drawn_people, files, tmp_path, capsys):
+def test_files_are_analyzed_and_images_drawn(synthetic_people, files, tmp_path, capsys):
     output = tmp_path / "output"
-    assert main([*files, "--images", str(drawn_people / "test"), "--output", str(output)]) == 0
+    assert main([*files, "--images", str(synthetic_people / "test"), "--output", str(output)]) == 0
     names = {"errors.json", "ap.png", "keypoints.png", "worst.png", "best.png"}
     assert {path.name for path in output.iterdir()} == names
     for name in names - {"errors.json"}:
@@ -68,17 +68,19 @@ def test_run_is_analyzed(tiny, results, tmp_path, monkeypatch):
     assert (run / "errors" / "worst.png").is_file()
 
 
-def test_no_detections_are_all_false_negatives(drawn_people, tmp_path, monkeypatch):
+def test_no_detections_are_all_false_negatives(synthetic_people, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty.json").write_text("[]")
-    assert main(["--annotations", str(drawn_people / "test.json"), "--results", "empty.json"]) == 0
+    assert (
+        main(["--annotations", str(synthetic_people / "test.json"), "--results", "empty.json"]) == 0
+    )
     content = json.loads((tmp_path / "errors" / "errors.json").read_text())
     assert content["AP"]["all"]["contributions"]["false_negatives"] == 1
 
 
-def test_unreadable_image_is_left_out_and_status_3(drawn_people, files, tmp_path, capsys):
+def test_unreadable_image_is_left_out_and_status_3(synthetic_people, files, tmp_path, capsys):
     images = tmp_path / "images"
-    shutil.copytree(drawn_people / "test", images)
+    shutil.copytree(synthetic_people / "test", images)
     broken = sorted(images.iterdir())[0]
     broken.write_bytes(b"no image")
     assert main([*files, "--images", str(images), "--output", str(tmp_path / "output")]) == 3
@@ -99,10 +101,12 @@ GOOD = {"image_id": 1, "category_id": 1, "score": 0.5, "keypoints": [1.0] * 51}
         ([{**GOOD, "bbox": [1, 1, 5]}], ["result 0", "`bbox`"]),
     ],
 )
-def test_wrong_results_are_one_line_and_status_2(drawn_people, tmp_path, refused, content, words):
+def test_wrong_results_are_one_line_and_status_2(
+    synthetic_people, tmp_path, refused, content, words
+):
     path = tmp_path / "results.json"
     path.write_text(json.dumps(content))
-    arguments = ["--annotations", str(drawn_people / "test.json"), "--results", str(path)]
+    arguments = ["--annotations", str(synthetic_people / "test.json"), "--results", str(path)]
     [line] = refused(main, [*arguments, "--output", str(tmp_path / "output")])
     assert all(word in line for word in words)
     assert not (tmp_path / "output").exists()
@@ -134,9 +138,9 @@ def test_wrong_arguments_are_one_line_and_status_2(arguments, words, refused):
     ],
 )
 def test_wrong_annotations_are_one_line_and_status_2(
-    drawn_people, tmp_path, refused, change, words
+    synthetic_people, tmp_path, refused, change, words
 ):
-    content = json.loads((drawn_people / "test.json").read_text())
+    content = json.loads((synthetic_people / "test.json").read_text())
     change(content)
     (tmp_path / "truth.json").write_text(json.dumps(content))
     (tmp_path / "empty.json").write_text("[]")
@@ -145,7 +149,7 @@ def test_wrong_annotations_are_one_line_and_status_2(
     assert words in line
 
 
-def test_run_without_results_is_refused(tiny, drawn_people, tmp_path, refused):
+def test_run_without_results_is_refused(tiny, synthetic_people, tmp_path, refused):
     run = tmp_path / "run"
     run.mkdir()
     save_config(load_config(SYNTHETIC, tiny), run / "config.yaml")

@@ -1,6 +1,7 @@
-"""The command that checks a data set: exit statuses, what it prints, and the files it writes."""
+"""tools/check_dataset.py: exit statuses, output, and the files it writes."""
 
 import json
+import re
 import shutil
 from io import BytesIO
 
@@ -13,14 +14,14 @@ from hrnet_kpt.dataset_checks.repair import REPAIRED
 
 
 @pytest.fixture
-def people(drawn_people, tmp_path):
-    """Function that writes the drawn people's json after a change; returns the arguments of the command."""
+def people(synthetic_people, tmp_path):
+    """Function that writes the json of synthetic people after a change; returns the arguments of the command."""
 
     def write(change=lambda content: None):
-        content = json.loads((drawn_people / "train.json").read_text())
+        content = json.loads((synthetic_people / "train.json").read_text())
         change(content)
         (tmp_path / "people.json").write_text(json.dumps(content))
-        images = str(drawn_people / "train")
+        images = str(synthetic_people / "train")
         return ["--annotations", str(tmp_path / "people.json"), "--images", images]
 
     return write
@@ -30,22 +31,27 @@ def test_clean_set_is_status_0(people, capsys):
     assert main(people()) == 0
     output, errors = capsys.readouterr()
     assert errors == "" and "warning:" not in output
-    assert "0 warnings, no errors" in output.splitlines()[-1]
 
 
-def test_statistics_are_those_of_the_json(people, capsys, drawn_people):
+def test_statistics_are_those_of_the_json(people, capsys, synthetic_people):
     main([*people(), "--skip-opening-images"])
     lines = capsys.readouterr().out.splitlines()
-    content = json.loads((drawn_people / "train.json").read_text())
+    content = json.loads((synthetic_people / "train.json").read_text())
     keypoints = np.array([a["keypoints"] for a in content["annotations"]]).reshape(-1, 17, 3)
     boxes = np.array([a["bbox"] for a in content["annotations"]])
-    assert f": 12 images (0 without annotations), {len(boxes)} annotations (0 of" in lines[0]
+    numbers = [int(n) for n in re.findall(r"\b\d+\b", lines[0].rpartition(".json:")[2])]
+    assert numbers == [
+        12,
+        0,
+        len(boxes),
+        0,
+    ]  # images, those without annotations, annotations, crowds
     [row] = [line.split() for line in lines if line.startswith("left_hip ")]
     points = keypoints[:, 11]
     labelled = points[:, 2] > 0
-    place = ((points[:, :2] - boxes[:, :2]) / boxes[:, 2:])[labelled].mean(axis=0)
-    shares = [f"{100 * share.mean():.1f}" for share in (labelled, points[:, 2] == 2)]
-    assert row == ["left_hip", "right_hip", *shares, *(f"{v:.2f}" for v in place)]
+    position = ((points[:, :2] - boxes[:, :2]) / boxes[:, 2:])[labelled].mean(axis=0)
+    percent = [f"{100 * chosen.mean():.1f}" for chosen in (labelled, points[:, 2] == 2)]
+    assert row == ["left_hip", "right_hip", *percent, *(f"{v:.2f}" for v in position)]
 
 
 def drop_areas(content):
@@ -55,11 +61,10 @@ def drop_areas(content):
 
 def test_warnings_are_status_0(people, capsys):
     assert main(people(drop_areas)) == 0
-    output = capsys.readouterr().out
-    [line] = [line for line in output.splitlines() if line.startswith("warning: ")]
-    assert "area-missing" in line
-    assert "--fix OUT.json repairs: area-missing" in output
-    assert "1 warning, no errors" in output
+    lines = capsys.readouterr().out.splitlines()
+    [line] = [line for line in lines if line.startswith("warning: ")]
+    assert ": area-missing: " in line
+    assert any(line.startswith("--fix ") and line.endswith(": area-missing") for line in lines)
 
 
 def break_two_things(content):
@@ -78,28 +83,15 @@ def test_errors_are_status_2_and_lines_on_standard_error(people, capsys, tmp_pat
     assert not (tmp_path / "drawn").exists()
 
 
-@pytest.mark.parametrize("content", ["{", '{"images": []}'])
-def test_no_json_is_one_line_and_status_2(tmp_path, refused, content):
-    path = tmp_path / "x.json"
-    path.write_text(content)
-    [line] = refused(main, ["--annotations", path, "--images", tmp_path])
-    assert line.startswith(f"error: {path}: ")
-
-
-def test_debug_shows_the_traceback(tmp_path):
-    with pytest.raises(ValueError, match="none"):
-        main(["--annotations", str(tmp_path / "none.json"), "--images", "x", "--debug"])
-
-
 def test_fixed_json_has_none_of_the_repaired_findings(people, capsys, tmp_path):
-    def spoil(content):
+    def damage(content):
         drop_areas(content)
         content["annotations"][1]["id"] = content["annotations"][2]["id"]
         content["categories"][0]["skeleton"].append("no bone")  # an error
         content["categories"][0]["skeleton"].append([17, 18])
 
     fixed = tmp_path / "new" / "fixed.json"
-    arguments = people(spoil)
+    arguments = people(damage)
     assert main(arguments) == 2
     drawn = tmp_path / "drawn"
     assert main([*arguments, "--fix", str(fixed), "--draw", str(drawn)]) == 0
@@ -107,9 +99,7 @@ def test_fixed_json_has_none_of_the_repaired_findings(people, capsys, tmp_path):
     output = capsys.readouterr().out
     for name in ("area-missing", "annotation-id-repeated", "skeleton-malformed"):
         assert f"repaired: {tmp_path / 'people.json'}: {name}: " in output
-    assert any(
-        str(fixed) in line and "bones" in line and "(2)" in line for line in output.splitlines()
-    )
+    assert any(line.startswith(str(fixed)) and "(2)" in line for line in output.splitlines())
     assert main(["--annotations", str(fixed), *arguments[2:]]) == 0
     assert not any(name in capsys.readouterr().out for name in REPAIRED)
 
@@ -120,32 +110,15 @@ def to_corners(content):
         annotation["bbox"] = [x, y, x + width, y + height]
 
 
-def square_areas(content):
-    for annotation in content["annotations"]:
-        annotation["area"] = (annotation["bbox"][2] * annotation["bbox"][3]) ** 2
-
-
-def double(content):
-    copies = [{**a, "id": 1000 + a["id"]} for a in content["annotations"]]
-    content["annotations"] += copies
-
-
-def add_corner_keypoints(content):
-    for annotation in content["annotations"]:
-        annotation["keypoints"][:6] = [0, 0, 2, 0, 0, 2]
-        annotation["num_keypoints"] = sum(v > 0 for v in annotation["keypoints"][2::3])
+def duplicate(content):
+    content["annotations"] += [{**a, "id": 1000 + a["id"]} for a in content["annotations"]]
 
 
 @pytest.mark.parametrize(
     ("change", "name", "status"),
-    [
-        (to_corners, "box-convention", 2),
-        (square_areas, "area-larger-than-box", 0),
-        (double, "annotation-doubled", 0),
-        (add_corner_keypoints, "keypoints-at-corner", 0),
-    ],
+    [(to_corners, "box-convention", 2), (duplicate, "annotation-doubled", 0)],
 )
-def test_fix_mends_what_the_file_as_a_whole_shows(people, capsys, tmp_path, change, name, status):
+def test_fix_repairs_what_all_annotations_show(people, capsys, tmp_path, change, name, status):
     arguments = [*people(change), "--skip-opening-images"]
     fixed = tmp_path / "fixed.json"
     assert main(arguments) == status
@@ -155,10 +128,9 @@ def test_fix_mends_what_the_file_as_a_whole_shows(people, capsys, tmp_path, chan
     output = capsys.readouterr().out
     assert f"repaired: {arguments[1]}: {name}: " in output
     count = len(json.loads(fixed.read_text())["annotations"])
-    changed = 2 * count if change is add_corner_keypoints else count
-    assert any(line.endswith(f"({changed})") for line in output.splitlines())
+    assert any(line.endswith(f"({count})") for line in output.splitlines())
     assert main(["--annotations", str(fixed), *arguments[2:]]) == 0
-    assert "0 warnings, no errors" in capsys.readouterr().out
+    assert "warning: " not in capsys.readouterr().out
 
 
 def tighten(content):
@@ -181,7 +153,7 @@ def test_boxes_of_keypoints_grow_by_an_option(people, capsys, refused, tmp_path)
         assert refused(main, [*arguments, *wrong])[0].startswith("error: --grow-boxes ")
 
 
-def test_fix_leaves_what_it_cannot_repair_and_status_2(people, refused, tmp_path):
+def test_fix_leaves_other_errors_and_is_status_2(people, refused, tmp_path):
     fixed = tmp_path / "fixed.json"
     lines = refused(main, [*people(break_two_things), "--fix", fixed])
     assert "box-not-numbers" in lines[0] and "keypoints-length" in lines[1]
@@ -193,16 +165,16 @@ def test_fix_does_not_overwrite_the_input(people, refused, tmp_path):
     before = (tmp_path / "people.json").read_bytes()
     (tmp_path / "link.json").symlink_to(tmp_path / "people.json")
     for path in (tmp_path / "people.json", tmp_path / "link.json"):
-        assert "overwrite" in refused(main, [*arguments, "--fix", path])[0]
+        assert str(path) in refused(main, [*arguments, "--fix", path])[0]
     assert (tmp_path / "people.json").read_bytes() == before
 
 
 @pytest.fixture
-def with_bad_images(people, drawn_people, tmp_path):
-    """The drawn people with a file that is cut off, and one that is missing."""
+def with_bad_images(people, synthetic_people, tmp_path):
+    """Synthetic people with a truncated and a missing file."""
     arguments = people()
     folder = tmp_path / "images"
-    shutil.copytree(drawn_people / "train", folder)
+    shutil.copytree(synthetic_people / "train", folder)
     (folder / "000003.jpg").write_bytes((folder / "000003.jpg").read_bytes()[:500])
     (folder / "000005.jpg").unlink()
     return [*arguments[:3], str(folder)]
@@ -216,7 +188,7 @@ def test_bad_images(with_bad_images, refused):
 
 
 def test_samples_as_annotated_and_mirrored(with_bad_images, capsys, tmp_path):
-    """The mirror image of a picture is beside it; bad images are passed over."""
+    """The mirror image is beside each image; bad images are skipped."""
     assert main([*with_bad_images, "--draw", str(tmp_path / "drawn")]) == 2
     path = tmp_path / "drawn" / "samples.png"
     assert str(path) in capsys.readouterr().out
@@ -235,16 +207,15 @@ def test_samples_as_annotated_and_mirrored(with_bad_images, capsys, tmp_path):
         assert mirrored > 0.9 > same
 
 
-def test_test_images_that_are_in_the_training_set(people, drawn_people, capsys, tmp_path):
-    content = json.loads((drawn_people / "test.json").read_text())
+def test_test_images_that_are_in_the_training_set(people, synthetic_people, capsys, tmp_path):
     test = tmp_path / "test"
-    shutil.copytree(drawn_people / "test", test)
-    shutil.copy(drawn_people / "train" / "000002.jpg", test / "000000.jpg")
+    shutil.copytree(synthetic_people / "test", test)
+    shutil.copy(synthetic_people / "train" / "000002.jpg", test / "000000.jpg")
     again = BytesIO()
-    Image.open(drawn_people / "train" / "000004.jpg").save(again, "jpeg", quality=80)
+    Image.open(synthetic_people / "train" / "000004.jpg").save(again, "jpeg", quality=80)
     (test / "000001.jpg").write_bytes(again.getvalue())
-    (tmp_path / "test.json").write_text(json.dumps(content))
-    arguments = ["--test-annotations", str(tmp_path / "test.json"), "--test-images", str(test)]
+    test_annotations = str(synthetic_people / "test.json")
+    arguments = ["--test-annotations", test_annotations, "--test-images", str(test)]
     assert main([*people(), *arguments]) == 0
     lines = capsys.readouterr().out.splitlines()
     same, similar = [line for line in lines if line.startswith("warning: ")]
@@ -252,10 +223,10 @@ def test_test_images_that_are_in_the_training_set(people, drawn_people, capsys, 
     assert ": test-picture-in-train: " in similar and "(image 2)" in similar
 
 
-def test_signed_images_need_a_range(people, capsys, refused, tmp_path, drawn_people):
-    """As of a CT: without it check_dataset gives the verdict that training gives."""
+def test_signed_images_need_a_range(people, capsys, refused, tmp_path, synthetic_people):
+    """Such as those of a CT."""
     (tmp_path / "ct").mkdir()
-    for path in (drawn_people / "train").iterdir():
+    for path in (synthetic_people / "train").iterdir():
         gray = np.asarray(Image.open(path).convert("L"), dtype=np.int32)
         Image.fromarray(gray * 16 - 1000).save(tmp_path / "ct" / path.name, "TIFF")
     arguments = [*people()[:2], "--images", str(tmp_path / "ct")]

@@ -21,15 +21,15 @@ CLASSES = {"person": list(COCO_PERSON.names)}
 
 
 @pytest.fixture
-def respelt(drawn_people, tmp_path):
+def respelt(synthetic_people, tmp_path):
     """A json with file_names of other systems, and the folder of its images, two of them in subfolders."""
-    content = json.loads((drawn_people / "test.json").read_text())
+    content = json.loads((synthetic_people / "test.json").read_text())
     folder = tmp_path / "images"
     files = ["Käfer 1.JPG", "day1/a+b.jpg", "day2/x.jpg", "y.jpg"]
     names = ["K%C3%A4fer%201.jpg", "C:\\set\\day1\\A+B.jpg", "x", "y.jpg"]
     for image, file, name in zip(content["images"], files, names, strict=True):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(drawn_people / "test" / image["file_name"], folder / file)
+        shutil.copy(synthetic_people / "test" / image["file_name"], folder / file)
         image["file_name"] = name
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content), encoding="utf-16")

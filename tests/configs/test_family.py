@@ -134,10 +134,10 @@ SLOW = [
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_trains_evaluates_and_is_saved(name, drawn_people, tmp_path):
-    paths = [f"data.root={drawn_people}", f"train.output_dir={tmp_path / 'run'}"]
+def test_trains_evaluates_and_is_saved(name, synthetic_people, tmp_path):
+    paths = [f"data.root={synthetic_people}", f"train.output_dir={tmp_path / 'run'}"]
     for split in ("train", "test"):
-        folder = drawn_people / split
+        folder = synthetic_people / split
         paths += [f"data.{split}.annotations={folder}.json", f"data.{split}.images={folder}"]
     cfg = load_config(name)
     keys = [key for key in SMALL if OmegaConf.select(cfg, key) is not None]

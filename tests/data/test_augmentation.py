@@ -67,8 +67,10 @@ def test_crop_keeps_boxes_and_visibility_right(seed, crop):
     )
 
 
-def test_crop_of_real_samples_leaves_no_box_around_nothing(drawn_people):
-    records = load_keypoint_dataset(str(drawn_people / "train.json"), str(drawn_people / "train"))
+def test_crop_of_real_samples_leaves_no_box_around_nothing(synthetic_people):
+    records = load_keypoint_dataset(
+        str(synthetic_people / "train.json"), str(synthetic_people / "train")
+    )
     mapper = KeypointMapper(
         True,
         augmentations=[KeypointCrop("relative_range", [0.3, 0.3]), T.RandomFlip()],

@@ -52,10 +52,10 @@ def write(tmp_path):
 
 
 @pytest.mark.parametrize("filter_empty", [True, False])
-def test_coco_equals_what_detectron2_reads(filter_empty, photographs, drawn_people):
+def test_coco_equals_what_detectron2_reads(filter_empty, photographs, synthetic_people):
     for path, images in (
         (photographs / "coco" / "annotations.json", photographs / "coco"),
-        (drawn_people / "train.json", drawn_people / "train"),
+        (synthetic_people / "train.json", synthetic_people / "train"),
     ):
         expected = load_coco_json(str(path), str(images), "unused_name")
         if filter_empty:

@@ -178,8 +178,10 @@ def test_more_bad_images_than_allowed_fail():
         take(loader, 12)
 
 
-def test_real_files_that_are_broken_are_skipped_by_name(drawn_people, tmp_path):
-    dataset = load_keypoint_dataset(str(drawn_people / "test.json"), str(drawn_people / "test"))
+def test_real_files_that_are_broken_are_skipped_by_name(synthetic_people, tmp_path):
+    dataset = load_keypoint_dataset(
+        str(synthetic_people / "test.json"), str(synthetic_people / "test")
+    )
     (tmp_path / "cut.jpg").write_bytes(Path(dataset[1]["file_name"]).read_bytes()[:900])
     Image.new("RGB", (5, 6)).save(tmp_path / "small.png")
     dataset[1]["file_name"] = str(tmp_path / "cut.jpg")

@@ -27,8 +27,10 @@ AUGMENTATIONS = {
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-def test_training_samples_equal_detectron2s(name, drawn_people):
-    records = load_keypoint_dataset(str(drawn_people / "train.json"), str(drawn_people / "train"))
+def test_training_samples_equal_detectron2s(name, synthetic_people):
+    records = load_keypoint_dataset(
+        str(synthetic_people / "train.json"), str(synthetic_people / "train")
+    )
     flips = COCO_PERSON.flip_indices
     ours = KeypointMapper(
         True, augmentations=AUGMENTATIONS[name], image_format="BGR", keypoint_hflip_indices=flips
@@ -64,8 +66,10 @@ def test_training_samples_equal_detectron2s(name, drawn_people):
         )
 
 
-def test_test_samples_equal_detectron2s(drawn_people):
-    record = load_keypoint_dataset(str(drawn_people / "test.json"), str(drawn_people / "test"))[0]
+def test_test_samples_equal_detectron2s(synthetic_people):
+    record = load_keypoint_dataset(
+        str(synthetic_people / "test.json"), str(synthetic_people / "test")
+    )[0]
     arguments = dict(augmentations=[T.ResizeShortestEdge(64)], image_format="RGB")
     sample, expected = (
         KeypointMapper(False, **arguments)(record),

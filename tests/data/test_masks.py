@@ -76,7 +76,7 @@ def mapped(root, mapper):
     return [mapper(record) for record in records]
 
 
-def test_masks_are_inside_their_boxes(drawn_people):
+def test_masks_are_inside_their_boxes(synthetic_people):
     """The drawn boxes are those of the masks."""
     mapper = KeypointMapper(
         is_train=True,
@@ -84,24 +84,24 @@ def test_masks_are_inside_their_boxes(drawn_people):
         image_format="RGB",
         keypoint_hflip_indices=COCO_PERSON.flip_indices,
     )
-    for sample in mapped(drawn_people, mapper):
+    for sample in mapped(synthetic_people, mapper):
         instances = sample["instances"]
         boxes = instances.gt_masks.get_bounding_boxes().tensor
         assert len(boxes)
         torch.testing.assert_close(boxes, instances.gt_boxes.tensor.float(), atol=1.0, rtol=0)
 
 
-def test_without_outlines_there_is_one_clear_line(drawn_people, tmp_path):
-    content = json.loads((drawn_people / "train.json").read_text())
+def test_without_outlines_there_is_one_clear_line(synthetic_people, tmp_path):
+    content = json.loads((synthetic_people / "train.json").read_text())
     del content["annotations"][3]["segmentation"]
     (tmp_path / "set.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match=r"annotation 4 has no `segmentation`.*data.masks=false"):
         load_keypoint_dataset(str(tmp_path / "set.json"), "", COCO_PERSON, masks=True)
 
 
-def test_ap_of_masks_is_pycocotools(drawn_people):
+def test_ap_of_masks_is_pycocotools(synthetic_people):
     truth = load_ground_truth(
-        drawn_people / "test.json", COCO_PERSON, {"person": COCO_PERSON.names}
+        synthetic_people / "test.json", COCO_PERSON, {"person": COCO_PERSON.names}
     )
     random = np.random.default_rng(0)
     results = []
@@ -118,7 +118,7 @@ def test_ap_of_masks_is_pycocotools(drawn_people):
             }
         )
     scores, _, _ = evaluate_results(truth, results, masks=True)
-    coco = COCO(str(drawn_people / "test.json"))
+    coco = COCO(str(synthetic_people / "test.json"))
     plain = [{k: v for k, v in r.items() if k not in ("bbox", "keypoints")} for r in results]
     evaluation = COCOeval(coco, coco.loadRes(copy.deepcopy(plain)), "segm")
     evaluation.evaluate()

@@ -1,4 +1,4 @@
-"""A small, clean data set, for tests of the checks."""
+"""A small data set without findings, for tests of the checks."""
 
 import copy
 import json
@@ -33,8 +33,8 @@ CROWD = {
 
 def owl(number, image, x, y):
     """An annotation of an owl of 20 x 24 pixels at x, y, one of its feet not labelled."""
-    places = [(10, 4, 2), (14, 3, 2), (6, 3, 1), (15, 23, 2)]
-    keypoints = [value for dx, dy, v in places for value in (x + dx, y + dy, v)] + [0, 0, 0]
+    positions = [(10, 4, 2), (14, 3, 2), (6, 3, 1), (15, 23, 2)]
+    keypoints = [value for dx, dy, v in positions for value in (x + dx, y + dy, v)] + [0, 0, 0]
     return {
         "id": number,
         "image_id": image,
@@ -49,7 +49,7 @@ def owl(number, image, x, y):
 
 @pytest.fixture
 def clean():
-    """A json with nothing to find fault with: 2 images of 64 x 48, 3 owls, a crowd."""
+    """A json without findings: 2 images of 64 x 48, 3 owls, a crowd."""
     content = {
         "info": {"description": "kept as it is"},
         "images": [
@@ -64,7 +64,7 @@ def clean():
 
 @pytest.fixture(scope="session")
 def owl_images(tmp_path_factory):
-    """The folder of its two images: noise, each of its own."""
+    """The folder of its two images of noise."""
     folder = tmp_path_factory.mktemp("owls")
     (folder / "more").mkdir()
     for seed, name in enumerate(("a.png", "more/b.png")):
@@ -73,24 +73,49 @@ def owl_images(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def find():
+    """Function of a json's content and the folder of its images: the findings by name."""
+
+    def find(content, images=None):
+        table = annotation_table(content, "x.json")
+        return {f.name: f for f in check_annotations(table, images and str(images))}
+
+    return find
+
+
 @pytest.fixture
-def found(owl_images):
-    """Function of a content: its findings, by name."""
-    return lambda content: {
-        f.name: f
-        for f in check_annotations(annotation_table(content, "owls.json"), str(owl_images))
-    }
+def found(find, owl_images):
+    """Function of a changed `clean`: its findings by name."""
+    return lambda content: find(content, owl_images)
 
 
 @pytest.fixture(scope="session")
-def people(drawn_people):
-    """The json of 12 images of drawn people; not to be changed."""
-    return json.loads((drawn_people / "train.json").read_text())
+def people(synthetic_people):
+    """The json of 12 images of synthetic people; not to be changed."""
+    return json.loads((synthetic_people / "train.json").read_text())
 
 
 @pytest.fixture(scope="session")
 def many_people(tmp_path_factory):
-    """587 drawn people: most face the camera, a sixth is seen from behind, some from the side; not to be changed."""
+    """587 synthetic people, a sixth seen from behind and some from the side; not to be changed."""
     root = tmp_path_factory.mktemp("people")
     write_synthetic_people(str(root), num_train=300, num_test=1)
     return json.loads((root / "train.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def labelled():
+    """Function of an annotation: the positions of its n labelled keypoints, (n, 2)."""
+
+    def labelled(annotation):
+        points = np.array(annotation["keypoints"], dtype=float).reshape(-1, 3)
+        return points[points[:, 2] > 0, :2]
+
+    return labelled
+
+
+@pytest.fixture(scope="session")
+def keypoint_extent(labelled):
+    """Function of an annotation: x, y, width, height of its labelled keypoints."""
+    return lambda a: [*labelled(a).min(axis=0).tolist(), *np.ptp(labelled(a), axis=0).tolist()]

@@ -1,7 +1,8 @@
-"""What the check of a json finds, and that training and evaluation do with it what the finding says."""
+"""Findings about single entries of a json; training and evaluation stop where the finding is an error."""
 
 import copy
 import json
+import operator
 
 import numpy as np
 import pytest
@@ -16,68 +17,67 @@ from hrnet_kpt.evaluation.ground_truth import load_ground_truth
 NAN, INFINITY = float("nan"), float("inf")
 
 
+ENTRIES = {"annotation": ("annotations", 1), "image": ("images", 1), "category": ("categories", 0)}
+
+
 def put(entry, **values):
     """A defect that sets keys of annotation 12 ("annotation"), image 8 ("image") or the category."""
-
-    def apply(content):
-        _entry(content, entry).update(values)
-
-    return apply
+    entries, index = ENTRIES[entry]
+    return lambda content: content[entries][index].update(values)
 
 
-def drop(entry, *keys):
-    def apply(content):
-        for key in keys:
-            del _entry(content, entry)[key]
-
-    return apply
-
-
-def _entry(content, entry):
-    return {
-        "annotation": content["annotations"][1],
-        "image": content["images"][1],
-        "category": content["categories"][0],
-    }[entry]
+def drop(entry, key):
+    entries, index = ENTRIES[entry]
+    return lambda content: content[entries][index].pop(key)
 
 
 def keypoint(number, x, y, v):
-    """A defect: keypoint `number` of annotation 12 stands at x, y with visibility v."""
-
-    def apply(content):
-        content["annotations"][1]["keypoints"][3 * number : 3 * number + 3] = [x, y, v]
-
-    return apply
-
-
-def append(entries, place, /, **values):
-    """A defect: a copy of the entry at `place` of a list, with other values."""
-
-    def apply(content):
-        content[entries].append({**copy.deepcopy(content[entries][place]), **values})
-
-    return apply
+    """A defect that sets x, y, v of keypoint `number` of annotation 12."""
+    values = slice(3 * number, 3 * number + 3)
+    return lambda content: operator.setitem(
+        content["annotations"][1]["keypoints"], values, [x, y, v]
+    )
 
 
-def null_keypoint(content):
-    """Where nothing is labelled: no defect."""
-    content["annotations"][0]["keypoints"][12:] = [None, None, 0]
-    content["annotations"][1]["keypoints"][12:] = [None] * 3
+def append(entries, **values):
+    """A defect that appends a copy of the first entry of a list with other values."""
+    return lambda content: content[entries].append({**copy.deepcopy(content[entries][0]), **values})
 
 
-def every_annotation(change):
-    def apply(content):
-        for annotation in content["annotations"]:
-            change(annotation)
-
-    return apply
+def annotations(change, indices=slice(None)):
+    """A defect of several annotations."""
+    return lambda content: [change(annotation) for annotation in content["annotations"][indices]]
 
 
 def unlabel(annotation):
     annotation.update(keypoints=[0] * 15, num_keypoints=0)
 
 
-def to_shares(annotation):
+def leave_box(annotation):
+    annotation["keypoints"][:6] = [30, 46, 2, 3, 46, 2]
+
+
+def remove_keypoints(content):
+    for key in ("keypoints", "skeleton", "sigmas"):
+        del content["categories"][0][key]
+    for annotation in content["annotations"]:
+        del annotation["keypoints"], annotation["num_keypoints"]
+
+
+def repeat_name(content):
+    content["categories"][0]["keypoints"][2] = "left_eye"
+
+
+def add_root(content):
+    content["categories"][0]["supercategory"] = "owl"
+    content["categories"].insert(0, {"id": 0, "name": "owl", "supercategory": "none"})
+
+
+def repeat_annotation(content):
+    content["annotations"] += [dict(content["annotations"][3]) for _ in range(20)]
+
+
+def to_fractions(annotation):
     annotation["bbox"] = [0.1, 0.2, 0.3, 0.4]
     if not annotation["iscrowd"]:
         annotation["keypoints"] = [0.2, 0.3, 2, 0.3, 0.3, 2, 0.3, 0.5, 2, 0.2, 0.5, 2, 0, 0, 0]
@@ -86,27 +86,27 @@ def to_shares(annotation):
 # Name of the finding, its level, the defect, ids of the annotations and of the images that it names.
 DEFECTS = [
     ("image-incomplete", "error", drop("image", "file_name"), (), (8,)),
-    ("image-id-repeated", "error", append("images", 0, file_name="more/b.png"), (), (7,)),
-    ("image-ids-mixed", "warning", append("images", 0, id="x"), (), ()),
-    ("image-ids-mixed", "error", append("images", 0, id="07"), (), ()),
+    ("image-id-repeated", "error", append("images", file_name="more/b.png"), (), (7,)),
+    ("image-ids-mixed", "warning", append("images", id="x"), (), ()),
+    ("image-ids-mixed", "error", append("images", id="07"), (), ()),
     ("image-missing", "error", put("image", file_name="c.png"), (), (8,)),
     ("file-name-respelled", "warning", put("image", file_name="b.png"), (), (8,)),
     ("file-name-respelled", "warning", put("image", file_name="MORE\\B.PNG"), (), (8,)),
     ("image-missing", "error", put("image", file_name="more"), (), (8,)),
-    ("file-listed-again", "warning", append("images", 0, id=9, file_name="./a.png"), (), (9,)),
+    ("file-listed-again", "warning", append("images", id=9, file_name="./a.png"), (), (9,)),
     ("image-size-missing", "warning", drop("image", "width"), (), (8,)),
     ("image-size-missing", "warning", put("image", height=0), (), (8,)),
     ("image-size-missing", "warning", put("image", height=None), (), (8,)),
     ("image-size-not-positive", "error", put("image", height="48"), (), (8,)),
-    ("category-incomplete", "error", append("categories", 0, id=4), (), ()),  # without its name
+    ("category-incomplete", "error", append("categories", id=4, name=None), (), ()),
     ("category-incomplete", "error", put("category", name=["owl"]), (), ()),
-    ("category-ids-mixed", "warning", append("categories", 0, id="4", name="elk"), (), ()),
-    ("category-ids-mixed", "error", append("categories", 0, id="3", name="elk"), (), ()),
-    ("category-unused", "warning", append("categories", 0, id=4, name="elk"), (), ()),
-    ("root-category", "warning", None, (), ()),
-    ("category-id-repeated", "error", append("categories", 0, name="elk"), (), ()),
-    ("category-name-repeated", "error", append("categories", 0, id=4), (), ()),
-    ("no-keypoints", "error", None, (), ()),
+    ("category-ids-mixed", "warning", append("categories", id="4", name="elk"), (), ()),
+    ("category-ids-mixed", "error", append("categories", id="3", name="elk"), (), ()),
+    ("category-unused", "warning", append("categories", id=4, name="elk"), (), ()),
+    ("root-category", "warning", add_root, (), ()),
+    ("category-id-repeated", "error", append("categories", name="elk"), (), ()),
+    ("category-name-repeated", "error", append("categories", id=4), (), ()),
+    ("no-keypoints", "error", remove_keypoints, (), ()),
     ("names-missing", "error", drop("category", "keypoints"), (11, 12, 13, 14), ()),
     ("names-malformed", "error", put("category", keypoints=5), (), ()),
     (
@@ -116,7 +116,7 @@ DEFECTS = [
         (11, 12, 13, 14),
         (),
     ),
-    ("names-repeated", "error", None, (), ()),
+    ("names-repeated", "error", repeat_name, (), ()),
     ("skeleton-joint-unknown", "warning", put("category", skeleton=[[1, 2], [5, 6]]), (), ()),
     ("skeleton-from-zero", "warning", put("category", skeleton=[[0, 1], [3, 4]]), (), ()),
     ("skeleton-malformed", "error", put("category", skeleton=[[1, 2, 3]]), (), ()),
@@ -146,7 +146,7 @@ DEFECTS = [
     ("box-outside", "warning", put("annotation", bbox=[2, -30, 9, 9]), (12,), (7,)),
     ("box-over-border", "warning", put("annotation", bbox=[-9, 20, 62, 24]), (12,), (7,)),
     ("box-over-border", "warning", put("annotation", bbox=[30, 20, 36, 24]), (12,), (7,)),
-    ("box-in-shares", "error", every_annotation(to_shares), (11, 12, 14), (7, 8)),
+    ("box-in-shares", "error", annotations(to_fractions), (11, 12, 14), (7, 8)),
     ("area-missing", "warning", drop("annotation", "area"), (12,), (7,)),
     ("area-missing", "warning", put("annotation", area=0), (12,), (7,)),
     ("area-not-positive", "error", put("annotation", area=-5), (12,), (7,)),
@@ -154,7 +154,13 @@ DEFECTS = [
     ("area-not-positive", "error", put("annotation", area="300"), (12,), (7,)),
     ("iscrowd-missing", "warning", drop("annotation", "iscrowd"), (12,), (7,)),
     ("iscrowd-missing", "warning", put("annotation", iscrowd=None), (12,), (7,)),
-    ("iscrowd-everywhere", "error", None, (11, 12, 14), (7, 8)),
+    (
+        "iscrowd-everywhere",
+        "error",
+        annotations(lambda a: a.update(iscrowd=1)),
+        (11, 12, 14),
+        (7, 8),
+    ),
     ("iscrowd-not-0-or-1", "error", put("annotation", iscrowd="no"), (12,), (7,)),
     ("keypoints-length", "error", put("annotation", keypoints=[1, 2, 2]), (12,), (7,)),
     ("keypoints-length", "error", put("annotation", keypoints=[[1, 2, 2]] * 5), (12,), (7,)),
@@ -172,13 +178,13 @@ DEFECTS = [
     ("num-keypoints-missing", "warning", drop("annotation", "num_keypoints"), (12,), (7,)),
     ("num-keypoints-missing", "warning", put("annotation", num_keypoints=None), (12,), (7,)),
     ("num-keypoints-wrong", "warning", put("annotation", num_keypoints=0), (12,), (7,)),
-    ("keypoints-outside-box", "warning", None, (11, 14), (7, 8)),
-    ("many-unlabelled", "warning", None, (11, 14), (7, 8)),
-    ("nothing-to-learn", "error", every_annotation(unlabel), (), ()),
+    ("keypoints-outside-box", "warning", annotations(leave_box, slice(0, 4, 3)), (11, 14), (7, 8)),
+    ("many-unlabelled", "warning", annotations(unlabel, slice(0, 4, 3)), (11, 14), (7, 8)),
+    ("nothing-to-learn", "error", annotations(unlabel), (), ()),
     ("nothing-to-learn", "error", lambda content: content["annotations"].clear(), (), ()),
-    ("limits-exceeded", "warning", None, (), (8,)),
+    ("limits-exceeded", "warning", repeat_annotation, (), (8,)),
 ]
-# What else is found, rightly, where a defect brings another one along.
+# Other findings that a defect causes, too.
 BESIDES = {
     "image-ids-mixed": {"file-listed-again"},
     "image-id-repeated": {"file-listed-again"},
@@ -194,68 +200,16 @@ BESIDES = {
 }
 
 
-def apply(content, name, defect):
-    """Make the defect, or the ones that need a function of their own."""
-    annotations, category = content["annotations"], content["categories"][0]
-    if defect is not None:
-        defect(content)
-    elif name == "no-keypoints":
-        del category["keypoints"], category["skeleton"], category["sigmas"]
-        for annotation in annotations:
-            del annotation["keypoints"], annotation["num_keypoints"]
-    elif name == "names-repeated":
-        category["keypoints"][2] = "left_eye"
-    elif name == "keypoints-outside-box":
-        for place in (0, 3):
-            annotations[place]["keypoints"][:6] = [30, 46, 2, 3, 46, 2]
-    elif name == "many-unlabelled":
-        unlabel(annotations[0])
-        unlabel(annotations[3])
-    elif name == "iscrowd-everywhere":
-        for annotation in annotations:
-            annotation["iscrowd"] = 1
-    elif name == "root-category":
-        category["supercategory"] = category["name"]
-        content["categories"].insert(0, {"id": 0, "name": "owl", "supercategory": "none"})
-    elif name == "limits-exceeded":
-        annotations.extend(dict(annotations[3]) for _ in range(20))
-    if name == "category-incomplete" and len(content["categories"]) > 1:
-        del content["categories"][1]["name"]
-    return content
-
-
-@pytest.mark.parametrize(
-    ("name", "level", "defect", "annotation_ids", "image_ids"),
-    DEFECTS,
-    ids=[f"{number}-{case[0]}" for number, case in enumerate(DEFECTS)],
-)
-def test_each_defect_gives_its_finding_and_no_other(
-    clean, found, name, level, defect, annotation_ids, image_ids
-):
-    findings = found(apply(clean, name, defect))
-    assert set(findings) - BESIDES.get(name, set()) == {name}
-    finding = findings[name]
-    assert (finding.level, finding.annotation_ids, finding.image_ids) == (
-        level,
-        annotation_ids,
-        image_ids,
-    )
-    end = "training goes on" if level == "warning" else "training cannot go on"
-    assert str(finding).startswith(f"owls.json: {name}: ")
-    assert str(finding).endswith(f"; {end}")
-    assert "\n" not in str(finding)
-
-
-# Errors that let training or evaluation run on, but not learn or measure what was annotated.
+# Errors with which training and evaluation run, but do not learn or measure what was annotated.
 SILENT = {
     "box-in-shares",  # objects of less than a pixel: nothing is learned
     "image-id-repeated",  # the annotations of both images go to both
     "category-id-repeated",  # the annotations of both are of the last one
     "names-repeated",  # two keypoints are learned as one
     "area-not-positive",  # OKS is meaningless
-    "keypoints-not-numbers",  # Inf and NaN: so it is, or it is never matched
+    "keypoints-not-numbers",  # Inf and NaN: NaN in the loss, or never matched
     "box-not-numbers",  # NaN in the loss
-    "iscrowd-not-0-or-1",  # any text is a crowd for training
+    "iscrowd-not-0-or-1",  # any string is a crowd for training
 }
 
 
@@ -263,7 +217,7 @@ CRASHES = (UserError, TypeError, ValueError, KeyError, AssertionError, Attribute
 
 
 def train_and_evaluate(content, folder):
-    """What training and evaluation do with a json: load it, map every image, evaluate the truth against itself."""
+    """Load a json, map every image, and evaluate the ground truth against itself."""
     path = folder / "owls.json"
     path.write_text(json.dumps(content))
     schema, classes = read_labels(read_json(path), str(path))
@@ -297,25 +251,31 @@ def folder(owl_images, tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("name", "level", "defect"),
-    [case[:3] for case in DEFECTS if case[0] not in SILENT],
-    ids=[f"{i}-{case[0]}" for i, case in enumerate(DEFECTS) if case[0] not in SILENT],
-)
-def test_training_cannot_go_on_exactly_where_the_finding_says_so(
-    clean, folder, name, level, defect
+CASES = [pytest.param(*case, id=f"{number}-{case[0]}") for number, case in enumerate(DEFECTS)]
+
+
+@pytest.mark.parametrize(("name", "level", "defect", "annotation_ids", "image_ids"), CASES)
+def test_each_defect_gives_its_finding_and_stops_training_if_it_is_an_error(
+    clean, found, folder, name, level, defect, annotation_ids, image_ids
 ):
-    apply(clean, name, defect)
-    if level == "error":
+    defect(clean)
+    findings = found(clean)
+    assert set(findings) - BESIDES.get(name, set()) == {name}
+    finding = findings[name]
+    ids = annotation_ids, image_ids
+    assert (finding.level, (finding.annotation_ids, finding.image_ids)) == (level, ids)
+    assert str(finding).startswith(f"x.json: {name}: ") and "\n" not in str(finding)
+    if level == "warning":
+        train_and_evaluate(clean, folder)
+    elif name not in SILENT:
         with pytest.raises(CRASHES):
             train_and_evaluate(clean, folder)
-    else:
-        train_and_evaluate(clean, folder)
 
 
 def test_null_for_what_is_missing_is_no_defect(clean, found, folder):
     before = train_and_evaluate(clean, folder)
-    null_keypoint(clean)
+    clean["annotations"][0]["keypoints"][12:] = [None, None, 0]
+    clean["annotations"][1]["keypoints"][12:] = [None] * 3
     clean["categories"][0]["supercategory"] = None
     for annotation in clean["annotations"]:
         annotation.setdefault("segmentation", None)

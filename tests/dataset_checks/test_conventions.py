@@ -1,4 +1,4 @@
-"""Boxes in another convention than COCO's are recognised over a whole file and converted; clean files never are."""
+"""Boxes in another convention than COCO's are recognised by all of a json's annotations and converted."""
 
 import copy
 
@@ -7,16 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrnet_kpt.dataset_checks.annotations import check_annotations, refuse_errors
 from hrnet_kpt.dataset_checks.repair import repair
-from hrnet_kpt.dataset_checks.table import annotation_table
-from hrnet_kpt.errors import UserError
 
 KEYPOINTS = 6
 
 
 def objects(seed, images, each=2, keypoints=KEYPOINTS):
-    """A clean file of objects of 5 to 40 percent of images of any size, anywhere in them; keypoints all over them."""
+    """A json without findings: objects of 5 to 40 percent of images of any size, with keypoints all over them."""
     random = np.random.default_rng(seed)
     content = {
         "images": [],
@@ -26,16 +23,14 @@ def objects(seed, images, each=2, keypoints=KEYPOINTS):
     for number in range(images):
         size = random.integers(200, 1500, 2)
         width, height = size.tolist()
-        name = f"{number}.jpg"
-        content["images"].append(
-            {"id": number, "file_name": name, "width": width, "height": height}
-        )
+        image = {"id": number, "file_name": f"{number}.jpg", "width": width, "height": height}
+        content["images"].append(image)
         for _ in range(each):
             sides = size * random.uniform(0.05, 0.4, 2)
             low = random.random(2) * (size - sides)
-            places = low + sides * random.uniform(0.02, 0.98, (keypoints, 2))
+            positions = low + sides * random.uniform(0.02, 0.98, (keypoints, 2))
             # Each object has a keypoint near either end of its diagonal.
-            places[:2] = low + sides * np.array([[0.1], [0.9]])
+            positions[:2] = low + sides * np.array([[0.1], [0.9]])
             bbox = [round(v, 2) for v in (*low.tolist(), *sides.tolist())]
             content["annotations"].append(
                 {
@@ -45,9 +40,7 @@ def objects(seed, images, each=2, keypoints=KEYPOINTS):
                     "iscrowd": 0,
                     "bbox": bbox,
                     "area": random.uniform(0.3, 0.8) * bbox[2] * bbox[3],
-                    "keypoints": [
-                        v for x, y in places.tolist() for v in (round(x, 2), round(y, 2), 2)
-                    ],
+                    "keypoints": np.insert(positions.round(2), 2, 2, axis=1).ravel().tolist(),
                     "num_keypoints": keypoints,
                 }
             )
@@ -65,7 +58,7 @@ UNITS = {"pixels": None, "fractions": 1, "percent": 100}
 
 
 def written(content, layout, unit, keypoint_unit="pixels"):
-    """The file with its boxes and keypoints in another convention."""
+    """The json with its boxes and keypoints in another convention."""
     content = copy.deepcopy(content)
     sizes = {image["id"]: (image["width"], image["height"]) for image in content["images"]}
 
@@ -84,11 +77,7 @@ def written(content, layout, unit, keypoint_unit="pixels"):
     return content
 
 
-def names(content):
-    return {finding.name for finding in check_annotations(annotation_table(content, "x.json"))}
-
-
-def same_places(one, other):
+def assert_same_positions(one, other):
     for a, b in zip(one["annotations"], other["annotations"], strict=True):
         np.testing.assert_allclose(a["bbox"], b["bbox"], atol=0.01)
         np.testing.assert_allclose(a["keypoints"], b["keypoints"], atol=0.01)
@@ -99,45 +88,42 @@ CONVENTIONS = [(layout, unit) for layout in LAYOUTS for unit in UNITS][1:]
 
 @settings(max_examples=20, deadline=None)
 @given(
-    seed=st.integers(0, 10**6),
-    images=st.integers(15, 40),
-    convention=st.sampled_from(CONVENTIONS),
+    seed=st.integers(0, 10**6), images=st.integers(15, 40), convention=st.sampled_from(CONVENTIONS)
 )
-def test_any_convention_is_named_and_converted(seed, images, convention):
+def test_any_convention_is_named_and_converted(seed, images, convention, find):
     clean = objects(seed, images)
-    assert names(clean) == set()
+    assert find(clean) == {}
     wrong = written(clean, *convention)
-    assert names(wrong) == {"box-convention"}
-    with pytest.raises(UserError, match="box-convention"):
-        refuse_errors(check_annotations(annotation_table(wrong, "x.json")))
+    assert set(find(wrong)) == {"box-convention"}
+    assert find(wrong)["box-convention"].level == "error"
     repaired, done = repair(wrong)
-    same_places(repaired, clean)
-    assert names(repaired) == set()
+    assert_same_positions(repaired, clean)
+    assert find(repaired) == {}
     assert len(done) == 1
     assert repair(repaired) == (repaired, [])
 
 
-def test_boxes_of_wrong_crowds_are_converted_too():
+def test_boxes_of_wrong_crowds_are_converted_too(find):
     clean = objects(3, 20)
     wrong = written(clean, "xyxy", "pixels")
     for annotation in wrong["annotations"]:
         annotation["iscrowd"] = 1
-    assert names(wrong) == {"iscrowd-everywhere"}  # crowds are not looked at
+    assert set(find(wrong)) == {"iscrowd-everywhere"}  # crowds are not looked at
     repaired, _ = repair(wrong)
-    same_places(repaired, clean)
-    assert names(repaired) == set()
+    assert_same_positions(repaired, clean)
+    assert find(repaired) == {}
 
 
 @settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10**6), layout=st.sampled_from(sorted(LAYOUTS)))
-def test_keypoints_may_be_fractions_of_the_image_too(seed, layout):
+def test_keypoints_may_be_fractions_of_the_image_too(seed, layout, find):
     clean = objects(seed, 20)
     wrong = written(clean, layout, "fractions", "fractions")
-    assert names(wrong) == {"box-convention", "keypoint-convention"}
-    same_places(repair(wrong)[0], clean)
+    assert set(find(wrong)) == {"box-convention", "keypoint-convention"}
+    assert_same_positions(repair(wrong)[0], clean)
     wrong = written(clean, "xywh", "pixels", "fractions")
-    assert names(wrong) == {"keypoint-convention"}
-    same_places(repair(wrong)[0], clean)
+    assert set(find(wrong)) == {"keypoint-convention"}
+    assert_same_positions(repair(wrong)[0], clean)
 
 
 @settings(max_examples=40, deadline=None)
@@ -149,8 +135,8 @@ def test_keypoints_may_be_fractions_of_the_image_too(seed, layout):
     fixed=st.booleans(),
     areas=st.sampled_from(["none", "box", "as they are", "constant"]),
 )
-def test_clean_files_are_never_accused(seed, images, each, keypoints, fixed, areas):
-    """Nor those of one object that always fills the middle of the image, with keypoints in its upper half."""
+def test_clean_files_have_no_convention_finding(seed, images, each, keypoints, fixed, areas, find):
+    """Also those of one object that always fills the middle of the image, with keypoints in its upper half."""
     clean = objects(seed, images, each, max(keypoints, 2))
     random = np.random.default_rng(seed)
     for annotation in clean["annotations"]:
@@ -166,26 +152,26 @@ def test_clean_files_are_never_accused(seed, images, each, keypoints, fixed, are
         width, height = annotation["bbox"][2:]
         if areas != "as they are":
             annotation["area"] = {"none": None, "box": width * height, "constant": 100}[areas]
-    assert not {name for name in names(clean) if "convention" in name or name == "box-in-shares"}
+    assert not {name for name in find(clean) if "convention" in name or name == "box-in-shares"}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_three_objects_are_too_few_to_accuse(layout):
+def test_three_objects_are_too_few_for_a_finding(layout, find):
     for seed in range(10):
-        assert not names(written(objects(seed, 3, 1), layout, "pixels")) & {"box-convention"}
+        assert not find(written(objects(seed, 3, 1), layout, "pixels")).keys() & {"box-convention"}
 
 
-def test_corners_are_known_by_areas_and_borders_where_there_are_no_keypoints():
+def test_without_keypoints_areas_and_borders_are_used(find):
     clean = objects(0, 30)
     for annotation in clean["annotations"]:
         width, height = annotation["bbox"][2:]
         annotation |= {"keypoints": [], "num_keypoints": 0, "area": width * height}
     for layout in ("xyxy", "yxyx"):
-        assert "box-convention" in names(written(clean, layout, "pixels"))
-        same_places(repair(written(clean, layout, "pixels"))[0], clean)
+        assert "box-convention" in find(written(clean, layout, "pixels"))
+        assert_same_positions(repair(written(clean, layout, "pixels"))[0], clean)
     for annotation in clean["annotations"]:
         annotation["area"] = None
-    assert "box-convention" in names(written(clean, "xyxy", "pixels"))
+    assert "box-convention" in find(written(clean, "xyxy", "pixels"))
 
 
 def test_boxes_are_converted_before_they_are_cut_off():
@@ -195,23 +181,22 @@ def test_boxes_are_converted_before_they_are_cut_off():
     sizes = {image["id"]: image["width"] for image in wrong["images"]}
     crossing = [a for a in wrong["annotations"] if sum(a["bbox"][::2]) > sizes[a["image_id"]]]
     assert len(crossing) > 5
-    same_places(repair(wrong)[0], clean)
+    assert_same_positions(repair(wrong)[0], clean)
 
 
-def test_boxes_that_no_convention_explains_are_refused_and_stay():
+def test_boxes_that_no_convention_explains_are_refused_and_stay(find):
     wrong = objects(1, 20)
     boxes = [annotation["bbox"] for annotation in wrong["annotations"]]
     for annotation, box in zip(wrong["annotations"], boxes[3:] + boxes[:3], strict=True):
         annotation["bbox"] = box
-    assert "box-convention-unclear" in names(wrong)
-    assert "box-convention" not in names(wrong)
-    with pytest.raises(UserError, match="box-convention-unclear"):
-        refuse_errors(check_annotations(annotation_table(wrong, "x.json")))
-    assert "box-convention-unclear" in names(repair(wrong)[0])
+    assert "box-convention-unclear" in find(wrong)
+    assert "box-convention" not in find(wrong)
+    assert find(wrong)["box-convention-unclear"].level == "error"
+    assert "box-convention-unclear" in find(repair(wrong)[0])
 
 
-def test_a_few_wrong_boxes_among_many_are_no_convention():
+def test_a_few_wrong_boxes_among_many_are_no_convention(find):
     content = objects(2, 50)
     for annotation in content["annotations"][:4]:
         annotation["bbox"] = LAYOUTS["cxcywh"](*annotation["bbox"])
-    assert not {name for name in names(content) if "convention" in name}
+    assert not {name for name in find(content) if "convention" in name}

@@ -1,4 +1,4 @@
-"""What the check of opened images finds, against what training reads of them."""
+"""Findings about opened images, compared with what training reads."""
 
 import json
 import shutil
@@ -16,13 +16,10 @@ WIDTH, HEIGHT = 64, 48
 
 
 def photograph(seed, width=WIDTH, height=HEIGHT):
-    """Something as smooth as a photograph, another one for each seed."""
+    """An image as smooth as a photograph, different for each seed."""
     noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(noise).filter(ImageFilter.GaussianBlur(3)).point(_stretched)
-
-
-def _stretched(level):
-    return (level - 127) * 5 + 127
+    blurred = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(3))
+    return blurred.point(lambda level: (level - 127) * 5 + 127)
 
 
 def entry(number, name, width=WIDTH, height=HEIGHT):
@@ -31,11 +28,12 @@ def entry(number, name, width=WIDTH, height=HEIGHT):
 
 @pytest.fixture
 def check(tmp_path):
-    """Function of the entries of images: the findings by name, and what could be read."""
+    """Function of image entries (and data.image_range): the findings by name, and the opened images."""
 
-    def check(*entries):
+    def check(*entries, image_range="auto"):
         content = {"images": list(entries), "annotations": [], "categories": []}
-        found, opened = check_images(annotation_table(content, "x.json"), str(tmp_path))
+        table = annotation_table(content, "x.json")
+        found, opened = check_images(table, str(tmp_path), image_range)
         assert all(str(finding).startswith(f"x.json: {finding.name}: ") for finding in found)
         return {finding.name: finding for finding in found}, opened
 
@@ -43,11 +41,12 @@ def check(tmp_path):
 
 
 def test_clean_images_give_nothing(check, tmp_path):
+    """The check of the json reports missing files, and files that are listed twice."""
     photograph(0).save(tmp_path / "a.png")
     photograph(1).convert("L").save(tmp_path / "b.jpg")
-    found, opened = check(entry(1, "a.png"), entry(2, "b.jpg"))
+    found, opened = check(entry(1, "a.png"), entry(2, "b.jpg"), entry(3, "c"), entry(4, "a.png"))
     assert found == {}
-    assert [image.image_id for image in opened] == [1, 2]
+    assert [image.image_id for image in opened] == [1, 2, 4]
 
 
 def deep(seed, top, kind=np.uint16):
@@ -57,7 +56,7 @@ def deep(seed, top, kind=np.uint16):
 
 
 @pytest.mark.parametrize(("top", "kind"), [(4095, np.uint16), (65535, np.uint16), (1, np.float32)])
-def test_deep_images_of_a_range_that_is_clear_are_clean(check, tmp_path, top, kind):
+def test_deep_images_of_a_known_range_give_nothing(check, tmp_path, top, kind):
     for i in range(3):
         deep(i, top, kind).save(tmp_path / f"{i}.tif")
     found, opened = check(*(entry(i, f"{i}.tif") for i in range(3)))
@@ -73,8 +72,7 @@ def test_signed_values_are_an_error_that_names_the_range(check, tmp_path):
     low, high = np.percentile(values, (1, 99))
     assert f"data.image_range=[{low:g},{high:g}]" in str(found["image-range-unclear"])
     assert len(opened) == 1
-    content = {"images": [entry(1, "ct.tif")], "annotations": [], "categories": []}
-    assert check_images(annotation_table(content, "x.json"), str(tmp_path), (-1000, 3000))[0] == []
+    assert check(entry(1, "ct.tif"), image_range=(-1000, 3000))[0] == {}
 
 
 def test_depths_that_are_mixed(check, tmp_path):
@@ -86,7 +84,7 @@ def test_depths_that_are_mixed(check, tmp_path):
     assert found["image-depths-mixed"].level == "warning"
 
 
-def test_shapes_in_the_transparency_are_an_error(check, tmp_path):
+def test_content_in_the_alpha_channel_is_an_error(check, tmp_path):
     image = Image.new("RGBA", (WIDTH, HEIGHT))
     image.putalpha(photograph(0).convert("L"))
     image.save(tmp_path / "a.png")
@@ -97,7 +95,7 @@ def test_shapes_in_the_transparency_are_an_error(check, tmp_path):
 
 @pytest.mark.parametrize(("flat", "named"), [(1, False), (2, True), (3, True)])
 def test_sets_that_are_nearly_constant(check, tmp_path, flat, named):
-    """Such as labels in place of images, or 12 bits cut off at 8; a blank frame among others is no matter."""
+    """Such as masks in place of images; one blank frame among others is no finding."""
     for i in range(3):
         image = photograph(i)
         image = image.point(lambda level: level // 18) if i < flat else image  # 0 to 14
@@ -107,10 +105,6 @@ def test_sets_that_are_nearly_constant(check, tmp_path, flat, named):
     if named:
         assert found["images-nearly-constant"].image_ids == tuple(range(flat))
         assert found["images-nearly-constant"].level == "warning"
-
-
-def test_missing_files_are_left_to_the_check_of_the_json(check):
-    assert check(entry(1, "none.png")) == ({}, [])
 
 
 def test_unreadable_images(check, tmp_path):
@@ -131,26 +125,26 @@ def test_unreadable_images(check, tmp_path):
 SIZES = {"upright": (HEIGHT, WIDTH), "stored": (WIDTH, HEIGHT), "other": (10, 10)}
 
 
-@pytest.mark.parametrize("listed", [*SIZES, "none"])
+@pytest.mark.parametrize("declared", [*SIZES, "none"])
 @pytest.mark.parametrize("orientation", [1, 2, 3, 6, 8])
-def test_sizes_and_exif_are_told_as_they_are_read(check, tmp_path, orientation, listed):
-    """read_image is what training reads: it turns the image, leaves it, or refuses it."""
+def test_sizes_and_exif_findings_are_those_of_reading(check, tmp_path, orientation, declared):
+    """read_image, which training uses, rotates the image, leaves it as it is, or raises an error."""
     exif = Image.Exif()
     exif[ORIENTATION] = orientation
     photograph(0).save(tmp_path / "a.png", exif=exif)
-    image = entry(5, "a.png", *SIZES.get(listed, (0, 0)))
-    if listed == "none":
+    image = entry(5, "a.png", *SIZES.get(declared, (0, 0)))
+    if declared == "none":
         del image["width"], image["height"]
     found, _ = check(image)
     pixels = np.asarray(photograph(0))
     try:
-        read = read_image(tmp_path / "a.png", "RGB", SIZES.get(listed))
+        read = read_image(tmp_path / "a.png", "RGB", SIZES.get(declared))
     except BadImageError:
         expected = "image-size-wrong"
     else:
         if orientation == 1:
             expected = None
-        elif listed == "none" or read.shape == pixels.shape != (HEIGHT, WIDTH, 3):
+        elif declared == "none" or read.shape == pixels.shape != (HEIGHT, WIDTH, 3):
             expected = "exif-unclear"
         elif np.array_equal(read, pixels):
             expected = "exif-as-stored"
@@ -172,7 +166,7 @@ def test_sizes_and_exif_are_told_as_they_are_read(check, tmp_path, orientation, 
         ("image-copied", None),
     ],
 )
-def test_copies_and_pictures_saved_again(check, tmp_path, name, how):
+def test_copies_and_images_saved_again(check, tmp_path, name, how):
     """Within a set, and between a training and a test set."""
     size = (256, 192)
     for i in range(3):
@@ -181,9 +175,9 @@ def test_copies_and_pictures_saved_again(check, tmp_path, name, how):
         shutil.copy(tmp_path / "1.png", tmp_path / "again")
     else:
         scale = how.pop("scale", 1)
-        picture = photograph(1, *size).resize((int(scale * size[0]), int(scale * size[1])))
-        picture.save(tmp_path / "again", "jpeg", **how)
-        size = picture.size
+        image = photograph(1, *size).resize((int(scale * size[0]), int(scale * size[1])))
+        image.save(tmp_path / "again", "jpeg", **how)
+        size = image.size
     entries = [entry(i, f"{i}.png", 256, 192) for i in range(3)]
     again = entry(9, "again", *size)
     found, opened = check(*entries, again)
@@ -200,8 +194,8 @@ def test_copies_and_pictures_saved_again(check, tmp_path, name, how):
     assert check_leaks(opened[:1], "test.json", opened[1:], "train.json") == []
 
 
-def test_flat_images_are_not_the_same_picture(check, tmp_path):
-    """Skies: the same faint gradient, and noise of its own in each. And black ones, with a dot somewhere."""
+def test_flat_images_are_not_the_same(check, tmp_path):
+    """Skies, with the same faint gradient and different noise, and black images with a dot somewhere."""
     entries = []
     for i in range(6):
         random = np.random.default_rng(i)
@@ -215,18 +209,12 @@ def test_flat_images_are_not_the_same_picture(check, tmp_path):
     assert check(*entries)[0] == {}
 
 
-def test_a_file_that_is_listed_twice_is_no_copy(check, tmp_path):
-    """The check of the json names it."""
-    photograph(0).save(tmp_path / "a.png")
-    assert check(entry(1, "a.png"), entry(2, "a.png"))[0] == {}
-
-
-def test_scene_in_which_something_moved_is_not_the_same_picture(check, tmp_path):
+def test_scene_in_which_something_moved_is_not_the_same(check, tmp_path):
     """Two frames of a video whose camera stands still, with a ball of 4 pixels."""
     for i, x in enumerate((40, 100)):
-        picture = photograph(0, 256, 192)
-        picture.paste((255, 255, 255), (x, 60, x + 4, 64))
-        picture.save(tmp_path / f"{i}.png")
+        image = photograph(0, 256, 192)
+        image.paste((255, 255, 255), (x, 60, x + 4, 64))
+        image.save(tmp_path / f"{i}.png")
     assert check(*(entry(i, f"{i}.png", 256, 192) for i in range(2)))[0] == {}
 
 

@@ -1,4 +1,4 @@
-"""What is put right: the findings go away, and training sees what it saw before."""
+"""Repairs: the findings are gone, and training and evaluation read the same as before."""
 
 import copy
 import json
@@ -10,21 +10,19 @@ import pytest
 from hrnet_kpt.data.categories import read_labels
 from hrnet_kpt.data.coco import load_keypoint_dataset
 from hrnet_kpt.data.mapper import KeypointMapper
-from hrnet_kpt.dataset_checks.annotations import check_annotations
 from hrnet_kpt.dataset_checks.repair import REPAIRED, repair, write_json
-from hrnet_kpt.dataset_checks.table import annotation_table
 from hrnet_kpt.evaluation.ground_truth import load_ground_truth
 
 
 def moved(annotation, dx):
-    """A copy of an annotation, so many pixels to the right."""
+    """A copy of an annotation, moved to the right by dx pixels."""
     points = np.array(annotation["keypoints"], dtype=float).reshape(-1, 3)
     points[points[:, 2] > 0, 0] += dx
     x, *rest = annotation["bbox"]
     return {**annotation, "bbox": [x + dx, *rest], "keypoints": points.ravel().tolist()}
 
 
-SPOILT = {
+DAMAGE = {
     "annotation-id-no-number",
     "annotation-id-repeated",
     "annotation-id-zero",
@@ -44,7 +42,7 @@ SPOILT = {
 }
 
 
-def spoil(content):
+def damage(content):
     """Defects of single annotations and images that can be repaired."""
     first, second, _, third = content["annotations"]
     del first["area"], first["iscrowd"], first["num_keypoints"]
@@ -64,29 +62,20 @@ def spoil(content):
     return content
 
 
-def names(content, images):
-    return {
-        finding.name
-        for finding in check_annotations(annotation_table(content, "x.json"), str(images))
-    }
-
-
-def test_repaired_findings_are_gone(clean, owl_images):
-    spoil(clean)
+def test_repaired_findings_are_gone(clean, owl_images, find):
+    damage(clean)
     before = copy.deepcopy(clean)
-    found = names(clean, owl_images)
-    assert found - {"annotation-doubled"} == SPOILT  # the exact copy
+    found = set(find(clean, owl_images))
+    assert found - {"annotation-doubled"} == DAMAGE  # the exact copy
     assert found < set(REPAIRED)
     repaired, done = repair(clean, str(owl_images))
     assert clean == before
-    assert names(repaired, owl_images) == set()
+    assert find(repaired, owl_images) == {}
     assert len(done) == 12
-    assert all(line.endswith(")") for line in done)
 
 
 def test_what_is_written(clean, owl_images):
-    """Formulas by hand."""
-    spoil(clean)
+    damage(clean)
     repaired, _ = repair(clean, str(owl_images))
     first, second, crowd, third, *others = repaired["annotations"]
     assert (first["category_id"], second["image_id"]) == (3, 7)
@@ -104,7 +93,7 @@ def test_what_is_written(clean, owl_images):
 
 
 def test_repairing_twice_changes_nothing_more(clean, owl_images):
-    once, _ = repair(spoil(clean), str(owl_images))
+    once, _ = repair(damage(clean), str(owl_images))
     assert repair(once, str(owl_images)) == (once, [])
 
 
@@ -121,23 +110,23 @@ def test_clean_json_stays_as_it_is(clean, owl_images):
         ([[1, 2], "4-5"], [[1, 2]]),
     ],
 )
-def test_skeletons(clean, owl_images, skeleton, repaired):
+def test_skeletons(clean, owl_images, skeleton, repaired, find):
     clean["categories"][0]["skeleton"] = skeleton
-    assert len(names(clean, owl_images)) == 1
+    assert len(set(find(clean, owl_images))) == 1
     result, done = repair(clean)
     assert result["categories"][0]["skeleton"] == repaired
-    assert names(result, owl_images) == set()
+    assert find(result, owl_images) == {}
     assert len(done) == 1
 
 
-def test_exact_copies_of_images_are_dropped(clean, owl_images):
+def test_exact_copies_of_images_are_removed(clean, owl_images, find):
     clean["images"].append(dict(clean["images"][0]))
-    assert names(clean, owl_images) == {"image-id-repeated", "file-listed-again"}
+    assert set(find(clean, owl_images)) == {"image-id-repeated", "file-listed-again"}
     assert repair(clean)[0]["images"] == clean["images"][:2]
 
 
 @pytest.mark.parametrize(
-    ("name", "spoil_one"),
+    ("name", "change"),
     [
         ("category-unknown", lambda owl: owl.update(category_id=9)),
         ("keypoints-length", lambda owl: owl.update(keypoints=[1, 2, 2])),
@@ -148,21 +137,20 @@ def test_exact_copies_of_images_are_dropped(clean, owl_images):
         ("keypoints-outside-image", lambda owl: owl["keypoints"].__setitem__(0, 99)),
     ],
 )
-def test_what_needs_a_decision_stays(clean, owl_images, name, spoil_one):
-    spoil_one(clean["annotations"][0])
-    assert name in names(clean, owl_images)
+def test_what_needs_a_decision_stays(clean, owl_images, name, change, find):
+    change(clean["annotations"][0])
+    assert name in find(clean, owl_images)
     repaired, _ = repair(clean, str(owl_images))
-    assert name in names(repaired, owl_images)
+    assert name in find(repaired, owl_images)
 
 
 def test_annotations_that_are_mostly_of_unknown_images_stay(clean, owl_images):
-    """Then it is the ids that are wrong."""
     for annotation in clean["annotations"][:3]:
         annotation["image_id"] += 100
     assert repair(clean, str(owl_images)) == (clean, [])
 
 
-def test_boxes_are_not_cut_off_at_a_border_that_is_not_the_file_s(clean, owl_images):
+def test_boxes_are_not_clipped_at_a_border_that_is_not_the_file_s(clean, owl_images):
     clean["images"][0]["width"] = 40
     clean["annotations"][1]["bbox"] = [30, 20, 60, 24.5]
     assert repair(clean, str(owl_images)) == (clean, [])
@@ -184,7 +172,7 @@ def what_training_sees(content, folder):
 
 
 def test_training_and_evaluation_see_what_they_saw_before(clean, owl_images, tmp_path):
-    """Cut-off boxes, zeros, areas and counts are what the mapper and the evaluator make of the unrepaired json."""
+    """Clipped boxes, zeros, areas and counts are those of the mapper and the evaluator for the unrepaired json."""
     for name in ("a.png", "more"):
         (shutil.copytree if name == "more" else shutil.copy)(owl_images / name, tmp_path / name)
     first, second, *_ = clean["annotations"]
@@ -198,12 +186,12 @@ def test_training_and_evaluation_see_what_they_saw_before(clean, owl_images, tmp
     assert before[2] == after[2]
 
 
-def test_json_is_written_as_a_whole_or_not_at_all(tmp_path):
+def test_json_is_written_atomically(tmp_path):
     target = tmp_path / "new" / "x.json"
     write_json({"a": 0}, target)
     with target.open() as reader:
         write_json({"a": 1}, target)
-        assert json.load(reader) == {"a": 0}  # whoever reads it meanwhile
+        assert json.load(reader) == {"a": 0}  # a concurrent reader
     with pytest.raises(TypeError):
         write_json({"a": object()}, target)
     assert json.loads(target.read_text()) == {"a": 1}

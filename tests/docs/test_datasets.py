@@ -28,12 +28,14 @@ def test_example_of_the_format_is_clean(blocks):
     assert check_annotations(annotation_table(json.loads(example), "example")) == []
 
 
-def test_example_of_augmentations_gives_samples(blocks, drawn_people):
+def test_example_of_augmentations_gives_samples(blocks, synthetic_people):
     [example] = blocks("python")
     cfg = load_config("hrnet_w18_kpt.py")
     exec(example, {"dataloader": cfg.dataloader})
     mapper = instantiate(cfg.dataloader.train.mapper)
-    records = load_keypoint_dataset(str(drawn_people / "train.json"), str(drawn_people / "train"))
+    records = load_keypoint_dataset(
+        str(synthetic_people / "train.json"), str(synthetic_people / "train")
+    )
     sizes = set()
     for seed, record in enumerate(records):
         with seeded(seed):

@@ -6,11 +6,11 @@ import shutil
 
 
 def test_example_of_the_readme_runs(
-    repository, run_folder, drawn_people, tmp_path, monkeypatch, capsys
+    repository, run_folder, synthetic_people, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run_folder, "output/demo")
-    shutil.copy(min((drawn_people / "test").iterdir(), key=os.path.basename), "photo.jpg")
+    shutil.copy(min((synthetic_people / "test").iterdir(), key=os.path.basename), "photo.jpg")
     capsys.readouterr()
     readme = (repository / "README.md").read_text()
     [example] = [

@@ -52,9 +52,9 @@ def test_defaults_of_test_time_augmentation_are_those_of_the_config(repository):
 
 
 @pytest.fixture
-def run_of_a_model(run_folder, drawn_people, tmp_path, monkeypatch):
+def run_of_a_model(run_folder, synthetic_people, tmp_path, monkeypatch):
     """The current folder, with a run in output/demo and a photo."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run_folder, "output/demo")
-    shutil.copy(min((drawn_people / "test").iterdir()), "photo.jpg")
+    shutil.copy(min((synthetic_people / "test").iterdir()), "photo.jpg")
     return tmp_path

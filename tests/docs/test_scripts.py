@@ -162,13 +162,13 @@ def test_split_keeps_every_image_and_its_objects_together(series, script, tmp_pa
     assert (not groups[0] & groups[1]) == bool(series)
 
 
-def test_yolo_labels_are_the_same_people(load_tool, drawn_people, tmp_path):
-    load_tool("docs/scripts/yolo_labels.py").write_labels(drawn_people, tmp_path)
-    content = json.loads((drawn_people / "test.json").read_text())
+def test_yolo_labels_are_the_same_people(load_tool, synthetic_people, tmp_path):
+    load_tool("docs/scripts/yolo_labels.py").write_labels(synthetic_people, tmp_path)
+    content = json.loads((synthetic_people / "test.json").read_text())
     for image in content["images"]:
         stem = f"{image['id']:012d}"
         assert (tmp_path / "images" / "test" / f"{stem}.jpg").read_bytes() == (
-            drawn_people / "test" / image["file_name"]
+            synthetic_people / "test" / image["file_name"]
         ).read_bytes()
         lines = (tmp_path / "labels" / "test" / f"{stem}.txt").read_text().splitlines()
         own = [a for a in content["annotations"] if a["image_id"] == image["id"]]

@@ -94,9 +94,9 @@ def test_resume_evaluates_the_last_checkpoint_and_keeps_the_saved_config(finishe
     assert (folder / "config.yaml").read_text() == before
 
 
-def test_reported_ap_is_that_of_pycocotools(finished, drawn_people):
+def test_reported_ap_is_that_of_pycocotools(finished, synthetic_people):
     folder, _, results = finished
-    truth = COCO(str(drawn_people / "test.json"))
+    truth = COCO(str(synthetic_people / "test.json"))
     detections = truth.loadRes(str(folder / "inference" / "coco_instances_results.json"))
     for task in ("bbox", "keypoints"):
         evaluation = COCOeval(truth, detections, task)

@@ -147,15 +147,15 @@ def unreadable(monkeypatch):
     return unreadable
 
 
-def test_unreadable_images_are_not_evaluated(drawn_people, unreadable, tmp_path):
+def test_unreadable_images_are_not_evaluated(synthetic_people, unreadable, tmp_path):
     """The scores are those of a json without them; one image is unreadable in another process only."""
-    annotations = drawn_people / "train.json"
+    annotations = synthetic_people / "train.json"
     content = json.loads(annotations.read_text())
     gone = [image["id"] for image in content["images"][2:5]]
     content["images"] = [i for i in content["images"] if i["id"] not in gone]
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] not in gone]
     (tmp_path / "kept.json").write_text(json.dumps(content))
-    dataset = load_keypoint_dataset(str(annotations), str(drawn_people / "train"))
+    dataset = load_keypoint_dataset(str(annotations), str(synthetic_people / "train"))
     scores = {}
     for name, path in (("kept", tmp_path / "kept.json"), ("all", annotations)):
         evaluator = KeypointEvaluator(str(path), COCO_PERSON, CLASSES, str(tmp_path / name))
@@ -171,9 +171,9 @@ def test_unreadable_images_are_not_evaluated(drawn_people, unreadable, tmp_path)
     assert images == {"listed": 12, "evaluated": 9, "not_read": gone}
 
 
-def test_no_readable_image_in_all_processes_is_an_error(drawn_people, unreadable, tmp_path):
+def test_no_readable_image_in_all_processes_is_an_error(synthetic_people, unreadable, tmp_path):
     evaluator = KeypointEvaluator(
-        str(drawn_people / "test.json"), COCO_PERSON, CLASSES, str(tmp_path)
+        str(synthetic_people / "test.json"), COCO_PERSON, CLASSES, str(tmp_path)
     )
     ids = list(evaluator.truth.coco.imgs)
     unreadable(evaluator, ids[:1], ids[1:], ["1.png: broken", "2.png: broken"])

@@ -28,18 +28,18 @@ def same(a, b, tolerance=0.0):
 
 
 @pytest.fixture(scope="module")
-def paths(drawn_people):
-    return sorted((drawn_people / "test").glob("*.jpg"))
+def paths(synthetic_people):
+    return sorted((synthetic_people / "test").glob("*.jpg"))
 
 
-def test_results_are_those_of_evaluation(predictor, run_folder, drawn_people):
+def test_results_are_those_of_evaluation(predictor, run_folder, synthetic_people):
     """The run's last evaluation wrote them, in COCO's format: box corner and size, and keypoints 0.5 px further up."""
     results = json.loads((run_folder / "inference" / "coco_instances_results.json").read_text())
-    images = json.loads((drawn_people / "test.json").read_text())["images"]
+    images = json.loads((synthetic_people / "test.json").read_text())["images"]
     assert len(images) == 4 and len(results) == 12
     for image in images:
         expected = [result for result in results if result["image_id"] == image["id"]]
-        objects = predictor(drawn_people / "test" / image["file_name"]).objects
+        objects = predictor(synthetic_people / "test" / image["file_name"]).objects
         assert len(objects) == len(expected)
         for ours, theirs in zip(objects, expected, strict=True):
             x1, y1, x2, y2 = ours["box"]

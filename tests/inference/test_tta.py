@@ -31,8 +31,8 @@ def model(predictor):
 
 
 @pytest.fixture(scope="module")
-def images(drawn_people):
-    paths = sorted((drawn_people / "test").glob("*.jpg"))
+def images(synthetic_people):
+    paths = sorted((synthetic_people / "test").glob("*.jpg"))
     return [torch.tensor(np.asarray(Image.open(path))).permute(2, 0, 1) for path in paths]
 
 

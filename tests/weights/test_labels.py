@@ -162,9 +162,9 @@ def test_other_names(trained, detector, write, refusal):
 
 
 @pytest.fixture(scope="module")
-def other_order(run_folder, drawn_people, tmp_path_factory):
+def other_order(run_folder, synthetic_people, tmp_path_factory):
     """A json whose ground truth is the run's predictions, with its keypoints in another order."""
-    content = json.loads((drawn_people / "test.json").read_text())
+    content = json.loads((synthetic_people / "test.json").read_text())
     [category] = content["categories"]
     count = len(category["keypoints"])
     order = [(5 * i + 3) % count for i in range(count)]
@@ -207,10 +207,10 @@ def test_evaluation_on_a_json_of_another_order_scores_the_same(run_folder, other
 
 @pytest.mark.slow
 def test_predictor_of_another_config_finds_the_same_by_name(
-    run_folder, other_order, drawn_people, tmp_path
+    run_folder, other_order, synthetic_people, tmp_path
 ):
     cfg = in_other_order(run_folder, other_order, tmp_path)
-    image = next((drawn_people / "test").glob("*.jpg"))
+    image = next((synthetic_people / "test").glob("*.jpg"))
     found, expected = (
         Predictor(config, run_folder / "model_final.pth")(image).objects
         for config in (cfg, load_config(str(run_folder / "config.yaml")))

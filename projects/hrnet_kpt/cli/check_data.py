@@ -1,4 +1,4 @@
-"""Check a COCO-format keypoint data set: statistics, errors, samples; repair what has only one correction."""
+"""Check a COCO-format keypoint data set: statistics, defects, samples; repair what has only one correction."""
 
 from argparse import Namespace
 
@@ -21,17 +21,21 @@ def parser(prog: str = TOOL) -> Parser:
     add = parser.add_argument
     add("--annotations", required=True, metavar="A.json", help="a COCO-format json")
     add("--images", required=True, metavar="DIR", help="the folder of its images")
-    add("--test-annotations", metavar="B.json", help="the test set, compared with A.json, too")
+    add(
+        "--test-annotations",
+        metavar="B.json",
+        help="the test set: checked, and compared with A.json",
+    )
     add("--test-images", metavar="DIR", help="the folder of its images (default: --images)")
-    add("--skip-opening-images", action="store_true", help="check the json and file names alone")
-    values = (
-        "values of black and white in images of more than 8 bits (default: read from the images)"
-    )
+    add("--skip-opening-images", action="store_true", help="check only the json and the file names")
+    values = "of black and white in images of more than 8 bits (default: read from the images)"
     add("--image-range", nargs=2, type=float, metavar=("LOW", "HIGH"), help=values)
-    add("--fix", metavar="OUT.json", help="repair what has only one correction, and write it")
-    margin = (
-        "with --fix: grow boxes that only span their keypoints: 0.2 of the longer side, or 40px"
+    add(
+        "--fix",
+        metavar="OUT.json",
+        help="write A.json with all defects repaired that have only one correction",
     )
+    margin = "with --fix: grow boxes that only span their keypoints, by 0.2 of the longer side, say, or 40px"
     add("--grow-boxes", metavar="MARGIN", help=margin)
     add("--draw", metavar="DIR", help="write samples.png: 16 images and their mirror images")
     return parser

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
-
-from ..errors import UserError
 
 
 @dataclass(frozen=True)
@@ -37,12 +34,3 @@ def error(name: str, keys: str | tuple[str, ...], sentence: str) -> Finding:
 
 def warning(name: str, keys: str | tuple[str, ...], sentence: str) -> Finding:
     return Finding("warning", name, (keys,) if isinstance(keys, str) else keys, sentence)
-
-
-def refuse_errors(findings: Iterable[Finding]) -> list[str]:
-    """Raise UserError with all errors among the findings, a line each; return the lines of the warnings."""
-    found = list(findings)
-    errors = [str(finding) for finding in found if finding.level == "error"]
-    if errors:
-        raise UserError("\n".join(errors))
-    return [str(finding) for finding in found]

@@ -20,9 +20,8 @@ from detectron2.config import LazyConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..errors import UserError, one_line
+from ..errors import UserError, one_line, refuse_errors
 from .diff import Difference, differences
-from .findings import refuse_errors
 from .overrides import apply_overrides
 from .resolve import resolve_labels
 from .save import expand_home

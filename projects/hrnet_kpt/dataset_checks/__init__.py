@@ -1,1 +1,1 @@
-"""What is wrong with a data set, and repairing it."""
+"""Checks of a data set, and the repair of what they find."""

@@ -1,4 +1,4 @@
-"""What is wrong with the categories of a COCO-format json: names, skeletons, sigmas."""
+"""Check the categories of a COCO-format json: names, skeletons, sigmas."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..data.categories import (
     keypoint_names,
 )
 from ..errors import join_names
-from .finding import Finding, counted
-from .table import AnnotationTable
+from .finding import Finding, finding, format_count
+from .table import AnnotationTable, has_keypoints
 
-# Above it, OKS calls anything near the object right: COCO's largest is 0.107.
+# Above it, OKS counts almost any point as correct: COCO's largest sigma is 0.107.
 MAX_SIGMA = 0.5
 
 
@@ -29,43 +29,41 @@ def check_categories(table: AnnotationTable) -> Iterator[Finding]:
     for name, sentence in category_errors(table.categories):
         yield Finding("error", table.where, name, sentence)
     yield from mixed_ids(table, "categories", "category-ids-mixed")
-    root = table.references.root
-    if root is not None:
-        sentence = (
-            f"category {root!r} only groups the others (it is their `supercategory`) and has no annotations: left out, "
-            "it is no class"
-        )
-        yield Finding("warning", table.where, "root-category", sentence)
-    yield from _without_annotations(table)
-    for index in range(len(table.categories)):
-        yield from _names(table, index)
-        yield from _skeleton(table, index)
-        yield from _sigmas(table, index)
+    if table.references.root is not None:
+        yield finding(table.where, "root-category", root=table.references.root)
+    total = len(table.categories)
+    used = set(table.category.tolist())
+    unused = [str(c.get("name")) for i, c in enumerate(table.categories) if i not in used]
+    if unused and table.annotations:
+        names = join_names(unused, 10)
+        yield finding(table.where, "category-unused", unused=len(unused), total=total, names=names)
+    for index in range(total):
+        yield from _check_names(table, index)
+        yield from _check_skeleton(table, index)
+        yield from _check_sigmas(table, index)
     if not any(table.num_keypoints):
-        sentence = "no category has a list of `keypoints`: add the names of the keypoints to one"
-        if len(table.categories) > 1 and not len(table.annotations):
-            sentence += (
-                f"; if the {len(table.categories)} categories are the keypoints themselves, they were drawn as single "
-                "points, which COCO's format does not have: draw them as one skeleton (in CVAT, a label of the type "
-                "skeleton, exported as COCO Keypoints 1.0)"
+        drawn_as_points = ""
+        if total > 1 and not len(table.annotations):
+            drawn_as_points = (
+                f"; if the {total} categories are the keypoints themselves, they were drawn as single points, which "
+                "COCO's format does not have: draw them as one skeleton (in CVAT, a label of the type skeleton, "
+                "exported as COCO Keypoints 1.0)"
             )
-        yield Finding("error", table.where, "no-keypoints", sentence)
+        yield finding(table.where, "no-keypoints", drawn_as_points=drawn_as_points)
 
 
 def mixed_ids(table: AnnotationTable, what: str, name: str) -> Iterator[Finding]:
-    """The finding about ids of `images` or `categories` that are partly strings, partly numbers."""
+    """The finding about ids of `images` or `categories` of which some are strings and some numbers."""
     ambiguous = table.references.ambiguous[what]
     if ambiguous:
         yield Finding("error", table.where, name, ambiguous_ids(what, ambiguous))
     elif table.references.mixed[what]:
-        sentence = (
-            f"ids of {what} are partly strings, partly numbers: taken as one kind; write all as one"
-        )
+        sentence = f"some ids of {what} are strings, others numbers: read as one type; write all as one type"
         yield Finding("warning", table.where, name, sentence)
 
 
 def highest_joint(table: AnnotationTable, index: int) -> int:
-    """The highest number that a joint may have in the skeleton of a category."""
+    """The highest keypoint number that is valid in the skeleton of a category."""
     return max(len(keypoint_names(table.categories[index])), table.num_keypoints[index])
 
 
@@ -75,78 +73,54 @@ def counts_from_zero(bones: list[Any], count: int) -> bool:
     return all(map(is_bone, bones)) and bool(joints) and min(joints) == 0 and max(joints) < count
 
 
-def _finding(
-    table: AnnotationTable, index: int, level: str, name: str, sentence: str, rows: Any = ()
-) -> Finding:
-    """A finding about a category, and about annotations of it."""
-    category = table.categories[index]
-    called = f"category {category.get('name', category.get('id'))!r} {sentence}"
-    ids = tuple(table.annotations[row].get("id") for row in rows)
-    return Finding(level, table.where, name, called, ids)
-
-
-def _without_annotations(table: AnnotationTable) -> Iterator[Finding]:
-    if not table.annotations:
-        return
-    used = set(table.category.tolist())
-    idle = [str(c.get("name")) for i, c in enumerate(table.categories) if i not in used]
-    if idle:
-        sentence = (
-            f"{len(idle)} of {len(table.categories)} categories without annotations: {join_names(idle, 10)}; "
-            "here nothing can be learned or measured of them: check `category_id`, or remove them"
-        )
-        yield Finding("warning", table.where, "category-unused", sentence)
-
-
-def _names(table: AnnotationTable, index: int) -> Iterator[Finding]:
+def _check_names(table: AnnotationTable, index: int) -> Iterator[Finding]:
     listed = table.categories[index].get("keypoints")
-    names, count = keypoint_names(table.categories[index]), table.num_keypoints[index]
-    rows = [row for row in np.flatnonzero(table.category == index) if table.has_keypoints(row)]
     if listed and not isinstance(listed, list):
-        return  # an error of the category by itself
-    if not names and rows:
-        sentence = (
-            f"names no keypoints, but {counted(len(rows), 'annotation')} have {count}: list their names in "
-            "`keypoints` of the category, or set data.keypoints"
-        )
-        yield _finding(table, index, "error", "names-missing", sentence, rows)
-    elif len(names) != count:
-        sentence = (
-            f"names {counted(len(names), 'keypoint')}, but all of its {len(rows)} annotations have {count} "
-            f"({3 * count} numbers): correct the names or the annotations"
-        )
-        yield _finding(table, index, "error", "names-count", sentence, rows)
+        return  # `category_errors` reports it
+    names, count = keypoint_names(table.categories[index]), table.num_keypoints[index]
+    own = [table.annotations[row] for row in np.flatnonzero(table.category == index)]
+    own = [annotation for annotation in own if has_keypoints(annotation)]
+    if len(names) == count if names else not own:
+        return
+    yield finding(
+        table.where,
+        "names-count" if names else "names-missing",
+        tuple(annotation.get("id") for annotation in own),
+        category=table.category_name(index),
+        annotations=format_count(len(own), "annotation"),
+        named=format_count(len(names), "keypoint"),
+        number=count,
+        values=3 * count,
+    )
 
 
-def _skeleton(table: AnnotationTable, index: int) -> Iterator[Finding]:
+def _check_skeleton(table: AnnotationTable, index: int) -> Iterator[Finding]:
     count = highest_joint(table, index)
     bones = bones_of(table.categories[index])
     if not all(map(is_bone, bones)):
         return
     unknown = [bone for bone in bones if count and not joins_keypoints(bone, count)]
+    category = table.category_name(index)
     if counts_from_zero(bones, count):
-        sentence = (
-            "has a `skeleton` that counts the keypoints from 0, where COCO counts from 1: drawings show wrong "
-            "bones"
-        )
-        yield _finding(table, index, "warning", "skeleton-from-zero", sentence)
+        yield finding(table.where, "skeleton-from-zero", category=category)
     elif unknown:
-        sentence = (
-            f"has {counted(len(unknown), 'bone')} in its `skeleton`, like {unknown[0]}, of keypoints that do not "
-            f"exist: it has {count}, counted from 1; left out of drawings, the others may be wrong too"
+        yield finding(
+            table.where,
+            "skeleton-joint-unknown",
+            category=category,
+            bones=format_count(len(unknown), "bone"),
+            first=unknown[0],
+            number=count,
         )
-        yield _finding(table, index, "warning", "skeleton-joint-unknown", sentence)
 
 
-def _sigmas(table: AnnotationTable, index: int) -> Iterator[Finding]:
-    category = table.categories[index]
-    sigmas = category.get("sigmas")
-    if not isinstance(sigmas, list) or not keypoint_names(category):
+def _check_sigmas(table: AnnotationTable, index: int) -> Iterator[Finding]:
+    sigmas = table.categories[index].get("sigmas")
+    if not isinstance(sigmas, list) or not keypoint_names(table.categories[index]):
         return
     largest = max(filter(is_positive, sigmas), default=0)
     if largest > MAX_SIGMA:
-        sentence = (
-            f"has a sigma of {largest:g}: above {MAX_SIGMA:g}, almost any point counts as right, so that AP "
-            "says little; they are fractions of the object's size, in COCO 0.025 to 0.107"
+        category = table.category_name(index)
+        yield finding(
+            table.where, "sigmas-large", category=category, sigma=largest, limit=MAX_SIGMA
         )
-        yield _finding(table, index, "warning", "sigmas-large", sentence)

@@ -1,4 +1,4 @@
-"""Objects that are annotated twice, or in two halves: keypoints in one annotation, the box in another."""
+"""Find objects that are annotated twice, or whose keypoints and box are two annotations."""
 
 from __future__ import annotations
 
@@ -13,46 +13,33 @@ from .finding import Finding
 from .keypoints import LabelledPoints, labelled_of
 from .table import AnnotationTable
 
-# Two annotations are of one object if their boxes overlap so far,
+# Two annotations are of one object if the IoU of their boxes is larger than this,
 SAME_IOU = 0.98
-# or their coordinates are apart by rounding, in pixels and as a fraction of the side, and
+# or their coordinates differ by no more than rounding, in pixels and as a fraction of the side, and
 ROUNDING = (0.5, 0.05)
-# their keypoints are apart by no more than a pixel, or this fraction of the box,
-SAME_PLACE = 0.01
+# their keypoints differ by no more than a pixel, or this fraction of the box,
+SAME_POSITION = 0.01
 # or, where neither has any, their areas by no more than this fraction.
 SAME_AREA = 0.05
-# Keypoints belong to a box that holds them all, made larger by this fraction and a pixel.
+# Keypoints belong to a box that contains all of them, enlarged by this fraction and a pixel.
 MARGIN = 0.05
-# Annotations with keypoints and a box of their own are halves of objects only where this holds for nearly all of them
-# and of the annotations without keypoints, and if there are several.
+# Annotations with both keypoints and a box are halves of objects only if their box has this IoU with the other half's,
+# and if this holds for nearly all of them and of the annotations without keypoints, and for several.
 HALF_IOU = 0.9
 NEARLY_ALL = 0.8
-FEWEST = 3
-PAIRS = 500_000  # compared at a time
+MIN_HALVES = 3
 
 
 def check_duplicates(table: AnnotationTable, points: LabelledPoints) -> Iterator[Finding]:
     """Findings about annotations that repeat an earlier one, and about objects that two annotations share."""
     copies = doubled(table, points)
-    yield from table.finding(
-        "warning",
-        "annotation-doubled",
-        "{} with the box and the keypoints of an earlier one of the same image and category: the object counts twice, "
-        "and of two equal detections one is wrong; drop them with tools/check_dataset.py --fix OUT.json",
-        copies,
-    )
+    yield from table.findings("annotation-doubled", copies)
     _, keypoints = split_objects(table, points, copies)
-    yield from table.finding(
-        "warning",
-        "object-in-two-annotations",
-        "{} with keypoints whose box is that of another annotation, which has none: such keypoints are not learned; "
-        "join them with tools/check_dataset.py --fix OUT.json",
-        keypoints,
-    )
+    yield from table.findings("object-in-two-annotations", keypoints)
 
 
 def same_file(table: AnnotationTable) -> np.ndarray:
-    """For each image, the index of the first one of the same file: (M,)."""
+    """For each image, the index of the first image of the same file: (M,)."""
     first: dict[Any, int] = {}
     result = np.arange(len(table.images))
     for row, image in enumerate(table.images):
@@ -63,10 +50,9 @@ def same_file(table: AnnotationTable) -> np.ndarray:
 
 
 def doubled(table: AnnotationTable, points: LabelledPoints) -> np.ndarray:
-    """Which annotations repeat an earlier one, in the same image or another listing of its file: (N,)."""
+    """Which annotations repeat an earlier one of the same image file: (N,)."""
     result = np.zeros(len(table.boxes), dtype=bool)
-    known = (table.image >= 0) & (table.category >= 0) & ~table.crowd
-    rows = np.flatnonzero(known & np.isfinite(table.boxes).all(axis=1))
+    rows = np.flatnonzero(table.instances & (table.category >= 0) & table.finite)
     if len(rows) < 2:
         return result
     file = same_file(table)[table.image]
@@ -74,7 +60,9 @@ def doubled(table: AnnotationTable, points: LabelledPoints) -> np.ndarray:
     x, category, file = table.boxes[rows, 0], table.category[rows], file[rows]
     reach = (1 - SAME_IOU) * abs(table.boxes[rows, 2]) + ROUNDING[0]
     pairs = []
-    for step in range(1, len(rows)):  # until no two so far apart in this order are near each other
+    for step in range(
+        1, len(rows)
+    ):  # until no two that are `step` apart in this order are near each other
         near = (file[step:] == file[:-step]) & (category[step:] == category[:-step])
         near &= x[step:] - x[:-step] <= np.maximum(reach[step:], reach[:-step])
         if not near.any():
@@ -90,10 +78,10 @@ def doubled(table: AnnotationTable, points: LabelledPoints) -> np.ndarray:
 
 
 def _same_box(table: AnnotationTable, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Those pairs whose boxes are the same: (n, 2)."""
+    """The pairs whose boxes are the same: (n, 2)."""
     a, b = table.boxes[one], table.boxes[other]
-    least = np.minimum(abs(a[:, 2:]), abs(b[:, 2:])).min(axis=1)
-    rounding = np.minimum(ROUNDING[0], ROUNDING[1] * least).clip(1e-6)
+    smallest = np.minimum(abs(a[:, 2:]), abs(b[:, 2:])).min(axis=1)
+    rounding = np.minimum(ROUNDING[0], ROUNDING[1] * smallest).clip(1e-6)
     equal = (abs(a - b) <= rounding[:, None]).all(axis=1)
     same: np.ndarray = equal | (_iou(a, b) > SAME_IOU)
     return np.stack([one[same], other[same]], axis=1)
@@ -109,16 +97,14 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _same_labels(table: AnnotationTable, labelled: LabelledPoints, pairs: np.ndarray) -> np.ndarray:
-    """Those pairs, (n, 2), whose keypoints are the same; where neither has any, whose areas are."""
+    """The pairs, (n, 2), with the same keypoints; where neither has any, with the same area."""
     if len(pairs) == 0:
         return pairs
     counts = labelled.counts(len(table.boxes))[pairs]
-    same = np.zeros(len(pairs), dtype=bool)
-    same[(counts == 0).all(axis=1)] = True
-    for row in np.flatnonzero(same):
-        first, second = (table.annotations[i].get("area") for i in pairs[row])
-        if type(first) in (int, float) and type(second) in (int, float):
-            same[row] = not abs(first - second) > SAME_AREA * max(abs(first), abs(second))
+    first, second = table.areas[pairs].T  # a missing area equals any
+    same = (counts == 0).all(axis=1) & ~(
+        abs(first - second) > SAME_AREA * np.maximum(first, second)
+    )
     index = np.full(len(table.boxes), -1)
     for category in np.unique(table.category[pairs]):
         own = np.flatnonzero((table.category[pairs[:, 0]] == category) & (counts > 0).all(axis=1))
@@ -129,44 +115,44 @@ def _same_labels(table: AnnotationTable, labelled: LabelledPoints, pairs: np.nda
         xy = points[..., :2][index[pairs[own]]]
         apart = np.where(both.all(axis=1), abs(xy[:, 0] - xy[:, 1]).max(axis=-1), 0)
         sides = table.boxes[pairs[own, 0], 2:].max(axis=1)
-        near = apart.max(axis=1, initial=0) <= np.maximum(1.0, SAME_PLACE * sides)
+        near = apart.max(axis=1, initial=0) <= np.maximum(1.0, SAME_POSITION * sides)
         same[own] = near & (both[:, 0] == both[:, 1]).all(axis=1)
     return pairs[same]
 
 
 def split_objects(
-    table: AnnotationTable, points: LabelledPoints, left_out: np.ndarray
+    table: AnnotationTable, points: LabelledPoints, left_out: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Objects whose box and keypoints are two annotations of one image and category, as coco-annotator writes them.
+    """Find objects whose box and keypoints are two annotations of one image and category, as of coco-annotator.
 
     Args:
-        table: the annotations.
-        points: their labelled keypoints.
-        left_out: (N,) those that are not looked at.
+        table, points: The annotations and their labelled keypoints.
+        left_out: (N,) annotations to skip.
 
     Returns:
-        The indices of the n annotations with the boxes, and of those with the keypoints, in the same order. Only
-        where it leaves no choice: one box alone holds the keypoints, and holds no other annotation's.
+        Indices of the n annotations with the boxes, and of those with the keypoints, in the same order. Only
+        unambiguous pairs: one box alone contains the keypoints, and contains no other annotation's.
     """
-    none = np.zeros(0, dtype=np.int64)
     labelled = points.counts(len(table.boxes)) > 0
-    instance = (table.image >= 0) & (table.category >= 0) & ~table.crowd & ~left_out
-    boxed = table.boxed()
+    instance = table.instances & (table.category >= 0)
+    if left_out is not None:
+        instance &= ~left_out
+    boxed = table.boxed
     boxes = np.flatnonzero(instance & boxed & ~labelled)
     keypoints = np.flatnonzero(instance & labelled)
     if len(boxes) == 0 or len(keypoints) == 0:
-        return none, none
+        return boxes[:0], keypoints[:0]
     file = same_file(table)[table.image]
     group = file * (len(table.categories) + 1) + table.category
-    of_box, of_points = _pairs(group, boxes, keypoints, points.extents(len(table.boxes)), table)
+    touching, extents = tight(table, points)
+    of_box, of_points = _pairs(table, group, boxes, keypoints, extents)
     own = boxed[of_points]
-    touching, _ = tight(table, points)
     like = touching[of_points] | (_iou(table.boxes[of_box], table.boxes[of_points]) > HALF_IOU)
     of_box, of_points = of_box[~own | like], of_points[~own | like]
     of_box, of_points = _one_to_one(of_box, of_points)
     own = boxed[of_points]
     systematic = (
-        own.sum() >= FEWEST
+        own.sum() >= MIN_HALVES
         and own.sum() >= NEARLY_ALL * boxed[keypoints].sum()
         and len(of_box) >= NEARLY_ALL * len(boxes)
     )
@@ -175,41 +161,35 @@ def split_objects(
 
 
 def _pairs(
+    table: AnnotationTable,
     group: np.ndarray,
     boxes: np.ndarray,
     keypoints: np.ndarray,
     extents: np.ndarray,
-    table: AnnotationTable,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs of one group whose box holds the keypoints."""
+    """All pairs of one group whose box contains the keypoints."""
     boxes = boxes[np.argsort(group[boxes], kind="stable")]
-    start = np.searchsorted(group[boxes], group[keypoints])
-    count = np.searchsorted(group[boxes], group[keypoints], side="right") - start
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-    begin = 0
-    total = np.cumsum(count)
-    while begin < len(keypoints):
-        done = total[begin - 1] if begin else 0
-        end = max(begin + 1, int(np.searchsorted(total, done + PAIRS, side="right")))
-        part = slice(begin, end)
-        right = np.repeat(keypoints[part], count[part])
-        offset = np.arange(len(right)) - np.repeat(total[part] - count[part] - done, count[part])
-        left = boxes[np.repeat(start[part], count[part]) + offset]
-        low, sides = table.boxes[left, :2], table.boxes[left, 2:]
-        margin = MARGIN * sides + 1
-        holds = (extents[right, :2] >= low - margin) & (extents[right, 2:] <= low + sides + margin)
-        holds = holds.all(axis=1)
-        found.append((left[holds], right[holds]))
-        begin = end
-    return np.concatenate([f[0] for f in found]), np.concatenate([f[1] for f in found])
+    start, end = (
+        np.searchsorted(group[boxes], group[keypoints], side) for side in ("left", "right")
+    )
+    margin = MARGIN * table.boxes[:, 2:] + 1
+    low = table.boxes[:, :2] - margin
+    high = table.boxes[:, :2] + table.boxes[:, 2:] + margin
+    pairs = []
+    for row, i, j in zip(keypoints, start, end, strict=True):
+        own = boxes[i:j]
+        contains = (low[own] <= extents[row, :2]) & (high[own] >= extents[row, 2:])
+        pairs += [(box, row) for box in own[contains.all(axis=1)]]
+    found = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    return found[:, 0], found[:, 1]
 
 
 def _one_to_one(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Those pairs that leave no choice: whoever has one partner alone takes it, until nothing changes."""
+    """The unambiguous pairs: whatever has only one partner is paired with it, until nothing changes."""
     chosen: list[tuple[int, int]] = []
     while len(left):
         sure = np.bincount(right)[right] == 1
-        # Of several keypoints that have but this one box, none can be preferred.
+        # Among several annotations with keypoints that have only this box, none can be preferred.
         contested = np.unique(left[sure][np.bincount(left[sure])[left[sure]] > 1])
         sure &= ~np.isin(left, contested)
         if not sure.any():

@@ -1,4 +1,4 @@
-"""What a check of a data set finds, and how it is said."""
+"""What a check of a data set finds, and how it is formatted."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# As many ids are named; the rest is counted.
-SHOWN = 10
+from .messages import ERRORS, WARNINGS
+
+MAX_IDS = 10  # ids in a message; further ones are counted
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A kind of defect, with everything that has it.
-
-    `str` gives the one line that users read.
+    """A kind of defect, with everything that has it. `str` gives the line that users read.
 
     Attributes:
         level: "error" if training cannot go on, "warning" if it goes on.
-        where: the path of the json.
-        name: one or a few words joined by hyphens, the same for every finding of the kind.
-        sentence: how many of what, what becomes of them, what to do.
-        annotation_ids, image_ids: of what has the defect, in the order of the json.
+        where: Path of the json.
+        name: Words joined by hyphens, the same for every finding of the kind.
+        sentence: What is wrong, with numbers, what becomes of it, and what to do.
+        annotation_ids, image_ids: What has the defect, in the order of the json.
     """
 
     level: str
@@ -32,34 +31,44 @@ class Finding:
     image_ids: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
-        shown = [
-            shown_ids(word, ids)
-            for word, ids in (("annotation", self.annotation_ids), ("image", self.image_ids))
-            if ids
-        ]
-        ids = f" ({'; '.join(shown)})" if shown else ""
+        lists = (("annotation", self.annotation_ids), ("image", self.image_ids))
+        ids = "; ".join(format_ids(word, ids) for word, ids in lists if ids)
         end = "training cannot go on" if self.level == "error" else "training goes on"
-        return f"{self.where}: {self.name}: {self.sentence}{ids}; {end}"
+        return f"{self.where}: {self.name}: {self.sentence}{f' ({ids})' if ids else ''}; {end}"
 
 
-def counted(number: int, word: str) -> str:
-    """The number and the word, in the plural unless it is 1."""
+def finding(
+    where: str,
+    name: str,
+    annotation_ids: tuple[Any, ...] = (),
+    image_ids: tuple[Any, ...] = (),
+    **values: Any,
+) -> Finding:
+    """The finding of a name that messages.py lists, with values for the placeholders of its message."""
+    level = "error" if name in ERRORS else "warning"
+    message = (ERRORS if name in ERRORS else WARNINGS)[name]
+    return Finding(level, where, name, message.format(**values), annotation_ids, image_ids)
+
+
+def image_findings(where: str, name: str, ids: Sequence[Any], **values: Any) -> list[Finding]:
+    """The finding about the images with these ids; none for no ids."""
+    if not len(ids):
+        return []
+    return [finding(where, name, (), unique(ids), count=format_count(len(ids), "image"), **values)]
+
+
+def format_count(number: int, word: str) -> str:
+    """The number and the word, in the plural unless the number is 1."""
     return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
-def shown_ids(word: str, ids: Sequence[Any]) -> str:
+def format_ids(word: str, ids: Sequence[Any]) -> str:
     """The word and the first ids: `images 3, 5`, `annotations 1, ..., 10 and 7 more`."""
-    more = f" and {len(ids) - SHOWN} more" if len(ids) > SHOWN else ""
-    names = ", ".join(map(repr, ids[:SHOWN]))  # a string in quotes: '7' is not 7
+    more = f" and {len(ids) - MAX_IDS} more" if len(ids) > MAX_IDS else ""
+    names = ", ".join(map(repr, ids[:MAX_IDS]))  # a string in quotes: '7' is not 7
     return f"{word if len(ids) == 1 else word + 's'} {names}{more}"
 
 
 def unique(values: Iterable[Any]) -> tuple[Any, ...]:
-    """Each value once, in the order of the first ones; values that cannot be hashed, as their text."""
-    found = {}
-    for value in values:
-        try:
-            found[value] = value
-        except TypeError:
-            found[str(value)] = str(value)
-    return tuple(found.values())
+    """Each value once, in order; the values need not be hashable."""
+    return tuple({repr(value): value for value in values}.values())

@@ -1,4 +1,4 @@
-"""What is wrong with the images of a data set: they are opened, one by one."""
+"""Open the images of a data set and check them: readability, size, EXIF orientation, depth, duplicates."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from ..data.images import (
     image_paths,
     open_image,
 )
-from .finding import Finding, counted, unique
+from .finding import Finding, image_findings
 from .table import AnnotationTable
 
 Size = tuple[int, int]
-MIN_CONTRAST = 16  # gray levels: nothing is to be seen in an image with less
+MIN_CONTRAST = 16  # gray levels: an image with less shows nothing
 
 
 class Opened(NamedTuple):
     """An image of a json that can be read.
 
     Attributes:
-        image_id: its id.
-        path: its file.
-        stored, upright: width and height of the file's pixels, before and after they are turned as its EXIF data say.
-        turned: whether the EXIF data say that they are to be turned or mirrored.
-        annotated: width and height in the json, None where it does not have them.
-        fingerprint: what tells it from other images.
-        deep: whether it has more than 8 bits for a channel.
-        contrast: the largest difference of two pixels, in 0 to 255.
+        image_id: Its id.
+        path: Its file.
+        stored, upright: Width and height of the file's pixels, before and after EXIF orientation.
+        turned: Whether EXIF data rotate or mirror it.
+        annotated: Width and height in the json, None where they are missing.
+        fingerprint: For comparison with other images.
+        deep: Whether it has more than 8 bits per channel.
+        contrast: The largest difference of two pixels, in 0 to 255.
     """
 
     image_id: Any
@@ -59,12 +59,10 @@ class Opened(NamedTuple):
 def check_images(
     table: AnnotationTable, images: str, image_range: ImageRange = "auto"
 ) -> tuple[list[Finding], list[Opened]]:
-    """Open every image of a json that is there; what is wrong with them, and those that can be read.
+    """Open every existing image of a json, in the folder `images`, with the training's data.image_range.
 
-    Args:
-        table: of the json.
-        images: the folder of the images.
-        image_range: data.image_range of the training.
+    Returns:
+        The findings, and the images that can be read.
     """
     jobs = [
         (entry, path)
@@ -80,23 +78,15 @@ def check_images(
         opening = pool.map(lambda job: _open(job[0], job[1], image_range), jobs)
         results = list(tqdm(opening, total=len(jobs), desc="images", disable=None))
     opened = [result for result in results if isinstance(result, Opened)]
-    failed = [
-        (entry.get("id"), result)
-        for (entry, _), result in zip(jobs, results, strict=True)
-        if isinstance(result, BadImageError)
-    ]
-    for name, alpha, what in (
-        ("image-unreadable", False, "that cannot be read"),
-        ("image-alpha-only", True, "that show nothing but by their transparency"),
-    ):
-        bad = [(i, e) for i, e in failed if isinstance(e, AlphaOnlyError) == alpha]
-        if bad:
-            sentence = (
-                f"{{}} {what}, the first one {bad[0][1]}: repair the files, take them out of the json, or set "
-                "data.on_bad_image=skip"
-            )
-            found += _finding("error", table.where, name, sentence, [i for i, _ in bad])
-    for check in (_depths, _contrasts, _sizes, _duplicates):
+    failed: dict[str, list[tuple[Any, BadImageError]]] = {}
+    for (entry, _), result in zip(jobs, results, strict=True):
+        if isinstance(result, BadImageError):
+            alpha = isinstance(result, AlphaOnlyError)
+            name = "image-alpha-only" if alpha else "image-unreadable"
+            failed.setdefault(name, []).append((entry.get("id"), result))
+    for name, bad in failed.items():
+        found += image_findings(table.where, name, [id_ for id_, _ in bad], first=bad[0][1])
+    for check in (_check_pixels, _check_sizes, _check_duplicates):
         found += check(opened, table.where)
     return found, opened
 
@@ -104,21 +94,14 @@ def check_images(
 def check_leaks(
     test: Sequence[Opened], where: str, train: Sequence[Opened], train_where: str
 ) -> list[Finding]:
-    """Warnings about images of the test set that are in the training set too, as of check_images."""
+    """Warn about images of the test set that are in the training set too, both as of check_images."""
     prints, others = [o.fingerprint for o in test], [o.fingerprint for o in train]
     copies = equal_files(prints, others)
     again = {i: j for i, j in similar_images(prints, others).items() if i not in copies}
     found = []
-    for name, what, pairs in (
-        ("test-image-in-train", "bytes", copies),
-        ("test-picture-in-train", "picture", again),
-    ):
-        for i, j in list(pairs.items())[:1]:
-            sentence = (
-                f"{{}} with the same {what} as one of {train_where}, that training sees too: AP comes out too high; "
-                f"the first one {test[i].path} is {train[j].path}"
-            )
-            found += _finding("warning", where, name, sentence, [test[i].image_id for i in pairs])
+    for name, pairs in (("test-image-in-train", copies), ("test-picture-in-train", again)):
+        other = next((train[j].path for j in pairs.values()), None)
+        found += _about(where, name, [test[i] for i in pairs], train=train_where, other=other)
     return found
 
 
@@ -146,79 +129,40 @@ def _open(entry: Mapping[str, Any], path: str, image_range: ImageRange) -> Opene
     )
 
 
-def _depths(opened: Sequence[Opened], where: str) -> list[Finding]:
-    deep = [image for image in opened if image.deep]
-    if len(deep) == len(opened):
-        return []
-    return _about(
-        "warning",
-        where,
-        "image-depths-mixed",
-        f"{{}} of more than 8 bits, the first one {{first}}, among {len(opened)}: data.image_range scales these, and "
-        "leaves those of 8 bits as they are; see that they look alike",
-        deep,
-    )
-
-
-def _contrasts(opened: Sequence[Opened], where: str) -> list[Finding]:
-    flat = [image for image in opened if image.contrast < MIN_CONTRAST]
-    if 2 * len(flat) <= len(opened):
-        return []
-    return _about(
-        "warning",
-        where,
-        "images-nearly-constant",
-        f"{{}} of {len(opened)} that are nearly constant, the first one {{first}}: of 0 to 255, their darkest and "
-        f"brightest pixel differ by less than {MIN_CONTRAST}; for images of more than 8 bits set "
-        "data.image_range=[low,high], else convert them",
-        flat,
-    )
-
-
-def _sizes(opened: Sequence[Opened], where: str) -> list[Finding]:
-    wrong: list[Opened] = []
-    upright: list[Opened] = []
-    as_stored: list[Opened] = []
-    unclear: list[Opened] = []
-    for image in opened:
-        if image.annotated not in (None, image.upright, image.stored):
-            wrong.append(image)
-        elif image.turned:
-            if image.annotated is None or image.upright == image.stored:
-                unclear.append(image)
-            else:
-                (upright if image.annotated == image.upright else as_stored).append(image)
+def _check_pixels(opened: Sequence[Opened], where: str) -> list[Finding]:
     found = []
-    if wrong:
-        (width, height), annotated = wrong[0].upright, wrong[0].annotated
-        assert annotated is not None
-        found += _about(
-            "error",
-            where,
-            "image-size-wrong",
-            f"{{}} of another size than the json says, the first one {{first}}: {width} x {height} pixels, annotated "
-            f"for {annotated[0]} x {annotated[1]}; find the files that were annotated, or set data.on_bad_image=skip",
-            wrong,
-        )
-    for name, chosen, how in (
-        ("exif-upright", upright, "upright, which has the size that the json says"),
-        (
-            "exif-as-stored",
-            as_stored,
-            "as stored, not turned, which has the size that the json says",
-        ),
-        (
-            "exif-unclear",
-            unclear,
-            "upright, though no size in the json tells whether they were annotated so: look at drawings of them",
-        ),
-    ):
-        sentence = f"{{}} whose EXIF data turn or mirror them, the first one {{first}}: read {how}"
-        found += _about("warning", where, name, sentence, chosen)
+    total = len(opened)
+    deep = [image for image in opened if image.deep]
+    if len(deep) < total:
+        found += _about(where, "image-depths-mixed", deep, total=total)
+    flat = [image for image in opened if image.contrast < MIN_CONTRAST]
+    if 2 * len(flat) > total:
+        found += _about(where, "images-nearly-constant", flat, total=total, contrast=MIN_CONTRAST)
     return found
 
 
-def _duplicates(opened: Sequence[Opened], where: str) -> list[Finding]:
+def _check_sizes(opened: Sequence[Opened], where: str) -> list[Finding]:
+    images: dict[str, list[Opened]] = {}
+    for image in opened:
+        if image.annotated not in (None, image.upright, image.stored):
+            name = "image-size-wrong"
+        elif not image.turned:
+            continue
+        elif image.annotated is None or image.upright == image.stored:
+            name = "exif-unclear"
+        else:
+            name = "exif-upright" if image.annotated == image.upright else "exif-as-stored"
+        images.setdefault(name, []).append(image)
+    found = []
+    for name, chosen in images.items():
+        actual, annotated = (
+            " x ".join(map(str, size or ())) for size in (chosen[0].upright, chosen[0].annotated)
+        )
+        found += _about(where, name, chosen, actual=actual, annotated=annotated)
+    return found
+
+
+def _check_duplicates(opened: Sequence[Opened], where: str) -> list[Finding]:
     prints = [o.fingerprint for o in opened]
     copies = {i: j for i, j in equal_files(prints).items() if opened[i].path != opened[j].path}
     again = {
@@ -227,49 +171,33 @@ def _duplicates(opened: Sequence[Opened], where: str) -> list[Finding]:
         if i not in copies and prints[i].digest != prints[j].digest
     }
     found = []
-    for name, what, pairs in (
-        ("image-copied", "bytes", copies),
-        ("picture-repeated", "picture", again),
-    ):
-        for j in list(pairs.values())[:1]:
-            sentence = (
-                f"{{}} with the same {what} as an earlier one, the first one {{first}} is {opened[j].path}: it counts "
-                "several times"
-            )
-            found += _about("warning", where, name, sentence, [opened[i] for i in pairs])
+    for name, pairs in (("image-copied", copies), ("picture-repeated", again)):
+        other = next((opened[j].path for j in pairs.values()), None)
+        found += _about(where, name, [opened[i] for i in pairs], other=other)
     return found
 
 
-def _about(
-    level: str, where: str, name: str, sentence: str, images: Sequence[Opened]
-) -> list[Finding]:
-    """The finding about some images; {first} in the sentence becomes the first one's file."""
-    if images:
-        sentence = sentence.replace("{first}", images[0].path)
-    return _finding(level, where, name, sentence, [image.image_id for image in images])
-
-
-def _finding(level: str, where: str, name: str, sentence: str, ids: Sequence[Any]) -> list[Finding]:
-    """The finding about images of these ids, none without ids; {} in the sentence becomes their number."""
-    if not ids:
+def _about(where: str, name: str, images: Sequence[Opened], **values: Any) -> list[Finding]:
+    """The finding of a name about some images, whose message names the file of the first one."""
+    if not images:
         return []
-    sentence = sentence.replace("{}", counted(len(ids), "image"), 1)
-    return [Finding(level, where, name, sentence, (), unique(ids))]
+    ids = [image.image_id for image in images]
+    return image_findings(where, name, ids, first=images[0].path, **values)
 
 
 SIDE = 32  # of a thumbnail, in cells
-# Gray levels: below this standard deviation a thumbnail has nothing to tell images apart by.
+# Gray levels: thumbnails of a smaller standard deviation are too flat to be compared.
 FLAT = 5.0
-# Correlation, of thumbnails of half as many cells a side, from which images are compared cell by cell.
+# Correlation of thumbnails of SIDE / 2, from which images are compared cell by cell.
 LIKE = 0.995
-# Standard deviations of the thumbnail, less than which every cell of the same image differs. Photographs saved anew
-# as JPEG of quality 30 differ by up to 0.3, at half the size most do; a thing that has moved differs by 1 or more.
+# Thumbnails of the same image differ by less in every cell, in standard deviations of the thumbnail. Photographs saved
+# again as JPEG of quality 30 differ by up to 0.3, and most do at half the size; an object that moved by 1 or more.
 DIFFERENCE = 0.35
-ROWS = 256
+ROWS = 256  # compared at a time
 
 
 class Fingerprint(NamedTuple):
-    """What tells an image from another: a digest of the file's bytes, and SIDE x SIDE gray levels, uint8."""
+    """A digest of a file's bytes, and a thumbnail of SIDE x SIDE gray levels, uint8."""
 
     digest: bytes
     cells: np.ndarray
@@ -284,11 +212,11 @@ def fingerprint(content: bytes, image: Image.Image) -> Fingerprint:
 def equal_files(
     prints: Sequence[Fingerprint], others: Sequence[Fingerprint] | None = None
 ) -> dict[int, int]:
-    """For each image whose file equals one of the others, byte for byte: the first such one.
+    """For each image whose file equals one of the others, byte for byte: index of the first such one.
 
     Args:
-        prints: of a set.
-        others: of another set; None for the earlier ones of the same set.
+        prints: Of a data set.
+        others: Of another data set; None for the earlier images of the same one.
     """
     first: dict[bytes, int] = {}
     for j, other in enumerate(prints if others is None else others):
@@ -300,10 +228,10 @@ def equal_files(
 def similar_images(
     prints: Sequence[Fingerprint], others: Sequence[Fingerprint] | None = None
 ) -> dict[int, int]:
-    """For each image that one of the others shows too, in another quality or size: that one. Arguments as above.
+    """For each image that equals one of the others but for quality and size: index of that one.
 
     Images are the same if their thumbnails, of mean 0 and standard deviation 1, differ by less than DIFFERENCE in
-    every cell. Only the best correlated one is compared so. Flat ones are never the same.
+    every cell. Only the best correlated one is compared so. Flat ones are never the same. Arguments as for equal_files.
     """
     if not prints or (others is not None and not others):
         return {}
@@ -324,7 +252,7 @@ def similar_images(
 
 
 def _thumbnails(prints: Sequence[Fingerprint]) -> tuple[np.ndarray, np.ndarray]:
-    """Thumbnails, and coarse ones of mean 0 and length 1 as rows, 0 where flat."""
+    """Thumbnails, and coarse ones of mean 0 and norm 1 as rows, 0 where flat."""
     cells = np.stack([p.cells for p in prints])
     half = cells.reshape(len(cells), SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4), dtype=np.float32)
     rows = half.reshape(len(cells), -1)

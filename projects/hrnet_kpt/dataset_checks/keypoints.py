@@ -1,4 +1,4 @@
-"""What is wrong with the keypoints of annotations."""
+"""Check the keypoints of annotations."""
 
 from __future__ import annotations
 
@@ -7,65 +7,26 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .finding import Finding
+from .finding import Finding, finding
 from .table import AnnotationTable
 
-# A share of unlabelled instances, and of keypoints outside their box, above which something may be wrong: in COCO's
-# train2017 43 percent of the persons have no labelled keypoint, and next to none lie outside the box.
-MANY_UNLABELLED = 0.5
-MANY_OUTSIDE_BOX = 0.2
-# How far outside, as a share of the box.
-BOX_MARGIN = 0.1
-# As many keypoints in one place, of an object larger than this many pixels, are not where they belong.
-ONE_PLACE = 3
-LARGER = 10.0
+# Fractions of unlabelled instances, and of keypoints outside their box, above which something may be wrong: in COCO's
+# train2017 43 percent of the persons have no labelled keypoint, and almost no keypoint is outside the box.
+MAX_UNLABELLED = 0.5
+MAX_OUTSIDE_BOX = 0.2
+BOX_MARGIN = 0.1  # how far outside, as a fraction of the box
+# So many keypoints at one position, of an object with a side of more than this many pixels, are wrong.
+ONE_POSITION = 3
+MIN_SIDE = 10.0
 # Visibilities of fewer instances say nothing about the tool that wrote them.
-FEWEST = 5
-
-
-# Findings about single annotations, in the order in which they are reported. {corners}: how many keypoints.
-SINGLE = (
-    (
-        "error",
-        "keypoints-not-numbers",
-        "{} with `keypoints` that are not all finite numbers: correct or remove them",
-    ),
-    (
-        "warning",
-        "visibility-not-0-1-2",
-        "{} with a visibility v other than 0, 1 and 2: above 0 it counts as labelled, else as not",
-    ),
-    (
-        "warning",
-        "unlabelled-with-place",
-        "{} with coordinates of keypoints that are not labelled (v = 0): taken as 0, 0",
-    ),
-    (
-        "warning",
-        "keypoints-outside-image",
-        "{} with labelled keypoints outside the image: those are not learned, but evaluation counts them",
-    ),
-    (
-        "warning",
-        "keypoints-at-corner",
-        "{} with labelled keypoints exactly at a corner of the image, {corners} in all, away from the object: nobody "
-        "labelled them there, yet they are learned and evaluated; with tools/check_dataset.py --fix OUT.json they "
-        "become 0, 0, 0",
-    ),
-    (
-        "warning",
-        "keypoints-in-one-place",
-        "{} with all labelled keypoints, three or more, in one and the same place: their places were lost; label them "
-        "anew, or remove them",
-    ),
-)
+MIN_INSTANCES = 5
 
 
 def check_keypoints(table: AnnotationTable) -> Iterator[Finding]:
-    """Findings about `keypoints` and `num_keypoints`. Crowds are only looked at for what training reads of them."""
+    """Findings about `keypoints` and `num_keypoints`. Of crowds only what training reads is checked."""
     counts = labelled_counts(table)
     own = np.zeros(len(counts), dtype=np.int64)  # keypoints of its category
-    rows_of: dict[str, list[np.ndarray]] = {name: [] for _, name, _ in SINGLE}
+    rows_of: dict[str, list[int]] = {}
     many_outside: list[Finding] = []
     visibilities: set[float] = set()
     num_corners = 0
@@ -75,36 +36,21 @@ def check_keypoints(table: AnnotationTable) -> Iterator[Finding]:
         visibilities |= set(np.unique(points[..., 2][labelled]).tolist())
         corners = corner_points(table, rows, points)
         num_corners += int(corners.sum())
-        for name, chosen in _masks(table, rows, points, labelled, corners).items():
-            rows_of[name].append(rows[chosen])
+        for name, chosen in _defects(table, rows, points, labelled, corners).items():
+            rows_of.setdefault(name, []).extend(rows[chosen].tolist())
         many_outside += _outside_box(table, category, rows, points, labelled & ~corners)
     listed = [annotation.get("keypoints") for annotation in table.annotations]
     lengths = np.array([len(v) if isinstance(v, list) else -1 for v in listed], dtype=np.int64)
-    yield from table.finding(
-        "error",
-        "keypoints-length",
-        "{} whose `keypoints` are not one list of three numbers (x, y, v) for each keypoint of the category: correct "
-        "or remove them",
-        np.array([bool(v) for v in listed], dtype=bool)
-        & (table.category >= 0)
-        & (lengths != 3 * own),
-    )
-    for level, name, sentence in SINGLE:
-        if rows_of[name]:
-            sentence = sentence.replace("{corners}", f"{num_corners}")
-            yield from table.finding(level, name, sentence, np.sort(np.concatenate(rows_of[name])))
+    wrong = table.which(lambda a: a.get("keypoints")) & (table.category >= 0) & (lengths != 3 * own)
+    yield from table.findings("keypoints-length", wrong)
+    for name, found in rows_of.items():
+        yield from table.findings(name, sorted(found), corners=num_corners)
     instances = (counts > 0) & ~table.crowd
-    if visibilities == {1.0} and instances.sum() >= FEWEST:
-        yield from table.finding(
-            "warning",
-            "visibility-all-1",
-            "{}, all that have labelled keypoints, with no visibility but v = 1: by that all keypoints are hidden, "
-            "which a tool that knows two states means by labelled; learning and AP count 1 as they count 2",
-            instances,
-        )
+    if visibilities == {1.0} and instances.sum() >= MIN_INSTANCES:
+        yield from table.findings("visibility-all-1", instances)
     yield from many_outside
-    yield from _num_keypoints(table, counts)
-    yield from _unlabelled(table, own, counts)
+    yield from _check_num_keypoints(table, counts)
+    yield from _check_unlabelled(table, own, counts)
 
 
 def labelled_counts(table: AnnotationTable) -> np.ndarray:
@@ -113,43 +59,37 @@ def labelled_counts(table: AnnotationTable) -> np.ndarray:
     for rows, points in table.keypoints:
         readable = np.isfinite(points[..., 2]).all(axis=1)
         counts[rows[readable]] = (points[readable, :, 2] > 0).sum(axis=1)
-    without = [not annotation.get("keypoints") for annotation in table.annotations]
-    counts[np.array(without, dtype=bool)] = 0
+    counts[table.which(lambda a: not a.get("keypoints"))] = 0
     return counts
 
 
-def _masks(
+def _defects(
     table: AnnotationTable,
     rows: np.ndarray,
     points: np.ndarray,
     labelled: np.ndarray,
     corners: np.ndarray,
 ) -> dict[str, np.ndarray]:
-    """For each kind of defect of n instances of a category, which have it."""
+    """For each kind of defect, which of n instances of a category have it: (n,)."""
     x, y, v = points[..., 0], points[..., 1], points[..., 2]
     finite = np.isfinite(x) & np.isfinite(y)
     sizes = table.image_sizes(unknown=np.inf)[rows]
-    # As the mapper has it: COCO's coordinates are indices of pixels, the last one's far edge is still inside.
+    # As in the mapper: COCO's coordinates are pixel indices, so that the last pixel's far edge is still inside.
     inside = (x >= -0.5) & (y >= -0.5) & (x + 0.5 <= sizes[:, :1]) & (y + 0.5 <= sizes[:, 1:])
     instance = ~table.crowd[rows]
-    large = table.boxes[rows, 2:].max(axis=1, initial=0) > LARGER
+    large = table.boxes[rows, 2:].max(axis=1, initial=0) > MIN_SIDE
+    usable = labelled & finite & ~corners
+    high = np.where(usable[..., None], points[..., :2], -np.inf).max(axis=1, initial=-np.inf)
+    low = np.where(usable[..., None], points[..., :2], np.inf).min(axis=1, initial=np.inf)
+    one_position = (usable.sum(axis=1) >= ONE_POSITION) & (low == high).all(axis=1)
     return {
         "keypoints-not-numbers": (~np.isfinite(v) | (labelled & ~finite)).any(axis=1),
-        "visibility-not-0-1-2": (np.isfinite(v) & (v != 0) & (v != 1) & (v != 2)).any(axis=1),
+        "visibility-not-0-1-2": (np.isfinite(v) & ~np.isin(v, (0, 1, 2))).any(axis=1),
         "unlabelled-with-place": ((v == 0) & ((x != 0) | (y != 0))).any(axis=1),
-        "keypoints-outside-image": (labelled & finite & ~inside & ~corners).any(axis=1) & instance,
+        "keypoints-outside-image": (usable & ~inside).any(axis=1) & instance,
         "keypoints-at-corner": corners.any(axis=1),
-        "keypoints-in-one-place": _in_one_place(points, labelled & finite & ~corners)
-        & large
-        & instance,
+        "keypoints-in-one-place": one_position & large & instance,
     }
-
-
-def _in_one_place(points: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    high = np.where(labelled[..., None], points[..., :2], -np.inf).max(axis=1, initial=-np.inf)
-    low = np.where(labelled[..., None], points[..., :2], np.inf).min(axis=1, initial=np.inf)
-    same: np.ndarray = (labelled.sum(axis=1) >= ONE_PLACE) & (low == high).all(axis=1)
-    return same
 
 
 def _outside_box(
@@ -161,75 +101,51 @@ def _outside_box(
 ) -> list[Finding]:
     boxes = table.boxes[rows][:, None]
     margin = BOX_MARGIN * boxes[..., 2:]
-    far = (points[..., :2] < boxes[..., :2] - margin) | (
-        points[..., :2] > boxes[..., :2] + boxes[..., 2:] + margin
-    )
-    boxed = np.isfinite(boxes).all(axis=-1) & (boxes[..., 2:] > 0).all(axis=-1)
-    judged = labelled & boxed & ~table.crowd[rows, None]
-    outside = far.any(axis=-1) & judged
-    share = outside.sum() / max(1, judged.sum())
-    if share <= MANY_OUTSIDE_BOX:
+    low, high = boxes[..., :2] - margin, boxes[..., :2] + boxes[..., 2:] + margin
+    far = ((points[..., :2] < low) | (points[..., :2] > high)).any(axis=-1)
+    compared = labelled & (table.boxed & ~table.crowd)[rows, None]
+    outside = far & compared
+    fraction = outside.sum() / max(1, compared.sum())
+    if fraction <= MAX_OUTSIDE_BOX:
         return []
-    return table.finding(
-        "warning",
-        "keypoints-outside-box",
-        f"{{}} with labelled keypoints far outside the box, {share:.0%} of all keypoints of category "
-        f"{table.categories[category].get('name')!r}: not learned; are both in pixels, and `bbox` x, y, width, height?",
-        rows[outside.any(axis=1)],
+    chosen, name = rows[outside.any(axis=1)], table.category_name(category)
+    return table.findings("keypoints-outside-box", chosen, fraction=fraction, category=name)
+
+
+def _check_num_keypoints(table: AnnotationTable, counts: np.ndarray) -> Iterator[Finding]:
+    relevant = table.which(lambda a: a.get("keypoints")) & (counts >= 0) & ~table.crowd
+    missing = table.which(lambda a: "num_keypoints" not in a)
+    yield from table.findings("num-keypoints-missing", relevant & missing)
+    declared = [annotation.get("num_keypoints") for annotation in table.annotations]
+    wrong = [value != count for value, count in zip(declared, counts.tolist(), strict=True)]
+    yield from table.findings(
+        "num-keypoints-wrong", relevant & ~missing & np.array(wrong, dtype=bool)
     )
 
 
-def _num_keypoints(table: AnnotationTable, counts: np.ndarray) -> Iterator[Finding]:
-    listed = [bool(annotation.get("keypoints")) for annotation in table.annotations]
-    relevant = np.array(listed, dtype=bool) & (counts >= 0) & ~table.crowd
-    stated = [annotation.get("num_keypoints") for annotation in table.annotations]
-    missing = np.array([value is None for value in stated], dtype=bool)
-    yield from table.finding(
-        "warning",
-        "num-keypoints-missing",
-        "{} without `num_keypoints`: counted for the evaluation",
-        relevant & missing,
-    )
-    wrong = [value != count for value, count in zip(stated, counts.tolist(), strict=True)]
-    yield from table.finding(
-        "warning",
-        "num-keypoints-wrong",
-        "{} with a `num_keypoints` that is not the number of keypoints with v > 0: counted for the evaluation",
-        relevant & ~missing & np.array(wrong, dtype=bool),
-    )
-
-
-def _unlabelled(table: AnnotationTable, own: np.ndarray, counts: np.ndarray) -> Iterator[Finding]:
-    instances = (table.image >= 0) & ~table.crowd
-    for index, category in enumerate(table.categories):
-        chosen = instances & (table.category == index)
+def _check_unlabelled(
+    table: AnnotationTable, own: np.ndarray, counts: np.ndarray
+) -> Iterator[Finding]:
+    for index, num_keypoints in enumerate(table.num_keypoints):
+        chosen = table.instances & (table.category == index)
         unlabelled = chosen & (counts == 0)
-        if table.num_keypoints[index] and unlabelled.sum() > MANY_UNLABELLED * chosen.sum():
-            share = unlabelled.sum() / chosen.sum()
-            yield from table.finding(
-                "warning",
-                "many-unlabelled",
-                f"{{}}, {share:.0%} of category {category.get('name')!r}, without a labelled keypoint (v > 0): they "
-                "teach boxes alone",
-                unlabelled,
+        fraction = unlabelled.sum() / max(1, chosen.sum())
+        if num_keypoints and fraction > MAX_UNLABELLED:
+            name = table.category_name(index)
+            yield from table.findings(
+                "many-unlabelled", unlabelled, fraction=fraction, category=name
             )
-    teaches = instances & ((counts != 0) | (own == 0))
+    teaches = table.instances & ((counts != 0) | (own == 0))
     crowds = iscrowd_everywhere(table, counts)
-    yield from table.finding(
-        "error",
-        "iscrowd-everywhere",
-        "{} with labelled keypoints, all that there are, with `iscrowd` 1: neither learned nor evaluated; set it to 0",
-        crowds,
-    )
+    yield from table.findings("iscrowd-everywhere", crowds)
     if table.labelled and not teaches.any() and not crowds.any():
-        sentence = "no annotation of a listed image has a labelled keypoint (v > 0): there is nothing to learn"
-        yield Finding("error", table.where, "nothing-to-learn", sentence)
+        yield finding(table.where, "nothing-to-learn")
 
 
 def iscrowd_everywhere(table: AnnotationTable, counts: np.ndarray) -> np.ndarray:
-    """The annotations with labelled keypoints if all of them are crowds, else none; (N,).
+    """Which annotations have labelled keypoints, (N,), if all of those are crowds; else none.
 
-    A crowd of COCO's has a bitmap in place of a polygon, and no labelled keypoint.
+    COCO's crowds have an RLE as segmentation, and no labelled keypoint.
     """
     labelled = counts > 0
     return labelled & table.crowd & bool((table.crowd | ~labelled).all())
@@ -239,7 +155,7 @@ class LabelledPoints(NamedTuple):
     """P labelled keypoints with finite coordinates.
 
     Attributes:
-        annotation: (P,) the index of the annotation in the file, ascending.
+        annotation: (P,) index of the annotation in the json, ascending.
         xy: (P, 2) in pixels.
     """
 
@@ -247,7 +163,7 @@ class LabelledPoints(NamedTuple):
     xy: np.ndarray
 
     def counts(self, length: int) -> np.ndarray:
-        """How many each of the first `length` annotations has."""
+        """Number of keypoints of each of the first `length` annotations."""
         return np.bincount(self.annotation, minlength=length)
 
     def extents(self, length: int) -> np.ndarray:
@@ -262,7 +178,7 @@ class LabelledPoints(NamedTuple):
 
 
 def labelled_points(table: AnnotationTable) -> LabelledPoints:
-    """All keypoints with v > 0, but for those of crowds and those at a corner that nobody labelled."""
+    """All keypoints with v > 0, except those of crowds and those of `corner_points`."""
     annotations: list[np.ndarray] = [np.zeros(0, dtype=np.int64)]
     xy: list[np.ndarray] = [np.zeros((0, 2))]
     for rows, points in table.keypoints:
@@ -281,25 +197,25 @@ def labelled_of(table: AnnotationTable, rows: np.ndarray, points: np.ndarray) ->
 
     Args:
         rows: (n,) indices of the annotations.
-        points: (n, K, 3) their x, y, v.
+        points: (n, K, 3) x, y, v of their keypoints.
     """
     labelled: np.ndarray = (points[..., 2] > 0) & np.isfinite(points).all(axis=-1)
     return labelled & ~table.crowd[rows, None]
 
 
-# A keypoint at 0, 0 may be real where the box reaches there: within this fraction of the box and this many pixels.
+# A keypoint at 0, 0 may be a label where the box reaches there: within this fraction of the box and so many pixels.
 CORNER_MARGIN = 0.1
 CORNER_PIXELS = 1.0
-# From as many annotations on, keypoints at corners are compared with those along the border.
-SEVERAL = 5
+# From so many annotations on, keypoints at corners are compared with those along the border.
+MIN_CORNERS = 5
 
 
 def corner_points(table: AnnotationTable, rows: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Which keypoints with v > 0 stand at a corner of the image because nobody labelled them: (n, K).
+    """Which keypoints with v > 0 are at a corner of the image because they were not labelled: (n, K).
 
-    At 0, 0 or -1, -1 outside the box, or two or more of them in one annotation, or so many in the file that there are
-    more of them than keypoints along the border, where those that were clipped at it would be. At another corner
-    (w, h or w - 1, h - 1) outside the box, in several annotations. Arguments as for labelled_of.
+    Those at -1, -1. Those at 0, 0 that are outside the box, or two or more of them in one annotation, or if the json
+    has more of them than keypoints along the border, where clipped keypoints would be. Those at another corner (w, h
+    or w - 1, h - 1) that are outside the box, in several annotations. Arguments as for labelled_of.
     """
     labelled = labelled_of(table, rows, points)
     x, y = points[..., 0], points[..., 1]
@@ -319,9 +235,9 @@ def corner_points(table: AnnotationTable, rows: np.ndarray, points: np.ndarray) 
     outside = ~in_box & np.isfinite(boxes).all(axis=-1)
     several = (origin.sum(axis=1) > 1)[:, None]
     on_border = labelled & (left ^ top)
-    if origin.any(axis=1).sum() >= SEVERAL and origin.sum() > on_border.sum():
+    if origin.any(axis=1).sum() >= MIN_CORNERS and origin.sum() > on_border.sum():
         several = np.ones_like(several)
     other &= outside
-    if other.any(axis=1).sum() < SEVERAL:
+    if other.any(axis=1).sum() < MIN_CORNERS:
         other[:] = False
     return negative | (origin & (outside | several)) | other

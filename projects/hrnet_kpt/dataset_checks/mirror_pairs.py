@@ -1,4 +1,4 @@
-"""Keypoints that look like left and right of the same, by the poses, where no pairs are known by their names."""
+"""Find flip pairs by the symmetry of the average pose, where the names of keypoints do not tell them."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import numpy as np
 
 from ..data.categories import keypoint_names
 from ..data.schema import left_right_pairs
-from .finding import Finding, counted
-from .swapped_sides import FEWEST, align_similarity, average_pose
+from .average_pose import MIN_KEYPOINTS, align_similarity, average_pose
+from .finding import Finding, finding, format_count
 from .table import AnnotationTable
 
-# Instances below which an average pose says too little, and as many as it is taken of.
-ENOUGH, MOST = 20, 2_000
-# The average pose, whose root mean square is 1, lies this near to its mirror image if it is symmetric. Measured: mice
-# and bees seen from above, people and faces 0.01 to 0.09, poses without symmetry from 0.14 on.
+# Fewer instances are not enough for an average pose; of more than the second number, a sample is taken.
+MIN_INSTANCES, MAX_INSTANCES = 20, 2_000
+# Distance (RMS) of a symmetric average pose of RMS 1 from its mirror image. Measured: mice and bees seen from above,
+# people and faces 0.01 to 0.09, poses without symmetry from 0.14 on.
 SYMMETRIC = 0.1
-# Two keypoints change places if they are this many times as far from each other as from where the mirror puts them.
+# Two keypoints are swapped if they are this many times as far from each other as from their mirrored positions.
 APART = 3.0
-# An instance tells the pose from its mirror image if it fits one this many times as well as the other.
+# An instance distinguishes the pose from its mirror image if it fits one this many times as well as the other.
 CLEAR = 2.0
-# So many instances must tell, and of these so many show the pose and not its mirror image. A thing that is seen from
-# either side, as fish are, shows both alike; its upper and lower fins, though alike, are not swapped by a mirror.
-MOST_TELL, MOST_AGREE = 0.8, 0.7
-# Of axes that fit about as well, the one nearest to the vertical counts where instances stand mostly upright.
-ABOUT_AS_WELL, UPRIGHT = 0.02, 0.7
+# So large a fraction of instances must distinguish them, and of these so many show the pose and not its mirror image.
+# Objects seen from either side, such as fish, show both; a mirror does not swap their upper and lower fins.
+MIN_DISTINCT, MIN_AGREEING = 0.8, 0.7
+# Among axes that fit about as well, the one closest to the vertical is taken where instances are mostly upright.
+TOLERANCE, UPRIGHT = 0.02, 0.7
 
 
 def check_flip_pairs(
@@ -36,54 +36,57 @@ def check_flip_pairs(
     named: Mapping[Any, Sequence[str]] | None = None,
     pairs: Sequence[Sequence[str]] | None = None,
 ) -> list[Finding]:
-    """A warning for each category in which keypoints look paired, and no pairs are known.
+    """Warn about categories with keypoints that look paired, but have no known flip pairs.
 
     Args:
-        table: of the json.
-        named: the names of the keypoints of each category, by its name; those of the json by default.
-        pairs: the pairs of names that are known; those that follow from the names by default.
+        table: Of the json.
+        named: Names of the keypoints of each category, by its name; the json's by default.
+        pairs: Pairs of names that are known; those that follow from the names by default.
     """
     found: list[Finding] = []
     for index, category in enumerate(table.categories):
         names = list((named or {}).get(category.get("name"), keypoint_names(category)))
         known = left_right_pairs(names) if pairs is None else pairs
         paired = [pair for pair in known if set(pair) <= set(names)]
-        if len(names) < FEWEST or len(names) - 2 * len(paired) < 2:
+        rows, points = table.keypoints[index]
+        if len(names) != points.shape[1] or len(names) - 2 * len(paired) < 2:
             continue
-        if len(names) == table.num_keypoints[index]:
-            rows, points = table.keypoints[index]
-            points = points[~table.crowd[rows]]
-            indices = [(names.index(left), names.index(right)) for left, right in paired]
-            new = [(names[i], names[j]) for i, j in mirror_pairs(points, indices)]
-            if new:
-                sentence = (
-                    f"keypoints of category {category.get('name')!r} look like left and right of the same, and their "
-                    f"names do not say so: {', '.join(f'{left} and {right}' for left, right in new)} change places "
-                    f"when the average pose of {counted(len(points), 'instance')} is mirrored. Mirrored images would "
-                    f"teach them the wrong way round: set {override([*known, *new])}, or leave RandomFlip out"
+        points = points[~table.crowd[rows]]
+        indices = [(names.index(left), names.index(right)) for left, right in paired]
+        new = [(names[i], names[j]) for i, j in mirror_pairs(points, indices)]
+        if new:
+            found.append(
+                finding(
+                    table.where,
+                    "flip-pairs-unknown",
+                    category=table.category_name(index),
+                    pairs=", ".join(f"{left} and {right}" for left, right in new),
+                    instances=format_count(len(points), "instance"),
+                    override=override([*known, *new]),
                 )
-                found.append(Finding("warning", table.where, "flip-pairs-unknown", sentence))
+            )
     return found
 
 
 def mirror_pairs(
     points: np.ndarray, known: Sequence[tuple[int, int]] = ()
 ) -> list[tuple[int, int]]:
-    """Pairs of keypoints that change places when the average pose is mirrored, without those that are known.
+    """Pairs of keypoints that are swapped when the average pose is mirrored, without the known pairs.
 
     Args:
-        points: n x K x 3 of x, y, v; not labelled where v is 0, or a number is not finite.
-        known: pairs of indices.
+        points: (n, K, 3) of x, y, v; not labelled where v is 0 or a number is not finite.
+        known: Pairs of indices.
 
-    None where the pose is not symmetric, where instances show it and its mirror image alike, where the known pairs
-    do not change places, and where there are too few instances to tell.
+    Returns:
+        Pairs of indices. None if the pose is not symmetric, if instances show it and its mirror image equally often, if
+        mirroring does not swap the known pairs, or if there are too few instances.
     """
     labelled = (points[..., 2] > 0) & np.isfinite(points).all(axis=-1)
-    enough = labelled.sum(axis=1) >= FEWEST
+    enough = labelled.sum(axis=1) >= MIN_KEYPOINTS
     points, labelled = points[enough], labelled[enough]
-    step = -(-len(points) // MOST) or 1
+    step = -(-len(points) // MAX_INSTANCES) or 1
     points, labelled = points[::step], labelled[::step]
-    if len(points) < ENOUGH or not labelled.any(axis=0).all():
+    if len(points) < MIN_INSTANCES or not labelled.any(axis=0).all():
         return []
     positions = np.where(labelled, points[..., 0] + 1j * points[..., 1], 0)
     pose = average_pose(positions, labelled)
@@ -94,15 +97,15 @@ def mirror_pairs(
         align_similarity(positions, weights, p)[1] for p in (pose.positions, pose.positions.conj())
     )
     agrees = mirrored > CLEAR * as_it_is
-    tells = agrees | (as_it_is > CLEAR * mirrored)
-    if tells.mean() < MOST_TELL or agrees.sum() < MOST_AGREE * tells.sum():
+    distinct = agrees | (as_it_is > CLEAR * mirrored)
+    if distinct.mean() < MIN_DISTINCT or agrees.sum() < MIN_AGREEING * distinct.sum():
         return []
     symmetries = sorted(_symmetries(pose.positions), key=lambda symmetry: symmetry[0])
     best = symmetries[0][0]
     if best > SYMMETRIC:
         return []
     turn = _mean_turn(positions[agrees], labelled[agrees], pose.positions)
-    chosen = [symmetry for symmetry in symmetries if symmetry[0] <= best + ABOUT_AS_WELL]
+    chosen = [symmetry for symmetry in symmetries if symmetry[0] <= best + TOLERANCE]
     if abs(turn) > UPRIGHT:
         chosen.sort(key=lambda symmetry: abs(np.cos(symmetry[1] / 2 + np.angle(turn))))
     _, angle, partner = chosen[0]
@@ -120,9 +123,10 @@ def mirror_pairs(
 
 
 def _symmetries(pose: np.ndarray) -> Iterator[tuple[float, float, np.ndarray]]:
-    """Mirror images z -> e^(i angle) conj(z) of a pose, with each keypoint's partner and the root mean square between.
+    """Mirror images z -> e^(i angle) conj(z) of a pose: the RMS distance from the pose, the angle, and the partners.
 
-    The axis stands at angle / 2. For each of many angles, the nearest two keypoints become partners, and so on.
+    The axis of the mirror is at angle / 2. For many angles, the closest two keypoints become partners, then the closest
+    two of the others, and so on.
     """
     rows, columns = np.triu_indices(len(pose))
     seen = set()
@@ -135,13 +139,13 @@ def _symmetries(pose: np.ndarray) -> Iterator[tuple[float, float, np.ndarray]]:
                 partner[i], partner[j] = j, i
         if tuple(partner) not in seen:
             seen.add(tuple(partner))
-            best = float(np.angle((pose * pose[partner]).sum()))  # by least squares
+            best = float(np.angle((pose * pose[partner]).sum()))  # least squares
             off = abs(np.exp(1j * best) * pose.conj() - pose[partner])
             yield float(np.sqrt((off**2).mean())), best, partner
 
 
 def _mean_turn(positions: np.ndarray, labelled: np.ndarray, pose: np.ndarray) -> complex:
-    """The mean of the directions, of length 1, by which instances are turned against the pose."""
+    """The mean of the unit vectors by which instances are rotated against the pose."""
     total = labelled.sum(axis=1, keepdims=True)
     centred = np.where(labelled, positions - positions.sum(axis=1, keepdims=True) / total, 0)
     turns = (centred * pose.conj()).sum(axis=1)
@@ -149,7 +153,7 @@ def _mean_turn(positions: np.ndarray, labelled: np.ndarray, pose: np.ndarray) ->
 
 
 def override(pairs: Sequence[Sequence[str]]) -> str:
-    """The override that makes these the flip pairs, as it is written on a command line."""
+    """The override that sets these flip pairs, quoted for a command line."""
     text = ",".join(f"[{','.join(map(_quoted, pair))}]" for pair in pairs)
     return shlex.quote(f"data.keypoints={{flip_pairs:[{text}]}}")
 
@@ -158,6 +162,6 @@ def _quoted(name: str) -> str:
     plain = re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII)
     if plain and name.lower() not in ("true", "false", "null", "inf", "nan"):
         return name
-    # In Hydra's grammar a backslash is one, unless it stands before a quote.
+    # In Hydra's grammar a backslash is literal, unless it is before a quote.
     escaped = re.sub(r'(\\*)("|$)', lambda m: 2 * m[1] + ('\\"' if m[2] else ""), name)
     return f'"{escaped}"'

@@ -1,4 +1,4 @@
-"""What can be put right in a COCO-format json without asking anyone."""
+"""Repair the defects of a COCO-format json that have only one possible correction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.categories import bones_of, is_integer, is_positive, joins_keypoints
+from ..data.categories import bones_of, is_integer, joins_keypoints
 from ..data.images import ANY_RANGE, BadImageError, annotated_size, image_paths, open_image, respell
 from ..data.references import normalise
 from ..errors import UserError
@@ -19,7 +19,7 @@ from ..evaluation.ground_truth import AREA_FRACTION
 from ..io import replace_text, to_json
 from .boxes import ROUNDING, Margin, beyond_border, grow_boxes, implausible_areas, plausible_area
 from .categories import counts_from_zero, highest_joint
-from .conventions import COCO, converted, recognise
+from .conventions import COCO, converted, detect_convention
 from .duplicates import doubled, split_objects
 from .keypoints import (
     check_keypoints,
@@ -29,9 +29,9 @@ from .keypoints import (
     labelled_of,
     labelled_points,
 )
-from .table import AnnotationTable, annotation_table
+from .table import AnnotationTable, annotation_table, has_keypoints
 
-# The names of the findings that go away, wherever there is what the repair needs: a box for an area, a file for a size.
+# Findings that `repair` removes, given what it needs for them: a box for an area, a file for a size.
 REPAIRED = (
     "annotation-doubled",
     "annotation-id-no-number",
@@ -71,35 +71,37 @@ Entry = dict[str, Any]
 def repair(
     content: Mapping[str, Any], images: str | None = None, margin: Margin | None = None
 ) -> tuple[Entry, list[str]]:
-    """A copy of a json in which everything is put right that leaves no choice, and what was done, a line for each kind.
+    """Repair everything in a json that has only one possible correction.
 
     References are written as the ids that they mean (see `references`). Boxes and keypoints of another convention are
-    converted, before anything else is done to them. A box partly outside its image is cut off at the border, if the
-    file has the size that the json says. An area is the segmentation's, else AREA_FRACTION of the box. Of copies of an
-    annotation or an image one is kept; other annotations of the same id get new ones; listings of one file are joined,
-    and annotations that have the box and the keypoints of one object. Annotations of images that are not listed are
-    dropped, unless most are, and bones of keypoints that do not exist.
-    What needs a decision stays: sizes that contradict the file, unknown categories, keypoints of the wrong number or
-    visibility, missing or empty boxes, exchanged sides.
+    converted first. Boxes are clipped at the border of the image if the file has the size in the json. Areas become the
+    segmentation's, else AREA_FRACTION of the box. Copies of an annotation or an image are removed; other annotations
+    with the same id are renumbered. Images of the same file are merged, and so are annotations with the box and the
+    keypoints of one object. Annotations of unlisted images are removed, unless most are, and bones of keypoints that do
+    not exist. What needs a decision stays: sizes that contradict the file, unknown categories, keypoints of a wrong
+    number or visibility, missing or empty boxes, exchanged sides.
 
     Args:
-        content: the json, as of read_json; it is not changed.
-        images: the folder of the images, for sizes that are missing.
-        margin: how far boxes grow that are only the extent of their keypoints; None leaves them as they are.
+        content: The json, as of read_json; it is not changed.
+        images: Folder of the images, for sizes that are missing.
+        margin: How far boxes grow that are only the extent of their keypoints; None leaves them.
+
+    Returns:
+        The repaired copy, and what was done, a line for each kind of repair.
     """
     done: Counter[str] = Counter()
     references = normalise(content)
     result = dict(references.content)
     for key, rows in references.by_value.items():
         if rows:
-            done[f"`{key}` of another type than the id that it means: that id written"] = len(rows)
+            done[f"`{key}` of another type than the id: the id written"] = len(rows)
     if references.root is not None:
-        done[f"category {references.root!r}, which only groups the others: left out"] = 1
+        done[f"category {references.root!r}, which only groups the others: removed"] = 1
     if references.nulls:
-        done["entries with values that are null, which means missing: left out"] = references.nulls
+        done["entries with null for a missing value: the key removed"] = references.nulls
     result["images"] = _without_copies([dict(i) for i in result["images"]], "images", done)
     if images is not None:
-        done["`file_name` spelt in another way than its file: as the file"] += respell(
+        done["`file_name` spelled differently from its file: the file's name written"] += respell(
             result["images"], images
         )
     annotations = _without_copies(list(result.get("annotations", [])), "annotations", done)
@@ -109,16 +111,18 @@ def repair(
         _size(image, path, done)
     table = annotation_table(result, "")
     result["categories"] = [_category(table, i, done) for i in range(len(table.categories))]
-    crowds = np.flatnonzero(_wrong_crowds(table))
-    if len(crowds):  # before what is looked for in instances alone
-        annotations = list(table.annotations)
-        for row in crowds:
-            annotations[row] = {**annotations[row], "iscrowd": 0}
-        table = annotation_table({**result, "annotations": annotations}, "")
-        done["`iscrowd` 1 on all annotations with labelled keypoints: 0 written"] += len(crowds)
+    rle = table.which(lambda a: isinstance(a.get("segmentation"), dict))
+    crowds = iscrowd_everywhere(table, labelled_counts(table)) & ~rle
+    if crowds.any():  # first: the other repairs skip crowds
+        done["`iscrowd` 1 on all annotations with labelled keypoints: 0 written"] += int(
+            crowds.sum()
+        )
+        flags = [{"iscrowd": 0} if crowd else {} for crowd in crowds]
+        annotations = [{**a, **flag} for a, flag in zip(table.annotations, flags, strict=True)]
+        table = table.with_annotations(annotations)
     table = repair_objects(table, margin, done)
     _, over = beyond_border(table)
-    over &= (table.image >= 0) & ~table.crowd
+    over &= table.instances
     if images is not None:
         over[over] = _of_its_size(table, np.array(paths, dtype=object), table.image[over])
     # If most annotations are of unknown images, the ids are what is wrong.
@@ -126,7 +130,7 @@ def repair(
     result["annotations"] = []
     for row, entry in enumerate(table.annotations):
         if "image_id" in entry and table.image[row] < 0 and droppable:
-            done["annotations of images that are not listed: dropped"] += 1
+            done["annotations of images that are not listed: removed"] += 1
             continue
         annotation = dict(entry)
         if over[row]:
@@ -144,10 +148,10 @@ def repair(
 
 
 def write_json(content: Mapping[str, Any], path: str | Path) -> None:
-    """Write a json in one piece: it is there as a whole, or not at all.
+    """Write a json atomically.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: If it cannot be written.
     """
     path = Path(path)
     try:
@@ -165,21 +169,20 @@ def _category(table: AnnotationTable, index: int, done: Counter[str]) -> Entry:
         done["skeletons that count from 0: counted from 1"] += 1
     elif bones and not all(joins_keypoints(bone, joints) for bone in bones):
         category["skeleton"] = [bone for bone in bones if joins_keypoints(bone, joints)]
-        done["bones of keypoints that do not exist: dropped"] += len(bones) - len(
-            category["skeleton"]
-        )
+        removed = len(bones) - len(category["skeleton"])
+        done["bones of keypoints that do not exist: removed"] += removed
     return category
 
 
 def _without_copies(entries: list[Entry], what: str, done: Counter[str]) -> list[Entry]:
-    """Entries but for those that equal an earlier one in everything."""
+    """The entries without exact copies of earlier ones."""
     times = Counter(str(entry.get("id")) for entry in entries)
     kept, seen = [], set()
     for entry in entries:
         if times[str(entry.get("id"))] > 1:
             text = json.dumps(entry, sort_keys=True)
             if text in seen:
-                done[f"exact copies of {what}: dropped"] += 1
+                done[f"exact copies of {what}: removed"] += 1
                 continue
             seen.add(text)
         kept.append(entry)
@@ -199,7 +202,7 @@ def _size(image: Entry, path: str | None, done: Counter[str]) -> None:
 
 
 def _of_its_size(table: AnnotationTable, paths: np.ndarray, rows: np.ndarray) -> list[bool]:
-    """For images of these indices, whether their file can be read and is of the size that the json says."""
+    """For images of these indices, whether their file can be read and has the size in the json."""
     fits = {}
     for row in set(rows.tolist()):
         width, height = table.sizes[row].tolist()
@@ -218,7 +221,7 @@ def _box(annotation: Entry, box: np.ndarray, size: np.ndarray, done: Counter[str
     sides = np.minimum(box[:2] + box[2:], size) - low
     if (box[2:] > 0).all() and (sides > 0).all():
         annotation["bbox"] = [*low.tolist(), *sides.tolist()]
-        done["boxes over the border of the image: cut off"] += 1
+        done["boxes over the border of the image: clipped"] += 1
 
 
 def _keypoints(annotation: Entry, count: int, done: Counter[str]) -> None:
@@ -239,14 +242,8 @@ def _keypoints(annotation: Entry, count: int, done: Counter[str]) -> None:
             done["`num_keypoints` missing or wrong: counted"] += 1
 
 
-def _wrong_crowds(table: AnnotationTable) -> np.ndarray:
-    """Of crowds, where all annotations with labelled keypoints are such: those without a bitmap; (N,)."""
-    bitmap = [isinstance(a.get("segmentation"), dict) for a in table.annotations]
-    return iscrowd_everywhere(table, labelled_counts(table)) & ~np.array(bitmap, dtype=bool)
-
-
 def _number(annotations: list[Entry], done: Counter[str]) -> None:
-    """New ids, after the largest one, where one is missing, 0, no integer, or an earlier annotation's."""
+    """Renumber annotations whose id is missing, 0, no integer, or an earlier annotation's."""
     taken: set[Any] = set()
     renumbered = []
     for annotation in annotations:
@@ -259,13 +256,13 @@ def _number(annotations: list[Entry], done: Counter[str]) -> None:
     for number, annotation in enumerate(renumbered, start=first):
         annotation["id"] = number
     if renumbered:
-        done["annotations without an `id` of their own: numbered anew"] += len(renumbered)
+        done["annotations without a unique `id`: renumbered"] += len(renumbered)
 
 
 def merge_listings(
     images: Sequence[Entry], annotations: Sequence[Entry], done: Counter[str]
 ) -> tuple[list[Entry], list[Entry]]:
-    """Images without those of a file that an earlier one has too, whose annotations become the earlier one's."""
+    """Remove images of a file that an earlier image has too; its annotations become the earlier one's."""
     first: dict[Any, Entry] = {}
     moved: dict[Any, Any] = {}
     kept = []
@@ -276,12 +273,9 @@ def merge_listings(
             earlier = first.setdefault((os.path.normpath(name), str(size)), image)
             if earlier is not image and earlier["id"] != number:
                 moved[number] = earlier["id"]
-                done["images of a file that is listed before: joined with that one"] += 1
+                done["images of a file that an earlier image has: merged with that one"] += 1
                 continue
         kept.append(image)
-    if not moved:
-        return kept, list(annotations)
-
     return kept, [
         {**entry, "image_id": moved[entry["image_id"]]} if entry.get("image_id") in moved else entry
         for entry in annotations
@@ -291,46 +285,39 @@ def merge_listings(
 def repair_objects(
     table: AnnotationTable, margin: Margin | None, done: Counter[str]
 ) -> AnnotationTable:
-    """The table with everything put right that takes more than one annotation to see, boxes' convention first.
-
-    Args:
-        table: the annotations; they are not changed.
-        margin: how far boxes grow that are the extent of their keypoints; None leaves them.
-        done: what was done, and how often; it is added to.
-    """
-    convention = recognise(table)
+    """Repair what only several annotations together show, the convention first; count the repairs in `done`."""
+    convention = detect_convention(table)
     if convention != COCO:
         table = converted(table, convention)
         if (convention.layout, convention.unit) != COCO[:2]:
-            finite = int(np.isfinite(table.boxes).all(axis=1).sum())
-            done[f"boxes of {convention.layout} in {convention.unit}: converted"] += finite
+            count = int(table.finite.sum())
+            done[f"boxes of {convention.layout} in {convention.unit}: converted"] += count
         if convention.keypoint_unit != COCO.keypoint_unit:
-            listed = sum(table.has_keypoints(row) for row in range(len(table.annotations)))
-            done[f"annotations with keypoints in {convention.keypoint_unit}: converted"] += listed
-    table = _rebuilt(table, _without_corner_points(table, done))
+            count = sum(map(has_keypoints, table.annotations))
+            done[f"annotations with keypoints in {convention.keypoint_unit}: converted"] += count
+    table = table.with_annotations(_without_corner_points(table, done))
     if "visibility-all-1" in {finding.name for finding in check_keypoints(table)}:
-        table = _rebuilt(table, [_visible(entry, done) for entry in table.annotations])
+        table = table.with_annotations([_visible(entry, done) for entry in table.annotations])
     copies = doubled(table, labelled_points(table))
     if copies.any():
-        done["annotations that repeat an earlier one: dropped"] += int(copies.sum())
-        table = _rebuilt(table, [table.annotations[row] for row in np.flatnonzero(~copies)])
-    table = _rebuilt(table, _joined(table, done))
+        done["annotations that repeat an earlier one: removed"] += int(copies.sum())
+        table = table.with_annotations([table.annotations[row] for row in np.flatnonzero(~copies)])
+    table = table.with_annotations(_merge_halves(table, done))
     if margin is not None:
         annotations, count = grow_boxes(table, margin)
         done["boxes that were the extent of the keypoints: grown"] += count
-        table = _rebuilt(table, annotations)
+        table = table.with_annotations(annotations)
     return table
 
 
 def repair_areas(table: AnnotationTable, done: Counter[str]) -> list[Entry]:
-    """Annotations with plausible areas where they were missing, no positive number, too large or tiny."""
+    """The annotations, with plausible areas in place of missing, non-positive, too large and tiny ones."""
+    lacking, boxed = np.isnan(table.areas), table.boxed
     larger, tiny = implausible_areas(table)
-    boxed = table.boxed()
     annotations = []
     for row, entry in enumerate(table.annotations):
-        lacking = not is_positive(entry.get("area"))
-        if boxed[row] and (lacking or larger[row] or tiny[row]):
-            what = "missing or not positive" if lacking else "larger than the box, or tiny"
+        if boxed[row] and (lacking[row] or larger[row] or tiny[row]):
+            what = "missing or not positive" if lacking[row] else "larger than the box, or tiny"
             done[
                 f"`area` {what}: the segmentation's, else {AREA_FRACTION:g} of the box, written"
             ] += 1
@@ -339,38 +326,24 @@ def repair_areas(table: AnnotationTable, done: Counter[str]) -> list[Entry]:
     return annotations
 
 
-def _rebuilt(table: AnnotationTable, annotations: Sequence[Entry]) -> AnnotationTable:
-    """The table of the same images and categories with other annotations."""
-    if annotations is table.annotations:
-        return table
-    content = {
-        "images": table.images,
-        "categories": table.categories,
-        "annotations": annotations,
-    }
-    return annotation_table(content, table.where)
-
-
 def _without_corner_points(table: AnnotationTable, done: Counter[str]) -> Sequence[Entry]:
-    annotations: list[Entry] | None = None
+    annotations = list(table.annotations)
     for rows, points in table.keypoints:
         corners = corner_points(table, rows, points)
         labelled = labelled_of(table, rows, points)
         for n in np.flatnonzero(corners.any(axis=1)):
-            annotations = list(table.annotations) if annotations is None else annotations
             row = rows[n]
-            values = list(table.annotations[row]["keypoints"])
+            values = list(annotations[row]["keypoints"])
             for k in np.flatnonzero(corners[n]):
                 values[3 * k : 3 * k + 3] = [0, 0, 0]
-            entry = {**table.annotations[row], "keypoints": values}
+            annotations[row] = {**annotations[row], "keypoints": values}
             done["keypoints at a corner of the image: 0, 0, 0 written"] += int(corners[n].sum())
             rest = points[n, labelled[n] & ~corners[n], :2]
             if _is_extent(table.boxes[row], points[n, labelled[n], :2]) and len(rest) > 1:
                 low, sides = rest.min(axis=0), np.ptp(rest, axis=0)
-                entry["bbox"] = [*low.tolist(), *sides.round(3).tolist()]
-                done["boxes that reached to such keypoints: those of the others written"] += 1
-            annotations[row] = entry
-    return table.annotations if annotations is None else annotations
+                annotations[row]["bbox"] = [*low.tolist(), *sides.round(3).tolist()]
+                done["boxes that included such keypoints: the extent of the others written"] += 1
+    return annotations
 
 
 def _is_extent(box: np.ndarray, xy: np.ndarray) -> bool:
@@ -387,13 +360,9 @@ def _visible(entry: Entry, done: Counter[str]) -> Entry:
     return {**entry, "keypoints": values}
 
 
-def _joined(table: AnnotationTable, done: Counter[str]) -> Sequence[Entry]:
-    boxes, keypoints = split_objects(
-        table, labelled_points(table), np.zeros(len(table.boxes), dtype=bool)
-    )
-    if len(boxes) == 0:
-        return table.annotations
-    done["objects whose box and keypoints were two annotations: joined"] += len(boxes)
+def _merge_halves(table: AnnotationTable, done: Counter[str]) -> Sequence[Entry]:
+    boxes, keypoints = split_objects(table, labelled_points(table))
+    done["objects whose box and keypoints were two annotations: merged"] += len(boxes)
     annotations: dict[int, Entry] = dict(enumerate(table.annotations))
     for box, other in zip(boxes.tolist(), keypoints.tolist(), strict=True):
         taken = annotations.pop(other)

@@ -1,8 +1,7 @@
-"""Every check of a data set, one after the other: the work of tools/check_dataset.py."""
+"""Check, repair and draw data sets for tools/check_dataset.py."""
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,25 +17,24 @@ from ..data.coco import load_keypoint_dataset, read_json
 from ..data.image_range import ImageRange, find_image_range
 from ..data.images import BadImageError, annotated_size, open_image
 from ..data.mapper import KeypointMapper
-from ..data.schema import KeypointSchema, left_right_pairs
-from ..errors import UserError
+from ..data.schema import left_right_pairs
+from ..errors import UserError, refuse_errors
 from ..visualization.adapters import drawable_record
 from ..visualization.draw import captioned, contact_sheet, draw_image
 from ..visualization.run_images import draw_usable
 from .annotations import Labels, check_annotations, check_set, labels_of
 from .boxes import Margin, read_margin
-from .finding import Finding, counted
+from .finding import Finding, format_count
 from .images import Opened, check_images, check_leaks
 from .mirror_pairs import check_flip_pairs
 from .repair import REPAIRED, repair, write_json
 from .swapped_sides import check_sides
 from .table import AnnotationTable, annotation_table
 
-logger = logging.getLogger(__name__)
-
 SIDE = 420  # of a drawing, the longer one, in pixels
+SAMPLES = 16
 COLUMNS = 4
-# Errors in spite of which samples can be drawn: of other images.
+# Errors of some images: samples of the others can still be drawn.
 OF_SOME_IMAGES = {
     "image-missing",
     "image-unreadable",
@@ -54,18 +52,18 @@ def check_dataset(
     grow: str | None = None,
     image_range: ImageRange = "auto",
 ) -> None:
-    """Print the statistics of data sets and what is wrong with them; repair and draw the first one.
+    """Print the statistics and the findings of data sets; repair and draw the first one.
 
     Args:
-        sets: path of the json and folder of the images, of the training set and then, if there is one, of the test set.
-        open_images: whether to open every image; else only the names of the files are looked for.
-        fix: where to write the repaired json.
-        draw: folder for the sheet of samples.
-        grow: how far boxes grow there that are only the extent of their keypoints, as of read_margin.
+        sets: Path of the json and folder of the images, of the training set and optionally of the test set.
+        open_images: Open every image; else only the file names are searched.
+        fix: Path for the repaired json.
+        draw: Folder for the sheet of samples.
+        grow: How far `fix` grows boxes that are only the extent of their keypoints, as of read_margin.
         image_range: data.image_range of the training; "auto" reads it from the images of the first set.
 
     Raises:
-        UserError: with all errors, a line each; of a json that was repaired, those that are left.
+        UserError: If there are errors, a line each; those of the repaired json where `fix` is given.
     """
     if grow is not None and fix is None:
         raise UserError(f"--grow-boxes {grow} changes nothing without --fix OUT.json")
@@ -95,22 +93,20 @@ def check_dataset(
     if len(opened) == 2:
         found += check_leaks(opened[1], sets[1][0], opened[0], sets[0][0])
 
-    errors = [finding for finding in found if finding.level == "error"]
-    warnings = [finding for finding in found if finding.level != "error"]
+    warnings = [finding for finding in found if finding.level == "warning"]
     for finding in warnings:
         print(f"warning: {finding}")
-    repairable = sorted({finding.name for finding in found if finding.name in REPAIRED})
+    repairable = sorted({finding.name for finding in found} & set(REPAIRED))
     if repairable and fix is None:
         print(f"--fix OUT.json repairs: {', '.join(repairable)}")
     if draw is not None:
-        if {finding.name for finding in errors} <= OF_SOME_IMAGES:
+        if {finding.name for finding in found if finding.level == "error"} <= OF_SOME_IMAGES:
             path = write_sample_sheet(fix or sets[0][0], sets[0][1], draw, image_range)
             print(f"samples, as annotated and mirrored, orange on the left of the body: {path}")
         else:
-            print("no samples are drawn until the errors are mended")
-    if errors:
-        raise UserError("\n".join(map(str, errors)))
-    print(f"{counted(len(warnings), 'warning')}, no errors: training can go on")
+            print("no samples are drawn until the errors are corrected")
+    refuse_errors(found)
+    print(f"{format_count(len(warnings), 'warning')}, no errors: training can go on")
 
 
 def _repair(
@@ -121,7 +117,7 @@ def _repair(
     labels: Labels | None,
     margin: Margin | None,
 ) -> list[Finding]:
-    """Write the repaired json and say what was done; return what is wrong with it still."""
+    """Write the repaired json and print what was done; return the findings that are left."""
     before = check_annotations(table, images)
     repaired, done = repair(content, images, margin)
     write_json(repaired, fix)
@@ -135,49 +131,46 @@ def _repair(
 
 
 def describe(table: AnnotationTable) -> str:
-    """Tables of the categories, and of the keypoints of each, as text."""
-    empty = len(table.images) - len(set(table.image[table.image >= 0].tolist()))
+    """Tables of the categories, and of the keypoints of each, for the terminal."""
+    empty = len(table.images) - len(np.unique(table.image[table.image >= 0]))
     lines = [
-        f"{table.where}: {counted(len(table.images), 'image')} ({empty} without annotations), "
-        f"{counted(len(table.annotations), 'annotation')} ({table.crowd.sum()} of crowds)",
+        f"{table.where}: {format_count(len(table.images), 'image')} ({empty} without annotations), "
+        f"{format_count(len(table.annotations), 'annotation')} ({table.crowd.sum()} of crowds)",
         "",
-        _text([category_row(table, i) for i in range(len(table.categories))]),
+        _text([_category_row(table, i) for i in range(len(table.categories))]),
     ]
-    for i in range(len(table.categories)):
-        rows = keypoint_rows(table, i)
+    for i, category in enumerate(table.categories):
+        rows = _keypoint_rows(table, i)
         if rows:
-            pairs = left_right_pairs(keypoint_names(table.categories[i]))
+            pairs = len(left_right_pairs(keypoint_names(category)))
             lines += [
                 "",
-                f"{table.categories[i].get('name')}: {counted(len(rows), 'keypoint')}, "
-                f"{counted(len(pairs), 'pair')} that a mirror exchanges. Percent of its instances that are no crowds; "
-                "x and y: mean position in the box, from 0 to 1.",
+                f"{category.get('name')}: {format_count(len(rows), 'keypoint')}, {format_count(pairs, 'flip pair')}. "
+                "Percent of its instances that are not crowds; x and y: mean position in the box, from 0 to 1.",
                 _text(rows),
             ]
     return "\n".join(lines)
 
 
-def category_row(table: AnnotationTable, category: int) -> dict[str, Any]:
-    """How much there is of a category; instances are annotations of no crowds."""
+def _category_row(table: AnnotationTable, category: int) -> dict[str, Any]:
     own = table.category == category
     instances = own & ~table.crowd
     rows, points = table.keypoints[category]
     labelled = (points[~table.crowd[rows], :, 2] > 0).sum(axis=1)
-    sides = table.boxes[instances & table.boxed(), 2:]
-    scale = float(np.median(np.sqrt(sides.prod(axis=1)))) if len(sides) else np.nan
+    sides = table.boxes[instances & table.boxed, 2:]
     return {
         "category": table.categories[category].get("name"),
         "instances": int(instances.sum()),
         "crowds": int((own & table.crowd).sum()),
-        "images": len(set(table.image[own & (table.image >= 0)].tolist())),
+        "images": len(np.unique(table.image[own & (table.image >= 0)])),
         "with keypoints": int((labelled > 0).sum()),
         "keypoints each": float(labelled[labelled > 0].mean()) if labelled.any() else 0.0,
-        "box, median px": scale,
+        "box, median px": np.median(np.sqrt(sides.prod(axis=1))) if len(sides) else np.nan,
     }
 
 
-def keypoint_rows(table: AnnotationTable, category: int) -> list[dict[str, Any]]:
-    """For each keypoint of a category: who it trades places with in a mirror, how often it is labelled, and where."""
+def _keypoint_rows(table: AnnotationTable, category: int) -> list[dict[str, Any]]:
+    """For each keypoint of a category: its partner in a flip, how often it is labelled, and where."""
     names = keypoint_names(table.categories[category])
     rows, points = table.keypoints[category]
     if not names or len(names) != points.shape[1]:
@@ -190,19 +183,13 @@ def keypoint_rows(table: AnnotationTable, category: int) -> list[dict[str, Any]]
         positions = (points[..., :2] - boxes[..., :2]) / boxes[..., 2:]
     found = []
     for k, name in enumerate(names):
-        labelled = points[:, k, 2] > 0
-        seen = positions[labelled & np.isfinite(positions[:, k]).all(axis=-1), k]
-        x, y = seen.mean(axis=0) if len(seen) else (np.nan, np.nan)
-        found.append(
-            {
-                "keypoint": name,
-                "mirrored": partner.get(name, ""),
-                "labelled": 100 * float(labelled.sum()) / instances,
-                "visible": 100 * float((points[:, k, 2] == 2).sum()) / instances,
-                "x": float(x),
-                "y": float(y),
-            }
-        )
+        v = points[:, k, 2]
+        inside = positions[(v > 0) & np.isfinite(positions[:, k]).all(axis=-1), k]
+        x, y = inside.mean(axis=0) if len(inside) else (np.nan, np.nan)
+        labelled, visible = (100 * shown.sum() / instances for shown in (v > 0, v == 2))
+        mirrored = partner.get(name, "")
+        row = {"keypoint": name, "mirrored": mirrored, "labelled": labelled, "visible": visible}
+        found.append({**row, "x": x, "y": y})
     return found
 
 
@@ -213,26 +200,24 @@ def _text(rows: list[dict[str, Any]]) -> str:
 
 
 def write_sample_sheet(
-    annotations: str,
-    images: str,
-    folder: str,
-    image_range: ImageRange = "auto",
-    count: int = 16,
+    annotations: str, images: str, folder: str, image_range: ImageRange = "auto"
 ) -> Path:
-    """Write folder/samples.png: the images with the most labelled keypoints, and their mirror images.
+    """Write folder/samples.png: the images with the most labelled keypoints, each beside its mirror image.
 
-    A mirrored sample went through the mapper of training with a certain flip, flip pairs applied: the colour that shows
-    the left side must be on the left side of the body in both drawings. Images that cannot be read are passed over.
+    A mirrored sample is the output of the training mapper with a flip probability of 1: the colour of the left side
+    must be on the left side of the body in both drawings. Images that cannot be read are skipped.
 
     Returns:
         The path of the sheet.
 
     Raises:
-        UserError: the json cannot be loaded, or no image be read.
+        UserError: If the json cannot be loaded, or no image can be read.
     """
     schema, classes = read_labels(read_json(annotations), annotations)
     records = load_keypoint_dataset(annotations, images, schema, classes)
-    records.sort(key=lambda record: -_labelled(record))
+    records.sort(
+        key=lambda record: -sum(v > 0 for a in record["annotations"] for v in a["keypoints"][2::3])
+    )
     if image_range == "auto":
         image_range, _ = find_image_range([record["file_name"] for record in records])
     flip = KeypointMapper(
@@ -244,37 +229,22 @@ def write_sample_sheet(
     )
 
     def draw(record: dict[str, Any]) -> list[Image.Image]:
-        return _as_annotated_and_mirrored(record, schema, list(classes), flip)
+        image = open_image(record["file_name"], annotated_size(record), image_range)
+        sample = flip(record)
+        mirrored = Image.fromarray(sample["image"].permute(1, 2, 0).numpy())
+        of_mirrored = "left is orange again" if schema.flip_pairs else "no left and right"
+        return [
+            captioned(draw_image(shown, drawable_record(of, list(classes)), schema, SIDE), caption)
+            for shown, of, caption in (
+                (image, record, f"{os.path.basename(record['file_name'])}, as annotated"),
+                (mirrored, sample, f"mirrored; {of_mirrored}"),
+            )
+        ]
 
-    drawings, _ = draw_usable(records, draw, 2 * count)
+    drawings, _ = draw_usable(records, draw, 2 * SAMPLES)
     if not drawings:
         raise BadImageError(f"{annotations}: none of its images can be read from {images}")
     path = Path(folder) / "samples.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(drawings, COLUMNS if len(drawings) > 2 else 2).save(path)
     return path
-
-
-def _labelled(record: dict[str, Any]) -> int:
-    return sum(v > 0 for a in record["annotations"] for v in a["keypoints"][2::3])
-
-
-def _as_annotated_and_mirrored(
-    record: dict[str, Any], schema: KeypointSchema, classes: Sequence[str], flip: KeypointMapper
-) -> list[Image.Image]:
-    image = open_image(record["file_name"], annotated_size(record), flip.image_range)
-    sample = flip(record)
-    mirrored = Image.fromarray(sample["image"].permute(1, 2, 0).numpy())
-    name = os.path.basename(record["file_name"])
-    return [
-        captioned(
-            draw_image(image, drawable_record(record, classes), schema, SIDE),
-            f"{name}, as annotated",
-        ),
-        captioned(
-            draw_image(mirrored, drawable_record(sample, classes), schema, SIDE),
-            "mirrored; left is orange again"
-            if schema.flip_pairs
-            else "mirrored; no left and right",
-        ),
-    ]

@@ -1,22 +1,21 @@
-"""The annotations of a COCO-format json as arrays, whatever is wrong with them."""
+"""The annotations of a COCO-format json as NumPy arrays, however malformed the json is."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from typing import Any
 
 import numpy as np
 
-from ..data.categories import keypoint_names
-from ..data.references import Normalised, normalise
-from .finding import Finding, counted, unique
+from ..data.categories import is_positive, keypoint_names
+from ..data.references import Normalised, match_ids, normalise
+from .finding import Finding, finding, format_count, image_findings, unique
 
-# So many rows are flattened at a time: what Python makes of them is several times as large as the array.
-CHUNK = 10_000
+NUMBERS = {int, float, bool}
 
 
 @dataclass(frozen=True)
@@ -24,14 +23,14 @@ class AnnotationTable:
     """N annotations of M images and C categories.
 
     Attributes:
-        where: the path of the json, for messages.
-        annotations, images, categories: the json's entries, normalised: without nulls, references matched by value.
-        labelled: whether the json has a list of annotations.
-        references: what was normalised.
+        where: Path of the json, for messages.
+        annotations, images, categories: The json's entries without nulls, references resolved to ids.
+        labelled: Whether the json has a list of annotations.
+        references: What was normalised.
         image, category: (N,) indices into images and categories, -1 where the id is not listed.
         crowd: (N,) whether `iscrowd` is set.
-        boxes: (N, 4) x, y, width, height; NaN where there is no box of four numbers.
-        sizes: (M, 2) width and height; NaN where the json does not have them, or they are no positive numbers.
+        boxes: (N, 4) x, y, width, height; NaN where `bbox` is not four numbers.
+        sizes: (M, 2) width and height; NaN where the json does not have both as positive numbers.
     """
 
     where: str
@@ -46,47 +45,64 @@ class AnnotationTable:
     boxes: np.ndarray
     sizes: np.ndarray
 
-    def finding(
-        self, level: str, name: str, sentence: str, chosen: np.ndarray | Sequence[int]
+    def findings(
+        self, name: str, chosen: np.ndarray | Sequence[int], **values: Any
     ) -> list[Finding]:
-        """The finding about some annotations, as a list that is empty if there are none.
+        """The finding of a name about the annotations of a mask, (N,), or of indices; none if there are none.
 
-        Args:
-            level, name: of the finding.
-            sentence: `{}` in it becomes their number.
-            chosen: (N,) bool, or their indices.
+        `values` are for the placeholders of the message other than `count`.
         """
         chosen = np.asarray(chosen)
         rows = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
         if len(rows) == 0:
             return []
-        sentence = sentence.replace("{}", counted(len(rows), "annotation"), 1)
         entries = [self.annotations[row] for row in rows]
         ids = tuple(entry["id"] for entry in entries if "id" in entry)
         image_ids = unique(entry["image_id"] for entry in entries if "image_id" in entry)
-        return [Finding(level, self.where, name, sentence, ids, image_ids)]
+        count = format_count(len(rows), "annotation")
+        return [finding(self.where, name, ids, image_ids, count=count, **values)]
 
-    def image_finding(
-        self, level: str, name: str, sentence: str, chosen: Sequence[int] | np.ndarray
+    def image_findings(
+        self, name: str, rows: Sequence[int] | np.ndarray, **values: Any
     ) -> list[Finding]:
-        """The same about images, by their indices."""
-        if len(chosen) == 0:
-            return []
-        sentence = sentence.replace("{}", counted(len(chosen), "image"), 1)
-        ids = unique(self.images[row].get("id") for row in chosen)
-        return [Finding(level, self.where, name, sentence, (), ids)]
+        """The finding of a name about the images at some indices."""
+        ids = [self.images[row].get("id") for row in rows]
+        return image_findings(self.where, name, ids, **values)
 
-    def has_keypoints(self, row: int) -> bool:
-        """Whether an annotation has a list of keypoints that is not empty."""
-        listed = self.annotations[row].get("keypoints")
-        return isinstance(listed, list) and len(listed) > 0
+    def which(self, condition: Callable[[dict[str, Any]], Any]) -> np.ndarray:
+        """Which annotations meet a condition: (N,)."""
+        return np.array([bool(condition(entry)) for entry in self.annotations], dtype=bool)
 
+    def with_annotations(self, annotations: Sequence[dict[str, Any]]) -> AnnotationTable:
+        """The table of the same images and categories with other annotations."""
+        lists = {"images": self.images, "categories": self.categories}
+        return annotation_table({**lists, "annotations": annotations}, self.where)
+
+    def category_name(self, index: int) -> str:
+        """A category as messages name it: `category 'cat'`."""
+        category = self.categories[index]
+        return f"category {category.get('name', category.get('id'))!r}"
+
+    @property
+    def instances(self) -> np.ndarray:
+        """Which annotations are of a listed image and no crowd: (N,)."""
+        return (self.image >= 0) & ~self.crowd
+
+    @property
+    def finite(self) -> np.ndarray:
+        """Which annotations have a box of four finite numbers: (N,)."""
+        return np.isfinite(self.boxes).all(axis=1)
+
+    @property
     def boxed(self) -> np.ndarray:
         """Which annotations have a box of positive width and height: (N,)."""
-        boxed: np.ndarray = np.isfinite(self.boxes).all(axis=1) & (self.boxes[:, 2:] > 0).all(
-            axis=1
-        )
-        return boxed
+        return self.finite & (self.boxes[:, 2:] > 0).all(axis=1)
+
+    @cached_property
+    def areas(self) -> np.ndarray:
+        """Areas in pixels, (N,); NaN where `area` is not a positive number."""
+        areas = [a["area"] if is_positive(a.get("area")) else np.nan for a in self.annotations]
+        return np.array(areas, dtype=float)
 
     def image_sizes(self, unknown: float = np.nan) -> np.ndarray:
         """Width and height of the image of each annotation, (N, 2); `unknown` where they are not known."""
@@ -97,9 +113,9 @@ class AnnotationTable:
 
     @cached_property
     def keypoints(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each category: its annotations that list as many keypoints as it has, and n x K x 3 of x, y, v.
+        """For each category: indices of its n annotations with as many keypoints as it has, and their x, y, v.
 
-        NaN where they are no numbers.
+        The second array is (n, K, 3), NaN where there are no numbers.
         """
         found = []
         for category, count in enumerate(self.num_keypoints):
@@ -115,14 +131,14 @@ class AnnotationTable:
     def num_keypoints(self) -> list[int]:
         """How many keypoints each category has.
 
-        As many as it names, unless several annotations agree on another number and none has this one; as many as most
-        annotations have where it names none.
+        As many as it names, unless all of its annotations, at least two, agree on another number. Where it names none:
+        as many as most annotations have.
         """
         found = []
         for index, category in enumerate(self.categories):
             names = keypoint_names(category)
-            rows = np.flatnonzero(self.category == index)
-            listed = [self.annotations[row]["keypoints"] for row in rows if self.has_keypoints(row)]
+            own = [self.annotations[row] for row in np.flatnonzero(self.category == index)]
+            listed = [annotation["keypoints"] for annotation in own if has_keypoints(annotation)]
             lengths = Counter(len(values) for values in listed if not isinstance(values[0], list))
             count = len(names)
             if lengths:
@@ -133,12 +149,23 @@ class AnnotationTable:
         return found
 
 
+def has_keypoints(annotation: Mapping[str, Any]) -> bool:
+    """Whether an annotation has a list of keypoints that is not empty."""
+    listed = annotation.get("keypoints")
+    return isinstance(listed, list) and len(listed) > 0
+
+
 def annotation_table(content: Mapping[str, Any], where: str) -> AnnotationTable:
     """The table of a json whose `images`, `categories` and, if there are any, `annotations` are lists of objects."""
     references = normalise(content)
     content = references.content
     images, categories = content["images"], content["categories"]
     annotations = content.get("annotations", [])
+
+    def indices(key: str, entries: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        references = [annotation.get(key) for annotation in annotations]
+        return np.array(match_ids(references, [e.get("id") for e in entries]), dtype=np.int64)
+
     sizes = number_rows([[image.get("width"), image.get("height")] for image in images], 2)
     sizes[~(np.isfinite(sizes) & (sizes > 0)).all(axis=1)] = np.nan
     return AnnotationTable(
@@ -148,8 +175,8 @@ def annotation_table(content: Mapping[str, Any], where: str) -> AnnotationTable:
         categories=categories,
         labelled="annotations" in content,
         references=references,
-        image=_indices([a.get("image_id") for a in annotations], images),
-        category=_indices([a.get("category_id") for a in annotations], categories),
+        image=indices("image_id", images),
+        category=indices("category_id", categories),
         crowd=np.array([bool(a.get("iscrowd")) for a in annotations], dtype=bool),
         boxes=number_rows([a.get("bbox") for a in annotations], 4),
         sizes=sizes,
@@ -157,36 +184,10 @@ def annotation_table(content: Mapping[str, Any], where: str) -> AnnotationTable:
 
 
 def number_rows(rows: Sequence[Any], length: int) -> np.ndarray:
-    """Lists of `length` numbers as an array, n x length; NaN where a row is anything else."""
+    """Lists of `length` numbers as an array, (n, length); NaN where a row is anything else."""
     result = np.full((len(rows), length), np.nan)
-    fitting = np.flatnonzero([isinstance(row, list) and len(row) == length for row in rows])
-    for start in range(0, len(fitting), CHUNK):
-        part = fitting[start : start + CHUNK]
-        flat = list(chain.from_iterable(rows[i] for i in part))
-        if set(map(type, flat)) <= {int, float, bool}:
-            result[part] = _array(flat).reshape(-1, length)
-        else:
-            for i in part:
-                if set(map(type, rows[i])) <= {int, float, bool}:
-                    result[i] = _array(rows[i])
+    for i, row in enumerate(rows):
+        if isinstance(row, list) and len(row) == length and set(map(type, row)) <= NUMBERS:
+            with suppress(OverflowError):  # an integer of hundreds of digits
+                result[i] = row
     return result
-
-
-def _indices(ids: Sequence[Any], entries: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """The indices of the entries with these ids, -1 where there is none; of equal ids the last one, as in a dict."""
-    known = {
-        entry["id"]: i
-        for i, entry in enumerate(entries)
-        if isinstance(entry.get("id"), (int, str, float))
-    }
-    return np.array(
-        [known.get(value, -1) if isinstance(value, (int, str, float)) else -1 for value in ids],
-        dtype=np.int64,
-    )
-
-
-def _array(values: Sequence[Any]) -> np.ndarray:
-    try:
-        return np.array(values, dtype=np.float64)
-    except OverflowError:  # an integer of hundreds of digits
-        return np.array([float(v) if abs(v) < 1e300 else np.inf for v in values])

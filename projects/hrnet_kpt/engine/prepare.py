@@ -17,7 +17,7 @@ from torch import nn
 from ..config.checks import resolve_and_check
 from ..config.checks.build import build_on_meta
 from ..config.checks.run import check_fit, resumable
-from ..config.findings import Finding, refuse_errors
+from ..config.findings import Finding
 from ..config.keys import value_at
 from ..config.resolve import is_generated
 from ..data.categories import keypoint_indices, resolve_classes, resolve_schema
@@ -26,10 +26,9 @@ from ..data.image_range import find_image_range, shown_range
 from ..data.images import image_paths
 from ..data.masks import read_segmentation
 from ..dataset_checks.annotations import check_set
-from ..dataset_checks.annotations import refuse_errors as refuse_data_errors
 from ..dataset_checks.mirror_pairs import check_flip_pairs
 from ..dataset_checks.table import annotation_table
-from ..errors import UserError
+from ..errors import UserError, refuse_errors
 from ..inference.build import build_model
 from ..weights.read import local_weights
 from ..weights.run_checkpoints import newest_checkpoint
@@ -204,7 +203,7 @@ def _check_annotations(
         # detectron2's default is 100.
         reported=predictor.get("test_topk_per_image", 100) if predictor else None,
     )
-    warnings = refuse_data_errors(found)
+    warnings = refuse_errors(found)
     if cfg.data.get("masks"):
         for annotation in content.get("annotations", ()):
             if not annotation.get("iscrowd"):

@@ -22,12 +22,11 @@ from torch import Tensor
 
 from ..config import load_config
 from ..config.checks import resolve_and_check
-from ..config.findings import refuse_errors
 from ..data.categories import resolve_classes, resolve_schema
 from ..data.image_range import ImageRange, to_eight_bits
 from ..data.images import convert_image, read_image
 from ..data.masks import to_rle
-from ..errors import UserError
+from ..errors import UserError, refuse_errors
 from ..evaluation.calibration import Calibration, load_calibration
 from ..memory import keep_freed_memory
 from ..weights.run_checkpoints import newest_checkpoint

@@ -33,8 +33,8 @@ def runner(exported):
 
 
 @pytest.fixture(scope="module")
-def image(drawn_people):
-    path = min((drawn_people / "test").glob("*.jpg"))
+def image(synthetic_people):
+    path = min((synthetic_people / "test").glob("*.jpg"))
     return Image.open(path).convert("RGB")
 
 

@@ -47,11 +47,11 @@ def build_once(built, monkeypatch):
 
 
 @pytest.fixture
-def photos(drawn_people, tmp_path, monkeypatch):
+def photos(synthetic_people, tmp_path, monkeypatch):
     """A folder of three images in the working directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
-    for path in sorted((drawn_people / "test").iterdir())[:3]:
+    for path in sorted((synthetic_people / "test").iterdir())[:3]:
         shutil.copy(path, tmp_path / "photos")
     return tmp_path / "photos"
 
@@ -70,11 +70,11 @@ def predict(main, run_folder):
 
 
 @pytest.fixture
-def clip(drawn_people):
+def clip(synthetic_people):
     """Function that writes a video with frames at these times, in ms, and returns its path."""
 
     def clip(path, times=(0, 40, 100, 120, 300), size=(97, 75)):
-        images = sorted((drawn_people / "train").iterdir())
+        images = sorted((synthetic_people / "train").iterdir())
         like = VideoInfo(rate=Fraction(25), time_base=Fraction(1, 1000))
         with write_video(Path(path), size, like) as writer:
             for i, time in enumerate(times):

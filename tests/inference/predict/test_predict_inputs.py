@@ -112,11 +112,11 @@ def test_images_are_drawn_upright(predict, photos, lines_of):
     ids=lambda value: " ".join(value) if value and value[0] in ("photos", "empty") else None,
 )  # fmt: skip
 def test_wrong_arguments_are_one_line_and_status_2(
-    predict, photos, drawn_people, arguments, words, capsys, monkeypatch
+    predict, photos, synthetic_people, arguments, words, capsys, monkeypatch
 ):
     monkeypatch.setattr(Predictor, "_predict", None)
     Path("empty").mkdir()
-    content = json.loads((drawn_people / "test.json").read_text())
+    content = json.loads((synthetic_people / "test.json").read_text())
     Path("other.json").write_text(json.dumps({**content, "images": [], "annotations": []}))
     assert predict("--input", *arguments) == 2
     assert_one_error(capsys, words)

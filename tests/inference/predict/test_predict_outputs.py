@@ -31,13 +31,18 @@ def test_images_and_lines_of_a_folder(predict, photos, capsys, lines_of, files_i
     assert "3 predicted, 0 done before, 0 skipped" in capsys.readouterr().out
 
 
-def test_results_are_those_of_the_runs_evaluation(predict, run_folder, drawn_people, tmp_path):
-    arguments = ["--input", drawn_people / "test", "--annotations", drawn_people / "test.json"]
+def test_results_are_those_of_the_runs_evaluation(predict, run_folder, synthetic_people, tmp_path):
+    arguments = [
+        "--input",
+        synthetic_people / "test",
+        "--annotations",
+        synthetic_people / "test.json",
+    ]
     assert predict(*arguments, "--json", tmp_path / "results.json") == 0
     found = json.loads((tmp_path / "results.json").read_text())
     expected = json.loads((run_folder / "inference" / "coco_instances_results.json").read_text())
     assert len(found) == len(expected) == 12
-    images = json.loads((drawn_people / "test.json").read_text())["images"]
+    images = json.loads((synthetic_people / "test.json").read_text())["images"]
     files = {image["id"]: image["file_name"] for image in images}
     for ours, theirs in zip(found, expected, strict=True):
         assert ours["image_id"] == theirs["image_id"]

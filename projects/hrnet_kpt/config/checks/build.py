@@ -14,8 +14,8 @@ from detectron2.config import instantiate
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
-from ...errors import one_line
-from ..findings import Finding, error, refuse_errors
+from ...errors import one_line, refuse_errors
+from ..findings import Finding, error
 from ..keys import value_at
 from ..signatures import calls, target_of
 from ..structure import check_structure, unknown_argument
