@@ -12,7 +12,7 @@ from detectron2.structures.keypoints import heatmaps_to_keypoints
 from PIL import Image
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.data.schema import COCO_PERSON
+from hrnet_kpt.data.schema import COCO_PERSON, KeypointSchema
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.inference import KeypointTTA, optimize_for_inference
 
@@ -314,7 +314,7 @@ def test_labels_of_another_model_are_refused(predictor):
     names = COCO_PERSON.names
     for schema, classes, words in (
         (COCO_PERSON, {"a": names, "b": names}, "tta.classes has 2 classes, the model 1"),
-        (COCO_PERSON.subset(names[:5]), {"a": names[:5]}, "tta.keypoints has 5.*the model 17"),
+        (KeypointSchema(names[:5]), {"a": names[:5]}, "tta.keypoints has 5.*the model 17"),
     ):
         with pytest.raises(UserError, match=words):
             KeypointTTA(schema, classes).augmented(predictor.model)

@@ -21,7 +21,7 @@ from ..config.keys import value_at
 from ..config.resolve import is_generated
 from ..data.categories import resolve_schema
 from ..data.mapper import flip_directions
-from ..data.schema import says_near_and_off
+from ..data.schema import is_near_off_pair
 from ..errors import UserError
 from ..io import UNFINISHED, replace_text
 from .run_logging import LogFile
@@ -156,7 +156,7 @@ def describe_mirrors(cfg: DictConfig) -> str:
         return "images are not mirrored"
     pairs = resolve_schema(instantiate(cfg.data.keypoints)).flip_pairs
     swapped = ", ".join("/".join(pair) for pair in pairs) or "no keypoints"
-    near_off = any(says_near_and_off(pair) for pair in pairs)
+    near_off = any(is_near_off_pair(pair) for pair in pairs)
     return f"{' and '.join(sorted(directions))} mirroring swaps {swapped}" + (
         " (near and off are taken as left and right; if near means nearer to the camera, set "
         "'data.keypoints={flip_pairs:[]}')"

@@ -14,8 +14,8 @@ from ...data.mapper import flip_directions
 from ...data.schema import (
     DEFAULT_SIGMA,
     KeypointSchema,
+    is_near_off_pair,
     left_right_pairs,
-    says_near_and_off,
     top_bottom_pairs,
 )
 from ..findings import Finding, error, warning
@@ -108,8 +108,7 @@ def _check_schema(cfg: DictConfig, schema: KeypointSchema, classes: Classes) -> 
     unpaired = [
         pair
         for pair in left_right_pairs(schema.names)
-        if frozenset(pair) not in mirrored
-        and not says_near_and_off(pair)  # near may be: the camera
+        if frozenset(pair) not in mirrored and not is_near_off_pair(pair)  # near may be: the camera
     ]
     if unpaired:
         pairs = ", ".join(f"{left} and {right}" for left, right in unpaired[:3])
