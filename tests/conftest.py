@@ -1,4 +1,4 @@
-"""Paths and small data that several tests share."""
+"""Fixtures for all tests: paths, synthetic people, small models, and caches that save time."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from PIL import Image, ImageDraw
 settings.register_profile("reproducible", derandomize=True, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "reproducible"))
 
-# The models are tiny: a second thread costs more than it gives, above all on a busy machine.
+# The models are tiny: a second thread costs more time than it saves.
 torch.set_num_threads(1)
 
-# Configs and models are many small objects: Python would look through all of them again and again.
+# Configs and models have many small objects, which the garbage collector would traverse again and again.
 gc.set_threshold(100_000, 20, 20)
 
-# OmegaConf parses the text of an interpolation anew each time that it is followed.
+# OmegaConf parses an interpolation each time that it is resolved.
 omegaconf.base.parse = functools.cache(omegaconf.base.parse)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -40,12 +40,12 @@ PHOTOGRAPHS = Path(os.environ.get("HRNET_KPT_TEST_DATA", REPOSITORY.parent / "sh
 
 def pytest_collection_finish():
     gc.collect()
-    gc.freeze()  # the modules and the tests themselves stay
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """With -n: a file's tests go to one process, and so do all of the ONNX export, which takes half a minute."""
+    """With -n: all tests of a file are in one process, and so are those of the export, which share slow fixtures."""
     from xdist.scheduler import LoadFileScheduling
 
     class ByFile(LoadFileScheduling):
@@ -63,7 +63,7 @@ def repository():
 
 @pytest.fixture(scope="session")
 def load_tool():
-    """Function of a script's path in the repository: its module; of a tool, the command's in hrnet_kpt.cli."""
+    """Function that imports a script by its path in the repository; for a tool, the command's module."""
 
     def load_tool(name):
         path = REPOSITORY / name
@@ -77,9 +77,9 @@ def load_tool():
 
 @pytest.fixture
 def shallow(monkeypatch):
-    """Function of a shipped config: one with the least HRNet of its width, wired as it is and built much sooner.
+    """Function that reduces a config's HRNet to one block per stage, which is built much faster.
 
-    The public weights that it is compared with are those of such an HRNet.
+    The public weights are those of such an HRNet, too.
     """
     from hrnet_kpt.config.checks import run
     from hrnet_kpt.modeling import HRNet
@@ -94,9 +94,9 @@ def shallow(monkeypatch):
     monkeypatch.setattr(run, "_public_tensors", public_tensors)
 
     def shallow(cfg):
-        trunk = cfg.model.backbone.bottom_up
-        if "width" in trunk:
-            trunk.update(depth)
+        bottom_up = cfg.model.backbone.bottom_up
+        if "width" in bottom_up:
+            bottom_up.update(depth)
         return cfg
 
     return shallow
@@ -104,29 +104,29 @@ def shallow(monkeypatch):
 
 @pytest.fixture
 def new_children():
-    """Function that lists the child processes that the test has started, and that still run."""
+    """Function that returns the running child processes that the test has started."""
     before = set(multiprocessing.active_children())
     return lambda: set(multiprocessing.active_children()) - before
 
 
 @pytest.fixture(scope="session")
 def photographs():
-    """The folder of real photographs with annotations, which a user's clone does not have."""
+    """The folder of real photographs with annotations, which is not part of the repository."""
     if not PHOTOGRAPHS.is_dir():
-        pytest.skip(f"no photographs in {PHOTOGRAPHS}: name their folder in HRNET_KPT_TEST_DATA")
+        pytest.skip(f"no photographs in {PHOTOGRAPHS}: set HRNET_KPT_TEST_DATA to their folder")
     return PHOTOGRAPHS
 
 
 @pytest.fixture(autouse=True)
 def no_data_sets(monkeypatch, tmp_path):
-    """No test depends on, or writes into, the data sets and the weights that a user has."""
+    """No test reads or writes the user's data sets and weights."""
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path / "no_data_sets"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
 
 
 @pytest.fixture(autouse=True)
 def no_logs_left():
-    """No test logs to the standard output, or the run folder, of one before it: they are closed."""
+    """Remove log handlers, which write to the output or the run folder of an earlier test."""
     yield
     for name in ("fvcore", "detectron2", "hrnet_kpt"):
         for handler in logging.getLogger(name).handlers[:]:
@@ -135,8 +135,7 @@ def no_logs_left():
 
 @pytest.fixture(scope="session", autouse=True)
 def shipped_files_are_read_once():
-    """Executing a config file takes half of the time of loading it; the overrides are applied to a copy."""
-
+    """Execute each config file once, which is half of the time of loading it; overrides change a copy."""
     from hrnet_kpt.config import load
 
     read, kept = load._read_python, {}
@@ -155,7 +154,7 @@ def shipped_files_are_read_once():
 
 
 def frozen(node):
-    """Nested content as a key; 1 is neither True nor 1.0."""
+    """Nested content as a hashable key, in which 1, True and 1.0 differ."""
     if isinstance(node, dict):
         return tuple((name, frozen(child)) for name, child in node.items())
     if isinstance(node, list):
@@ -165,7 +164,7 @@ def frozen(node):
 
 @pytest.fixture(scope="session", autouse=True)
 def checked_models_are_built_once():
-    """Most checks of configs are of the same few models, whose building and features are half of their time."""
+    """Build each model, and compute its features, once: half of the time of checking configs."""
     module = importlib.import_module("hrnet_kpt.config.checks.check")
     build, features, kept, backbones = module.build_on_meta, module.compute_features, {}, {}
 
@@ -178,7 +177,7 @@ def checked_models_are_built_once():
                 backbone = frozen([content[name] for name in ("backbone", "pixel_mean")])
                 backbones[kept[key][0]] = backbone
             return kept[key]
-        except (OmegaConfBaseException, TypeError, KeyError):  # leads nowhere, no hash, no backbone
+        except (OmegaConfBaseException, TypeError, KeyError):  # unresolved, unhashable, no backbone
             return build(cfg)
 
     def compute_once(model):
@@ -195,12 +194,12 @@ def checked_models_are_built_once():
 
 @pytest.fixture(scope="session")
 def whole_runs():
-    """For tests that look at the pictures of a run, or at a formatted config.py; `run_folder` has both."""
+    """For tests that need the images of a run or a formatted config.py."""
 
 
 @pytest.fixture(autouse=True)
 def plain_runs(request, monkeypatch):
-    """A run draws no pictures and does not format its config.py, a third of the time of a tiny one."""
+    """Runs write no images and do not format config.py, which is a third of the time of a tiny run."""
     if "whole_runs" not in request.fixturenames:
         monkeypatch.setattr("hrnet_kpt.engine.training.write_run_images", lambda cfg, truth: None)
         monkeypatch.setattr("black.format_str", lambda source, mode: source)
@@ -208,7 +207,7 @@ def plain_runs(request, monkeypatch):
 
 @pytest.fixture(scope="session")
 def synthetic_people(tmp_path_factory):
-    """The root of a drawn data set of 12 and 4 images of 96 pixels."""
+    """The root of synthetic people, 12 and 4 images of 96 pixels."""
     from hrnet_kpt.data.synthetic import write_synthetic_people
 
     root = tmp_path_factory.mktemp("datasets") / "synthetic_people"
@@ -218,7 +217,7 @@ def synthetic_people(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def run_folder(tiny_overrides, tmp_path_factory):
-    """Of a model that was hardly trained, but sees three instances in every image."""
+    """The run folder of a model after 4 iterations, with three detections in every image."""
     from hrnet_kpt.config import load_config
     from hrnet_kpt.engine import train
 
@@ -230,9 +229,9 @@ def run_folder(tiny_overrides, tmp_path_factory):
 
 @pytest.fixture
 def write_set(tmp_path):
-    """Function that writes a data set of 6 images of 96 pixels; it returns the overrides that train on it.
+    """Function that writes a data set of 6 images of 96 pixels and returns the overrides to train on it.
 
-    classes: the keypoints' names of each category. An object is a rectangle with a dot for each keypoint.
+    classes: names of the keypoints by category. An object is a rectangle with a dot for each keypoint.
     """
 
     def write(classes, root=tmp_path / "set"):
@@ -241,8 +240,8 @@ def write_set(tmp_path):
         names = list(classes)
         images, annotations = [], []
         for number in range(6):
-            picture = Image.new("RGB", (96, 96), (90, 90, 90))
-            draw = ImageDraw.Draw(picture)
+            image = Image.new("RGB", (96, 96), (90, 90, 90))
+            draw = ImageDraw.Draw(image)
             for index in range(2):
                 name = names[(number + index) % len(names)]
                 x, y = (int(value) for value in random.integers(2, 40, 2))
@@ -250,22 +249,16 @@ def write_set(tmp_path):
                 draw.rectangle((x, y, x + width, y + height), fill=(200, 40, 40 * index))
                 keypoints = []
                 for _ in classes[name]:
-                    px, py = (
-                        float(v) for v in random.uniform(0.1, 0.9, 2) * (width, height) + (x, y)
-                    )
+                    px, py = (random.uniform(0.1, 0.9, 2) * (width, height) + (x, y)).tolist()
                     draw.point((px, py), fill=(255, 255, 255))
                     keypoints += [px, py, int(random.integers(0, 3))]
                 entry = {"bbox": [x, y, width, height], "area": width * height, "iscrowd": 0}
                 if classes[name]:
                     labelled = sum(v > 0 for v in keypoints[2::3])
                     entry |= {"keypoints": keypoints, "num_keypoints": labelled}
-                ids = {
-                    "id": len(annotations) + 1,
-                    "image_id": number,
-                    "category_id": names.index(name),
-                }
-                annotations.append({**ids, **entry})
-            picture.save(root / f"{number}.png")
+                entry |= {"image_id": number, "category_id": names.index(name)}
+                annotations.append({"id": len(annotations) + 1, **entry})
+            image.save(root / f"{number}.png")
             images.append({"id": number, "file_name": f"{number}.png", "width": 96, "height": 96})
         categories = [{"id": i, "name": n, "keypoints": classes[n]} for i, n in enumerate(names)]
         content = {"images": images, "annotations": annotations, "categories": categories}
@@ -276,7 +269,7 @@ def write_set(tmp_path):
 
 
 def four_paths(root):
-    """The overrides that train and test on one annotations.json and its images."""
+    """The overrides that train and test on root/annotations.json and its images."""
     return [
         f"data.{split}.{key}"
         for split in ("train", "test")
@@ -291,7 +284,7 @@ def paths_of():
 
 @pytest.fixture(scope="session")
 def tiny_overrides(synthetic_people):
-    """Function of an output folder: overrides that make hrnet_w18_small_kpt_synthetic.py train in seconds."""
+    """Function of an output folder: overrides with which hrnet_w18_small_kpt_synthetic.py trains in seconds."""
 
     def overrides(output):
         return [
@@ -324,7 +317,7 @@ def tiny_overrides(synthetic_people):
 
 @pytest.fixture(scope="session")
 def caffe2_names():
-    """Function of a ResNet's tensors by detectron2's names: by Caffe2's, with what its ImageNet files hold beside."""
+    """Function that renames a ResNet's tensors from detectron2's names to Caffe2's and adds the classifier."""
 
     def caffe2(name):
         name = name.removeprefix("stem.").replace("shortcut", "branch1")
@@ -335,8 +328,8 @@ def caffe2_names():
         return name.replace("conv1_bn", "res_conv1_bn") if name.startswith("conv1") else name
 
     def names(tensors):
-        beside = {"conv1_b": (64,), "fc1000_w": (1000, 2048), "fc1000_b": (1000,)}
-        classifier = {name: np.zeros(shape, np.float32) for name, shape in beside.items()}
+        shapes = {"conv1_b": (64,), "fc1000_w": (1000, 2048), "fc1000_b": (1000,)}
+        classifier = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
         return {caffe2(name): value for name, value in tensors.items()} | classifier
 
     return names

@@ -1,4 +1,4 @@
-"""Files written whole or not at all; json in the encodings and with the damages that exporters and downloads leave."""
+"""Atomic writes, and JSON files in other encodings, damaged, or of another format."""
 
 import gzip
 import json
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hrnet_kpt.data.coco import read_coco, read_json
+from hrnet_kpt.data.coco import read_coco
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.io import atomic_write, read_json_file, remove_unfinished
 
@@ -20,21 +20,11 @@ VALUES = st.recursive(
     max_leaves=8,
 )
 # With a byte order mark: utf-16 and utf-32 write one themselves.
-ENCODINGS = (
+ENCODINGS = [
     "utf-8",
     "utf-8-sig",
-    "utf-16",
-    "utf-32",
-    "utf-16-le",
-    "utf-16-be",
-    "utf-32-le",
-    "utf-32-be",
-)
-COCO = {
-    "images": [{"id": 1, "file_name": "Käfer.png"}],
-    "annotations": [],
-    "categories": [{"id": 1, "name": "Flügel", "keypoints": ["左"]}],
-}
+    *(f"utf-{n}{order}" for n in (16, 32) for order in ("", "-le", "-be")),
+]
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -45,24 +35,14 @@ COCO = {
     ascii_only=st.booleans(),
     padding=st.sampled_from(["", "\n", "\r\n\0", " \0\0"]),
 )
-def test_every_encoding_reads_as_the_same(
-    value, encoding, compressed, ascii_only, padding, tmp_path
-):
+def test_every_encoding_is_read(value, encoding, compressed, ascii_only, padding, tmp_path):
     content = (json.dumps([value], ensure_ascii=ascii_only) + padding).encode(encoding)
     path = tmp_path / "a.json"
     path.write_bytes(gzip.compress(content) if compressed else content)
     assert read_json_file(path) == [value]
 
 
-@pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("read", [read_coco, read_json])
-def test_coco_files_of_every_encoding_are_read(read, encoding, tmp_path):
-    path = tmp_path / "a.json"
-    path.write_bytes(json.dumps(COCO, ensure_ascii=False).encode(encoding))
-    assert read(path) == COCO
-
-
-def test_windows_1252_is_read_and_said(tmp_path, caplog):
+def test_windows_1252_is_read_with_a_warning(tmp_path, caplog):
     path = tmp_path / "a.json"
     path.write_bytes(json.dumps(["Käfer – links"], ensure_ascii=False).encode("cp1252"))
     assert read_json_file(path) == ["Käfer – links"]
@@ -77,11 +57,11 @@ def test_nan_and_infinity_are_floats(tmp_path):
     assert math.isnan(first) and second == -math.inf
 
 
-def test_json_lines_are_a_list_only_where_asked_for(tmp_path):
+def test_json_lines_are_read_only_on_request(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"a": 1}\n\n{"a": 2}\r\n')
     assert read_json_file(path, lines=True) == [{"a": 1}, {"a": 2}]
-    with pytest.raises(UserError, match="2 of them"):
+    with pytest.raises(UserError, match=r"a\.jsonl: .* 2 "):
         read_json_file(path)
     path.write_text('{"a": 1}\n{"a": 2}\nthe end')
     with pytest.raises(UserError, match="line 2, column 1"):
@@ -113,10 +93,10 @@ def test_json_lines_are_a_list_only_where_asked_for(tmp_path):
         (b"\xff\xfe[\x00\x00\xd8]\x00", "UTF-16"),
     ],
 )
-def test_what_is_no_json_is_named_in_one_line(content, word, tmp_path):
+def test_other_files_are_refused_in_one_line(content, word, tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(content)
-    for read in (read_json_file, read_coco, read_json):
+    for read in (read_json_file, read_coco):
         with pytest.raises(UserError) as raised:
             read(path)
         (line,) = str(raised.value).splitlines()
@@ -124,12 +104,12 @@ def test_what_is_no_json_is_named_in_one_line(content, word, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["", "none.json", "a\0b.json"])
-def test_paths_of_no_file(name, tmp_path):
-    with pytest.raises(UserError, match="not a readable json"):
+def test_paths_without_a_file_are_refused(name, tmp_path):
+    with pytest.raises(UserError, match=str(tmp_path)):
         read_json_file(f"{tmp_path}/{name}")
 
 
-def test_file_is_replaced_whole_or_not_at_all(tmp_path):
+def test_write_is_atomic(tmp_path):
     path = tmp_path / "w.json"
     path.write_text("old")
     with pytest.raises(KeyboardInterrupt), atomic_write(path) as unfinished:

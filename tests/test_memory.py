@@ -1,29 +1,30 @@
-"""Memory that is freed stays with the process, or does not."""
+"""The settings of glibc's allocator."""
 
-import sys
+from hrnet_kpt import memory
 
-import pytest
-import torch
-
-from hrnet_kpt.memory import keep_freed_memory
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_* of glibc's malloc.h
 
 
-def resident_mebibytes():
-    with open("/proc/self/status") as file:
-        (line,) = (line for line in file if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 1024
+def test_freed_memory_is_kept_and_returned(monkeypatch):
+    calls = []
+
+    class Glibc:
+        def mallopt(self, parameter, value):
+            calls.append((parameter, value))
+
+        def malloc_trim(self, pad):
+            calls.append("trim")
+
+    monkeypatch.setattr(memory, "_glibc", Glibc)
+    memory.keep_freed_memory()
+    assert calls == [(MMAP_THRESHOLD, 2**31 - 1), (TRIM_THRESHOLD, 2**31 - 1)]
+    calls.clear()
+    memory.keep_freed_memory(False)
+    # What glibc's dynamic thresholds reach at most (man mallopt, M_MMAP_THRESHOLD).
+    assert calls == [(MMAP_THRESHOLD, 32 * 2**20), (TRIM_THRESHOLD, 64 * 2**20), "trim"]
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_freed_memory_is_kept_and_given_back():
-    try:
-        keep_freed_memory(False)  # what was kept before
-        before = resident_mebibytes()
-        for keep, least, most in ((True, 200, 300), (False, -200, 50)):
-            keep_freed_memory(keep)
-            tensor = torch.ones(256, 2**18)  # 256 MiB
-            assert tensor.is_contiguous()
-            del tensor
-            assert least < resident_mebibytes() - before < most
-    finally:
-        keep_freed_memory(False)
+def test_nothing_is_done_without_glibc(monkeypatch):
+    monkeypatch.setattr("sys.platform", "darwin")
+    memory.keep_freed_memory()
+    memory.give_back_freed_memory()

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Make a COCO-format json out of a Label Studio export in its own format, "JSON" or "JSON-MIN".
+"""Convert a Label Studio export, "JSON" or "JSON-MIN", to a COCO-format JSON file.
 
-An object is a rectangle (RectangleLabels) with keypoints (KeyPointLabels) that were moved into it in the list of
-regions; others belong to the rectangle around them. Polygons and ellipses stand for the rectangle around them. Label
-Studio's own COCO export puts all keypoints of an image into one object, whatever rectangles there are.
+An object is a rectangle (RectangleLabels) with the keypoints (KeyPointLabels) that were moved into it in the list of
+regions; other keypoints belong to the rectangle around them. Polygons and ellipses are replaced by the rectangle around
+them. Label Studio's own COCO export puts all keypoints of an image into one object.
 """
 
 import math
@@ -30,8 +30,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("export", type=Path, help="json file that Label Studio exported")
     parser.add_argument("output", type=Path, help="COCO-format json to write")
     parser.add_argument("--keypoints", nargs="+", required=True, metavar="NAME", help="in order")
-    ignored = "labels of points to leave out"
-    parser.add_argument("--ignore", nargs="+", default=[], metavar="NAME", help=ignored)
+    parser.add_argument(
+        "--ignore", nargs="+", default=[], metavar="NAME", help="labels to leave out"
+    )
     args = parser.parse_args(argv)
 
     def work() -> None:
@@ -41,17 +42,18 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 add_task(task, where, conversion)
             except (KeyError, TypeError, AttributeError, IndexError) as error:
-                said = f"not as Label Studio writes it ({one_line(error)})"
-                raise UserError(f"{where}: {said}") from error
+                reason = f"not as Label Studio writes it ({one_line(error)})"
+                raise UserError(f"{where}: {reason}") from error
         conversion.write(args.output)
 
     return run_tool(work, args.debug)
 
 
 def read_tasks(path: Path) -> list[dict[str, Any]]:
-    """The tasks of an export, those of JSON-MIN in the form of JSON.
+    """The tasks of an export; those of JSON-MIN are converted to the structure of JSON.
 
-    Raises UserError where it is something else.
+    Raises:
+        UserError: If the file is something else.
     """
     content = read_json_file(path, lines=True)
     content = [content] if isinstance(content, dict) else content
@@ -59,7 +61,7 @@ def read_tasks(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path}: not a Label Studio export, which is a list of tasks")
     if any("annotations" in task and "images" in task for task in content):
         raise UserError(
-            f"{path}: a COCO-format json: export as JSON, whose tasks have their regions"
+            f"{path}: a COCO-format file: export as JSON, whose tasks have their regions"
         )
     tasks = [task for task in content if "data" in task]
     if tasks and len(tasks) < len(content):
@@ -68,7 +70,7 @@ def read_tasks(path: Path) -> list[dict[str, Any]]:
         return tasks
     by_id: dict[str, dict[str, Any]] = {}
     for number, row in enumerate(content):
-        # One row for each annotation: columns of the data as texts, regions as lists by the name of their tag.
+        # One row per annotation: columns of the data as strings, regions as lists by the name of their tag.
         regions = [
             {"from_name": name, "value": value}
             for name, values in row.items()
@@ -100,7 +102,7 @@ def add_task(task: dict[str, Any], where: str, conversion: Conversion) -> None:
 
 
 def choose_annotation(task: dict[str, Any], conversion: Conversion) -> dict[str, Any] | None:
-    """What one annotator has labelled; None if nobody has.
+    """The annotation of a task to use; None if there is none.
 
     Of several, those that are marked as ground truth come first, then those with regions, then the newest.
     """
@@ -129,7 +131,7 @@ def merge_regions(
 ) -> list[dict[str, Any]]:
     """The regions of an annotation: id, parent, type, size of the image, geometry, labels.
 
-    A region has a result for each tag: the rectangle, its label, a comment.
+    A region has one result per tag: the rectangle, its label, a comment.
     """
     regions: dict[Any, dict[str, Any]] = {}
     parents: dict[Any, Any] = {}
@@ -145,8 +147,8 @@ def merge_regions(
         turned = result.get("image_rotation") or value.get("image_rotation")
         if turned:
             raise UserError(
-                f"{where}: the image was turned by {turned} degrees in Label Studio, and its regions with it: turn it "
-                "back there, or turn the file and label it anew"
+                f"{where}: the image and its regions were rotated by {turned} degrees in Label Studio: rotate it back "
+                "there, or rotate the file and label it again"
             )
         region = regions.setdefault(
             result.get("id") or value.get("id") or f"region {number}",
@@ -192,9 +194,9 @@ def read_regions(
 
 
 def corners_of(region: dict[str, Any], conversion: Conversion) -> list[tuple[float, float]]:
-    """The corners of a region around its shape, or the one point that it is, in pixels; none of what is neither.
+    """The corners of a region, or its point, in pixels; empty for other regions.
 
-    Regions are in per cent of the image. A rectangle is turned about its upper left corner, in pixels, clockwise.
+    Coordinates of regions are percentages of the image. Rectangles are rotated clockwise about their upper left corner.
     """
     width, height = (side / 100 for side in region["size"])
     if "rle" in region:
@@ -209,13 +211,13 @@ def corners_of(region: dict[str, Any], conversion: Conversion) -> list[tuple[flo
     if "radiusX" in region:
         conversion.assumed["ellipses: the rectangle around them"] += 1
         a, b = region["radiusX"] * width, region["radiusY"] * height
-        # Half the sides of the rectangle around a turned ellipse.
+        # Half the sides of the rectangle around a rotated ellipse.
         p, q = math.hypot(a * cosine, b * sine), math.hypot(a * sine, b * cosine)
         return [(x - p, y - q), (x + p, y + q)]
     if "height" not in region:
         return [(x, y)]
     if angle:
-        conversion.assumed["turned rectangles: the upright one around them"] += 1
+        conversion.assumed["rotated rectangles: the upright one around them"] += 1
     w, h = region["width"] * width, region["height"] * height
     return [
         (x + u * w * cosine - v * h * sine, y + u * w * sine + v * h * cosine)
@@ -225,14 +227,15 @@ def corners_of(region: dict[str, Any], conversion: Conversion) -> list[tuple[flo
 
 
 def image_name(task: dict[str, Any], where: str) -> str:
-    """The path of a task's image below the place where Label Studio has its images.
+    """The path of a task's image in Label Studio's storage.
 
-    Raises UserError where no field of the task's data is one.
+    Raises:
+        UserError: If no field of the task's data is an image.
     """
     data = task["data"]
     texts = [v for v in [data.get("image"), *data.values()] if isinstance(v, str)]
-    names = [clean(text) for text in texts]
-    if task.get("file_upload"):  # of tasks in a json, that json
+    names = [path_in(text) for text in texts]
+    if task.get("file_upload"):  # the JSON file, if tasks were uploaded in one
         names.append(task["file_upload"])
     images = [name for name in names if name.lower().endswith(IMAGE_EXTENSIONS)]
     if images:
@@ -247,8 +250,8 @@ def image_name(task: dict[str, Any], where: str) -> str:
     )
 
 
-def clean(address: str) -> str:
-    """The path in an address: of local files what follows ?d=, without scheme, host and bucket else."""
+def path_in(address: str) -> str:
+    """The path in an address: after ?d= for local files, else without scheme, host and bucket."""
     if "?d=" in address:
         return unquote(address.partition("?d=")[2]).replace("\\", "/").lstrip("/")
     if "://" in address:

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Make a COCO-format json out of labelme's files, one beside each image.
+"""Convert labelme's JSON files, one per image, to a COCO-format JSON file.
 
-An object is a rectangle and points of the same group id; points are keypoints, named by their label. The label of the
-rectangle is the category. A point with the flag "hidden" is labelled as not visible. Points without a group id belong
-to the rectangle around them. Polygons, circles and masks stand for the rectangle around them.
+An object is a rectangle and points with the same group id. The label of the rectangle is the category; the label of a
+point is the name of the keypoint. A point with the flag "hidden" is labelled as occluded. Points without a group id
+belong to the rectangle around them. Polygons, circles and masks are replaced by the rectangle around them.
 """
 
 import math
@@ -26,11 +26,14 @@ BOXES = ("rectangle", "polygon", "circle", "mask", "oriented_rectangle")
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(__doc__, EXAMPLES)
-    parser.add_argument("folder", type=Path, help="of labelme's json files; its subfolders, too")
+    parser.add_argument(
+        "folder", type=Path, help="folder of labelme's JSON files, searched with its subfolders"
+    )
     parser.add_argument("output", type=Path, help="COCO-format json to write")
     parser.add_argument("--keypoints", nargs="+", required=True, metavar="NAME", help="in order")
-    ignored = "labels of points to leave out"
-    parser.add_argument("--ignore", nargs="+", default=[], metavar="NAME", help=ignored)
+    parser.add_argument(
+        "--ignore", nargs="+", default=[], metavar="NAME", help="labels to leave out"
+    )
     args = parser.parse_args(argv)
 
     def work() -> None:
@@ -44,13 +47,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def add_file(path: Path, folder: Path, conversion: Conversion) -> None:
-    """Add what labelme's file of an image says; other files are counted.
+    """Add the image and the objects of a file of labelme; other files are counted.
 
-    Raises UserError where one cannot be read.
+    Raises:
+        UserError: If the file cannot be read.
     """
     content = read_json_file(path)
     if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-        conversion.left_out["json files that are not labelme's"] += 1
+        conversion.left_out["JSON files that are not labelme's"] += 1
         return
     try:
         boxes, points = read_shapes(content["shapes"], conversion)
@@ -62,7 +66,7 @@ def add_file(path: Path, folder: Path, conversion: Conversion) -> None:
 
 
 def image_name(content: dict[str, Any], path: Path, folder: Path) -> str:
-    """The image's path from `folder`, from where labelme has it: from its file."""
+    """The image's path relative to `folder`; labelme has it relative to its file."""
     name = str(content.get("imagePath") or path.stem).replace("\\", "/")
     if name.startswith("/") or name[1:3] == ":/":
         return name
@@ -77,7 +81,7 @@ def read_shapes(
     boxes, points = [], []
     for shape in shapes:
         corners, group = shape.get("points") or [], shape.get("group_id")
-        # Files of old versions have no types: of polygons alone, which could be points.
+        # Old versions have only polygons, without a type.
         kind = shape.get("shape_type") or ("point" if len(corners) == 1 else "polygon")
         if kind == "point" and corners:
             (x, y), hidden = corners[0], (shape.get("flags") or {}).get("hidden")
@@ -85,7 +89,7 @@ def read_shapes(
         elif kind not in BOXES or len(corners) < 2:
             conversion.left_out[f"shapes of type {kind}"] += 1
         elif shape["label"] in conversion.keypoints:
-            conversion.left_out[f"shapes of type {kind} that are called as a keypoint"] += 1
+            conversion.left_out[f"shapes of type {kind} with the name of a keypoint"] += 1
         elif kind != "rectangle" and group in groups:
             conversion.left_out[f"shapes of type {kind} of an object with a rectangle"] += 1
         else:
@@ -97,7 +101,7 @@ def read_shapes(
 
 def extent(kind: str, corners: list[list[float]]) -> tuple[float, float, float, float]:
     """The rectangle around a shape: x0, y0, x1, y1."""
-    if kind == "circle":  # its centre, and a point of its edge
+    if kind == "circle":  # its centre, and a point on its edge
         (x, y), edge = corners[0], corners[1]
         radius = math.dist((x, y), edge)
         return x - radius, y - radius, x + radius, y + radius

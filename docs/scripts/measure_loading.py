@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Measure how many training images a second the data loader gives: measure_loading.py CONFIG [key=value ...]."""
+"""Measure the training images per second of the data loader: measure_loading.py CONFIG [key=value ...]."""
 
 import sys
 import time
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     for workers, prefetch in ((0, 2), (1, 2), (2, 1), (2, 2), (2, 8)):
         cfg.dataloader.train.update(num_workers=workers, prefetch_factor=prefetch)
         batches = iter(instantiate(cfg.dataloader.train))
-        count = len(next(batches))  # the processes have started
+        count = len(next(batches))  # the workers have started
         start = time.perf_counter()
         while count < IMAGES:
             count += len(next(batches))

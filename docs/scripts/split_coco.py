@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Split a COCO-format json into one for training and one for testing, image by image.
+"""Split the images of a COCO-format JSON file into one file for training and one for testing.
 
-Writes NAME_train.json and NAME_test.json beside NAME.json. An image goes where its file name's hash says: it stays
-there when the data set grows. Photographs of one series belong together: --series takes the part of the name before
-the first such character as its series.
+Writes NAME_train.json and NAME_test.json beside NAME.json. The hash of its file name decides about an image: it stays
+in its file when the data set grows. Images of one series stay together: with --series, the part of the name before the
+first such character is the series.
 """
 
 import hashlib
@@ -31,18 +31,22 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def split(annotations: Path, test_share: float, series: str) -> None:
-    """Write both files. Raises UserError where one of them would have no image."""
+    """Write both files.
+
+    Raises:
+        UserError: If one of them would have no image.
+    """
     content = read_json_file(annotations)
     lists = content if isinstance(content, dict) else {}
     if not all(isinstance(lists.get(name), list) for name in ("images", "annotations")):
         raise UserError(
-            f"{annotations}: no COCO-format json: it needs the lists images, annotations"
+            f"{annotations}: not a COCO-format file: it needs the lists images and annotations"
         )
     unnamed = [image for image in content["images"] if not isinstance(image.get("file_name"), str)]
     if unnamed:
         raise UserError(
-            f"{annotations}: {len(unnamed)} images have no `file_name`, the first one with the id "
-            f"{unnamed[0].get('id')}: by it they are split"
+            f"{annotations}: {len(unnamed)} images have no `file_name`, which decides about the split; the first "
+            f"one has the id {unnamed[0].get('id')}"
         )
 
     def is_test(image: dict) -> bool:
@@ -51,8 +55,8 @@ def split(annotations: Path, test_share: float, series: str) -> None:
         return int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32 < test_share
 
     parts, left = {}, len(content["annotations"])
-    for part, wanted in (("train", False), ("test", True)):
-        images = [image for image in content["images"] if is_test(image) == wanted]
+    for part, testing in (("train", False), ("test", True)):
+        images = [image for image in content["images"] if is_test(image) == testing]
         ids = {str(image.get("id")) for image in images}
         kept = [a for a in content["annotations"] if str(a.get("image_id")) in ids]
         left -= len(kept)
@@ -61,7 +65,7 @@ def split(annotations: Path, test_share: float, series: str) -> None:
     if empty:
         raise UserError(
             f"{annotations}: no image of {len(content['images'])} would be for {empty[0]}ing: change --test-share"
-            + (" or --series, by which they may all be one" if series else "")
+            + (" or --series, which may put all images into one series" if series else "")
         )
     for part, kept in parts.items():
         path = annotations.with_name(f"{annotations.stem}_{part}.json")

@@ -1,8 +1,8 @@
-"""Lay a COCO-format keypoint data set out as YOLO trainers want it: labels beside images, and a data.yaml.
+"""Convert a COCO-format keypoint data set to the layout of YOLO: labels beside images, and a data.yaml.
 
 python docs/scripts/yolo_labels.py datasets/synthetic_people output/yolo_people
 
-root: holds {train,test}.json and {train,test}/*.jpg, as data.root of the embedded data set does.
+The first folder contains {train,test}.json and {train,test}/*.jpg, as that of the synthetic people does.
 """
 
 import sys
@@ -16,7 +16,11 @@ from hrnet_kpt.io import read_json_file
 
 
 def write_labels(root: Path, output: Path) -> None:
-    """Write labels and links to the images; what YOLO's format cannot say is counted, or a UserError."""
+    """Write labels and links to the images; objects that YOLO's format does not support are counted.
+
+    Raises:
+        UserError: If the categories have different keypoints.
+    """
     left_out: Counter[str] = Counter()
     for split in ("train", "test"):
         content = read_json_file(root / f"{split}.json")
@@ -39,13 +43,13 @@ def write_labels(root: Path, output: Path) -> None:
             values = [(x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
             points = annotation.get("keypoints") or [0] * (3 * len(names))
             for px, py, v in zip(points[::3], points[1::3], points[2::3], strict=True):
-                # COCO's keypoints are pixel indices, YOLO's positions are shares of the image.
+                # COCO's keypoints are pixel indices, YOLO's are fractions of the image.
                 values += [(px + 0.5) / width, (py + 0.5) / height, v] if v else [0, 0, 0]
             text = " ".join(f"{value:.6g}" for value in values)
             lines[image["id"]].append(f"{classes[annotation['category_id']]} {text}")
         paths = image_paths(content["images"], str(root / split))
         for image, path in zip(content["images"], paths, strict=True):
-            # Its results name an image by the number in the file's name: the id it has in the json.
+            # YOLO's results name an image by the number in its file name: use the id of the annotations.
             name = f"{image['id']:012d}"
             link = output / "images" / split / f"{name}{Path(path).suffix}"
             link.unlink(missing_ok=True)
@@ -64,7 +68,7 @@ flip_idx: {[names.index(name) for name in mirrored(names)]}
 
 
 def mirrored(names: list[str]) -> list[str]:
-    """The name on the other side, or the same, for each."""
+    """The name of the other side, else the same name, for each."""
     others = [
         n.replace("left", "\0").replace("right", "left").replace("\0", "right") for n in names
     ]

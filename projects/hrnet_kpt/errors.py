@@ -1,4 +1,4 @@
-"""What the user can mend."""
+"""Exceptions with one-line messages for the user, and helpers for such messages."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 
 class UserError(ValueError):
-    """The user's input is wrong. The message is one line: what is wrong, where, and what to do.
+    """The user's input is wrong. The message says in one line what is wrong, where, and what to do.
 
     Further findings of the same check follow, a line each.
     """
 
 
 class Diverged(FloatingPointError):
-    """A training's losses or gradients became Inf or NaN. The message is one line: where, why, and what to do."""
+    """Losses or gradients became Inf or NaN. The message says in one line where, why, and what to do."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal ended the work; what was done so far is saved."""
+    """A signal stopped the work; the results so far are saved."""
 
     def __init__(self, signum: int, message: str) -> None:
         super().__init__(message)
@@ -43,11 +43,11 @@ def refuse_errors(findings: Iterable[Any]) -> list[str]:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception of somebody else's as part of a UserError: its class and its words, without OmegaConf's appendix."""
+    """Class and message of another exception, for the message of a UserError; without OmegaConf's appendix."""
     return f"{type(error).__name__}: {' '.join(str(error).split('full_key:')[0].split())}"
 
 
-def join_names(names: Sequence[str], most: int = 8) -> str:
-    """Names with commas between them; of many, the first and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def join_names(names: Sequence[str], max_names: int = 8) -> str:
+    """Names separated by commas; of more than max_names, the first ones and the number of the others."""
+    more = f" and {len(names) - max_names} more" if len(names) > max_names else ""
+    return ", ".join(names[:max_names]) + more

@@ -1,15 +1,14 @@
-"""Files that are written whole or not at all, JSON that every reader takes, and JSON as exporters write it."""
+"""Atomic writes, strict JSON output, and reading JSON files in the encodings of other programs."""
 
 from __future__ import annotations
 
 import gzip
 import json
 import logging
-import math
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -19,29 +18,29 @@ from .errors import UserError
 logger = logging.getLogger(__name__)
 
 UNFINISHED = ".unfinished-"
-# What files are that were saved or named by mistake, by the bytes with which they begin.
+# Files that were given by mistake, by their first bytes.
 OTHER_FILES = {
     b"PK\x03\x04": "a zip archive: unpack it and give the json in it",
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
     b"%PDF": "a PDF document",
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself: run `git lfs pull`",
-    b"<!doctype html": "an HTML page, which a download that fails leaves: download it again",
-    b"<html": "an HTML page, which a download that fails leaves: download it again",
+    b"<!doctype html": "an HTML page, probably of a failed download: download it again",
+    b"<html": "an HTML page, probably of a failed download: download it again",
     b"<": "an XML file: export the labels as json",
 }
-PADDING = "\0\x1a \t\r\n"  # what some programs write behind the end of a text
+PADDING = "\0\x1a \t\r\n"  # what some programs write at the end of a file
 
-# What `parse_once` keeps, by the identity of the file; None outside of such a block.
+# The files that were parsed in a `parse_once` block, by identity; None outside of such a block.
 _kept: ContextVar[dict[Any, Any] | None] = ContextVar("kept", default=None)
 
 
 @contextmanager
 def parse_once() -> Iterator[None]:
-    """Let `read_json_file` parse each file once in this block: a second call returns the same content.
+    """In this block, `read_json_file` parses each file once: a second call returns the same object.
 
-    The checks of a run, its loaders and its evaluator read the same annotations, but are nodes of a config, which can
-    hand them a path and no content. Content that is read in the block must not be changed; it is freed behind it.
+    The checks of a run, its loaders and its evaluator read the same annotations, but are config nodes, which are given
+    a path. Content that is read in the block must not be changed; it is freed at the end of the block.
     """
     token = _kept.set({})
     try:
@@ -52,11 +51,11 @@ def parse_once() -> Iterator[None]:
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[Path]:
-    """A path to write to; when the block ends without an error, the file takes the place of `path`, in one step.
+    """Yield a temporary path to write to; if the block succeeds, the file replaces `path` atomically.
 
-    It has the same ending and is hidden in the same folder. It is on the disk before it is renamed: whoever reads
-    `path`, also after a kill or a power failure, finds the old file or the new one. What a kill leaves of it,
-    `remove_unfinished` removes.
+    The temporary file is hidden in the same folder, with the same suffix. It is synced to the disk before it is
+    renamed: after a kill or a power failure, `path` is the old file or the new one. `remove_unfinished` removes
+    temporary files that a kill has left.
     """
     path = Path(path)
     unfinished = path.with_name(f"{UNFINISHED}{os.getpid()}-{path.name}")
@@ -70,35 +69,22 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 
 
 def replace_text(path: str | Path, text: str) -> None:
-    """Write a text in UTF-8, in one step."""
+    """Write a string atomically, in UTF-8."""
     with atomic_write(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8")
 
 
 def to_json(content: Any, **options: Any) -> str:
-    """A JSON text in which NaN and infinite numbers, which JSON does not have, are null.
-
-    Args:
-        content: what `json.dumps` takes.
-        options: of `json.dumps`.
-    """
+    """Serialize to strict JSON: NaN and infinite numbers become null. options: those of `json.dumps`."""
     try:
         return json.dumps(content, allow_nan=False, **options)
     except ValueError:
-        return json.dumps(_finite(content), allow_nan=False, **options)
-
-
-def _finite(node: Any) -> Any:
-    """The same with None for each number that is not finite."""
-    if isinstance(node, dict):
-        return {key: _finite(child) for key, child in node.items()}
-    if isinstance(node, list | tuple):
-        return [_finite(child) for child in node]
-    return None if isinstance(node, float) and not math.isfinite(node) else node
+        finite = json.loads(json.dumps(content), parse_constant=lambda name: None)
+        return json.dumps(finite, **options)
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove what a kill has left of `atomic_write`."""
+    """Remove temporary files of `atomic_write` that a kill has left."""
     for path in folder.rglob(f"{UNFINISHED}*"):
         path.unlink(missing_ok=True)
 
@@ -112,17 +98,17 @@ def _sync(path: Path) -> None:
 
 
 def read_json_file(path: str | Path, lines: bool = False) -> Any:
-    """Read a json in UTF-8, UTF-16, UTF-32 or Windows-1252, with or without a byte order mark, also in gzip.
+    """Read a JSON file in UTF-8, UTF-16, UTF-32 or Windows-1252, with or without a byte order mark, also in gzip.
 
     Args:
-        path: the file.
-        lines: read a file of several values, a line each (JSON lines), as their list; else it is refused.
+        path: Path of the file.
+        lines: Read JSON lines, one value per line, as a list; otherwise they are refused.
 
     Returns:
-        What the file holds. NaN and Infinity are read as floats, as Python does.
+        The content. NaN and Infinity are read as floats, as by `json.loads`.
 
     Raises:
-        UserError: the file cannot be read, or is no json. One line says what was found in it.
+        UserError: If the file cannot be read or is not JSON; the message says in one line what it is instead.
     """
     kept = _kept.get()
     if kept is None or not os.path.isfile(path):
@@ -135,67 +121,65 @@ def read_json_file(path: str | Path, lines: bool = False) -> Any:
 
 
 def _parse(path: str | Path, lines: bool) -> Any:
-    content = _read_bytes(path)
-    text = _decode(content, path).lstrip("\ufeff").rstrip(PADDING)
-    if not text:
-        raise UserError(f"{path}: not a readable json: the file is empty")
     try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise UserError(f"{path}: not a readable json: nested too deeply") from error
-    except json.JSONDecodeError as error:
-        values = _values_of_lines(text) if error.msg == "Extra data" else None
-        if values is None:
-            raise UserError(f"{path}: not a readable json: {_found(error, text)}") from error
-    except ValueError as error:  # such as a number of 5,000 digits
-        raise UserError(f"{path}: not a readable json: {error}") from error
-    if not lines:
-        raise UserError(
-            f"{path}: not a readable json, but {len(values)} of them, a line each (JSON lines): give one json with all"
-        )
-    return values
-
-
-def _read_bytes(path: str | Path) -> bytes:
-    try:
-        content = Path(path).read_bytes()
-        if content.startswith(b"\x1f\x8b"):
-            content = gzip.decompress(content)
-    except IsADirectoryError as error:
-        raise UserError(f"{path}: not a readable json: it is a folder") from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(
-            f"{path}: not a readable json: compressed by gzip and damaged or cut off ({error})"
-        ) from error
-    except (OSError, ValueError) as error:  # ValueError: a path with a null character
-        said = error.strerror if isinstance(error, OSError) else error
-        raise UserError(f"{path}: not a readable json: {said}") from error
-    start = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for magic, what in OTHER_FILES.items():
-        if start.startswith(magic.lower()):
-            raise UserError(f"{path}: not a readable json: it is {what}")
+        text, remark = _decode(_read_bytes(path))
+        content = _parse_text(text.lstrip("\ufeff").rstrip(PADDING), lines)
+    except (
+        OSError,
+        ValueError,
+    ) as error:  # ValueError: also numbers of 5,000 digits, null characters in a path
+        reason = (error.strerror if isinstance(error, OSError) else "") or error
+        raise UserError(f"{path}: not a readable json: {reason}") from error
+    if remark:
+        logger.warning("%s: %s", path, remark)
     return content
 
 
-def _decode(content: bytes, path: str | Path) -> str:
+def _read_bytes(path: str | Path) -> bytes:
+    content = Path(path).read_bytes()
+    if content.startswith(b"\x1f\x8b"):
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise UserError(f"compressed by gzip and damaged or cut off ({error})") from error
+    start = content[:64].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for magic, kind in OTHER_FILES.items():
+        if start.startswith(magic.lower()):
+            raise UserError(f"it is {kind}")
+    return content
+
+
+def _decode(content: bytes) -> tuple[str, str]:
+    """The text, and a warning where the encoding is a guess."""
     encoding = json.detect_encoding(content)
     try:
-        return content.decode(encoding)
+        return content.decode(encoding), ""
     except UnicodeDecodeError as error:
-        place = f"byte {error.start} is no {encoding.removesuffix('-sig').upper()}"
+        problem = f"byte {error.start} is not {encoding.removesuffix('-sig').upper()}"
         if encoding.startswith("utf-8"):
-            try:
-                text = content.decode("cp1252")
-            except UnicodeDecodeError:
-                pass
-            else:
-                logger.warning(
-                    "%s: read as Windows-1252 (Latin-1), since %s: if names come out wrong, save it as UTF-8",
-                    path,
-                    place,
+            with suppress(UnicodeDecodeError):
+                return content.decode("cp1252"), (
+                    f"read as Windows-1252 (Latin-1), since {problem}: if names are wrong, save it as UTF-8"
                 )
-                return text
-        raise UserError(f"{path}: not a readable json: {place}; save it as UTF-8") from error
+        raise UserError(f"{problem}; save it as UTF-8") from error
+
+
+def _parse_text(text: str, lines: bool) -> Any:
+    if not text:
+        raise UserError("the file is empty")
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise UserError("nested too deeply") from error
+    except json.JSONDecodeError as error:
+        values = _values_of_lines(text) if error.msg == "Extra data" else None
+        if values is None:
+            raise UserError(_describe(error, text)) from error
+        if not lines:
+            raise UserError(
+                f"it has {len(values)} values, one per line (JSON lines): give one json with all of them"
+            ) from error
+        return values
 
 
 def _values_of_lines(text: str) -> list[Any] | None:
@@ -206,15 +190,15 @@ def _values_of_lines(text: str) -> list[Any] | None:
         return None
 
 
-def _found(error: json.JSONDecodeError, text: str) -> str:
-    place = f"line {error.lineno}, column {error.colno}"
-    cut_off = error.msg.startswith("Unterminated string") or error.pos >= len(text)
-    # A literal such as `tru` at the end is reported where it begins.
-    cut_off = cut_off or (error.pos > len(text) - 9 and text[-1] not in "]}")
+def _describe(error: json.JSONDecodeError, text: str) -> str:
+    position = f"line {error.lineno}, column {error.colno}"
     if text[0] not in "[{":
         return f"it begins with {text[:20]!r}"
     if error.msg == "Extra data":
-        return f"it goes on behind its end, at {place}, with {text[error.pos : error.pos + 20]!r}: remove that"
-    if cut_off:
-        return f"it is cut off at {place}: copy or export it again"
-    return f"{error.msg} at {place}"
+        rest = text[error.pos : error.pos + 20]
+        return f"after its end, at {position}, it continues with {rest!r}: remove that"
+    # An incomplete literal at the end, such as `tru`, is reported where it begins.
+    ends_in_literal = error.pos > len(text) - 9 and text[-1] not in "]}"
+    if error.msg.startswith("Unterminated string") or error.pos >= len(text) or ends_in_literal:
+        return f"it is cut off at {position}: copy or export it again"
+    return f"{error.msg} at {position}"

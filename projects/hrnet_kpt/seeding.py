@@ -1,4 +1,4 @@
-"""States of the global random generators, drawn from numbers: nothing of them has to be saved."""
+"""States of the global random generators, derived from the seed and counters, so that none has to be saved."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from detectron2.utils import comm
 
 @contextmanager
 def seeded(*seed: int) -> Iterator[None]:
-    """Give every global random generator of the CPU a state of its own for a while."""
+    """Seed all global CPU random generators in this block; restore their states afterwards."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     value = int(np.random.SeedSequence(seed).generate_state(1)[0])
     random.seed(value)
@@ -28,15 +28,16 @@ def seeded(*seed: int) -> Iterator[None]:
 
 
 def seed_step(seed: int, iteration: int, part: int = 0, rank: int | None = None) -> None:
-    """Set every global random generator, CPU and GPU, to the state that a forward pass starts from.
+    """Seed all global random generators, CPU and GPU, for a forward pass.
 
-    Each process gets numbers of its own. An iteration draws the same ones after a resume, or replayed alone, as in a
-    run that was never stopped, whatever evaluations or hooks have drawn before: nothing has to be saved.
+    Each process has its own random numbers. They are the same after a resume or in a replay of the iteration, whatever
+    evaluations or hooks have drawn before.
 
     Args:
-        seed: the run's.
-        part: of an iteration that accumulates gradients, from 0.
-        rank: of the process; None for this one.
+        seed: Seed of the run.
+        iteration: Number of the iteration.
+        part: Index of the micro-batch when gradients are accumulated.
+        rank: Rank of the process; None for this one.
     """
     rank = comm.get_rank() if rank is None else rank
     words = np.random.SeedSequence((seed, rank, iteration, part)).generate_state(2)

@@ -1,4 +1,4 @@
-"""The keypoint-aware crop."""
+"""KeypointCrop."""
 
 import detectron2.data.transforms as T
 import numpy as np
@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrnet_kpt.data import COCO_PERSON
-from hrnet_kpt.data.augmentation import KeypointCrop, keeps_instances_whole
+from hrnet_kpt.data.augmentation import KeypointCrop, keeps_instances
 from hrnet_kpt.data.coco import load_keypoint_dataset
-from hrnet_kpt.data.loaders import seeded
 from hrnet_kpt.data.mapper import KeypointMapper
+from hrnet_kpt.seeding import seeded
 
 WINDOW = np.array([10, 10, 30, 30])
 INSIDE = ([12, 12, 20, 20], [15, 15, 2])
@@ -27,7 +27,7 @@ TOUCHING = ([30, 10, 40, 30], [35, 15, 2])
     [
         ([], True),
         ([INSIDE], True),
-        ([OUTSIDE], False),  # nothing is left
+        ([OUTSIDE], False),
         ([INSIDE, OUTSIDE], True),
         ([INSIDE, TOUCHING], True),
         ([HALF], True),
@@ -36,18 +36,17 @@ TOUCHING = ([30, 10, 40, 30], [35, 15, 2])
         ([HALF_WITHOUT_POINTS], True),
     ],
 )
-def test_window_shows_what_it_cuts(instances, kept):
+def test_window_keeps_a_keypoint_or_a_quarter_of_the_box(instances, kept):
     boxes = np.array([box for box, _ in instances], dtype=float).reshape(-1, 4)
     points = np.array([[point] for _, point in instances], dtype=float).reshape(-1, 1, 3)
-    assert keeps_instances_whole(WINDOW, boxes, points) == kept
+    assert keeps_instances(WINDOW, boxes, points) == kept
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 10**6), st.sampled_from([("relative_range", (0.3, 0.3)), ("absolute", (48, 64))])
 )
-def test_crop_keeps_boxes_and_visibility_right(seed, crop):
-    """Boxes are what is left of them, points outside are unlabelled, no instance is reduced to nothing."""
+def test_crop_is_inside_the_image_and_accepted(seed, crop):
     random = np.random.default_rng(seed)
     corners = random.uniform(0, 100, (3, 2, 2))
     boxes = np.hstack([corners.min(axis=1), corners.max(axis=1) + 1])
@@ -61,13 +60,13 @@ def test_crop_keeps_boxes_and_visibility_right(seed, crop):
         return
     x, y, width, height = transform.x0, transform.y0, transform.w, transform.h
     assert 0 <= x <= x + width <= 101 and 0 <= y <= y + height <= 101
-    assert keeps_instances_whole(np.array([x, y, x + width, y + height]), boxes, points)
+    assert keeps_instances(np.array([x, y, x + width, y + height]), boxes, points)
     np.testing.assert_array_equal(
         transform.apply_image(image), image[y : y + height, x : x + width]
     )
 
 
-def test_crop_of_real_samples_leaves_no_box_around_nothing(synthetic_people):
+def test_crops_of_samples_have_keypoints_in_every_box(synthetic_people):
     records = load_keypoint_dataset(
         str(synthetic_people / "train.json"), str(synthetic_people / "train")
     )
@@ -88,14 +87,13 @@ def test_crop_of_real_samples_leaves_no_box_around_nothing(synthetic_people):
         assert tuple(sample["image"].shape) == (3, height, width)
         assert len(instances) > 0
         assert (boxes >= 0).all() and (boxes[:, 2] <= width).all() and (boxes[:, 3] <= height).all()
-        assert (points[..., 2] > 0).any(dim=1).all(), "every person shows a keypoint"
+        assert (points[..., 2] > 0).any(dim=1).all()
         labelled = points[points[..., 2] > 0]
         assert (labelled[:, 0] <= width).all() and (labelled[:, 1] <= height).all()
     assert len(sizes) > len(records), "windows are random"
 
 
-def test_a_crop_that_cannot_be_right_leaves_the_image_whole():
-    boxes, points = np.array([[0.0, 0, 50, 50]]), np.array([[[49.0, 49, 2], [49, 48, 2]]])
-    crop = KeypointCrop("absolute", (4, 4))
-    transform = crop.get_transform(np.zeros((50, 50, 3)), boxes, points * 0 + [[-9, -9, 2]])
+def test_image_without_an_accepted_window_is_not_cropped():
+    boxes, points = np.array([[0.0, 0, 50, 50]]), np.array([[[-9.0, -9, 2]]])
+    transform = KeypointCrop("absolute", (4, 4)).get_transform(np.zeros((50, 50, 3)), boxes, points)
     assert isinstance(transform, T.NoOpTransform)

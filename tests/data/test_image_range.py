@@ -1,4 +1,4 @@
-"""Pixels of more than 8 bits: one rule for a whole set, against numpy's arithmetic."""
+"""Images with more than 8 bits: one range for a whole data set, against numpy's arithmetic."""
 
 import struct
 import zlib
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hrnet_kpt.data.image_range import find_image_range, parse_range, to_eight_bits
+from hrnet_kpt.data.image_range import find_image_range, parse_range
 from hrnet_kpt.data.images import (
     AlphaOnlyError,
     BadImageError,
@@ -23,7 +23,7 @@ MAXIMA = [255, 1023, 4095, 16383, 65535]
 
 
 def scaled(values, low, high):
-    """The formula of the docs."""
+    """The formula of docs/datasets.md."""
     return np.rint(np.clip(255 * (values.astype(np.float64) - low) / (high - low), 0, 255))
 
 
@@ -32,12 +32,11 @@ def ramp(top, dtype=np.uint16, shape=(12, 16)):
 
 
 def write_png48(values, path, alpha=False):
-    """A PNG of 16 bits for each channel, by its specification; Pillow writes none."""
+    """A PNG with 16 bits per channel, by its specification; Pillow cannot write it."""
 
     def chunk(name, data):
-        return (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        )
+        checksum = struct.pack(">I", zlib.crc32(name + data))
+        return struct.pack(">I", len(data)) + name + data + checksum
 
     height, width = values.shape[:2]
     head = struct.pack(">IIBBBBB", width, height, 16, 6 if alpha else 2, 0, 0, 0)
@@ -57,20 +56,16 @@ def write_tiff48(values, path, order="<"):
     head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8 + len(data) + 6)
     table = struct.pack(f"{order}H", len(entries))
     for tag, kind, count, value in entries:
-        packed = (
-            struct.pack(f"{order}HH", value, 0)
-            if kind == 3 and count == 1
-            else struct.pack(f"{order}I", value)
-        )
-        table += struct.pack(f"{order}HHI", tag, kind, count) + packed
+        layout, values = ("HH", (value, 0)) if (kind, count) == (3, 1) else ("I", (value,))
+        table += struct.pack(f"{order}HHI{layout}", tag, kind, count, *values)
     bits = struct.pack(f"{order}HHH", 16, 16, 16)
     path.write_bytes(head + data + bits + table + struct.pack(f"{order}I", 0))
 
 
 @pytest.mark.parametrize("top", MAXIMA)
 @pytest.mark.parametrize("suffix", ["png", "tif"])
-def test_range_of_integers_is_that_of_the_least_depth_that_holds_the_set(top, suffix, tmp_path):
-    """One image reaches the maximum, another only a tenth of it: both are scaled alike."""
+def test_range_of_integers_is_the_smallest_depth_of_the_set(top, suffix, tmp_path):
+    """One image reaches the maximum, another only a tenth of it: both have the same scale."""
     paths = [str(tmp_path / f"{name}.{suffix}") for name in "ab"]
     dark, bright = ramp(top // 10), ramp(top)
     Image.fromarray(dark).save(paths[0])
@@ -90,8 +85,8 @@ def test_range_of_integers_is_that_of_the_least_depth_that_holds_the_set(top, su
     span=st.integers(1, 60000),
     seed=st.integers(0, 1000),
 )
-def test_two_images_of_a_series_never_differ_in_scale(tmp_path_factory, kind, low, span, seed):
-    """Where two images have the same value, they have the same gray level; more is never darker."""
+def test_images_of_a_series_have_one_scale(tmp_path_factory, kind, low, span, seed):
+    """The same value has the same grey level in two images; a larger value is never darker."""
     folder = tmp_path_factory.mktemp("series")
     random = np.random.default_rng(seed)
     mode, suffix = kind.split()
@@ -111,10 +106,9 @@ def test_two_images_of_a_series_never_differ_in_scale(tmp_path_factory, kind, lo
     image_range = (low / 2, low + span)
     one, two = (read_image(path, image_range=image_range) for path in images)
     np.testing.assert_array_equal(one[0], two[0])
-    wanted = scaled(first, *image_range)
-    np.testing.assert_array_equal(
-        one, wanted if mode == "RGB" else np.repeat(wanted[..., None], 3, 2)
-    )
+    expected = scaled(first, *image_range)
+    expected = expected if mode == "RGB" else np.repeat(expected[..., None], 3, 2)
+    np.testing.assert_array_equal(one, expected)
     order = np.argsort(first.ravel(), kind="stable")
     levels = (one if mode == "RGB" else one[..., 0]).ravel()[order].astype(int)
     assert (np.diff(levels) >= 0).all()
@@ -155,7 +149,7 @@ def test_colours_of_16_bits_keep_both_bytes(top, order, tmp_path):
         (np.arange(48, dtype=np.int32), (0, 255)),
     ],
 )
-def test_ranges_of_floats_and_signed_values_are_clear_or_asked_for(values, expected, tmp_path):
+def test_ranges_of_floats_and_signed_values_are_found_or_proposed(values, expected, tmp_path):
     kind = np.int32 if values.dtype == np.int32 else np.float32
     values = values.reshape(6, 8).astype(kind)
     path = str(tmp_path / "a.tif")
@@ -166,12 +160,11 @@ def test_ranges_of_floats_and_signed_values_are_clear_or_asked_for(values, expec
         image = read_image(path, image_range=found)[..., 0]
         np.testing.assert_array_equal(image, scaled(values, *expected))
     else:
-        # What is proposed: the 1st and 99th percentile.
         assert found == pytest.approx(np.percentile(values, (1, 99)))
         assert path in unclear and "data.image_range=[" in unclear and "\n" not in unclear
 
 
-def test_floats_that_are_no_numbers_become_black_and_do_not_count(tmp_path):
+def test_nan_becomes_black_and_is_not_in_the_range(tmp_path):
     values = np.linspace(0, 1, 48, dtype=np.float32).reshape(6, 8)
     values[0, 0], values[0, 1] = np.nan, np.inf
     Image.fromarray(values).save(tmp_path / "a.tif")
@@ -183,7 +176,7 @@ def test_floats_that_are_no_numbers_become_black_and_do_not_count(tmp_path):
 
 @pytest.mark.parametrize("image_range", ["auto", "8-bit", (0, 4095), (-5, 5)])
 @pytest.mark.parametrize("mode", ["L", "RGB", "P", "1", "RGBA", "LA", "CMYK"])
-def test_images_of_8_bits_are_never_touched(mode, image_range, tmp_path):
+def test_images_of_8_bits_are_not_changed(mode, image_range, tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
     source = Image.fromarray(noise).convert(mode)
     path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
@@ -196,11 +189,10 @@ def test_images_of_8_bits_are_never_touched(mode, image_range, tmp_path):
 
 
 @pytest.mark.parametrize("image_range", ["auto", "8-bit"])
-def test_deep_images_are_refused_by_name_where_no_range_is_given(image_range, tmp_path):
-    """Whatever their maximum: nothing is scaled by what one image happens to hold."""
-    for number, values in enumerate(
-        (ramp(256), ramp(65535), ramp(1, np.float32), ramp(300, np.int32) - 20)
-    ):
+def test_deep_images_without_a_range_are_refused(image_range, tmp_path):
+    """Whatever their maximum: no image is scaled by its own values."""
+    deep = (ramp(256), ramp(65535), ramp(1, np.float32), ramp(300, np.int32) - 20)
+    for number, values in enumerate(deep):
         path = tmp_path / f"{number}.tif"
         Image.fromarray(values).save(path)
         with pytest.raises(BadImageError, match=rf"{number}\.tif.*data\.image_range=\["):
@@ -210,7 +202,7 @@ def test_deep_images_are_refused_by_name_where_no_range_is_given(image_range, tm
     np.testing.assert_array_equal(image[..., 0], ramp(255))
 
 
-def test_the_sample_is_spread_over_the_set_and_passes_over_bad_files(tmp_path):
+def test_range_is_read_from_a_sample_of_the_whole_set_without_bad_files(tmp_path):
     for i in range(3):
         Image.fromarray(ramp(4000 if i == 2 else 200)).save(tmp_path / f"{i}.png")
     (tmp_path / "bad.png").write_bytes(b"no image")
@@ -220,29 +212,24 @@ def test_the_sample_is_spread_over_the_set_and_passes_over_bad_files(tmp_path):
     assert find_image_range([]) == ("8-bit", "")
 
 
-def test_shapes_in_the_transparency_are_refused(tmp_path):
+def test_content_in_the_alpha_channel_is_refused(tmp_path):
     alpha = np.zeros((8, 8), np.uint8)
     alpha[2:5, 2:5] = 255
     rgba = np.zeros((8, 8, 4), np.uint8)
     rgba[..., 3] = alpha
-    images = {
-        "rgba": Image.fromarray(rgba),
-        "la": Image.merge("LA", (Image.new("L", (8, 8), 7), Image.fromarray(alpha))),
-    }
-    for name, image in images.items():
-        image.save(tmp_path / f"{name}.png")
-        with pytest.raises(AlphaOnlyError, match=rf"{name}\.png"):
-            read_image(tmp_path / f"{name}.png")
     palette = Image.new("P", (8, 8))
     palette.putpalette([9, 9, 9] * 256)
     palette.paste(1, (2, 2, 5, 5))
-    palette.save(tmp_path / "p.png", transparency=0)
-    with pytest.raises(AlphaOnlyError):
-        read_image(tmp_path / "p.png")
-    rgba[..., 3] = 255  # black, and nothing else
+    palette.info["transparency"] = 0
+    gray = Image.merge("LA", (Image.new("L", (8, 8), 7), Image.fromarray(alpha)))
+    for name, image in {"rgba": Image.fromarray(rgba), "la": gray, "p": palette}.items():
+        image.save(tmp_path / f"{name}.png")
+        with pytest.raises(AlphaOnlyError, match=rf"{name}\.png"):
+            read_image(tmp_path / f"{name}.png")
+    rgba[..., 3] = 255  # an opaque black image
     Image.fromarray(rgba).save(tmp_path / "black.png")
     assert read_image(tmp_path / "black.png").max() == 0
-    rgba[2:5, 2:5, 0], rgba[..., 3] = 90, alpha  # something to be seen
+    rgba[2:5, 2:5, 0], rgba[..., 3] = 90, alpha  # content in the colours
     Image.fromarray(rgba).save(tmp_path / "red.png")
     np.testing.assert_array_equal(read_image(tmp_path / "red.png"), rgba[..., :3])
 
@@ -250,11 +237,6 @@ def test_shapes_in_the_transparency_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "value", ["deep", [1, 0], [0], [0, 0], [0, float("nan")], 3, None, "01", [0, "x"]]
 )
-def test_what_is_no_range_is_refused(value):
+def test_invalid_ranges_are_refused(value):
     with pytest.raises(UserError, match=r"data\.image_range="):
         parse_range(value)
-
-
-def test_tables_and_formula_agree():
-    values = np.arange(65536, dtype=np.uint16)
-    np.testing.assert_array_equal(to_eight_bits(values, (100, 5000)), scaled(values, 100, 5000))

@@ -1,4 +1,4 @@
-"""Images of any kind, and those that are none."""
+"""Reading images of any format, refusing bad ones, and finding files by name."""
 
 import os
 import unicodedata
@@ -26,24 +26,23 @@ RED, BLUE = (200, 30, 20), (10, 40, 220)
 
 
 @pytest.fixture
-def picture():
-    """24 x 16 pixels, red but for a blue top left corner."""
-    picture = Image.new("RGB", (24, 16), RED)
-    picture.paste(BLUE, (0, 0, 8, 8))
-    return picture
+def source():
+    """24 x 16 pixels, red with a blue top left corner."""
+    source = Image.new("RGB", (24, 16), RED)
+    source.paste(BLUE, (0, 0, 8, 8))
+    return source
 
 
-def test_colours_come_in_the_order_asked_for(picture, tmp_path):
-    picture.save(tmp_path / "a.png")
+def test_channels_are_in_the_requested_order(source, tmp_path):
+    source.save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png")[0, 0].tolist() == list(BLUE)
     assert read_image(tmp_path / "a.png", "BGR")[0, 0].tolist() == list(BLUE)[::-1]
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK", "I", "F"])
-def test_every_mode_becomes_three_channels_as_in_detectron2(mode, picture, tmp_path):
+def test_every_mode_becomes_three_channels_as_in_detectron2(mode, source, tmp_path):
     path = tmp_path / ("a.tif" if mode in ("CMYK", "I", "F") else "a.png")
-    source = picture.convert("L") if mode in "IF" else picture
-    source.convert(mode).save(path)
+    (source.convert("L") if mode in "IF" else source).convert(mode).save(path)
     image = read_image(path)
     assert image.shape == (16, 24, 3) and image.dtype == np.uint8
     np.testing.assert_array_equal(image, detectron2_read_image(str(path), "RGB"))
@@ -51,59 +50,54 @@ def test_every_mode_becomes_three_channels_as_in_detectron2(mode, picture, tmp_p
 
 
 @pytest.mark.parametrize("value", range(1, 9))
-def test_exif_turns_an_image_upright_as_detectron2_does(value, picture, tmp_path):
+def test_exif_orientation_is_applied_as_by_detectron2(value, source, tmp_path):
     exif = Image.Exif()
     exif[ORIENTATION] = value
-    picture.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    source.save(tmp_path / "a.jpg", exif=exif, quality=95)
     image = read_image(tmp_path / "a.jpg")
     assert image.shape[:2] == ((24, 16) if value > 4 else (16, 24))
     np.testing.assert_array_equal(image, detectron2_read_image(str(tmp_path / "a.jpg"), "RGB"))
 
 
-def test_pixels_annotated_as_they_are_stored_are_not_turned(picture, tmp_path):
+def test_images_whose_stored_pixels_were_annotated_are_not_rotated(source, tmp_path):
     exif = Image.Exif()
     exif[ORIENTATION] = 6
-    picture.save(tmp_path / "a.jpg", exif=exif)
+    source.save(tmp_path / "a.jpg", exif=exif)
     assert open_image(tmp_path / "a.jpg", (16, 24)).size == (16, 24)
     assert open_image(tmp_path / "a.jpg", (24, 16)).size == (24, 16)
-    with pytest.raises(BadImageError, match=r"a\.jpg.*16 x 24.*for 30 x 20"):
+    with pytest.raises(BadImageError, match=r"a\.jpg.* 16 x 24 .* 30 x 20$"):
         open_image(tmp_path / "a.jpg", (30, 20))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_damaged_exif_data_do_not_matter(picture, tmp_path):
-    picture.save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+def test_damaged_exif_data_are_ignored(source, tmp_path):
+    source.save(tmp_path / "a.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     assert read_image(tmp_path / "a.jpg").shape == (16, 24, 3)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "gif"])
-def test_truncated_images_fail_by_name(suffix, tmp_path):
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    path = tmp_path / f"cut.{suffix}"
-    Image.fromarray(noise).save(path)
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(BadImageError, match=rf"cut\.{suffix}: the image cannot be read"):
+@pytest.mark.parametrize(
+    "content",
+    ["jpg", "png", "gif", b"", b"no image", b"\x89PNG\r\n\x1a\n" + b"\0" * 40, None, "folder"],
+)
+def test_files_that_cannot_be_read_are_named_in_one_line(content, tmp_path):
+    path = tmp_path / "a.png"
+    if content == "folder":
+        path.mkdir()
+    elif isinstance(content, str):  # a truncated file of this format
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"whole.{content}")
+        whole = (tmp_path / f"whole.{content}").read_bytes()
+        content = whole[: len(whole) // 2]
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    with pytest.raises(BadImageError, match=rf"^{path}: .*$") as raised:
         read_image(path)
-
-
-@pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 40])
-def test_files_that_are_no_images_fail_by_name(content, tmp_path):
-    (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(BadImageError, match=r"a\.png: the image cannot be read") as raised:
-        read_image(tmp_path / "a.png")
     assert "\n" not in str(raised.value)
-
-
-def test_missing_images_and_folders_fail_by_name(tmp_path):
-    with pytest.raises(BadImageError, match=r"b\.png: there is no such image"):
-        read_image(tmp_path / "b.png")
-    with pytest.raises(BadImageError, match="cannot be read"):
-        read_image(tmp_path)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Function that writes empty files; it returns their folder, called images."""
+    """Function that writes empty files and returns their folder, named images."""
 
     def write(*names):
         for name in names:
@@ -147,7 +141,7 @@ NFD = unicodedata.normalize("NFD", "Käfer é.jpg")
         ("1a2b3c4d-im1.jpg", "im1.jpg", "prefix of an upload"),
     ],
 )
-def test_every_way_to_spell_a_name_is_found_and_counted(name, file, kind, folder):
+def test_other_spellings_are_found_and_counted(name, file, kind, folder):
     images = folder(file, "another.jpg", "im1.json", "day2/im2.jpg")
     found = find_images(["another.jpg", name], images)
     assert found.paths == [f"{images}/another.jpg", f"{images}/{file}"]
@@ -157,7 +151,7 @@ def test_every_way_to_spell_a_name_is_found_and_counted(name, file, kind, folder
     assert entries == [{"file_name": "another.jpg"}, {"file_name": file}]
 
 
-def test_exact_names_are_left_alone(folder):
+def test_exact_names_are_not_respelled(folder):
     images = folder("a.jpg", "A.jpg", "b/a.jpg", "my%20photo.jpg", "my photo.jpg", "x")
     names = ["a.jpg", "A.jpg", "b/a.jpg", "./a.jpg", "b/../a.jpg", "my%20photo.jpg", "x", "a.jpg"]
     names.append(f"{images}/a.jpg")
@@ -169,7 +163,7 @@ def test_exact_names_are_left_alone(folder):
 @pytest.mark.parametrize(
     ("files", "names", "expected", "several"),
     [
-        # The nearest spelling, and the longest end of the path.
+        # The closest spelling, and the longest end of the path.
         (["im1.JPG", "im1.jpg"], ["im1.jPG"], [None], [0]),
         (["a b.jpg", "A%20B.JPG"], ["a%20b.jpg"], ["a b.jpg"], []),
         (["day1/i.jpg", "day2/i.jpg"], ["x/day2/i.jpg"], ["day2/i.jpg"], []),
@@ -184,22 +178,17 @@ def test_exact_names_are_left_alone(folder):
         (["i.jpg"], ["I.jpg", "I.jpg"], ["i.jpg", "i.jpg"], []),
         # Another extension, another name, no name.
         (["i.png"], ["i.jpg", "j.png", "", "/", None, 7], [None] * 6, []),
-        (
-            ["i.png"],
-            ["\0.png", "\ud800.png", "i" * 5000, "no\0where/i.png"],
-            [*[None] * 3, "i.png"],
-            [],
-        ),
+        (["i.png"], ["\0.png", "\ud800.png", "i" * 5000, "no\0/i.png"], [*[None] * 3, "i.png"], []),
     ],
 )
-def test_only_one_file_is_taken(files, names, expected, several, folder):
+def test_ambiguous_names_have_no_file(files, names, expected, several, folder):
     images = folder(*files)
     found = find_images(names, images)
     assert found.paths == [path and f"{images}/{path}" for path in expected]
     assert found.several == several and found.searched == len(files)
 
 
-def test_folders_that_are_none_or_too_large_or_linked_in_a_circle(folder, tmp_path, monkeypatch):
+def test_folders_that_are_missing_too_large_or_have_a_loop_of_links(folder, tmp_path, monkeypatch):
     assert find_images(["a.jpg"], str(tmp_path / "none")).paths == [None]
     assert find_images(["a.jpg"], "").paths == [None]
     images = folder("sub/a.jpg", ".hidden/a.jpg")
@@ -221,7 +210,7 @@ FILES = st.lists(
     ),
     min_size=1,
     max_size=6,
-    # No two that a name could mean without its folders and extension.
+    # Unique without folders and extension.
     unique_by=lambda file: unicodedata.normalize(
         "NFC", unquote_plus(PurePosixPath(file).stem).casefold()
     ),
@@ -253,17 +242,16 @@ def test_distorted_names_find_their_own_file(files, data):
             path = Path(root, file)
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-            except FileExistsError:  # a folder called as a file
+            except FileExistsError:  # a folder with the name of a file
                 reject()
             path.touch()
         found = find_images(names, root)
-    assert [path and os.path.normpath(path) for path in found.paths] == [
-        f"{root}/{file}" for file in files
-    ]
+    paths = [path and os.path.normpath(path) for path in found.paths]
+    assert paths == [f"{root}/{file}" for file in files]
     assert not found.several and found.spellings.total() == len(found.respelled)
 
 
-def test_exact_names_cost_one_listing_a_folder(folder, monkeypatch):
+def test_exact_names_need_one_listing_per_folder(folder, monkeypatch):
     images, scandir, listed = folder(*(f"{i % 10}/{i}.jpg" for i in range(50))), os.scandir, []
     monkeypatch.setattr("os.scandir", lambda path: listed.append(path) or scandir(path))
     names = [f"{i % 10}/{i}.jpg" for i in range(50)]

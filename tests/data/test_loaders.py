@@ -1,9 +1,9 @@
-"""Batches: their order, their determinism, and images that cannot be used."""
+"""Data loaders: order and determinism of batches, and images that cannot be used."""
 
 import multiprocessing
 import re
-import time
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,10 @@ from PIL import Image
 
 from hrnet_kpt.data.coco import load_keypoint_dataset
 from hrnet_kpt.data.images import BadImageError
-from hrnet_kpt.data.loaders import (
-    InfiniteDataset,
-    build_test_loader,
-    build_train_loader,
-    seeded,
-)
+from hrnet_kpt.data.loaders import InfiniteDataset, build_test_loader, build_train_loader
 from hrnet_kpt.data.mapper import KeypointMapper
+from hrnet_kpt.errors import UserError
+from hrnet_kpt.seeding import seeded
 
 BOTH = pytest.mark.parametrize(
     "build", [partial(build_train_loader, total_batch_size=1), build_test_loader]
@@ -38,12 +35,7 @@ def mapped(record):
 
 def records(count, bad=()):
     return [
-        {
-            "file_name": None if i in bad else f"{i}.jpg",
-            "image_id": i,
-            "width": 9 - i % 2 * 4,
-            "height": 7,
-        }
+        {"image_id": i, "width": 9 - i % 2 * 4, "height": 7, "file_name": None if i in bad else "a"}
         for i in range(count)
     ]
 
@@ -54,21 +46,23 @@ def take(loader, count):
 
 
 @pytest.mark.parametrize("bad", [(), (0, 4)])
-def test_batches_depend_on_the_seed_alone_with_any_number_of_workers(bad):
+def test_batches_depend_only_on_the_seed_and_have_images_of_one_orientation(bad):
     def first(seed, workers):
         loader = build_train_loader(
             records(11, bad), mapped, 3, workers, seed=seed, on_bad_image="skip"
         )
-        np.random.seed(workers)  # what went before does not matter
+        np.random.seed(workers)  # the global state does not matter
         return take(loader, 9)
 
     expected = first(5, 0)
     assert first(5, 1) == first(5, 3) == expected
     assert first(6, 0) != expected
-    assert all(len(batch) == 3 for batch in expected)
+    for batch in expected:
+        assert len(batch) == 3
+        assert len({sample["width"] > sample["height"] for sample in batch}) == 1
 
 
-def test_loading_leaves_the_training_s_own_random_numbers_alone():
+def test_loading_does_not_change_the_global_random_state():
     loader = build_train_loader(records(5), mapped, 2, 0, seed=1)
     np.random.seed(0)
     torch.manual_seed(0)
@@ -79,18 +73,18 @@ def test_loading_leaves_the_training_s_own_random_numbers_alone():
     assert (np.random.rand(), torch.rand(1)) == expected
 
 
-def test_each_epoch_has_every_image_once_in_an_order_of_its_own():
+def test_each_epoch_has_every_image_once_in_another_order():
     samples = InfiniteDataset(records(20), mapped, seed=3)
     epochs = [[samples[20 * e + i] for i in range(20)] for e in range(3)]
     orders = [[sample["image_id"] for sample in epoch] for epoch in epochs]
     assert all(sorted(order) == list(range(20)) for order in orders)
     assert orders[0] != orders[1] != orders[2] != list(range(20))
     drawn = [sample["drawn"] for epoch in epochs for sample in epoch]
-    assert len(set(drawn)) == 60, "augmentations differ from sample to sample"
-    assert samples[7] == epochs[0][7], "a position can be asked for again"
+    assert len(set(drawn)) == 60
+    assert samples[7] == epochs[0][7]
 
 
-def test_processes_share_the_stream(monkeypatch):
+def test_processes_read_disjoint_positions(monkeypatch):
     monkeypatch.setattr(comm, "get_world_size", lambda: 3)
     streams = []
     for rank in range(3):
@@ -106,7 +100,7 @@ def test_processes_share_the_stream(monkeypatch):
     batch_size=st.integers(1, 4),
     bad=st.sets(st.integers(0, 10), max_size=4),
 )
-def test_a_loader_goes_on_where_another_stopped(stops, batch_size, bad):
+def test_a_loader_resumes_where_another_stopped(stops, batch_size, bad):
     def build():
         return build_train_loader(
             records(11, bad), mapped, batch_size, 0, seed=3, on_bad_image="skip"
@@ -123,7 +117,7 @@ def test_a_loader_goes_on_where_another_stopped(stops, batch_size, bad):
     assert batches == expected
 
 
-def test_a_loader_goes_on_with_workers_that_have_read_ahead():
+def test_a_loader_with_prefetching_workers_resumes():
     expected = take(build_train_loader(records(11), mapped, 3, 0, seed=3), 8)
     loader, again = (build_train_loader(records(11), mapped, 3, 2, seed=3) for _ in range(2))
     first = take(loader, 4)
@@ -131,23 +125,18 @@ def test_a_loader_goes_on_with_workers_that_have_read_ahead():
     assert first + take(again, 4) == expected
 
 
-def test_batches_hold_images_of_like_shape():
-    for batch in take(build_train_loader(records(11), mapped, 3, seed=0), 8):
-        assert len({sample["width"] > sample["height"] for sample in batch}) == 1
-
-
 @pytest.mark.parametrize("size", [0, 3])
 def test_batches_that_cannot_be_split_are_refused(size, monkeypatch):
     monkeypatch.setattr(comm, "get_world_size", lambda: 2)
-    with pytest.raises(ValueError, match=f"total_batch_size={size} must be a multiple of the 2"):
+    with pytest.raises(UserError, match=f"total_batch_size={size} "):
         build_train_loader(records(4), mapped, size)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @BOTH
-def test_bad_images_fail_by_name_in_one_line(build, workers):
+def test_bad_images_fail_with_their_message_in_one_line(build, workers):
     loader = build(records(6, bad=(2,)), mapped, num_workers=workers)
-    with pytest.raises(ValueError, match=r"image 2: broken.*on_bad_image=skip") as raised:
+    with pytest.raises(UserError, match=r"image 2: broken.*on_bad_image=skip") as raised:
         take(loader, 7)
     assert "\n" not in str(raised.value)
 
@@ -160,25 +149,18 @@ def test_bad_images_are_skipped_and_counted_once(workers, caplog):
     assert seen == {0, 2, 3, 5}
     assert sorted(loader.bad_images.messages) == ["image 1: broken", "image 4: broken"]
     assert caplog.text.count("Skipped: image 1") == 1
-    loader = build_test_loader(records(6, bad), mapped, 2, workers, "skip")
+    loader = build_test_loader(records(8, (*bad, 6, 7)), mapped, 2, workers, "skip")
     assert [[s["image_id"] for s in batch] for batch in loader] == [[0], [2, 3], [5]]
-    assert len(loader.bad_images.messages) == 2
-
-
-def test_a_batch_of_bad_images_alone_is_left_out():
-    loader = build_test_loader(records(4, bad=(2, 3)), mapped, 2, 0, "skip")
-    assert [[s["image_id"] for s in batch] for batch in loader] == [[0, 1]]
+    assert len(loader.bad_images.messages) == 4
 
 
 def test_more_bad_images_than_allowed_fail():
-    loader = build_train_loader(
-        records(6, bad=(1, 3, 4)), mapped, 1, 0, seed=0, on_bad_image="skip", max_bad_images=2
-    )
-    with pytest.raises(ValueError, match=r"3 images cannot be used.*max_bad_images=2"):
+    loader = build_train_loader(records(6, bad=(1, 3, 4)), mapped, 1, 0, 0, "skip", 2)
+    with pytest.raises(UserError, match=r"^3 images .*max_bad_images=2;"):
         take(loader, 12)
 
 
-def test_real_files_that_are_broken_are_skipped_by_name(synthetic_people, tmp_path):
+def test_broken_files_are_skipped(synthetic_people, tmp_path):
     dataset = load_keypoint_dataset(
         str(synthetic_people / "test.json"), str(synthetic_people / "test")
     )
@@ -190,11 +172,10 @@ def test_real_files_that_are_broken_are_skipped_by_name(synthetic_people, tmp_pa
     loader = build_test_loader(dataset, mapper, on_bad_image="skip")
     assert [batch[0]["image_id"] for batch in loader] == [1, 4]
     cut, small = loader.bad_images.messages
-    assert "cut.jpg: the image cannot be read" in cut
-    assert "small.png: the image is 5 x 6 pixels, but its annotations are for 96 x 96" in small
+    assert "cut.jpg: " in cut and "small.png: " in small
 
 
-def test_seeded_is_the_same_for_the_same_numbers_only():
+def test_seeded_depends_on_all_numbers():
     def draw(*seed):
         with seeded(*seed):
             return np.random.rand(), torch.rand(1).item()
@@ -203,66 +184,30 @@ def test_seeded_is_the_same_for_the_same_numbers_only():
     assert len({draw(1, 2), draw(2, 1), draw(1), draw(1, 2, 0)}) >= 3
 
 
-@pytest.mark.slow
-def test_200_000_images_start_in_seconds_with_flat_memory():
-    dataset = [
-        {
-            **record,
-            "annotations": [{"bbox": [1.5] * 4, "keypoints": [1.5] * 51, "category_id": 0}] * 2,
-        }
-        for record in records(200_000)
-    ]
-    start = time.perf_counter()
-    loader = build_train_loader(dataset, mapped, 4, num_workers=3, seed=0)
-    batches = iter(loader)
-    next(batches)
-    seconds = time.perf_counter() - start
-    del dataset
-
-    def private():
-        """MiB that the workers share with nobody."""
-        children = multiprocessing.active_children()
-        assert len(children) == 3
-        texts = [Path(f"/proc/{child.pid}/smaps_rollup").read_text() for child in children]
-        return sum(int(kib) for t in texts for kib in re.findall(r"Private_\w+: +(\d+)", t)) / 1024
-
-    before = private()
-    for _ in range(5000):
-        next(batches)
-    growth = private() - before
-    print(f"first batch after {seconds:.1f} s; three workers grew by {growth:.0f} MiB")
-    assert seconds < 20
-    assert growth < 60
-
-
 def first_error(size, bad, limit, processes=1, build=build_train_loader):
-    """What each process ends by within enough batches for all of the set; "" where it goes on."""
+    """The error of each process within enough batches for the whole set; "" if there is none."""
     messages = []
     for rank in range(processes):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(comm, "get_world_size", lambda: processes)
             patch.setattr(comm, "get_rank", lambda rank=rank: rank)
-            train = {"seed": 0, "total_batch_size": processes}
-            arguments = {} if build is build_test_loader else train
-            loader = build(
-                records(size, bad), mapped, on_bad_image="skip", max_bad_images=limit, **arguments
-            )
+            batch = {} if build is build_test_loader else {"total_batch_size": processes, "seed": 0}
+            skip = {"on_bad_image": "skip", "max_bad_images": limit}
+            loader = build(records(size, bad), mapped, **batch, **skip)
             try:
-                for _ in zip(loader, range(size + 2), strict=False):
-                    pass
+                list(islice(loader, size + 2))
                 messages.append("")
-            except ValueError as error:
+            except UserError as error:
                 messages.append(str(error))
     return messages
 
 
 @settings(max_examples=40, deadline=None)
 @given(size=st.integers(1, 12), limit=st.integers(0, 30), processes=st.integers(1, 3))
-def test_a_set_without_one_usable_image_is_an_error(size, limit, processes):
+def test_a_set_without_a_usable_image_is_an_error(size, limit, processes):
     for message in first_error(size, range(size), limit, processes):
         assert re.search(r"image \d+: broken", message) and "\n" not in message
-        if limit >= size:
-            assert f"not one of the {size} images" in message
+        assert limit < size or "data.train.images" in message
     [message] = first_error(size, range(size), limit, build=build_test_loader)
     assert "image 0: broken" in message or "max_bad_images" in message
 
@@ -274,39 +219,32 @@ def test_one_usable_image_is_enough(size, good, processes):
     assert first_error(size, bad, 100, processes) == [""] * processes
 
 
-def test_images_that_become_bad_in_a_run_end_it():
-    state = {"broken": False}
+def test_a_run_ends_when_all_images_become_bad():
+    broken = []
 
     def mapper(record):
-        if state["broken"]:
+        if broken:
             raise BadImageError(f"image {record['image_id']}: gone")
         return dict(record)
 
     batches = iter(build_train_loader(records(6), mapper, 1, seed=0, on_bad_image="skip"))
-    for _ in range(20):
+    assert len(list(islice(batches, 20))) == 20
+    broken.append(True)
+    with pytest.raises(UserError, match=r" 6 images .*: gone;"):
         next(batches)
-    state["broken"] = True
-    with pytest.raises(ValueError, match="not one of the 6 images"):
-        next(batches)
-
-
-def test_two_workers_find_no_usable_image():
-    loader = build_train_loader(records(5, range(5)), mapped, 2, 2, 0, "skip")
-    with pytest.raises(ValueError, match="not one of the 5 images"):
-        next(iter(loader))
 
 
 @BOTH
 def test_a_set_without_images_and_an_unknown_policy_are_refused(build):
-    with pytest.raises(ValueError, match="no images"):
+    with pytest.raises(UserError, match="dataset"):
         build([], mapped)
-    with pytest.raises(ValueError, match=r"on_bad_image='ignore'"):
+    with pytest.raises(UserError, match=r"on_bad_image='ignore'"):
         build(records(1), mapped, on_bad_image="ignore")
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_wait_that_is_broken_off_loses_no_image(workers, monkeypatch):
-    """The state is that of the last whole batch, whatever was read for the next one."""
+def test_an_interrupted_wait_loses_no_image(workers, monkeypatch):
+    """The state is that of the last complete batch, whatever was read for the next one."""
 
     def build():
         return build_train_loader(records(11), mapped, 4, workers, seed=3)
@@ -315,8 +253,7 @@ def test_a_wait_that_is_broken_off_loses_no_image(workers, monkeypatch):
     loader = build()
     batches = iter(loader)
     found = [next(batches) for _ in range(3)]
-    state, calls = loader.state_dict(), []
-    original = InfiniteDataset.__getitem__
+    state, original, calls = loader.state_dict(), InfiniteDataset.__getitem__, []
 
     def interrupted(self, position):
         calls.append(position)
@@ -324,7 +261,7 @@ def test_a_wait_that_is_broken_off_loses_no_image(workers, monkeypatch):
             raise KeyboardInterrupt
         return original(self, position)
 
-    if not workers:  # in this process
+    if not workers:
         monkeypatch.setattr(InfiniteDataset, "__getitem__", interrupted)
         with pytest.raises(KeyboardInterrupt):
             next(batches)
@@ -335,3 +272,23 @@ def test_a_wait_that_is_broken_off_loses_no_image(workers, monkeypatch):
     again = build()
     again.load_state_dict(loader.state_dict())
     assert found + take(again, 3) == expected
+
+
+@pytest.mark.slow
+def test_the_memory_of_workers_does_not_grow():
+    labels = [{"bbox": [1.5] * 4, "keypoints": [1.5] * 51, "category_id": 0}] * 2
+    dataset = [{**record, "annotations": labels} for record in records(200_000)]
+    batches = iter(build_train_loader(dataset, mapped, 4, num_workers=3, seed=0))
+    next(batches)
+    del dataset
+
+    def private():
+        """MiB that the workers do not share."""
+        children = multiprocessing.active_children()
+        assert len(children) == 3
+        texts = [Path(f"/proc/{child.pid}/smaps_rollup").read_text() for child in children]
+        return sum(int(kib) for t in texts for kib in re.findall(r"Private_\w+: +(\d+)", t)) / 1024
+
+    before = private()
+    assert len(list(islice(batches, 5000))) == 5000
+    assert private() - before < 60

@@ -1,4 +1,4 @@
-"""Outlines: read, transformed and evaluated."""
+"""Segmentations: read, transformed and evaluated."""
 
 import copy
 import json
@@ -32,21 +32,20 @@ UNCOMPRESSED = {"size": [40, 50], "counts": COUNTS}
 
 
 @pytest.mark.parametrize(
-    "outline", [[SQUARE], RLE, UNCOMPRESSED, [SQUARE[:4] + SQUARE[:2], SQUARE]]
+    "segmentation", [[SQUARE], RLE, UNCOMPRESSED, [SQUARE[:4] + SQUARE[:2], SQUARE]]
 )
-def test_every_form_is_the_same_square(outline):
-    assert np.array_equal(
-        to_bitmap(read_segmentation({"segmentation": outline}, ""), (40, 50)), BITMAP
-    )
+def test_every_format_is_the_same_square(segmentation):
+    segmentation = read_segmentation({"segmentation": segmentation}, "")
+    assert np.array_equal(to_bitmap(segmentation, (40, 50)), BITMAP)
 
 
 @pytest.mark.parametrize(
-    "outline",
+    "segmentation",
     [None, [], {}, [[1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6, 7]], "x", 3, {"size": [4], "counts": "a"}],
 )
-def test_other_things_are_refused(outline):
-    with pytest.raises(UserError, match=r"set.json: annotation 7 has (no|a wrong) `segmentation`"):
-        read_segmentation({"id": 7, "segmentation": outline}, "set.json")
+def test_invalid_segmentations_are_refused(segmentation):
+    with pytest.raises(UserError, match=r"set\.json: annotation 7 .*`segmentation`.*data\.masks"):
+        read_segmentation({"id": 7, "segmentation": segmentation}, "set.json")
 
 
 @given(
@@ -55,8 +54,8 @@ def test_other_things_are_refused(outline):
     st.booleans(),
     st.sampled_from([(40, 50), (80, 100), (20, 25)]),
 )
-def test_polygons_and_bitmaps_go_the_same_way(x, y, mirrored, size):
-    """Through flip and resize: equal but for pixels on the outline, of which a square has 4 sides."""
+def test_polygons_and_bitmaps_are_transformed_alike(x, y, mirrored, size):
+    """After flip and resize, only pixels on the 4 sides of the square may differ."""
     corner, side = np.array([2.0 * x, 2.0 * y]), 14.0
     polygon = [*corner, corner[0] + side, corner[1], *(corner + side), corner[0], corner[1] + side]
     steps = [T.HFlipTransform(50)] if mirrored else []
@@ -69,37 +68,30 @@ def test_polygons_and_bitmaps_go_the_same_way(x, y, mirrored, size):
     assert np.sum(drawn != other.tensor[0].numpy()) <= 4 * side * size[0] / 40
 
 
-def mapped(root, mapper):
-    records = load_keypoint_dataset(
-        str(root / "train.json"), str(root / "train"), COCO_PERSON, masks=True
-    )
-    return [mapper(record) for record in records]
-
-
-def test_masks_are_inside_their_boxes(synthetic_people):
-    """The drawn boxes are those of the masks."""
+def test_boxes_are_those_of_the_masks(synthetic_people):
     mapper = KeypointMapper(
         is_train=True,
         augmentations=[T.ResizeShortestEdge(192, 192), T.RandomFlip(prob=1.0)],
         image_format="RGB",
         keypoint_hflip_indices=COCO_PERSON.flip_indices,
     )
-    for sample in mapped(synthetic_people, mapper):
-        instances = sample["instances"]
+    paths = str(synthetic_people / "train.json"), str(synthetic_people / "train")
+    for record in load_keypoint_dataset(*paths, COCO_PERSON, masks=True):
+        instances = mapper(record)["instances"]
         boxes = instances.gt_masks.get_bounding_boxes().tensor
         assert len(boxes)
         torch.testing.assert_close(boxes, instances.gt_boxes.tensor.float(), atol=1.0, rtol=0)
 
 
-def test_without_outlines_there_is_one_clear_line(synthetic_people, tmp_path):
+def test_annotations_without_segmentation_are_refused(synthetic_people, tmp_path):
     content = json.loads((synthetic_people / "train.json").read_text())
     del content["annotations"][3]["segmentation"]
     (tmp_path / "set.json").write_text(json.dumps(content))
-    with pytest.raises(UserError, match=r"annotation 4 has no `segmentation`.*data.masks=false"):
+    with pytest.raises(UserError, match=r"annotation 4 .*data\.masks=false"):
         load_keypoint_dataset(str(tmp_path / "set.json"), "", COCO_PERSON, masks=True)
 
 
-def test_ap_of_masks_is_pycocotools(synthetic_people):
+def test_ap_of_masks_is_that_of_pycocotools(synthetic_people):
     truth = load_ground_truth(
         synthetic_people / "test.json", COCO_PERSON, {"person": COCO_PERSON.names}
     )
@@ -108,15 +100,9 @@ def test_ap_of_masks_is_pycocotools(synthetic_people):
     for annotation in truth.coco.dataset["annotations"]:
         bitmap = np.roll(rle.decode(annotation["segmentation"]), random.integers(0, 6), axis=1)
         encoded = rle.encode(np.asfortranarray(bitmap))
-        results.append(
-            {
-                **{
-                    key: annotation[key] for key in ("image_id", "category_id", "bbox", "keypoints")
-                },
-                "segmentation": {**encoded, "counts": encoded["counts"].decode()},
-                "score": float(random.random()),
-            }
-        )
+        shared = {k: annotation[k] for k in ("image_id", "category_id", "bbox", "keypoints")}
+        segmentation = {**encoded, "counts": encoded["counts"].decode()}
+        results.append({**shared, "segmentation": segmentation, "score": float(random.random())})
     scores, _, _ = evaluate_results(truth, results, masks=True)
     coco = COCO(str(synthetic_people / "test.json"))
     plain = [{k: v for k, v in r.items() if k not in ("bbox", "keypoints")} for r in results]

@@ -1,4 +1,4 @@
-"""Exports of labelling programs: nothing is lost without a count, whatever the annotator forgot."""
+"""Conversion of labelling programs' exports: every point is written or counted."""
 
 import cmath
 import copy
@@ -16,7 +16,7 @@ SIZE = (200, 100)
 
 @pytest.fixture(scope="module")
 def label_studio(load_tool, tmp_path_factory):
-    """Function of tasks and further arguments: exit status and the json that is written."""
+    """Function of tasks and further arguments: exit status and the content of the written file."""
     return converter(load_tool("docs/scripts/label_studio_to_coco.py"), tmp_path_factory)
 
 
@@ -34,8 +34,8 @@ def converter(module, tmp_path_factory):
         (folder / "in" / "a.json").write_text(json.dumps(content))
         output = folder / "coco.json"
         output.unlink(missing_ok=True)
-        given = folder / "in" if "labelme" in module.__name__ else folder / "in" / "a.json"
-        status = module.main([str(given), str(output), "--keypoints", *NAMES, *arguments])
+        export = folder / "in" if "labelme" in module.__name__ else folder / "in" / "a.json"
+        status = module.main([str(export), str(output), "--keypoints", *NAMES, *arguments])
         return status, json.loads(output.read_text()) if output.exists() else None
 
     return convert
@@ -43,17 +43,12 @@ def converter(module, tmp_path_factory):
 
 def found(content):
     """Box and labelled keypoints, from the image's corner, of each object."""
-    return [
-        (
-            tuple(round(v, 6) for v in annotation["bbox"]),
-            {
-                name: (round(x + 0.5, 6), round(y + 0.5, 6))
-                for name, x, y, v in zip(NAMES, *[iter(annotation["keypoints"])] * 3, strict=True)
-                if v
-            },
-        )
-        for annotation in content["annotations"]
-    ]
+    objects = []
+    for annotation in content["annotations"]:
+        points = zip(NAMES, *[iter(annotation["keypoints"])] * 3, strict=True)
+        named = {n: (round(x + 0.5, 6), round(y + 0.5, 6)) for n, x, y, v in points if v}
+        objects.append((tuple(round(v, 6) for v in annotation["bbox"]), named))
+    return objects
 
 
 def counts(text, word):
@@ -73,7 +68,7 @@ def region(kind, id_, label, parent=None, **value):
 
 
 def rectangle(id_, x, y, width, height, label="cat", **more):
-    """In pixels; Label Studio has per cent."""
+    """In pixels; Label Studio has percentages."""
     value = {"x": x / 2, "y": y, "width": width / 2, "height": height}
     return region("rectanglelabels", id_, label, **value, **more)
 
@@ -97,7 +92,7 @@ def file(*shapes, **more):
 
 
 def as_task(boxes, points):
-    """The task of boxes and points, these with the number of their box or None."""
+    """A task with boxes, and points with the id of their box or None."""
     marked = [keypoint(f"p{i}", name, x, y, g) for i, (name, x, y, g) in enumerate(points)]
     return [task(*(rectangle(f"b{i}", *box) for i, box in enumerate(boxes)), *marked)]
 
@@ -113,7 +108,7 @@ def as_file(boxes, points):
 
 
 FORMATS = {"label_studio": as_task, "labelme": as_file}
-# Up to three boxes that do not touch, with the places of the keypoints in each.
+# Up to three separate boxes, with the positions of the keypoints in each.
 OBJECTS = st.lists(
     st.dictionaries(
         st.sampled_from(NAMES), st.tuples(st.integers(1, 39), st.integers(1, 79)), min_size=1
@@ -129,19 +124,21 @@ LIGHT = settings(
 @pytest.mark.parametrize("program", FORMATS)
 @LIGHT
 @given(objects=OBJECTS, data=st.data())
-def test_points_without_a_group_are_of_the_box_around_them(program, objects, data, request, capsys):
+def test_points_without_a_group_belong_to_the_box_around_them(
+    program, objects, data, request, capsys
+):
     convert = request.getfixturevalue(program)
     boxes = [(60 * i + 5, 10, 40, 80) for i in range(len(objects))]
     points = [
         (name, boxes[i][0] + x, boxes[i][1] + y, f"b{i}" if data.draw(st.booleans()) else None)
-        for i, places in enumerate(objects)
-        for name, (x, y) in places.items()
+        for i, positions in enumerate(objects)
+        for name, (x, y) in positions.items()
     ]
     status, content = convert(FORMATS[program](boxes, data.draw(st.permutations(points))))
     assert status == 0
     assert found(content) == [
-        (box, {name: (box[0] + x, box[1] + y) for name, (x, y) in places.items()})
-        for box, places in zip(boxes, objects, strict=True)
+        (box, {name: (box[0] + x, box[1] + y) for name, (x, y) in positions.items()})
+        for box, positions in zip(boxes, objects, strict=True)
     ]
     text = capsys.readouterr().out
     assert counts(text, "left out") == 0
@@ -168,13 +165,14 @@ def test_every_point_is_written_or_counted(program, boxes, points, request, caps
     assert status == 0
     written = sum(annotation["num_keypoints"] for annotation in content["annotations"])
     assert written + counts(capsys.readouterr().out, "left out") == len(points)
-    for box, places in found(content)[: len(boxes)]:
+    for box, positions in found(content)[: len(boxes)]:
         assert box in boxes
-        assert all((name, *place) in {p[:3] for p in points} for name, place in places.items())
+        assert all((name, *place) in {p[:3] for p in points} for name, place in positions.items())
 
 
 OVERLAPPING, APART = [(0, 0, 60, 60), (40, 40, 60, 60)], [(0, 0, 9, 9), (20, 0, 9, 9)]
-SLIPS = [("nose", 1, 1, "b0"), ("nose", 2, 2, "b0"), ("left_ear", 3, 3, "z")]  # twice; in no group
+# Two noses in one group; a group without a box.
+MISTAKES = [("nose", 1, 1, "b0"), ("nose", 2, 2, "b0"), ("left_ear", 3, 3, "z")]
 
 
 @pytest.mark.parametrize("program", FORMATS)
@@ -184,20 +182,20 @@ SLIPS = [("nose", 1, 1, "b0"), ("nose", 2, 2, "b0"), ("left_ear", 3, 3, "z")]  #
         # In both boxes, one of which has a nose; two noses in both.
         (OVERLAPPING, [("nose", 50, 50, None), ("nose", 10, 10, None)], [{"nose": (10, 10)}, {"nose": (50, 50)}], 0),
         (OVERLAPPING, [("nose", 50, 50, None), ("nose", 51, 51, None)], [{}, {}], 2),
-        # Outside of every box: of the only one, or of none.
+        # Outside of every box: they belong to the only box, else to none.
         (APART[:1], [("nose", 50, 50, None)], [{"nose": (50, 50)}], 0),
         (APART, [("nose", 50, 50, None)], [{}, {}], 1),
-        (APART, SLIPS, [{"nose": (1, 1), "left_ear": (3, 3)}, {}], 1),
+        (APART, MISTAKES, [{"nose": (1, 1), "left_ear": (3, 3)}, {}], 1),
     ],
 )  # fmt: skip
-def test_what_is_ambiguous(program, boxes, points, expected, left_out, request, capsys):
+def test_ambiguous_points(program, boxes, points, expected, left_out, request, capsys):
     status, content = request.getfixturevalue(program)(FORMATS[program](boxes, points))
-    assert status == 0 and [places for _, places in found(content)] == expected
+    assert status == 0 and [positions for _, positions in found(content)] == expected
     assert counts(capsys.readouterr().out, "left out") == left_out
 
 
 @pytest.mark.parametrize("program", FORMATS)
-def test_points_alone_are_objects_with_the_box_around_them(program, request, capsys):
+def test_points_without_boxes_are_one_object(program, request, capsys):
     points = [("nose", 10, 20, None), ("left_ear", 30, 25, None)]
     status, content = request.getfixturevalue(program)(FORMATS[program]([], points))
     assert status == 0
@@ -223,7 +221,7 @@ EXPECTED = [((20, 10, 60, 40), {"nose": (50, 30)})]
 
 
 @pytest.mark.parametrize("angle", [0, 40, 90, 200, 330])
-def test_turned_rectangles_become_the_upright_one_around_them(angle, label_studio, capsys):
+def test_rotated_rectangles_become_the_upright_one_around_them(angle, label_studio, capsys):
     _, content = label_studio([task(rectangle("b", 100, 40, 30, 20, rotation=angle))])
     turn = cmath.exp(1j * math.radians(angle))
     corners = [100 + 40j + corner * turn for corner in (0, 30, 20j, 30 + 20j)]
@@ -243,7 +241,7 @@ def test_turned_rectangles_become_the_upright_one_around_them(angle, label_studi
         ({"updated_at": "2023-01-02", "ground_truth": True}, [((0, 0, 9, 9), {})]),
     ],
 )
-def test_one_of_several_annotators_is_taken(second, expected, label_studio, capsys):
+def test_one_of_several_annotations_is_used(second, expected, label_studio, capsys):
     content = task(*ONE, updated_at="2024-01-01")
     other = {"updated_at": "2024-01-03", "result": [rectangle("c", 0, 0, 9, 9)], **second}
     for order in (1, -1):
@@ -290,7 +288,7 @@ UNLABELLED = region("rectanglelabels", "c", "", x=1, y=2, width=3, height=4, rec
 POLYGON = region("polygonlabels", "b", "cat", points=[[10, 10], [40, 20], [20, 50]])
 ELLIPSE = region("ellipselabels", "b", "cat", x=25, y=30, radiusX=15, radiusY=20)
 BRUSH = region("brushlabels", "m", "cat", rle=[1, 2], format="rle")
-# Labels apart from rectangles, a relation in place of a parent.
+# Labels in separate results, a relation instead of a parent.
 RELATED = [
     changed(ONE[0], "rectangle", rectanglelabels=[]),
     changed(ONE[0], "labels", labels=["cat"]),
@@ -350,7 +348,7 @@ def test_json_min_lines_and_completions(label_studio):
         [{"id": 1, "data": None, "annotations": [{"result": ONE}]}],
     ],
 )
-def test_what_is_no_export_is_one_line(content, label_studio, capsys):
+def test_other_files_are_refused_in_one_line(content, label_studio, capsys):
     assert label_studio(content) == (2, None)
     assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -380,15 +378,15 @@ CAT = [
 )
 def test_other_shapes(shapes, left_out, assumed, labelme, capsys):
     status, content = labelme(file(*copy.deepcopy(shapes)))
-    ((box, places),) = found(content)
-    assert status == 0 and places == {"nose": (50, 30)}
+    ((box, positions),) = found(content)
+    assert status == 0 and positions == {"nose": (50, 30)}
     assert box == ((20, 0, 60, 60) if shapes[0]["shape_type"] == "circle" else (20, 10, 60, 40))
     text = capsys.readouterr().out
     assert (counts(text, "left out"), counts(text, "assumed")) == (left_out, assumed)
 
 
 def test_groups_without_a_rectangle(labelme, capsys):
-    """Of several points: an object. In a rectangle that has no points: of this."""
+    """A group of several points is an object, unless it is in a rectangle without points."""
     other = [shape("point", name, [[x, 90]], 2) for name, x in (("nose", 150), ("left_ear", 160))]
     _, content = labelme(file(*CAT, *other))
     assert found(content)[1] == ((150, 90, 10, 0), {"nose": (150, 90), "left_ear": (160, 90)})

@@ -13,7 +13,7 @@ from detectron2.structures.keypoints import heatmaps_to_keypoints
 from PIL import Image
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.data.schema import COCO_PERSON
+from hrnet_kpt.data.schema import COCO_PERSON, KeypointSchema
 from hrnet_kpt.inference import KeypointTTA, optimize_for_inference
 
 # The keypoints of COCO after the nose come in pairs, left and right.
@@ -312,7 +312,7 @@ def test_labels_of_another_model_are_refused(predictor, refusal):
     names = COCO_PERSON.names
     for schema, classes, key, numbers in (
         (COCO_PERSON, {"a": names, "b": names}, "tta.classes", ["2", "1"]),
-        (COCO_PERSON.subset(names[:5]), {"a": names[:5]}, "tta.keypoints", ["5", "17"]),
+        (KeypointSchema(names[:5]), {"a": names[:5]}, "tta.keypoints", ["5", "17"]),
     ):
         message = refusal(KeypointTTA(schema, classes).augmented, predictor.model)
         assert key in message and re.findall(r"\d+", message) == numbers

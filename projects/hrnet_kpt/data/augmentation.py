@@ -1,25 +1,25 @@
-"""Augmentations that detectron2 does not have."""
+"""Augmentations for keypoints that detectron2 does not have."""
 
 from __future__ import annotations
 
 import detectron2.data.transforms as T
 import numpy as np
 
-# Windows that are tried before an image is left whole.
-ATTEMPTS = 20
-# An instance of which less than this fraction of the box is left, and no keypoint, would be a box around nothing.
-MIN_FRACTION = 0.25
+ATTEMPTS = 20  # random windows before the image is not cropped
+MIN_FRACTION = (
+    0.25  # of the box of an instance without keypoints: less would leave a box around nothing
+)
 
 
 class KeypointCrop(T.RandomCrop):
-    """Cut a random window out of the image that keeps what it shows of each instance worth learning.
+    """Crop a random window in which every visible instance has something to learn from.
 
-    A window is taken if every instance is outside it, or shows a labelled keypoint, or, where it has none at all,
-    a quarter of its box, and at least one instance is inside. If 20 windows fail, the image stays whole.
+    Each instance must be outside the window, or have a labelled keypoint inside, or, if it has no labelled keypoints, a
+    quarter of its box; at least one instance must be inside. If 20 windows fail, the image is not cropped.
 
     Args:
-        crop_type, crop_size: as for detectron2's RandomCrop: "relative_range" with the smallest fractions of the height
-            and the width, "relative", "absolute" with pixels, "absolute_range".
+        crop_type: As for detectron2's RandomCrop: "relative_range", "relative", "absolute" or "absolute_range".
+        crop_size: Height and width: for "relative_range" the minimum fractions, for "absolute" pixels.
     """
 
     def get_transform(
@@ -30,23 +30,19 @@ class KeypointCrop(T.RandomCrop):
             crop_height, crop_width = self.get_crop_size((height, width))
             x = np.random.randint(width - crop_width + 1)
             y = np.random.randint(height - crop_height + 1)
-            if keeps_instances_whole(
-                np.array([x, y, x + crop_width, y + crop_height]), boxes, keypoints
-            ):
+            window = np.array([x, y, x + crop_width, y + crop_height])
+            if keeps_instances(window, boxes, keypoints):
                 return T.CropTransform(x, y, crop_width, crop_height, width, height)
         return T.NoOpTransform()
 
 
-def keeps_instances_whole(window: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray) -> bool:
-    """Whether a window (corners, pixels) cuts no instance down to a box around nothing, and keeps one.
+def keeps_instances(window: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray) -> bool:
+    """Whether KeypointCrop accepts a window; True if there are no instances.
 
     Args:
-        window: (4,) x1, y1, x2, y2.
+        window: (4,) x1, y1, x2, y2 in pixels.
         boxes: (N, 4) x1, y1, x2, y2.
         keypoints: (N, K, 3) x, y, v.
-
-    Returns:
-        True if there are no instances at all.
     """
     if len(boxes) == 0:
         return True

@@ -1,4 +1,4 @@
-"""What a data set labels: the classes of its objects, and which keypoints each of them has."""
+"""The categories of COCO-format annotations: the classes of the model and the keypoints of each class."""
 
 from __future__ import annotations
 
@@ -6,48 +6,50 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import UserError
-from .references import normalise
+from ..errors import UserError, join_names
+from .references import describe_ambiguous_ids, is_id, normalise
 from .schema import COCO_PERSON, DEFAULT_SIGMA, KeypointSchema, left_right_pairs
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
-# Classes by name, in the order of the model's outputs; each with its keypoints by name, none for boxes alone.
+# Names of the keypoints by class, in the order of the model's outputs; empty for a class with boxes only.
 Classes = Mapping[str, Sequence[str]]
 
 COCO_CLASSES: Classes = {"person": COCO_PERSON.names}
+_COCO_SIGMAS = dict(zip(COCO_PERSON.names, COCO_PERSON.sigmas, strict=True))
 
 
 def read_labels(
     content: Mapping[str, Any], where: str, share_keypoints: bool = True
 ) -> tuple[KeypointSchema, dict[str, list[str]]]:
-    """The keypoints and the classes of the `categories` of a COCO-format json.
+    """Read the keypoint schema and the classes from the `categories` of COCO-format annotations.
 
-    Flip pairs follow from the names (see `schema.left_right_pairs`). Sigmas are those of the first category that has
-    `sigmas` for a keypoint (evaluation takes each category's own, see GroundTruth.sigmas), else COCO's where a name is
-    one of COCO's, else DEFAULT_SIGMA, with a warning. Bones of a skeleton that name joints which do not exist are left
-    out with a warning.
+    Flip pairs are found by name (see `schema.left_right_pairs`). A keypoint's sigma is that of the first category with
+    `sigmas` for it (evaluation uses each category's own, see GroundTruth.sigmas), else COCO's sigma for that name, else
+    DEFAULT_SIGMA, with a warning. Skeleton entries whose keypoints do not exist are ignored with a warning.
 
     Args:
-        content, where: the json and its path, for messages.
-        share_keypoints: keypoints of the same name in two categories are one and the same keypoint; else every category
-            has its own, named "category/keypoint", if more than one category has keypoints.
+        content: The annotations.
+        where: Their path, for messages.
+        share_keypoints: Whether keypoints of the same name in two categories are one keypoint. If False and several
+            categories have keypoints, each has its own, named "category/keypoint".
 
     Returns:
-        The schema of all keypoints together, and the keypoints of each category by their names in it.
+        The schema of all keypoints, and the names in it of each category's keypoints.
 
     Raises:
-        UserError: no category has keypoints, or one is not as COCO has it.
+        UserError: If no category has keypoints, or a category is invalid.
     """
     categories = checked_categories(content, where)
     prefix = not share_keypoints and sum(bool(keypoint_names(c)) for c in categories) > 1
     classes: dict[str, list[str]] = {}
-    sigmas: dict[str, float | None] = {}
-    plain: dict[str, str] = {}  # names without their category
+    declared_sigmas: dict[str, float | None] = {}
+    coco_sigmas: dict[str, float | None] = {}
     flip_pairs: dict[str, str] = {}
     skeleton: dict[tuple[str, str], None] = {}
     for category in categories:
@@ -56,21 +58,21 @@ def read_labels(
         classes[category["name"]] = names
         full = dict(zip(own, names, strict=True))
         for left, right in left_right_pairs(own):
-            # Of a keypoint that two categories pair differently, the first one's partner counts.
+            # Where two categories pair a keypoint differently, the first one counts.
             if not {full[left], full[right]} & {*flip_pairs, *flip_pairs.values()}:
                 flip_pairs[full[left]] = full[right]
         skeleton.update(((names[a], names[b]), None) for a, b in _bones(category, own, where))
-        plain.update(zip(names, own, strict=True))
+        coco_sigmas |= {full[name]: _COCO_SIGMAS.get(name) for name in own}
         for name, sigma in zip(names, category.get("sigmas") or [None] * len(own), strict=True):
-            if sigmas.get(name) is None:
-                sigmas[name] = sigma
-    if not sigmas:
+            if declared_sigmas.get(name) is None:
+                declared_sigmas[name] = sigma
+    if not declared_sigmas:
         raise UserError(f"{where}: no category has a list of `keypoints`: add their names")
     schema = KeypointSchema(
-        names=list(sigmas),
+        names=list(declared_sigmas),
         flip_pairs=list(flip_pairs.items()),
         skeleton=list(skeleton),
-        sigmas=_complete_sigmas(sigmas, plain, where),
+        sigmas=_complete_sigmas(declared_sigmas, coco_sigmas, where),
     )
     return schema, classes
 
@@ -78,13 +80,13 @@ def read_labels(
 def name_classes(
     content: Mapping[str, Any], where: str, keypoints: KeypointSchema
 ) -> dict[str, list[str]]:
-    """The classes of a json by the names of a schema, which may differ from the json's.
+    """Read the classes from annotations whose keypoint names may differ from those of the schema.
 
-    A category has those keypoints of the schema that it lists; or all of them, in the schema's order, if it lists as
-    many by other names, or is the only category and lists none. By a schema without keypoints no category has any.
+    A category gets the keypoints of the schema that it names; or all of them, in the schema's order, if it has the same
+    number under other names, or is the only category and names none. With an empty schema no category has keypoints.
 
     Raises:
-        UserError: neither holds.
+        UserError: If the keypoints of a category cannot be matched to the schema.
     """
     categories = checked_categories(content, where)
     classes: dict[str, list[str]] = {}
@@ -97,7 +99,7 @@ def name_classes(
             if own and len(own) != len(keypoints.names):
                 raise UserError(
                     f"{where}: category {name!r} has {len(own)} keypoints, data.keypoints "
-                    f"{len(keypoints.names)} with other names: name them alike, or set data.classes"
+                    f"{len(keypoints.names)} with other names: use the same names, or set data.classes"
                 )
             full = list(keypoints.names)
         classes[name] = full
@@ -107,13 +109,13 @@ def name_classes(
 def keypoint_indices(
     category: Mapping[str, Any], keypoints: KeypointSchema, classes: Classes, where: str
 ) -> np.ndarray:
-    """The schema's index of each keypoint of a json's category, in the order of its annotations.
+    """The index in the schema of each keypoint of a category, in the order of its annotations.
 
-    Keypoints are found by name. A category that has as many keypoints as the class, by other names or by none, is
-    taken to list them in the class's order. A schema without keypoints leaves those of the json out.
+    Keypoints are matched by name. If a category has as many keypoints as its class, under other names or without names,
+    they are taken in the order of the class. With an empty schema the result is empty.
 
     Raises:
-        UserError: neither holds, or the class is unknown.
+        UserError: If the category is not a class, or its keypoints cannot be matched.
     """
     name = category["name"]
     if name not in classes:
@@ -128,7 +130,7 @@ def keypoint_indices(
         found = [known[keypoint] for keypoint in own] or expected
     elif len(own) == len(expected):
         logger.warning(
-            "%s: category %s calls its keypoints %s; they are taken as %s, in this order",
+            "%s: category %s names its keypoints %s; they are used as %s, in this order",
             where,
             name,
             ", ".join(own),
@@ -138,108 +140,99 @@ def keypoint_indices(
     else:
         raise UserError(
             f"{where}: category {name!r} has the keypoints {', '.join(own)}, but the class has "
-            f"{', '.join(expected) or 'none'}: set data.keypoints and data.classes, or mend the json"
+            f"{', '.join(expected) or 'none'}: set data.keypoints and data.classes, or correct the file"
         )
     return np.array([keypoints.names.index(full) for full in found], dtype=np.int64)
 
 
 def num_keypoints(keypoints: KeypointSchema | str) -> int:
-    """Length of the schema, for a config node; `auto` that nobody resolved counts as COCO's 17."""
+    """Number of keypoints, for a config node; 17 for an unresolved `auto`."""
     return len(resolve_schema(keypoints).names)
 
 
 def num_classes(classes: Classes | str, unresolved: int = 1) -> int:
-    """How many classes there are, for a config node; `auto` that nobody resolved counts as `unresolved`."""
+    """Number of classes, for a config node; `unresolved` for an unresolved `auto`."""
     return unresolved if classes == "auto" else len(resolve_classes(classes))
 
 
 def flip_indices(keypoints: KeypointSchema | str) -> list[int]:
-    """The schema's flip_indices, for a config node; `auto` that nobody resolved has COCO's."""
+    """The schema's flip_indices, for a config node; COCO's for an unresolved `auto`."""
     return resolve_schema(keypoints).flip_indices
 
 
 def resolve_schema(keypoints: KeypointSchema | str) -> KeypointSchema:
-    """The schema of a config; `auto` that nobody resolved is COCO's."""
-    if isinstance(keypoints, str):
-        if keypoints != "auto":
-            raise UserError(
-                f"data.keypoints={keypoints!r}: give `auto` or a KeypointSchema as a config node"
-            )
-        return COCO_PERSON
-    return keypoints
+    """The schema of a config; COCO's for an unresolved `auto`."""
+    return _resolve("data.keypoints", keypoints, COCO_PERSON, "a KeypointSchema as a config node")
 
 
 def resolve_classes(classes: Classes | str) -> Classes:
-    """The classes of a config; `auto` that nobody resolved is COCO's person."""
-    if isinstance(classes, str):
-        if classes != "auto":
-            raise UserError(
-                f"data.classes={classes!r}: give `auto` or a mapping of class names to keypoint names"
-            )
-        return COCO_CLASSES
-    return classes
+    """The classes of a config; COCO's person for an unresolved `auto`."""
+    return _resolve("data.classes", classes, COCO_CLASSES, "lists of keypoint names by class")
+
+
+def _resolve(key: str, value: T | str, coco: T, kind: str) -> T:
+    if not isinstance(value, str):
+        return value
+    if value != "auto":
+        raise UserError(f"{key}={value!r}: give `auto` or {kind}")
+    return coco
 
 
 def checked_categories(content: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    """The categories of a json by ascending id, normalised; they need not have keypoints.
+    """The normalised categories of annotations by ascending id; they need not have keypoints.
 
     Raises:
-        UserError: with all of their errors, a line each.
+        UserError: With all errors of the categories, a line each.
     """
-    used = {
-        str(a.get("category_id")): a.get("category_id") for a in content.get("annotations") or ()
-    }
-    entries = [{"category_id": id_} for id_ in used.values()]  # enough to tell the root category
-    references = normalise({**content, "images": [], "annotations": entries})
+    ids = [annotation.get("category_id") for annotation in content.get("annotations") or ()]
+    # One annotation of each category is enough to find the root category.
+    annotations = [{"category_id": id_} for id_ in {str(id_): id_ for id_ in ids}.values()]
+    references = normalise({"categories": content["categories"], "annotations": annotations})
     categories: list[dict[str, Any]] = references.content["categories"]
     errors = list(category_errors(categories))
-    if references.ambiguous["categories"]:
-        sentence = ambiguous_ids("categories", references.ambiguous["categories"])
-        errors.append(("category-ids-mixed", sentence))
+    ambiguous = references.ambiguous["categories"]
+    if ambiguous:
+        errors.append(("category-ids-mixed", describe_ambiguous_ids("categories", ambiguous)))
     if errors:
         raise UserError(
-            "\n".join(f"{where}: {name}: {said}; training cannot go on" for name, said in errors)
+            "\n".join(f"{where}: {name}: {text}; training cannot go on" for name, text in errors)
         )
     return sorted(categories, key=lambda category: category["id"])
 
 
 def category_errors(categories: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """What makes categories unusable, whatever is annotated: the name of each finding, and its sentence."""
-    for key, kinds in (("id", (int, float, str)), ("name", str)):
-        if not all(isinstance(category.get(key), kinds) for category in categories):
-            sentence = (
-                f"a category has no `{key}`, or a wrong one: every one needs an `id` and a `name`"
+    """Yield the name and the sentence of each finding that makes categories unusable."""
+    for key, is_valid in (("id", is_id), ("name", lambda name: isinstance(name, str))):
+        if not all(is_valid(category.get(key)) for category in categories):
+            yield (
+                "category-incomplete",
+                f"a category has a missing or invalid `{key}`: every category needs an `id` and a `name`",
             )
-            yield "category-incomplete", sentence
         times = Counter(str(category[key]) for category in categories if key in category)
-        repeated = [value for value, count in times.items() if count > 1]
+        repeated = ", ".join(value for value, count in times.items() if count > 1)
         if repeated:
-            sentence = f"several categories have the {key} {', '.join(repeated)}: give each its own"
+            sentence = f"several categories have the {key} {repeated}: make each unique"
             yield f"category-{key}-repeated", sentence
     for category in categories:
-        called = f"category {category.get('name', category.get('id'))!r}"
         for name, sentence in _errors_of(category):
-            yield name, f"{called} {sentence}"
+            yield name, f"category {category.get('name', category.get('id'))!r} {sentence}"
 
 
 def _errors_of(category: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    listed, names = category.get("keypoints"), keypoint_names(category)
-    if listed and not isinstance(listed, list):
-        yield (
-            "names-malformed",
-            f"has {listed!r} for `keypoints`: make it the list of their names",
-        )
+    keypoints, names = category.get("keypoints"), keypoint_names(category)
+    if keypoints and not isinstance(keypoints, list):
+        yield "names-malformed", f"has `keypoints` {keypoints!r}: give the list of their names"
     repeated = ", ".join(name for name, times in Counter(names).items() if times > 1)
     if repeated:
         yield (
             "names-repeated",
-            f"has several keypoints of the name {repeated}, which would be learned as one: give each its own",
+            f"has several keypoints named {repeated}, which would be one: make the names unique",
         )
     malformed = [bone for bone in bones_of(category) if not is_bone(bone)]
     if malformed:
         yield (
             "skeleton-malformed",
-            f"has {malformed[0]!r} in its `skeleton`, which is no pair of numbers of keypoints: take it out",
+            f"has {malformed[0]!r} in its `skeleton`, which is not a pair of keypoint numbers: remove it",
         )
     sigmas = category.get("sigmas")
     if not sigmas or not names:
@@ -257,53 +250,45 @@ def _errors_of(category: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         )
 
 
-def ambiguous_ids(what: str, ids: Sequence[Any]) -> str:
-    """What to say of ids of `images` or `categories` that mean the same, "7" and 7."""
-    return (
-        f"ids of {what} are partly strings, partly numbers, and some mean the same: "
-        f"{', '.join(map(repr, ids[:10]))}; give each its own"
-    )
-
-
 def keypoint_names(category: Mapping[str, Any]) -> list[str]:
-    """The names of a category's keypoints, in the order of its annotations; none where `keypoints` is no list."""
+    """The names of a category's keypoints, in the order of its annotations; empty where `keypoints` is not a list."""
     listed = category.get("keypoints")
     return [str(name) for name in listed] if isinstance(listed, list) else []
 
 
 def bones_of(category: Mapping[str, Any]) -> list[Any]:
-    """The entries of a category's `skeleton`, whatever they are."""
+    """The entries of a category's `skeleton`, valid or not."""
     skeleton = category.get("skeleton") or []
     return skeleton if isinstance(skeleton, list) else [skeleton]
 
 
 def is_integer(value: Any) -> bool:
-    """Whether a value of a json is a whole number, and no boolean."""
+    """Whether a value of a JSON file is an integer, and not a boolean."""
     return type(value) is int or (type(value) is float and value.is_integer())
 
 
 def is_positive(value: Any) -> bool:
-    """Whether a value of a json is a finite number above 0."""
+    """Whether a value of a JSON file is a finite number above 0."""
     return type(value) in (int, float) and 0 < value < math.inf
 
 
 def is_bone(bone: Any) -> bool:
-    """Whether a bone of a skeleton is a pair of whole numbers."""
+    """Whether an entry of a skeleton is a pair of integers."""
     return isinstance(bone, list) and len(bone) == 2 and all(map(is_integer, bone))
 
 
 def joins_keypoints(bone: Any, count: int) -> bool:
-    """Whether a bone of a skeleton joins two of `count` keypoints, counted from 1."""
+    """Whether an entry of a skeleton is a pair of numbers from 1 to `count`."""
     return is_bone(bone) and all(1 <= joint <= count for joint in bone)
 
 
 def _bones(category: Mapping[str, Any], own: list[str], where: str) -> list[tuple[int, int]]:
-    """The skeleton of a category as pairs of indices, from 0 (COCO counts from 1)."""
+    """The skeleton of a category as pairs of indices from 0 (COCO counts from 1)."""
     bones = bones_of(category)
     inside = [(int(a) - 1, int(b) - 1) for a, b in bones if joins_keypoints([a, b], len(own))]
     if len(inside) < len(bones):
         logger.warning(
-            "%s: %d bones of the skeleton of %s join keypoints that do not exist; left out",
+            "%s: %d bones of the skeleton of %s join keypoints that do not exist; ignored",
             where,
             len(bones) - len(inside),
             category["name"],
@@ -312,18 +297,18 @@ def _bones(category: Mapping[str, Any], own: list[str], where: str) -> list[tupl
 
 
 def _complete_sigmas(
-    declared: Mapping[str, float | None], plain: Mapping[str, str], where: str
+    declared: Mapping[str, float | None], coco_sigmas: Mapping[str, float | None], where: str
 ) -> list[float]:
-    """The sigma of each keypoint, COCO's for its plain name where the json has none; a warning names the others."""
-    cocos = dict(zip(COCO_PERSON.names, COCO_PERSON.sigmas, strict=True))
-    known = {n: cocos.get(plain[n]) if sigma is None else sigma for n, sigma in declared.items()}
+    """The declared sigma of each keypoint, else COCO's, else DEFAULT_SIGMA with a warning."""
+    known = {
+        name: coco_sigmas[name] if sigma is None else sigma for name, sigma in declared.items()
+    }
     unknown = [name for name, sigma in known.items() if sigma is None]
     if unknown:
-        names = ", ".join(unknown) if len(unknown) <= 10 else f"{len(unknown)} keypoints"
         logger.warning(
-            "%s: no sigma is known for %s; %g is used; give the category `sigmas`, or set data.keypoints.sigmas",
+            "%s: no sigma is known for %s; %g is used; add `sigmas` to the category, or set data.keypoints.sigmas",
             where,
-            names,
+            join_names(unknown),
             DEFAULT_SIGMA,
         )
     return [DEFAULT_SIGMA if sigma is None else sigma for sigma in known.values()]

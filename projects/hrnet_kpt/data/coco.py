@@ -1,7 +1,7 @@
-"""COCO's formats, in and out: https://cocodataset.org/#format-data and https://cocodataset.org/#format-results.
+"""COCO's formats, read and written: https://cocodataset.org/#format-data and https://cocodataset.org/#format-results.
 
-COCO's keypoints are indices of pixels; elsewhere in this package, as in detectron2, coordinates are continuous: the
-centre of the first pixel is at 0.5.
+COCO's keypoints are pixel indices; elsewhere in this package, as in detectron2, coordinates are continuous: the centre
+of the first pixel is at 0.5.
 """
 
 from __future__ import annotations
@@ -21,21 +21,17 @@ from ..io import read_json_file
 from .categories import Classes, keypoint_indices, resolve_classes, resolve_schema
 from .images import annotated_size, find_images
 from .masks import Segmentation, read_segmentation
-from .references import normalise
+from .references import describe_ambiguous_ids, is_id, normalise
 from .schema import KeypointSchema
 
 logger = logging.getLogger(__name__)
 
 
-LISTS = ("images", "annotations", "categories")
-NEEDED = {"images": ("id", "file_name"), "categories": ("id", "name")}
-
-
 def to_coco(points: ArrayLike) -> np.ndarray:
-    """Points as COCO has them, half a pixel less than their continuous coordinates.
+    """Points in COCO's coordinates: half a pixel less than continuous ones.
 
     Args:
-        points: x, y in pixels, and what else a point has, such as its score: (..., 2 or more).
+        points: (..., 2 or more): x and y in pixels, and further values of a point, such as its score.
     """
     return _moved(points, -0.5)
 
@@ -63,11 +59,11 @@ def to_result(
     """A detection as a COCO-format result.
 
     Args:
-        image_id: what the annotations call its image.
-        category_id: what they call its class.
-        score: its confidence, from 0 to 1.
+        image_id: Id of its image in the annotations.
+        category_id: Id of its category in the annotations.
+        score: From 0 to 1.
         box: x1, y1, x2, y2 in pixels.
-        keypoints: (K, 3), continuous x, y and the score of each, in the order of the category; left out if empty.
+        keypoints: (K, 3), continuous x and y, and the score of each, in the order of the category; omitted if empty.
         segmentation: RLE of its mask.
     """
     box = np.asarray(box)
@@ -85,24 +81,24 @@ def to_result(
 
 
 def read_json(annotations: str | Path, labelled: bool = True) -> dict[str, Any]:
-    """Read a json as it is, if its `images`, `annotations` and `categories` are lists of objects.
+    """Read a COCO-format JSON file as it is; `images`, `annotations` and `categories` are lists of objects.
 
     Args:
-        annotations: its path.
-        labelled: the list of annotations must be there; else it may be missing.
+        annotations: Path of the file.
+        labelled: Whether the list of annotations is required.
 
     Raises:
-        UserError: it has not, or cannot be read.
+        UserError: If the file cannot be read or has another structure.
     """
     content = read_json_file(annotations)
-    for name in LISTS:
+    for name in ("images", "annotations", "categories"):
         entries = content.get(name) if isinstance(content, dict) else None
         if name == "annotations" and not labelled and entries is None:
             continue
         if not isinstance(entries, list):
             raise UserError(
-                f"{annotations}: not a COCO-format json: it must be an object with the lists {', '.join(LISTS)}; "
-                f"there is no list `{name}`"
+                f"{annotations}: not a COCO-format json: it must be an object with the lists images, annotations and "
+                f"categories; the list `{name}` is missing"
             )
         for number, entry in enumerate(entries):
             if not isinstance(entry, dict):
@@ -113,36 +109,46 @@ def read_json(annotations: str | Path, labelled: bool = True) -> dict[str, Any]:
 
 
 def read_coco(annotations: str | Path) -> dict[str, Any]:
-    """Read a COCO-format json, normalised (see `references`); a file to predict for may lack `annotations`.
+    """Read a COCO-format JSON file, normalised (see `references`); a file for prediction needs no `annotations`.
 
     Raises:
-        UserError: it cannot be read, or an image or a category lacks what each needs.
+        UserError: If the file cannot be read, an image or a category lacks a key, or ids are ambiguous.
     """
     content = read_json(annotations, labelled=False)
-    for name, keys in NEEDED.items():
+    for name, keys in (("images", ("id", "file_name")), ("categories", ("id", "name"))):
         for number, entry in enumerate(content[name]):
             for key in keys:
-                if not isinstance(entry.get(key), str | int | float):
+                if not is_id(entry.get(key)):
                     raise UserError(
                         f"{annotations}: entry {number} of `{name}`, from 0, has {key} {entry.get(key)!r}: give each "
                         f"a string or a number"
                     )
     references = normalise(content)
-    for what, ids in references.ambiguous.items():
+    for name, ids in references.ambiguous.items():
         if ids:
-            raise UserError(
-                f"{annotations}: ids of {what} are partly strings, partly numbers, and some mean the same "
-                f"({', '.join(map(repr, ids[:4]))}): give each its own"
+            raise UserError(f"{annotations}: {describe_ambiguous_ids(name, ids)}")
+    for key, rows in references.by_value.items():
+        if rows:
+            logger.info(
+                "%s: %d annotations whose %s is a string and the id a number, or the reverse: matched by value",
+                annotations,
+                len(rows),
+                key,
             )
-    for line in references.describe():
-        logger.info("%s: %s", annotations, line)
+    if references.root is not None:
+        logger.info(
+            "%s: category %r only groups the others and has no annotations: ignored",
+            annotations,
+            references.root,
+        )
     return references.content
 
 
 def annotations_of(content: dict[str, Any], where: str) -> list[dict[str, Any]]:
-    """The annotations of a json, none if it lacks them.
+    """The annotations of normalised content, empty if it has none; they need no `id`.
 
-    They need no `id`. Raises UserError for one without what each needs, or of a category that is not there.
+    Raises:
+        UserError: If an annotation lacks a key, or its category is not listed.
     """
     known = {category["id"] for category in content["categories"]}
     annotations: list[dict[str, Any]] = content.setdefault("annotations", [])
@@ -168,19 +174,20 @@ def load_keypoint_dataset(
     filter_empty: bool = False,
     masks: bool = False,
 ) -> list[dict[str, Any]]:
-    """A COCO-format json as a list of detectron2's dataset dicts, one for each image, by ascending image id.
+    """Load a COCO-format JSON file as detectron2's dataset dicts, one per image, by ascending image id.
 
-    Every instance has the keypoints of the whole schema, those that its class does not have, or that it does
-    not label, as 0, 0, 0. `category_id` counts the classes from 0. Coordinates are pixels, in which
-    the centre of the first pixel is at 0.5.
+    Every instance has the keypoints of the whole schema; those that its class does not have or that are not labelled
+    are 0, 0, 0. `category_id` counts the classes from 0. Coordinates are continuous pixels.
 
     Args:
-        filter_empty: Leave out images in which there is nothing to learn, as detectron2 does for its keypoint baseline:
-            those where no instance has a labelled keypoint or is of a class without keypoints.
-        masks: Keep the instances' outlines, for a mask head.
+        keypoints: See `resolve_schema`.
+        classes: See `resolve_classes`.
+        filter_empty: Leave out images without an instance to learn from, as detectron2 does for its keypoint baseline:
+            one with a labelled keypoint, or of a class without keypoints.
+        masks: Keep the segmentations, for a mask head.
 
     Raises:
-        UserError: Where the json contradicts the schema or the classes.
+        UserError: If the file contradicts the schema or the classes, or no image is left.
     """
     schema, classes = resolve_schema(keypoints), resolve_classes(classes)
     content = read_coco(annotations)
@@ -196,31 +203,38 @@ def load_keypoint_dataset(
     counts: Counter[int] = Counter()
     for annotation in annotations_of(content, annotations):
         if annotation["image_id"] not in by_image:
-            continue  # of an image that the file does not list
-        slots, index = categories[annotation["category_id"]]
+            continue  # its image is not listed
+        indices, index = categories[annotation["category_id"]]
         instance = {
             "bbox": annotation["bbox"],
             "bbox_mode": BoxMode.XYWH_ABS,
             "category_id": index,
             "iscrowd": annotation.get("iscrowd", 0),
-            "keypoints": _in_schema(annotation, slots, len(schema.names), str(annotations)),
+            "keypoints": _in_schema(annotation, indices, len(schema.names), str(annotations)),
         }
         if masks and not instance["iscrowd"]:
             instance["segmentation"] = read_segmentation(annotation, str(annotations))
         by_image[annotation["image_id"]].append(instance)
         counts[index] += 1
-    boxes_alone = {class_index[name] for name, names in classes.items() if not names}
-    records = []
+    without_keypoints = {class_index[name] for name, names in classes.items() if not names}
+
+    def is_trainable(instance: dict[str, Any]) -> bool:
+        labelled = any(instance["keypoints"][2::3])
+        return not instance["iscrowd"] and (
+            labelled or instance["category_id"] in without_keypoints
+        )
+
     found = find_images([image["file_name"] for image in content["images"]], images)
     if found.respelled:
         logger.info(
-            "%s: `file_name` spelt in another way than the file: %s", annotations, found.describe()
+            "%s: `file_name` spelt differently than the file: %s", annotations, found.describe()
         )
+    records = []
     for image, path in sorted(
         zip(content["images"], found.paths, strict=True), key=lambda pair: pair[0]["id"]
     ):
         instances = by_image[image["id"]]
-        if filter_empty and not any(_teaches(instance, boxes_alone) for instance in instances):
+        if filter_empty and not any(map(is_trainable, instances)):
             continue
         record = {
             "file_name": path or os.path.join(images, str(image["file_name"])),
@@ -232,7 +246,7 @@ def load_keypoint_dataset(
             record["width"], record["height"] = size
         records.append(record)
     logger.info(
-        "%s: %d images (%d left out: nothing to learn in them), instances: %s",
+        "%s: %d images (%d without labels left out), instances: %s",
         annotations,
         len(records),
         len(by_image) - len(records),
@@ -246,26 +260,20 @@ def load_keypoint_dataset(
 
 
 def _in_schema(
-    annotation: dict[str, Any], slots: np.ndarray, num_keypoints: int, where: str
+    annotation: dict[str, Any], indices: np.ndarray, num_keypoints: int, where: str
 ) -> list[float]:
-    """An annotation's keypoints (x, y, v in turn) where the schema has them; 0, 0, 0 for those without a label."""
-    listed = annotation.get("keypoints")
-    placed = np.zeros((num_keypoints, 3))
-    if listed and num_keypoints:
-        if len(listed) != 3 * len(slots):
+    """An annotation's keypoints, x, y, v each, in the order of the schema; 0, 0, 0 for those without a label."""
+    keypoints = annotation.get("keypoints")
+    in_schema = np.zeros((num_keypoints, 3))
+    if keypoints and num_keypoints:
+        if len(keypoints) != 3 * len(indices):
             raise UserError(
-                f"{where}: annotation {annotation.get('id')} has {len(listed)} numbers in `keypoints`, but "
-                f"its category has {len(slots)} keypoints of 3 numbers"
+                f"{where}: annotation {annotation.get('id')} has {len(keypoints)} numbers in `keypoints`, but "
+                f"its category has {len(indices)} keypoints of 3 numbers"
             )
-        points = from_coco(np.array(listed, dtype=float).reshape(-1, 3))
+        points = from_coco(np.array(keypoints, dtype=float).reshape(-1, 3))
         labelled = points[:, 2] > 0
-        # detectron2 takes a keypoint for labelled from v = 1 on.
+        # For detectron2, keypoints with v >= 1 are labelled.
         points[:, 2] = points[:, 2].clip(1)
-        placed[slots[labelled]] = points[labelled]
-    return placed.ravel().tolist()
-
-
-def _teaches(instance: dict[str, Any], boxes_alone: set[int]) -> bool:
-    if instance["iscrowd"]:
-        return False
-    return instance["category_id"] in boxes_alone or any(instance["keypoints"][2::3])
+        in_schema[indices[labelled]] = points[labelled]
+    return in_schema.ravel().tolist()

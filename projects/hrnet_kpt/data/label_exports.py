@@ -1,9 +1,9 @@
-"""Boxes and points of labelling programs as objects of a COCO-format json; what is left out is counted."""
+"""Boxes and points of labelling programs as COCO-format annotations, with counts of what is left out."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +12,14 @@ from typing import Any
 from ..errors import UserError
 from ..io import replace_text
 
-UNNAMED = "object"  # the class of objects of which there are points alone
-IN_BOX = "points without a group: of the rectangle around them"
-IN_SEVERAL = "points in several rectangles, without a group: give them their rectangle's"
+UNNAMED = "object"  # class of objects that consist of points only
+IN_BOX = "points without a group: assigned to the rectangle around them"
+IN_SEVERAL = "points in several rectangles, without a group: give them the group of their rectangle"
 
 
 @dataclass(frozen=True, eq=False)
 class Box:
-    """A box, in pixels from the image's corner. group: what its points name it by, None if nothing does."""
+    """A box, in pixels from the image's corner. group: the id that its points refer to, or None."""
 
     label: str
     x0: float
@@ -34,7 +34,7 @@ class Box:
 
 @dataclass(frozen=True, eq=False)
 class Point:
-    """A keypoint, in pixels from the image's corner. group: of the object that it belongs to, if it says so."""
+    """A keypoint, in pixels from the image's corner. group: the id of its object, or None."""
 
     label: str
     x: float
@@ -45,13 +45,14 @@ class Point:
 
 @dataclass
 class Conversion:
-    """The COCO-format json as it grows.
+    """A growing COCO-format data set.
 
     Attributes:
-        keypoints: the names of the keypoints, in order.
-        ignored: other labels of points, which are left out.
-        left_out, assumed: how often something was left out, or taken for what it does not say, by what it was.
-        unknown: labels of points that are neither, and how many there are.
+        keypoints: Names of the keypoints, in order.
+        ignored: Other labels of points, which are left out.
+        left_out: Counts of what was left out, by description.
+        assumed: Counts of what the export does not say and was assumed, by description.
+        unknown: Counts of points with other labels.
     """
 
     keypoints: Sequence[str]
@@ -71,7 +72,7 @@ class Conversion:
         boxes: Sequence[Box],
         points: Iterable[Point],
     ) -> None:
-        """Add an image and its objects. size: width and height, None if they are not known."""
+        """Add an image and its objects. size: width and height, None if unknown."""
         image: dict[str, Any] = {"id": len(self.images) + 1, "file_name": file_name}
         if size is not None:
             image["width"], image["height"] = size
@@ -84,8 +85,7 @@ class Conversion:
                 self.left_out[f"points called {point.label!r}"] += 1
             else:
                 self.unknown[point.label] += 1
-        objects = group_points(boxes, known, self.left_out, self.assumed)
-        for box, own in objects:
+        for box, own in group_points(boxes, known, self.left_out, self.assumed):
             self._add_object(image["id"], box, own)
 
     def _add_object(self, image: int, box: Box | None, points: Sequence[Point]) -> None:
@@ -93,9 +93,7 @@ class Conversion:
         for point in points:
             start = 3 * self.keypoints.index(point.label)
             if keypoints[start + 2]:
-                self.left_out[
-                    "points whose object has one of their name already: the first is kept"
-                ] += 1
+                self.left_out["second points of one name in an object: the first is kept"] += 1
                 continue
             # COCO's keypoints count from the centre of the first pixel.
             keypoints[start : start + 3] = [point.x - 0.5, point.y - 0.5, 1 if point.hidden else 2]
@@ -109,9 +107,7 @@ class Conversion:
         if box is None:
             xs, ys = [p.x for p in points], [p.y for p in points]
             annotation["bbox"] = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-            self.assumed[
-                "objects without a rectangle: their box is the extent of their points"
-            ] += 1
+            self.assumed["objects without a rectangle: the box is the extent of their points"] += 1
             self.unnamed.append(annotation)
         else:
             annotation["bbox"] = [box.x0, box.y0, box.x1 - box.x0, box.y1 - box.y0]
@@ -122,10 +118,10 @@ class Conversion:
         return self.categories.setdefault(label, len(self.categories) + 1)
 
     def write(self, path: str | Path) -> None:
-        """Write the json and print what is in it, what was left out and what was assumed.
+        """Write the annotations, and print their numbers, what was left out and what was assumed.
 
         Raises:
-            UserError: there is no image, or points have labels that are no keypoints.
+            UserError: If there is no image, or points have labels that are not keypoints.
         """
         if self.unknown:
             found = ", ".join(f"{label!r} ({count})" for label, count in self.unknown.most_common())
@@ -138,7 +134,7 @@ class Conversion:
             raise UserError(
                 f"there is no labelled image to write{f': {reasons}' if reasons else ''}"
             )
-        # Objects that are points alone are of the only class that there is.
+        # Objects of points only belong to the class of the boxes, if there is one.
         name = next(iter(self.categories)) if len(self.categories) == 1 else UNNAMED
         for annotation in self.unnamed:
             annotation["category_id"] = self._category(name)
@@ -146,13 +142,9 @@ class Conversion:
             {"id": id_, "name": label, "keypoints": list(self.keypoints)}
             for label, id_ in self.categories.items()
         ]
-        content = {
-            "images": self.images,
-            "annotations": self.annotations,
-            "categories": categories,
-        }
+        content = {"images": self.images, "annotations": self.annotations, "categories": categories}
         try:
-            replace_text(Path(path), json.dumps(content))
+            replace_text(path, json.dumps(content))
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror}") from error
         labelled = sum(annotation["num_keypoints"] for annotation in self.annotations)
@@ -167,31 +159,30 @@ class Conversion:
 def group_points(
     boxes: Sequence[Box], points: Sequence[Point], left_out: Counter[str], assumed: Counter[str]
 ) -> list[tuple[Box | None, list[Point]]]:
-    """The objects of an image: each box with its points, and groups of points that have no box.
+    """Group the points of an image into objects: each box with its points, and groups of points without a box.
 
-    A point belongs to the box of its group. Where none has it, or it has no group: to the only box of the image, or
-    the only one around it, or the only one of those around it that has no such keypoint yet. Groups of several points
-    are an object of their own, unless they lie in a box that has no points.
+    A point belongs to the box of its group. Without a group, or if several boxes have it, the point belongs to the only
+    box of the image, or the only box around it, or the only one around it that has no such keypoint yet. A group
+    without a box belongs to the only box around it if that has no points; else several points are an object.
 
     Args:
-        left_out: counts the points for which there is no such box.
-        assumed: counts the points that were given to a box without saying so.
+        left_out: Counts the points without a box.
+        assumed: Counts the points that were assigned to a box by their position.
     """
     own: dict[Box, list[Point]] = {box: [] for box in boxes}
-    by_group: dict[Any, list[Box]] = {}
+    by_group: defaultdict[Any, list[Box]] = defaultdict(list)
     for box in boxes:
-        if box.group is not None:
-            by_group.setdefault(box.group, []).append(box)
+        by_group[box.group].append(box)
     loose: list[Point] = []
-    unboxed: dict[Any, list[Point]] = {}
+    unboxed: defaultdict[Any, list[Point]] = defaultdict(list)
     for point in points:
-        named = by_group.get(point.group, [])
+        named = [] if point.group is None else by_group.get(point.group, [])
         if len(named) == 1:
             own[named[0]].append(point)
-        elif point.group is not None and not named:
-            unboxed.setdefault(point.group, []).append(point)
-        else:
+        elif point.group is None or named:
             loose.append(point)
+        else:
+            unboxed[point.group].append(point)
     objects: list[tuple[Box | None, list[Point]]] = []
     for group in unboxed.values():
         around = [
@@ -199,33 +190,35 @@ def group_points(
         ]
         if len(around) == 1:
             own[around[0]] += group
-            assumed["points of a group without a rectangle: of the one around them"] += len(group)
+            assumed["points of a group without a rectangle: the one around them"] += len(group)
         elif len(group) > 1:
             objects.append((None, group))
         else:
             loose += group
     if not boxes and loose:
-        objects.append((None, loose))
-        loose = []
-    for point in loose[:]:
-        around = list(boxes) if len(boxes) == 1 else [box for box in boxes if box.contains(point)]
-        if len(around) == 1:
-            own[around[0]].append(point)
-            loose.remove(point)
-            inside = around[0].contains(point)
-            assumed[
-                IN_BOX if inside else "points outside of the only rectangle of their image"
-            ] += 1
-    changed = True
-    while changed:  # a point that finds its box decides about others
-        changed = False
-        for point in loose[:]:
-            free = [box for box in boxes if box.contains(point) and _lacks(own[box], point)]
-            if len(free) == 1:
-                own[free[0]].append(point)
-                loose.remove(point)
-                assumed[IN_BOX] += 1
-                changed = True
+        return [*objects, (None, loose)]
+
+    def assign(point: Point, candidates: list[Box]) -> bool:
+        if len(candidates) != 1:
+            return False
+        own[candidates[0]].append(point)
+        inside = candidates[0].contains(point)
+        assumed[IN_BOX if inside else "points outside of the only rectangle of their image"] += 1
+        return True
+
+    loose = [
+        point
+        for point in loose
+        if not assign(point, [b for b in boxes if len(boxes) == 1 or b.contains(point)])
+    ]
+    count = len(loose) + 1
+    while len(loose) < count:  # an assigned point may leave a single box for others
+        count = len(loose)
+        loose = [
+            point
+            for point in loose
+            if not assign(point, [b for b in boxes if b.contains(point) and _lacks(own[b], point)])
+        ]
     for point in loose:
         inside = any(box.contains(point) for box in boxes)
         left_out[IN_SEVERAL if inside else "points outside of every rectangle"] += 1

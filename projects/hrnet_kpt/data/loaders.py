@@ -1,9 +1,8 @@
-"""Batches for training and evaluation."""
+"""Data loaders: endless batches for training, one pass for evaluation."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
@@ -19,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import UserError
 from ..seeding import seeded
 from .images import BadImageError
-from .workers import POLL, SharedSample, as_it_is, loaded
+from .workers import iterate, worker_options
 
 logger = logging.getLogger(__name__)
 
@@ -27,31 +26,34 @@ Record = dict[str, Any]
 
 
 class BadImages:
-    """What becomes of images that cannot be used.
+    """The policy for images that cannot be used, and those that were skipped.
 
     Args:
-        policy: "fail" raises, "skip" counts up to `limit` files.
-        limit: see there.
-        images: how many the dataset has: where all of them are bad since the last good one, that is an error.
+        policy: "fail" raises an error, "skip" accepts up to `limit` files.
+        limit: Maximum number of skipped files.
+        images: Number of images of the dataset: all of them bad since the last good one is an error.
+
+    Attributes:
+        messages: One for each skipped file, as keys.
+        image_ids: Ids of the skipped images, as keys.
     """
 
     def __init__(self, policy: str, limit: int, images: int) -> None:
         if policy not in ("fail", "skip"):
             raise UserError(f"data.on_bad_image={policy!r}: write fail or skip")
         self.policy, self.limit, self.images = policy, limit, images
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Count from 0 again."""
+    def reset(self) -> None:
         self.messages: dict[str, None] = {}
-        self.image_ids: dict[Any, None] = {}  # of all that were skipped
-        self.bad_in_a_row: dict[int, str] = {}  # message by index, since the last good image
+        self.image_ids: dict[Any, None] = {}
+        self.bad_in_a_row: dict[int, str] = {}  # messages by index, since the last good image
 
     def drop_bad(self, samples: Iterable[Record | BadSample]) -> Iterator[Record]:
-        """The samples without those that stand for a bad image.
+        """Yield the samples without BadSamples.
 
         Raises:
-            UserError: as the policy says.
+            UserError: If the policy refuses a bad image.
         """
         for sample in samples:
             if not isinstance(sample, BadSample):
@@ -61,7 +63,7 @@ class BadImages:
             message = sample.message
             if self.policy == "fail":
                 raise UserError(
-                    f"{message}; repair it, take it out of the json, or set data.on_bad_image=skip"
+                    f"{message}; repair it, remove it from the annotations, or set data.on_bad_image=skip"
                 )
             self.image_ids[sample.image_id] = None
             self.bad_in_a_row.setdefault(sample.index, message)
@@ -69,7 +71,9 @@ class BadImages:
                 self.messages[message] = None
                 logger.warning("Skipped: %s", message)
             if len(self.bad_in_a_row) == self.images:
-                raise UserError(none_usable(self.images, next(iter(self.bad_in_a_row.values()))))
+                raise UserError(
+                    no_usable_image(self.images, next(iter(self.bad_in_a_row.values())))
+                )
             if len(self.messages) > self.limit:
                 raise UserError(
                     f"{len(self.messages)} images cannot be used, more than data.max_bad_images="
@@ -77,8 +81,8 @@ class BadImages:
                 )
 
 
-def none_usable(images: int, message: str) -> str:
-    """What to say where not one image can be used; message: of the first."""
+def no_usable_image(images: int, message: str) -> str:
+    """The error message for a dataset of which no image can be used. message: that of the first image."""
     return (
         f"not one of the {images} images can be used; the first one: {message}; is data.train.images or "
         "data.test.images the right folder?"
@@ -87,20 +91,20 @@ def none_usable(images: int, message: str) -> str:
 
 @dataclass(frozen=True)
 class BadSample:
-    """In place of a sample whose image cannot be used; its index in the dataset, its id, and why."""
+    """Replaces a sample whose image cannot be used."""
 
-    index: int
+    index: int  # in the dataset
     image_id: Any
     message: str
 
 
 class Samples(Dataset):
-    """Mapped dataset dicts; a BadSample in place of one whose image cannot be used."""
+    """Mapped dataset dicts; a BadSample for an image that cannot be used."""
 
     def __init__(self, dataset: Sequence[Record], mapper: Callable[[Record], Record]) -> None:
         if not len(dataset):
             raise UserError("the dataset of dataloader.train or dataloader.test has no images")
-        # One block of memory, which processes that load images share.
+        # One block of memory, which worker processes share.
         self.dataset = DatasetFromList(dataset, copy=False)
         self.mapper = mapper
 
@@ -108,7 +112,7 @@ class Samples(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Record | BadSample:
-        # Returned, not raised: torch would wrap it in the traceback of another process.
+        # Returned, not raised: torch would wrap the error in the traceback of the worker process.
         record = self.dataset[index]
         try:
             return self.mapper(record)
@@ -117,9 +121,9 @@ class Samples(Dataset):
 
 
 class InfiniteDataset(Samples):
-    """An infinite stream of samples: position p is of epoch p // len(dataset), each a shuffle of its own.
+    """An infinite stream of samples: position p belongs to epoch p // len(dataset), each shuffled by itself.
 
-    What stands at a position, augmentations included, depends on the seed and on nothing else.
+    The sample of a position, with its augmentations, depends only on the seed.
     """
 
     def __init__(
@@ -143,28 +147,25 @@ class InfiniteDataset(Samples):
 
 
 class TrainingLoader:
-    """An endless iterable of batches; `bad_images` knows what was skipped.
+    """An endless iterable of batches; `len` is the number of images of an epoch.
 
-    A process gets every n-th position of the stream, of n processes. Images of like shape come together: less padding.
-    `state_dict` tells where the last batch ended: an iterator made after `load_state_dict` goes on behind it, with the
-    batches that would have come. `len` is the number of images of an epoch.
+    Of n processes, each reads every n-th position of the stream. Images wider than high and others are in separate
+    batches, which need less padding. An iterator made after `load_state_dict` continues with the batch after the last
+    one before `state_dict`.
     """
 
     def __init__(
         self,
         samples: InfiniteDataset,
-        batch_size: int,
-        num_workers: int,
-        prefetch_factor: int,
-        pin_memory: bool,
-        bad: BadImages,
+        batch_size: int,  # of this process
+        bad_images: BadImages,
         timeout: float,
+        options: Mapping[str, Any],  # of DataLoader
     ) -> None:
-        self.samples, self.batch_size, self.num_workers = samples, batch_size, num_workers
-        self.prefetch_factor, self.pin_memory = prefetch_factor, pin_memory
-        self.bad_images, self.timeout = bad, timeout
-        self.position = comm.get_rank()  # the next to be read
-        self.waiting: list[int] = []  # positions read, of images that wait for others of like shape
+        self.samples, self.batch_size, self.options = samples, batch_size, options
+        self.bad_images, self.timeout = bad_images, timeout
+        self.position = comm.get_rank()  # the next one to read
+        self.waiting: list[int] = []  # positions of images that were read and are in no batch yet
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -181,54 +182,55 @@ class TrainingLoader:
             self.samples,
             sampler=chain(self.waiting, count(self.position, processes)),
             batch_size=None,
-            num_workers=self.num_workers,
-            prefetch_factor=self.prefetch_factor if self.num_workers else None,
-            pin_memory=self.pin_memory and torch.cuda.is_available(),
-            generator=torch.Generator(),  # else it draws from the training's
-            **worker_options(self.num_workers),
+            generator=torch.Generator(),  # the default one would change the random numbers of the training
+            **self.options,
         )
         batches: dict[bool, list[Record]] = {False: [], True: []}
         position = self.position
-        with loaded(loader, "dataloader.train", self.timeout) as samples:
+        with iterate(loader, "dataloader.train", self.timeout) as samples:
             for sample in self.bad_images.drop_bad(samples):
-                # What waited is read again, and lies before.
+                # Waiting images are read again, and have smaller positions.
                 position = max(position, sample["position"] + processes)
                 batch = batches[sample["width"] > sample["height"]]
                 batch.append(sample)
                 if len(batch) == self.batch_size:
                     full = batch.copy()
                     batch.clear()
-                    # Only now: a stop in a wait for the rest of a batch goes on before it.
+                    # Updated only here: after a stop while a batch is incomplete, its images are read again.
                     self.position = position
                     self.waiting = sorted(s["position"] for b in batches.values() for s in b)
                     yield full
 
 
 class EvaluationLoader:
-    """An iterable of batches, each image once over all processes; `bad_images` knows what was skipped of the last pass.
+    """An iterable of batches: each image once over all processes, the same in each pass.
 
-    Each pass is like the first one.
+    `bad_images` records the skipped images of the last pass.
     """
 
     def __init__(
-        self, samples: Samples, batch_size: int, num_workers: int, bad: BadImages, timeout: float
+        self,
+        samples: Samples,
+        batch_size: int,
+        num_workers: int,
+        bad_images: BadImages,
+        timeout: float,
     ) -> None:
         self.loader = DataLoader(
             samples,
             sampler=InferenceSampler(len(samples)),
             batch_size=batch_size,
-            num_workers=num_workers,
             **worker_options(num_workers),
         )
-        self.bad_images, self.timeout = bad, timeout
+        self.bad_images, self.timeout = bad_images, timeout
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[list[Record]]:
-        self.bad_images.forget()
+        self.bad_images.reset()
         self.loader.generator = torch.Generator()
-        with loaded(self.loader, "dataloader.test", self.timeout) as batches:
+        with iterate(self.loader, "dataloader.test", self.timeout) as batches:
             for batch in batches:
                 usable = list(self.bad_images.drop_bad(batch))
                 if usable:
@@ -247,27 +249,24 @@ def build_train_loader(
     pin_memory: bool = False,
     timeout: float = 600,
 ) -> TrainingLoader:
-    """Endless batches of shuffled samples, the same for a seed with any number of workers.
+    """Build the loader of endless, shuffled batches; for one seed they are the same with any number of workers.
 
     Args:
-        dataset: dataset dicts.
-        mapper: makes a sample of one.
-        total_batch_size: images an iteration, of all processes together.
-        num_workers: processes that load images, for each process that trains; 0 loads in the latter.
+        total_batch_size: Images per iteration over all processes.
+        num_workers: Worker processes per training process; 0 loads the images in the training process.
         seed: -1 draws one.
-        on_bad_image: "fail", or "skip" up to max_bad_images different files.
-        max_bad_images: see there.
-        prefetch_factor: images that each process that loads them reads ahead.
-        pin_memory: put images into page-locked memory, from which a GPU copies faster.
-        timeout: seconds without an image from the processes that load them after which the run fails; 0: none.
+        on_bad_image: "fail", or "skip" up to max_bad_images files.
+        prefetch_factor: Images that each worker loads in advance.
+        pin_memory: Put images into page-locked memory, from which copies to a GPU are faster.
+        timeout: Seconds without an image from the workers after which the run fails; 0 waits forever.
 
     Raises:
-        UserError: the batch cannot be split evenly over the processes; its iterators raise it where an image, or all of
-            them, cannot be used, and where a process that loads them ends or is blocked.
+        UserError: If the batch cannot be split evenly over the processes. Iterators raise it if an image, or all of
+            them, cannot be used, and if a worker ends or is blocked.
     """
     processes = comm.get_world_size()
     if prefetch_factor < 1:
-        raise UserError(f"dataloader.train.prefetch_factor={prefetch_factor} must be 1 at least")
+        raise UserError(f"dataloader.train.prefetch_factor={prefetch_factor} must be at least 1")
     if total_batch_size < 1 or total_batch_size % processes:
         raise UserError(
             f"dataloader.train.total_batch_size={total_batch_size} must be a multiple of the "
@@ -275,10 +274,10 @@ def build_train_loader(
         )
     samples = InfiniteDataset(dataset, mapper, seed if seed >= 0 else comm.shared_random_seed())
     bad = BadImages(on_bad_image, max_bad_images, len(samples))
-    batch_size = total_batch_size // processes
-    return TrainingLoader(
-        samples, batch_size, num_workers, prefetch_factor, pin_memory, bad, timeout
-    )
+    options = worker_options(num_workers) | {"pin_memory": pin_memory and torch.cuda.is_available()}
+    if num_workers:
+        options["prefetch_factor"] = prefetch_factor
+    return TrainingLoader(samples, total_batch_size // processes, bad, timeout, options)
 
 
 def build_test_loader(
@@ -290,23 +289,7 @@ def build_test_loader(
     max_bad_images: int = 100,
     timeout: float = 600,
 ) -> EvaluationLoader:
-    """Batches of every sample once, in order; the arguments are those of build_train_loader."""
+    """Build the loader of every sample once, in order; the arguments are those of build_train_loader."""
     samples = Samples(dataset, mapper)
     bad = BadImages(on_bad_image, max_bad_images, len(samples))
     return EvaluationLoader(samples, batch_size, num_workers, bad, timeout)
-
-
-def worker_options(num_workers: int) -> dict[str, Any]:
-    """Arguments of a DataLoader for so many processes that load images."""
-    if not num_workers:
-        return {"collate_fn": as_it_is}
-    return {
-        "collate_fn": SharedSample,
-        "timeout": POLL,
-        "worker_init_fn": _leave_process_group,
-    }
-
-
-def _leave_process_group(worker: int) -> None:
-    """Ctrl-C, and torchrun, signal whole groups: the iteration that is to be finished still needs its images."""
-    os.setpgrp()

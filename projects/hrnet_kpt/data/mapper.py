@@ -1,4 +1,4 @@
-"""From a dataset dict to what the model takes."""
+"""The mapper: dataset dicts to the inputs of the model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .masks import transformed_masks
 
 
 class KeypointInput(T.AugInput):
-    """What augmentations see and transform: an image, the boxes in it, and their keypoints.
+    """The input of augmentations: an image, its boxes and keypoints.
 
-    An augmentation whose `get_transform` has arguments of these names is called with them.
+    They are passed to an augmentation whose `get_transform` has arguments of these names.
 
     Attributes:
         image: (height, width, 3).
@@ -38,20 +38,19 @@ class KeypointInput(T.AugInput):
 
 
 class KeypointMapper:
-    """Read a dataset dict's image, augment it, and bring its instances into detectron2's form.
+    """Read and augment the image of a dataset dict, and convert its annotations to detectron2's Instances.
 
-    Called with a dataset dict, it returns one with `image` (uint8, 3 x height x width), the `height` and `width` of
-    the file, and `instances`: without crowds, boxes cut off at the image's border and those with nothing inside left
-    out, keypoints outside it set to 0, masks if the dict has segmentations. It raises BadImageError that names an image
-    file which cannot be used.
+    The result of a call is a dict with `image` (uint8, 3 x H x W), `height` and `width` of the file, and `instances`:
+    without crowds, boxes clipped to the image and without empty ones, keypoints outside the image set to 0, masks if
+    the dict has segmentations. A call raises BadImageError if the image file cannot be used.
 
     Args:
-        is_train: add the instances; else there is only the image.
-        augmentations: detectron2's, and any that take `image`, `boxes` or `keypoints`.
+        is_train: Whether to add the instances.
+        augmentations: Augmentations of detectron2, and others that take `image`, `boxes` or `keypoints`.
         image_format: "RGB" or "BGR".
-        keypoint_hflip_indices: keypoint i of a mirrored instance is keypoint keypoint_hflip_indices[i] of the instance.
-            Needed for training.
-        image_range: what pixels of more than 8 bits are scaled by; see `images.read_image`.
+        keypoint_hflip_indices: Keypoint i of a flipped instance is keypoint keypoint_hflip_indices[i] of the instance.
+            Required for training.
+        image_range: The range of pixels with more than 8 bits; see `images.read_image`.
     """
 
     def __init__(
@@ -81,14 +80,12 @@ class KeypointMapper:
             if self.is_train and not annotation.get("iscrowd", 0)
         ]
         boxes = [BoxMode.convert(a["bbox"], a["bbox_mode"], BoxMode.XYXY_ABS) for a in annotations]
+        keypoints = np.array([a["keypoints"] for a in annotations], dtype=np.float64)
+        shape = len(annotations), len(self.keypoint_hflip_indices), 3
         inputs = KeypointInput(
             image,
             boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
-            keypoints=np.array([a["keypoints"] for a in annotations], dtype=np.float64).reshape(
-                len(annotations), len(self.keypoint_hflip_indices), 3
-            )
-            if annotations
-            else np.zeros((0, len(self.keypoint_hflip_indices), 3)),
+            keypoints=keypoints.reshape(shape),
         )
         transforms = self.augmentations(inputs)
         if self.is_train:
@@ -119,7 +116,7 @@ class KeypointMapper:
 
 
 def flip_directions(augmentations: Sequence[T.Augmentation]) -> set[str]:
-    """Along which axes detectron2's RandomFlips among the augmentations mirror: "horizontal", "vertical"."""
+    """The directions, "horizontal" and "vertical", of detectron2's RandomFlips among the augmentations."""
     found: set[str] = set()
     for augmentation in augmentations:
         if isinstance(augmentation, T.RandomFlip) and augmentation.prob > 0:
@@ -132,9 +129,9 @@ def flip_directions(augmentations: Sequence[T.Augmentation]) -> set[str]:
 
 
 def is_mirrored(transforms: T.Transform) -> bool:
-    """Whether transforms turn left into right: flips along either axis do, rotations do not.
+    """Whether transforms exchange left and right: flips along either axis do, rotations do not.
 
-    detectron2 counts horizontal flips alone.
+    detectron2 counts only horizontal flips.
     """
     corner, x, y = transforms.apply_coords(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
     return bool(np.linalg.det([x - corner, y - corner]) < 0)

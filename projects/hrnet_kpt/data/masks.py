@@ -1,4 +1,4 @@
-"""Segmentations of instances, as COCO writes them: polygons, or the RLE of a bitmap."""
+"""COCO-format segmentations, polygons or RLE: checked, transformed and converted."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Segmentation = list[list[float]] | dict[str, Any]
 
 
 def read_segmentation(annotation: dict[str, Any], where: str) -> Segmentation:
-    """An annotation's `segmentation`, known to be one; polygons of less than three points are left out.
+    """The valid `segmentation` of an annotation, without polygons of less than three points.
 
     Raises:
-        UserError: there is none, or it is neither polygons nor RLE.
+        UserError: If it is missing, or neither polygons nor RLE.
     """
     segmentation = annotation.get("segmentation")
     if isinstance(segmentation, dict):
@@ -31,33 +31,30 @@ def read_segmentation(annotation: dict[str, Any], where: str) -> Segmentation:
         polygons = [part for part in segmentation if isinstance(part, list) and len(part) >= 6]
         if polygons and not any(len(part) % 2 for part in polygons):
             return polygons
-    problem = "a wrong `segmentation`" if segmentation else "no `segmentation`"
+    problem = "an invalid `segmentation`" if segmentation else "no `segmentation`"
     raise UserError(
-        f"{where}: annotation {annotation.get('id')} has {problem}, from which masks are learnt: give it polygons of "
-        "x, y in turn, or RLE {size, counts}, or train without masks (data.masks=false and no mask head)"
+        f"{where}: annotation {annotation.get('id')} has {problem}: masks are trained on polygons [x1, y1, x2, y2, "
+        "...] or RLE {size, counts}; add one, or train without masks (data.masks=false and no mask head)"
     )
 
 
 def transformed_masks(
     segmentations: Sequence[Segmentation], transforms: T.Transform, size: tuple[int, int]
 ) -> PolygonMasks | BitMasks:
-    """The segmentations of an image's instances after its augmentation.
+    """The masks of an image's instances after its augmentation.
 
-    Polygons stay so, which takes little memory; where one of them is a bitmap, all of them become bitmaps.
+    Polygons stay polygons, which need little memory, unless one of the instances has RLE.
 
     Args:
-        segmentations: of the instances.
-        transforms: of the image.
-        size: height and width of the image before.
+        segmentations: Segmentations of the instances.
+        transforms: The transforms of the image.
+        size: Height and width of the image before the transforms.
     """
     if all(isinstance(segmentation, list) for segmentation in segmentations):
         return PolygonMasks(
             [
-                [
-                    transforms.apply_coords(np.array(part).reshape(-1, 2)).ravel()
-                    for part in segmentation
-                ]
-                for segmentation in segmentations
+                [transforms.apply_coords(np.reshape(part, (-1, 2))).ravel() for part in polygons]
+                for polygons in segmentations
             ]
         )
     bitmaps = [
@@ -68,13 +65,13 @@ def transformed_masks(
 
 
 def to_rle(bitmap: np.ndarray) -> dict[str, Any]:
-    """A bitmap, height x width, as COCO's results have it: {size, counts}, with a string for counts."""
+    """The RLE of a bitmap (H x W) as in COCO's results: {size, counts}, with counts as a string."""
     encoded = rle.encode(np.asfortranarray(bitmap, dtype=np.uint8))
     return {"size": list(encoded["size"]), "counts": encoded["counts"].decode()}
 
 
 def to_bitmap(segmentation: Segmentation, size: tuple[int, int]) -> np.ndarray:
-    """The segmentation as height x width of 0 and 1."""
+    """The bitmap (H x W, 0 and 1) of a segmentation. size: height and width for polygons."""
     if isinstance(segmentation, list):
         encoded = rle.merge(rle.frPyObjects(segmentation, *size))
     elif isinstance(segmentation["counts"], list):

@@ -1,4 +1,4 @@
-"""What stands for what in a COCO-format json: ids that are matched by value, and `null`, which means missing."""
+"""Ids, references and nulls of COCO-format annotations: references match ids by value, `null` means missing."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 Entry = dict[str, Any]
 
 INTEGER = re.compile(r"\s*([+-]?[0-9]{1,100})(?:\.0*)?\s*", re.ASCII)
-LARGEST = 2**63 - 1  # beyond it numpy, with which pycocotools sorts ids, makes floats of them
+MAX_ID = 2**63 - 1  # numpy, with which pycocotools sorts ids, converts larger ones to floats
 
 
 @dataclass(frozen=True)
 class Normalised:
-    """A COCO-format json without nulls, whose references equal the ids of what they refer to.
+    """COCO-format annotations without nulls, whose references equal the ids that they refer to.
 
     Attributes:
-        content: The json. Entries that needed no change are the given ones.
-        by_value: For `image_id` and `category_id`, positions of the annotations that referred to an id of another type,
-            "7" to 7 or the reverse.
-        nulls: How many entries had fields that are null; they are left out.
-        mixed: For `images` and `categories`, whether their ids are partly strings, partly numbers; and ambiguous: the
-            ids of such a list that mean the same, "7" and 7. They stay as they are.
-        root: The name of the category that was left out because it only groups the others, see `without_root`.
+        content: The annotations. Entries that needed no change are those of the input.
+        by_value: For `image_id` and `category_id`, indices of the annotations that had an id of another type, "7" for
+            7 or the reverse.
+        nulls: Number of entries with fields that are null; these are removed.
+        mixed: For `images` and `categories`, whether some ids are strings and others numbers.
+        ambiguous: For `images` and `categories`, the mixed ids of equal value, "7" and 7. They are not changed.
+        root: Name of the category that was removed because it only groups the others.
     """
 
     content: Entry
@@ -34,110 +34,99 @@ class Normalised:
     ambiguous: dict[str, list[Any]]
     root: str | None
 
-    def describe(self) -> list[str]:
-        """What was changed that a user should know, a line each."""
-        said = [
-            f"{len(rows)} annotations whose {key} is a string and the id a number, or the reverse: matched by value"
-            for key, rows in self.by_value.items()
-            if rows
-        ]
-        if self.root is not None:
-            said.append(
-                f"category {self.root!r} only groups the others and has no annotations: left out"
-            )
-        return said
-
 
 def normalise(content: Mapping[str, Any]) -> Normalised:
-    """Leave out nulls and the root category, and write references as the ids that they stand for.
+    """Remove nulls and the root category, and replace references by the ids that they match.
 
-    Nulls in a list of keypoints are 0, 0, 0 where the keypoint is not labelled.
-
-    A reference stands for an equal id, else for the only id of the same value: "7", " 7 ", "007" and 7.0 for 7. Ids of
-    a list that are partly strings and partly numbers become all numbers where each is one, else all strings.
+    Nulls in a list of keypoints become 0, 0, 0 where the keypoint is not labelled.
+    A reference matches an equal id, else the only id of the same value: "7", " 7 ", "007" and 7.0 match 7. Ids of
+    a list that are strings and numbers become all numbers where each is one, else all strings.
+    The root category is what Roboflow's exports begin with: it has the name of the project, `supercategory` "none", no
+    keypoints and no annotations, and is the `supercategory` of the others, one of which may have the same name.
 
     Args:
-        content: A json whose `images` and `categories` and, if there are any, `annotations` are lists of objects.
+        content: Annotations whose `images`, `categories` and `annotations`, where present, are lists of objects.
     """
     result = {key: value for key, value in content.items() if value is not None}
-    lists = {
-        key: [_without_nulls(entry) for entry in result.get(key) or ()]
-        for key in ("images", "categories", "annotations")
-    }
-    lists["annotations"] = [_without_null_keypoints(entry) for entry in lists["annotations"]]
-    nulls = sum(
-        new is not old
-        for key, entries in lists.items()
-        for new, old in zip(entries, result.get(key) or (), strict=True)
-    )
-    categories, root = without_root(lists["categories"], lists["annotations"])
-    lists["categories"] = categories
+    labelled = "annotations" in result
+    lists, nulls = {}, 0
+    for key in ("images", "categories", "annotations"):
+        entries = result.get(key) or []
+        lists[key] = [_without_nulls(entry) for entry in entries]
+        if key == "annotations":
+            lists[key] = [_without_null_keypoints(annotation) for annotation in lists[key]]
+        nulls += sum(new is not old for new, old in zip(lists[key], entries, strict=True))
+    lists["categories"], root = _without_root(lists["categories"], lists["annotations"])
     by_value: dict[str, list[int]] = {}
     mixed, ambiguous = {}, {}
-    for name, reference in (("images", "image_id"), ("categories", "category_id")):
-        entries = lists[name]
-        ids = [entry.get("id") for entry in entries]
+    for key, reference in (("images", "image_id"), ("categories", "category_id")):
+        ids = [entry.get("id") for entry in lists[key]]
         new = _uniform(ids)
-        mixed[name] = len({isinstance(id_, str) for id_ in ids if _is_id(id_)}) > 1
-        ambiguous[name] = _ambiguous(ids) if mixed[name] else []
-        lists[name] = [
+        mixed[key] = len({isinstance(id_, str) for id_ in filter(is_id, ids)}) > 1
+        ambiguous[key] = _ambiguous(ids) if mixed[key] else []
+        lists[key] = [
             entry if id_ is old else {**entry, "id": id_}
-            for entry, old, id_ in zip(entries, ids, new, strict=True)
+            for entry, old, id_ in zip(lists[key], ids, new, strict=True)
         ]
-        by_value[reference] = _refer(lists["annotations"], reference, ids, new)
-    result.update({name: lists[name] for name in ("images", "categories")})
-    if "annotations" in result:
-        result["annotations"] = lists["annotations"]
+        by_value[reference] = _replace_references(lists["annotations"], reference, ids, new)
+    result |= lists
+    if not labelled:
+        del result["annotations"]
     return Normalised(result, by_value, nulls, mixed, ambiguous, root)
 
 
-def match_ids(references: Iterable[Any], ids: Sequence[Any]) -> list[int]:
-    """For each reference the position of the id that it stands for, -1 if there is none or more than one.
+def describe_ambiguous_ids(key: str, ids: Sequence[Any]) -> str:
+    """The sentence about ids of `images` or `categories` that have the same value, "7" and 7."""
+    return (
+        f"ids of {key} are partly strings, partly numbers, and some have the same value: "
+        f"{', '.join(map(repr, ids[:10]))}; make them unique"
+    )
+
+
+def match_ids(references: Sequence[Any], ids: Sequence[Any]) -> list[int]:
+    """For each reference the index of the id that it matches, -1 for none or more than one.
 
     Of equal ids the last one counts, as in a dict of them.
     """
-    exact = {id_: position for position, id_ in enumerate(ids) if _is_id(id_)}
-    values: dict[Any, int] | None = None
-    positions: list[int] = []
-    for reference in references:
-        position = exact.get(reference) if _is_id(reference) else -1
-        if position is None:
-            if values is None:
-                values = _positions_by_value(ids)
-            position = values.get(_value(reference), -1)
-        positions.append(position)
-    return positions
+    exact = {id_: index for index, id_ in enumerate(ids) if is_id(id_)}
+    indices = [exact.get(reference) if is_id(reference) else -1 for reference in references]
+    values = _indices_by_value(ids) if None in indices else {}
+    return [
+        values.get(_value(reference), -1) if index is None else index
+        for reference, index in zip(references, indices, strict=True)
+    ]
 
 
-def without_root(
-    categories: Sequence[Entry], annotations: Iterable[Mapping[str, Any]] = ()
+def is_id(value: Any) -> bool:
+    """Whether a value of a JSON file can be an id: a string or a number."""
+    return isinstance(value, int | str | float)
+
+
+def _without_root(
+    categories: list[Entry], annotations: Iterable[Entry]
 ) -> tuple[list[Entry], str | None]:
-    """The categories without the one that only groups the others, and its name.
-
-    Roboflow's exports begin with such a category: it has the name of the project, `supercategory` "none", no keypoints
-    and no annotations, and is the `supercategory` of the others, one of which may have the same name.
-    """
-    for number, category in enumerate(categories):
-        others = [other for other in categories if other is not category]
-        grouped = [other for other in others if other.get("supercategory") == category.get("name")]
+    for index, category in enumerate(categories):
+        others = [*categories[:index], *categories[index + 1 :]]
+        name = category.get("name")
         if (
-            isinstance(category.get("name"), str)
+            isinstance(name, str)
             and category.get("supercategory", "none") == "none"
             and not category.get("keypoints")
-            and len(grouped) == len(others) > 0
+            and others
+            and all(other.get("supercategory") == name for other in others)
             and all(_value(a.get("category_id")) != _value(category.get("id")) for a in annotations)
         ):
-            return [*categories[:number], *categories[number + 1 :]], category["name"]
-    return list(categories), None
+            return others, name
+    return categories, None
 
 
-def _positions_by_value(ids: Sequence[Any]) -> dict[Any, int]:
-    """Where the only id of each value is; -1 for values of several ids."""
+def _indices_by_value(ids: Sequence[Any]) -> dict[Any, int]:
+    """The index of the only id of each value; -1 for values of several ids."""
     values: dict[Any, int] = {}
-    for position, id_ in enumerate(ids):
+    for index, id_ in enumerate(ids):
         value = _value(id_)
-        same = values.get(value, position)
-        values[value] = position if same == position or ids[same] == id_ else -1
+        same = values.get(value, index)
+        values[value] = index if same == index or ids[same] == id_ else -1
     values[None] = -1
     return values
 
@@ -149,11 +138,11 @@ def _without_nulls(entry: Entry) -> Entry:
 
 
 def _without_null_keypoints(annotation: Entry) -> Entry:
-    """The annotation with 0, 0, 0 for keypoints that are null and not labelled (v is 0 or null, too)."""
-    listed = annotation.get("keypoints")
-    if not isinstance(listed, list) or None not in listed:
+    """Replace keypoints that are null and not labelled (v is 0 or null, too) by 0, 0, 0."""
+    keypoints = annotation.get("keypoints")
+    if not isinstance(keypoints, list) or None not in keypoints:
         return annotation
-    values = list(listed)
+    values = list(keypoints)
     for i in range(0, len(values) - 2, 3):
         x, y, v = values[i : i + 3]
         if (v == 0 and (x is None or y is None)) or (x is None and y is None and v is None):
@@ -161,12 +150,8 @@ def _without_null_keypoints(annotation: Entry) -> Entry:
     return {**annotation, "keypoints": values}
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, (int, str, float))
-
-
 def _value(id_: Any) -> Any:
-    """What an id means: an integer where it is one, however it is written, else a string; None for what is no id."""
+    """An id as an integer where it is one in any notation, else as a string; None for what is no id."""
     if isinstance(id_, str):
         found = INTEGER.fullmatch(id_)
         return int(found[1]) if found else id_.strip()
@@ -178,37 +163,40 @@ def _value(id_: Any) -> Any:
 def _uniform(ids: list[Any]) -> list[Any]:
     """The ids as pycocotools can sort them: all strings, or all integers of 64 bits."""
     types = set(map(type, ids))
-    if types <= {str} or (types <= {int} and all(-LARGEST <= id_ <= LARGEST for id_ in ids)):
+    if types <= {str} or (types <= {int} and all(-MAX_ID <= id_ <= MAX_ID for id_ in ids)):
         return ids
     values = [_value(id_) for id_ in ids]
     if None in values or len(set(values)) < len(values):
         return ids
-    if all(isinstance(value, int) and -LARGEST <= value <= LARGEST for value in values):
+    if all(isinstance(value, int) and -MAX_ID <= value <= MAX_ID for value in values):
         return values
     return [str(value) for value in values]
 
 
 def _ambiguous(ids: list[Any]) -> list[Any]:
     kinds: dict[Any, set[bool]] = {}
-    for id_ in filter(_is_id, ids):
+    for id_ in filter(is_id, ids):
         kinds.setdefault(_value(id_), set()).add(isinstance(id_, str))
     return [id_ for id_ in ids if len(kinds.get(_value(id_), ())) > 1]
 
 
-def _refer(annotations: list[Entry], key: str, ids: list[Any], new: list[Any]) -> list[int]:
-    """Write the new ids into annotations, in place in their list; return the rows that were matched by value.
+def _replace_references(
+    annotations: list[Entry], key: str, ids: list[Any], new: list[Any]
+) -> list[int]:
+    """Write the new ids into the list of annotations; return the indices of those that were matched by value.
 
-    A reference that can be no id, as a list, is taken out.
+    A reference that cannot be an id, such as a list, is removed.
     """
     by_value = []
     references = [annotation.get(key) for annotation in annotations]
-    for row, position in enumerate(match_ids(references, ids)):
-        if position < 0:
-            if references[row] is not None and not _is_id(references[row]):
+    for row, index in enumerate(match_ids(references, ids)):
+        reference = references[row]
+        if index < 0:
+            if reference is not None and not is_id(reference):
                 annotations[row] = {k: v for k, v in annotations[row].items() if k != key}
             continue
-        if references[row] != ids[position]:
+        if reference != ids[index]:
             by_value.append(row)
-        if references[row] != new[position]:
-            annotations[row] = {**annotations[row], key: new[position]}
+        if reference != new[index]:
+            annotations[row] = {**annotations[row], key: new[index]}
     return by_value

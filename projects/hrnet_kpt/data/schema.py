@@ -1,35 +1,34 @@
-"""The keypoints of a data set: names, pairs that a mirror swaps, skeleton, sigmas; and COCO's persons."""
+"""The keypoint schema: names, flip pairs, skeleton and sigmas; that of COCO's persons; left and right in names."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
 from omegaconf import ListConfig, OmegaConf
 
 from ..errors import UserError
 
-# For a keypoint whose annotators' spread is unknown: about the middle of COCO's range (0.025 to 0.107).
+# For keypoints whose annotation noise is unknown: near the middle of COCO's range (0.025 to 0.107).
 DEFAULT_SIGMA = 0.05
 
 
 @dataclass(frozen=True)
 class KeypointSchema:
-    """The keypoints of a data set, in the order in which its annotations list them.
+    """The keypoints of a data set, in the order of its annotations.
 
     Attributes:
-        names: unique names; none for boxes and masks alone.
-        flip_pairs: pairs of names that are swapped when the image is mirrored.
-        skeleton: pairs of names that a drawing joins by a line.
-        sigmas: spread of the annotators per keypoint, as a fraction of the object's size: the constants of COCO's
-            object keypoint similarity (https://cocodataset.org/#keypoints-eval).
+        names: Unique names; empty for boxes and masks without keypoints.
+        flip_pairs: Pairs of names that a horizontal flip of the image swaps.
+        skeleton: Pairs of names that a visualization joins by a line.
+        sigmas: Standard deviation of each keypoint's annotations, as a fraction of the object's size: the constants of
+            COCO's object keypoint similarity (https://cocodataset.org/#keypoints-eval). Default: DEFAULT_SIGMA.
 
     Raises:
-        UserError: they contradict each other.
+        UserError: If the attributes contradict one another.
     """
 
     names: Sequence[str]
@@ -38,17 +37,16 @@ class KeypointSchema:
     sigmas: Sequence[float] = ()
 
     def __post_init__(self) -> None:
-        # A config hands over ListConfigs; tuples keep the schema hashable.
-        set_ = object.__setattr__
         for field in ("names", "flip_pairs", "skeleton", "sigmas"):
-            value = getattr(self, field)
-            # detectron2's instantiate has resolved what is in them: `${` in a name is no interpolation now.
-            if isinstance(value, ListConfig):
-                set_(self, field, OmegaConf.to_container(value, resolve=False))
-        set_(self, "names", tuple(self.names))
-        set_(self, "flip_pairs", tuple(tuple(pair) for pair in self.flip_pairs))
-        set_(self, "skeleton", tuple(tuple(pair) for pair in self.skeleton))
-        set_(self, "sigmas", tuple(self.sigmas) or (DEFAULT_SIGMA,) * len(self.names))
+            values = getattr(self, field)
+            # A config passes ListConfigs, which instantiate has resolved: `${` in a name is no interpolation now.
+            if isinstance(values, ListConfig):
+                values = OmegaConf.to_container(values, resolve=False)
+            if field in ("flip_pairs", "skeleton"):
+                values = map(tuple, values)
+            object.__setattr__(self, field, tuple(values))  # tuples keep the schema hashable
+        if not self.sigmas:
+            object.__setattr__(self, "sigmas", (DEFAULT_SIGMA,) * len(self.names))
         if len(set(self.names)) != len(self.names):
             raise UserError(f"keypoint names must be unique: {list(self.names)}")
         if len(self.sigmas) != len(self.names) or not all(sigma > 0 for sigma in self.sigmas):
@@ -61,127 +59,48 @@ class KeypointSchema:
                     raise UserError(f"{field}: {list(pair)} is not a pair of keypoint names")
         flipped = [name for pair in self.flip_pairs for name in pair]
         if len(set(flipped)) != len(flipped):
-            raise UserError(f"flip_pairs: a keypoint stands in two pairs: {self.flip_pairs}")
+            raise UserError(f"flip_pairs: a keypoint is in two pairs: {self.flip_pairs}")
 
     @property
     def flip_indices(self) -> list[int]:
-        """Keypoint i of a mirrored instance is keypoint flip_indices[i] of the instance."""
-        partner = {
-            a: b for left, right in self.flip_pairs for a, b in ((left, right), (right, left))
-        }
+        """Keypoint i of a flipped instance is keypoint flip_indices[i] of the instance."""
+        partner = {a: b for pair in self.flip_pairs for a, b in (pair, pair[::-1])}
         return [self.names.index(partner.get(name, name)) for name in self.names]
 
-    def subset(self, names: Sequence[str]) -> KeypointSchema:
-        """The schema of some of the keypoints, in the order given."""
-        kept = set(names)
-        return KeypointSchema(
-            names=names,
-            flip_pairs=[pair for pair in self.flip_pairs if kept.issuperset(pair)],
-            skeleton=[bone for bone in self.skeleton if kept.issuperset(bone)],
-            sigmas=[self.sigmas[self.names.index(name)] for name in names],
-        )
 
+_COCO_PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+_COCO_PAIRS = tuple((f"left_{part}", f"right_{part}") for part in _COCO_PARTS)
+_COCO_NAMES = ("nose", *(name for pair in _COCO_PAIRS for name in pair))
+# As in person_keypoints_val2017.json, in numbers from 1 (https://cocodataset.org/#format-data).
+_COCO_SKELETON = (
+    (16, 14), (14, 12), (17, 15), (15, 13), (12, 13), (6, 12), (7, 13), (6, 7), (6, 8), (7, 9), (8, 10), (9, 11),
+    (2, 3), (1, 2), (1, 3), (2, 4), (3, 5), (4, 6), (5, 7),
+)  # fmt: skip
+_COCO_SIGMAS = (0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089)  # of _COCO_PARTS
 
-# https://cocodataset.org/#format-data; sigmas as in pycocotools.cocoeval.Params.
+# Sigmas as in pycocotools.cocoeval.Params.
 COCO_PERSON = KeypointSchema(
-    names=(
-        "nose",
-        "left_eye",
-        "right_eye",
-        "left_ear",
-        "right_ear",
-        "left_shoulder",
-        "right_shoulder",
-        "left_elbow",
-        "right_elbow",
-        "left_wrist",
-        "right_wrist",
-        "left_hip",
-        "right_hip",
-        "left_knee",
-        "right_knee",
-        "left_ankle",
-        "right_ankle",
-    ),
-    flip_pairs=tuple(
-        (f"left_{part}", f"right_{part}")
-        for part in ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-    ),
-    skeleton=(
-        ("left_ankle", "left_knee"),
-        ("left_knee", "left_hip"),
-        ("right_ankle", "right_knee"),
-        ("right_knee", "right_hip"),
-        ("left_hip", "right_hip"),
-        ("left_shoulder", "left_hip"),
-        ("right_shoulder", "right_hip"),
-        ("left_shoulder", "right_shoulder"),
-        ("left_shoulder", "left_elbow"),
-        ("right_shoulder", "right_elbow"),
-        ("left_elbow", "left_wrist"),
-        ("right_elbow", "right_wrist"),
-        ("left_eye", "right_eye"),
-        ("nose", "left_eye"),
-        ("nose", "right_eye"),
-        ("left_eye", "left_ear"),
-        ("right_eye", "right_ear"),
-        ("left_ear", "left_shoulder"),
-        ("right_ear", "right_shoulder"),
-    ),
-    sigmas=(
-        0.026,
-        *np.repeat(
-            (0.025, 0.035, 0.079, 0.072, 0.062, 0.107, 0.087, 0.089), 2
-        ).tolist(),  # left, right
-    ),
+    names=_COCO_NAMES,
+    flip_pairs=_COCO_PAIRS,
+    skeleton=[(_COCO_NAMES[a - 1], _COCO_NAMES[b - 1]) for a, b in _COCO_SKELETON],
+    sigmas=(0.026, *(sigma for sigma in _COCO_SIGMAS for _ in ("left", "right"))),
 )
 
 
-# Words for left and right, which may stand anywhere in a name; stems where the ending varies.
+# Words for left and right, which may be anywhere in a name; stems where the ending varies.
 WORDS = (
-    ("left", "right"),
-    ("link", "recht"),  # German, Dutch
-    ("gauche", "droite"),
-    ("gauche", "droit"),
-    ("izquierd", "derech"),
-    ("sinistr", "destr"),
-    ("esquerd", "direit"),
-    ("vänster", "höger"),
-    ("venstre", "høyre"),
-    ("venstre", "højre"),
-    ("vasen", "oikea"),
-    ("vasem", "oikea"),
-    ("lewy", "prawy"),
-    ("lewa", "prawa"),
-    ("lewe", "prawe"),
-    ("levý", "pravý"),
-    ("levá", "pravá"),
-    ("levé", "pravé"),
-    ("лев", "прав"),
-    ("лів", "прав"),
-    ("αριστερ", "δεξι"),
-    ("kiri", "kanan"),
-    ("左", "右"),
-    ("ひだり", "みぎ"),
-    ("왼", "오른"),
-    ("좌", "우"),
-    ("يسار", "يمين"),
-    ("يسرى", "يمنى"),
-    ("port", "starboard"),
-)
-# Words too short to be looked for within others: they stand alone between separators, digits and capitals.
+    ("left", "right"), ("link", "recht"), ("gauche", "droite"), ("gauche", "droit"), ("izquierd", "derech"),
+    ("sinistr", "destr"), ("esquerd", "direit"), ("vänster", "höger"), ("venstre", "høyre"), ("venstre", "højre"),
+    ("vasen", "oikea"), ("vasem", "oikea"), ("lewy", "prawy"), ("lewa", "prawa"), ("lewe", "prawe"),
+    ("levý", "pravý"), ("levá", "pravá"), ("levé", "pravé"), ("лев", "прав"), ("лів", "прав"), ("αριστερ", "δεξι"),
+    ("kiri", "kanan"), ("左", "右"), ("ひだり", "みぎ"), ("왼", "오른"), ("좌", "우"), ("يسار", "يمين"),
+    ("يسرى", "يمنى"), ("port", "starboard"),
+)  # fmt: skip
+# Words too short to be searched for within others: they must be a token, between separators, digits and capitals.
 TOKENS = (
-    ("l", "r"),
-    ("lt", "rt"),
-    ("lft", "rgt"),
-    ("li", "re"),
-    ("sx", "dx"),
-    ("sin", "dx"),
-    ("izq", "der"),
-    ("izda", "dcha"),
-    ("sol", "sağ"),
-    ("bal", "jobb"),
-)
+    ("l", "r"), ("lt", "rt"), ("lft", "rgt"), ("li", "re"), ("sx", "dx"), ("sin", "dx"), ("izq", "der"),
+    ("izda", "dcha"), ("sol", "sağ"), ("bal", "jobb"),
+)  # fmt: skip
 # Of horses, cattle and cars: the near side is the left one. They begin a name, with or without a separator.
 NEAR_OFF = ("near", "off")
 # Words for the two ends of a vertical axis.
@@ -190,22 +109,22 @@ LEVELS = (("top", "bottom"), ("upper", "lower"), ("oben", "unten"), ("haut", "ba
 _TOKEN = re.compile(
     r"(?<=[^\W\d_])(?=\d)|(?<=\d)(?=[^\W\d_])|(?<=[a-zß-ÿ])(?=[A-ZÀ-Þ])|(?<=[A-Z])(?=[A-Z][a-z])|([\W_]+)"
 )
-# The mirrored name, and whether the name itself is the left one.
+# The name of the other side, and whether the name itself is the left one.
 Mirrored = tuple[str, bool]
 
 
 def left_right_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of names that differ in their side alone, left one first, in the order of the left ones.
+    """Pairs of names that differ only in left and right, the left one first, in the order of the left ones.
 
-    A pair counts only where both names are there, and each name stands in one pair at most. The side is
+    Both names of a pair must be in `names`, and each name is in one pair at most. The side is
 
     * a word for left and right in one of some twenty languages, anywhere in the name: left_eye, EyeRight, leftear,
-      bein_links, 左翅; or a short one that stands alone: sx, dx, izq, der;
-    * the letter l or r between separators, digits, ends and changes of case: l_eye, eye-L, eyeL, LEye, L1, 1r. Not
-      where the names are an enumeration: k or q stand in the same position;
+      bein_links, 左翅; or a short word that is a token: sx, dx, izq, der;
+    * the letter l or r between separators, digits, ends and changes of case: l_eye, eye-L, eyeL, LEye, L1, 1r; not
+      where the names are an enumeration, with k or q in the same position;
     * near and off at the start, as of horses: Nearknee, Offknee;
-    * the letter l or r at either end of a word: Lwing, fl. Such a pair counts if there is another one, or if it
-      is a capital where other names have none.
+    * the letter l or r at either end of a word: Lwing, fl. Such a pair counts if there is another one, or if the
+      letter is a capital where other names have none.
     """
     texts = {unicodedata.normalize("NFC", name): name for name in names}
     pairs: dict[str, str] = {}
@@ -221,7 +140,7 @@ def left_right_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     for words in TOKENS:
         matches = _matches(texts, partial(_swap_tokens, words=words))
         accept(pair for pair in matches if not (words[0] == "l" and _enumerated(pair[0], texts)))
-    accept(_near_off(texts))
+    accept(_matches(texts, _near_to_off))
     for at in (0, -1):
         used = {*pairs, *pairs.values()}
         found = list(_letters([text for text in texts if text not in used], at))
@@ -234,28 +153,25 @@ def left_right_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     )
 
 
-def says_near_and_off(pair: Sequence[str]) -> bool:
-    """Whether the two names are a pair only if near means left, and not: nearer to the camera."""
-    return list(_near_off(pair)) == [tuple(pair)]
+def is_near_off_pair(pair: Sequence[str]) -> bool:
+    """Whether two names are a flip pair only if near means the left side, and not nearer to the camera."""
+    return list(_matches(pair, _near_to_off)) == [tuple(pair)]
 
 
 def top_bottom_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs that differ in top and bottom alone, of names that differ in left and right too: corners of a thing."""
+    """Pairs that differ only in top and bottom, of names that are in left_right_pairs too: corners of an object."""
     sides = {name for pair in left_right_pairs(names) for name in pair}
-    texts = dict.fromkeys(names, "")
     found: list[tuple[str, str]] = []
     for words in LEVELS:
-        found += _matches(texts, partial(_swap_words, words=words))
-    found += [
-        (name, f"b{name[1:]}") for name in names if name in ("tl", "tr") and f"b{name[1:]}" in texts
-    ]
+        found += _matches(names, partial(_swap_words, words=words))
+    found += [(name, f"b{name[1:]}") for name in names if name in ("tl", "tr")]
     return [pair for pair in dict.fromkeys(found) if sides.issuperset(pair)]
 
 
 def _matches(
     texts: Iterable[str], mirror: Callable[[str], Mirrored | None]
 ) -> Iterator[tuple[str, str]]:
-    """Pairs of texts of which `mirror` makes one of the other; the same but for case where that fits one alone."""
+    """Pairs that `mirror` turns into one another; another case of letters is accepted where it is unambiguous."""
     folded: dict[str, list[str]] = {}
     for text in texts:
         folded.setdefault(text.casefold(), []).append(text)
@@ -270,7 +186,7 @@ def _matches(
             yield (text, alike[0]) if mirrored[1] else (alike[0], text)
 
 
-def _like(word: str, sample: str) -> str:
+def _with_case_of(sample: str, word: str) -> str:
     if len(sample) > 1 and sample.isupper():
         return word.upper()
     return word.capitalize() if sample[:1].isupper() else word
@@ -278,22 +194,18 @@ def _like(word: str, sample: str) -> str:
 
 def _swap_words(name: str, words: tuple[str, str], letters: bool = False) -> Mirrored | None:
     """letters: swap the letters l and r too, which the name must have: left_eye_l, its left corner."""
-    other = {words[0]: words[1], words[1]: words[0]}
-    found = list(re.finditer("|".join(map(re.escape, words)), name, re.IGNORECASE))
-    if not found:
+    pattern = re.compile("|".join(map(re.escape, words)), re.IGNORECASE)
+    first = pattern.search(name)
+    if first is None:
         return None
-    first = found[0][0].lower()
-    text, end = "", 0
-    for match in found:
-        text += name[end : match.start()] + _like(other.get(match[0].lower(), match[0]), match[0])
-        end = match.end()
-    text += name[end:]
+    other = {words[0]: words[1], words[1]: words[0]}
+    text = pattern.sub(lambda m: _with_case_of(m[0], other.get(m[0].lower(), m[0])), name)
     if letters:
         both = _swap_tokens(text, TOKENS[0])
         if both is None:
             return None
         text = both[0]
-    return text, first == words[0]
+    return text, first[0].lower() == words[0]
 
 
 def _tokens(name: str) -> list[str]:
@@ -303,37 +215,40 @@ def _tokens(name: str) -> list[str]:
 def _swap_tokens(name: str, words: tuple[str, str]) -> Mirrored | None:
     parts = _tokens(name)
     other = {words[0]: words[1], words[1]: words[0]}
-    sides = [i for i, part in enumerate(parts) if part.lower() in other]
+    sides = [part.lower() for part in parts if part.lower() in other]
     if not sides:
         return None
-    first = parts[sides[0]].lower()
-    for i in sides:
-        parts[i] = _like(other[parts[i].lower()], parts[i])
-    return "".join(parts), first == words[0]
+    swapped = "".join(
+        _with_case_of(part, other[part.lower()]) if part.lower() in other else part
+        for part in parts
+    )
+    return swapped, sides[0] == words[0]
 
 
-def _enumerated(name: str, texts: Iterable[str]) -> bool:
-    """Whether the letter l of the name counts something: names with k or q in its stead are there too."""
+def _near_to_off(name: str) -> Mirrored | None:
+    near, off = NEAR_OFF
+    if not name.lower().startswith(near):
+        return None
+    return _with_case_of(name[: len(near)], off) + name[len(near) :], True
+
+
+def _with_letters(parts: list[str], index: int, at: int, letters: str) -> Iterator[str]:
+    """The name of these tokens with each of the letters at the start (0) or the end (-1) of token `index`."""
+    part = parts[index]
+    for letter in letters.upper() if part[at].isupper() else letters:
+        changed = letter + part[1:] if at == 0 else part[:-1] + letter
+        yield "".join([*parts[:index], changed, *parts[index + 1 :]])
+
+
+def _enumerated(name: str, texts: Collection[str]) -> bool:
+    """Whether the letter l of the name is one of an enumeration: the same name with k or q exists."""
     parts = _tokens(name)
-    at = next((i for i, part in enumerate(parts) if part in ("l", "L", "r", "R")), None)
-    if at is None:  # tl beside tR, which is the one that has the letter by itself
-        return False
-    others = ("k", "q") if parts[at].islower() else ("K", "Q")
-    known = set(texts)
-    return any("".join([*parts[:at], letter, *parts[at + 1 :]]) in known for letter in others)
+    index = next((i for i, part in enumerate(parts) if part in ("l", "L", "r", "R")), None)
+    # None for tl beside tR: only the latter has the letter as a token.
+    return index is not None and any(t in texts for t in _with_letters(parts, index, 0, "kq"))
 
 
-def _near_off(texts: Iterable[str]) -> Iterator[tuple[str, str]]:
-    def mirror(name: str) -> Mirrored | None:
-        near, off = NEAR_OFF
-        if not name.lower().startswith(near):
-            return None
-        return _like(off, name[: len(near)]) + name[len(near) :], True
-
-    return _matches(texts, mirror)
-
-
-def _letters(texts: Iterable[str], at: int) -> Iterator[tuple[str, str]]:
+def _letters(texts: Sequence[str], at: int) -> Iterator[tuple[str, str]]:
     """Pairs that differ in one letter: l or r at the start (0) or the end (-1) of a token."""
     known = set(texts)
     for name in texts:
@@ -341,19 +256,14 @@ def _letters(texts: Iterable[str], at: int) -> Iterator[tuple[str, str]]:
         for i, part in enumerate(parts):
             if len(part) < 2 or part[at] not in "lL":
                 continue
-
-            def with_letter(letter: str, i: int = i, part: str = part) -> str:
-                letter = letter if part[at].islower() else letter.upper()
-                changed = letter + part[1:] if at == 0 else part[:-1] + letter
-                return "".join([*parts[:i], changed, *parts[i + 1 :]])  # noqa: B023
-
-            if with_letter("r") in known and not {with_letter("k"), with_letter("q")} & known:
-                yield name, with_letter("r")
+            right, *enumeration = _with_letters(parts, i, at, "rkq")
+            if right in known and known.isdisjoint(enumeration):
+                yield name, right
                 break
 
 
 def _capital(name: str, texts: Iterable[str], at: int) -> bool:
-    """Whether the letter of a side is a capital, and not because names are written so: Lwing beside head."""
+    """Whether the side's letter is a capital, though other names are not capitalized: Lwing beside head."""
     part = next(part for part in _tokens(name) if len(part) > 1 and part[at] in "lL")
     if part[at] != "L":
         return False

@@ -1,4 +1,4 @@
-"""Processes that load images: how samples come from them, and what happens while none comes."""
+"""Worker processes of data loaders: how they send samples, and errors when they end or are blocked."""
 
 from __future__ import annotations
 
@@ -23,26 +23,42 @@ from ..errors import UserError
 
 logger = logging.getLogger(__name__)
 
-POLL = 1.0  # seconds after which a wait looks at the clock
+POLL = 1.0  # seconds after which a wait checks the time
 LOG_PERIOD = 60.0  # seconds
 ALIGNMENT = 64  # bytes
 SHARED_MEMORY = "/dev/shm"
-# What torch raises, anywhere in the main thread, once it learns that a worker has ended.
+# The message of torch's error, raised anywhere in the main thread, after a worker has ended.
 LOST = re.compile(
     r"^DataLoader worker \(pid.*?\) (?:is killed by signal: (.*?)\.|exited unexpectedly)"
 )
 
 
-def as_it_is(batch: Any) -> Any:
-    """Collate nothing."""
+def worker_options(num_workers: int) -> dict[str, Any]:
+    """The arguments of a DataLoader for this number of workers whose loader is read by `iterate`."""
+    if not num_workers:
+        return {"collate_fn": _identity}
+    return {
+        "num_workers": num_workers,
+        "collate_fn": SharedSample,
+        "timeout": POLL,
+        "worker_init_fn": _leave_process_group,
+    }
+
+
+def _identity(batch: Any) -> Any:
     return batch
 
 
-class SharedSample:
-    """A sample on its way to another process: its tensors and arrays lie in a memory file that both map.
+def _leave_process_group(worker: int) -> None:
+    """Ctrl-C and torchrun signal whole process groups, but the last iteration still needs the workers."""
+    os.setpgrp()
 
-    torch would take a file in /dev/shm for each tensor; containers have 64 MB there, and a full one is not noticed:
-    its threads print a traceback, and the sample never comes. A memory file is limited by the memory alone.
+
+class SharedSample:
+    """A sample that is sent to another process: its tensors and arrays are in a memory file that both map.
+
+    torch creates a file in /dev/shm for each tensor. Containers have 64 MB there, and if it is full, torch's threads
+    print a traceback, and the sample never arrives. A memory file is limited only by the memory.
     """
 
     def __init__(self, sample: Any) -> None:
@@ -50,7 +66,7 @@ class SharedSample:
         stream = io.BytesIO()
         _Pickler(stream, protocol=5, buffer_callback=buffers.append).dump(sample)
         self.pickled = stream.getvalue()
-        self.parts: list[tuple[int, int]] = []  # where each buffer begins and ends
+        self.parts: list[tuple[int, int]] = []  # start and end of each buffer
         self.file, end = os.memfd_create("sample"), 0
         for buffer in buffers:
             data = buffer.raw()
@@ -72,7 +88,7 @@ class _Pickler(pickle.Pickler):
         if type(obj) is torch.Tensor and obj.device.type == "cpu" and not obj.requires_grad:
             try:
                 return torch.from_numpy, (obj.numpy(),)
-            except TypeError:  # numpy does not have the type
+            except TypeError:  # numpy does not have the dtype
                 pass
         return NotImplemented
 
@@ -88,18 +104,16 @@ def _map_sample(pickled: bytes, passed: Any, parts: Sequence[tuple[int, int]]) -
 
 
 @contextmanager
-def loaded(loader: DataLoader, key: str, timeout: float) -> Iterator[Iterator[Any]]:
-    """What a DataLoader gives, whose worker processes end with the block.
-
-    A wait is logged every minute.
+def iterate(loader: DataLoader, key: str, timeout: float) -> Iterator[Iterator[Any]]:
+    """The items of a DataLoader; its workers are shut down at the end of the block. A wait is logged every minute.
 
     Args:
-        loader: with workers, it must have POLL as its `timeout`.
-        key: of the loader in the config, for messages.
-        timeout: seconds after which a wait is an error; 0: never.
+        loader: Built with worker_options.
+        key: Key of the loader in the config, for messages.
+        timeout: Seconds after which a wait is an error; 0: never.
 
     Raises:
-        UserError: where no worker can be started, one has ended, or nothing has come for so long.
+        UserError: If no worker can be started, a worker has ended, or the timeout is over.
     """
     try:
         iterator = iter(loader)
@@ -110,16 +124,16 @@ def loaded(loader: DataLoader, key: str, timeout: float) -> Iterator[Iterator[An
         ) from error
     failed = True
     try:
-        yield _wait_for_each(iterator, key, loader.num_workers, timeout)
+        yield _items(iterator, key, loader.num_workers, timeout)
         failed = False
     except GeneratorExit:
         failed = False
         raise
     finally:
-        shutdown_workers(iterator, at_once=failed)
+        _shut_down_workers(iterator, kill=failed)
 
 
-def _wait_for_each(iterator: Any, key: str, workers: int, timeout: float) -> Iterator[Any]:
+def _items(iterator: Any, key: str, workers: int, timeout: float) -> Iterator[Any]:
     while True:
         start, next_log = time.monotonic(), LOG_PERIOD
         while True:
@@ -129,15 +143,14 @@ def _wait_for_each(iterator: Any, key: str, workers: int, timeout: float) -> Ite
             except StopIteration:
                 return
             except RuntimeError as error:
-                refuse_lost_worker(error, key)
+                _refuse_lost_worker(error, key)
                 if not str(error).startswith("DataLoader timed out"):
                     raise
             waited = time.monotonic() - start
             if timeout and waited >= timeout:
                 raise UserError(
-                    f"{key}: waited {waited:.0f} s for the next image, and none of the {workers} workers gives one: is "
-                    f"the disk or network of the images blocked? Try {key}.num_workers=0, or a longer data.timeout (0: "
-                    "no limit)"
+                    f"{key}: waited {waited:.0f} s for the next image from {workers} workers: is the disk or network "
+                    f"of the images blocked? Try {key}.num_workers=0, or a longer data.timeout (0: no limit)"
                 )
             if waited >= next_log:
                 next_log = waited + LOG_PERIOD
@@ -152,27 +165,27 @@ def _wait_for_each(iterator: Any, key: str, workers: int, timeout: float) -> Ite
 
 
 def _next(iterator: Any, key: str, workers: int) -> Any:
-    """The next item; raises UserError where a worker ends while it sends it."""
+    """The next item; raises UserError, or torch's RuntimeError, if a worker ends while it sends the item."""
     try:
         return next(iterator)
     except (OSError, EOFError) as error:
         if not workers or str(error).startswith("Caught "):  # by the worker, in the mapper
             raise
-        time.sleep(POLL)  # in which torch's signal handler raises how it ended
+        time.sleep(POLL)  # in which torch's signal handler raises how the worker ended
         raise UserError(
             f"{key}: a worker process that loads images has ended; {key}.num_workers=0 shows why"
         ) from error
 
 
-def refuse_lost_worker(error: RuntimeError, key: str = "dataloader.train") -> None:
-    """Raise UserError if `error` is what torch raises where a process that loads images has ended."""
+def _refuse_lost_worker(error: RuntimeError, key: str) -> None:
+    """Raise UserError if torch raised `error` because a worker has ended."""
     lost = LOST.match(str(error))
     if not lost:
         return
     if lost[1] == "Bus error":
         remedy = f"it is out of shared memory: {_shared_memory(key)}"
     elif lost[1]:
-        remedy = f"maybe out of memory: set a smaller {key}.num_workers, and go on by --resume"
+        remedy = f"maybe out of memory: set a smaller {key}.num_workers, and continue with --resume"
     else:
         remedy = f"{key}.num_workers=0 shows why"
     how = f"was killed ({lost[1]})" if lost[1] else "has ended"
@@ -181,7 +194,7 @@ def refuse_lost_worker(error: RuntimeError, key: str = "dataloader.train") -> No
 
 @contextmanager
 def errors_of_workers_in_one_line(key: str) -> Iterator[None]:
-    """Raise UserError in place of what torch raises, anywhere, where a worker ends or meets a UserError."""
+    """Replace torch's errors, raised anywhere in the block, about a worker that ended or raised UserError."""
     try:
         yield
     except UserError as error:
@@ -190,32 +203,32 @@ def errors_of_workers_in_one_line(key: str) -> Iterator[None]:
             raise
         raise UserError(str(error).rstrip().rpartition(f"{wrapped[1]}: ")[2]) from error
     except RuntimeError as error:
-        refuse_lost_worker(error, key)
+        _refuse_lost_worker(error, key)
         raise
 
 
 def _shared_memory(key: str) -> str:
     try:
         usage = shutil.disk_usage(SHARED_MEMORY)
-        sizes = f"{usage.total / 2**20:.0f} MiB, of which {usage.free / 2**20:.0f} are free"
+        sizes = f"has {usage.total / 2**20:.0f} MiB, of which {usage.free / 2**20:.0f} are free"
     except OSError as error:
-        sizes = f"not there ({error.strerror})"
+        sizes = f"is missing ({error.strerror})"
     return (
-        f"{SHARED_MEMORY} has {sizes}: start the container with more (docker run --shm-size=8g), or set "
+        f"{SHARED_MEMORY} {sizes}: start the container with more (docker run --shm-size=8g), or set "
         f"{key}.num_workers=0"
     )
 
 
-def shutdown_workers(iterator: Any, at_once: bool) -> None:
-    """End a DataLoader's workers; left to the garbage collector, torch waits 5 seconds for each.
+def _shut_down_workers(iterator: Any, kill: bool) -> None:
+    """Shut down a DataLoader's workers; if this is left to the garbage collector, torch waits 5 seconds for each.
 
     Args:
-        at_once: Without waiting for the images that they are at, which may never end.
+        kill: Do not wait for their current images, which may be blocked.
     """
     if not hasattr(iterator, "_shutdown_workers"):
         return
-    if at_once:
-        # Else torch would raise what these ends are.
+    if kill:
+        # Without this, torch raises an error for each killed worker.
         if iterator._worker_pids_set:
             signal_handling._remove_worker_pids(id(iterator))
             iterator._worker_pids_set = False

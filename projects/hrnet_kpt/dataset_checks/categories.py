@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from ..data.categories import (
-    ambiguous_ids,
     bones_of,
     category_errors,
     is_bone,
@@ -16,6 +15,7 @@ from ..data.categories import (
     joins_keypoints,
     keypoint_names,
 )
+from ..data.references import describe_ambiguous_ids
 from ..errors import join_names
 from .finding import Finding, finding, format_count
 from .table import AnnotationTable, has_keypoints
@@ -56,7 +56,7 @@ def mixed_ids(table: AnnotationTable, what: str, name: str) -> Iterator[Finding]
     """The finding about ids of `images` or `categories` of which some are strings and some numbers."""
     ambiguous = table.references.ambiguous[what]
     if ambiguous:
-        yield Finding("error", table.where, name, ambiguous_ids(what, ambiguous))
+        yield Finding("error", table.where, name, describe_ambiguous_ids(what, ambiguous))
     elif table.references.mixed[what]:
         sentence = f"some ids of {what} are strings, others numbers: read as one type; write all as one type"
         yield Finding("warning", table.where, name, sentence)

@@ -22,7 +22,7 @@ from ..config.keys import value_at
 from ..config.resolve import is_generated
 from ..data.categories import keypoint_indices, resolve_classes, resolve_schema
 from ..data.coco import read_json
-from ..data.image_range import find_image_range, shown_range
+from ..data.image_range import find_image_range, format_range
 from ..data.images import image_paths
 from ..data.masks import read_segmentation
 from ..dataset_checks.annotations import check_set
@@ -249,13 +249,13 @@ def resolve_image_range(cfg: DictConfig, paths: Sequence[str], where: str) -> No
             return
         raise UserError(
             f"{where}: images have more than 8 bits, but data.image_range=8-bit, as of the training images: set "
-            f"data.image_range={shown_range(found)}"
+            f"data.image_range={format_range(found)}"
         )
     cfg.data.image_range = found if isinstance(found, str) else list(found)
     if found != "8-bit":
         logger.info(
             "data.image_range=%s, read from the images: these values become 0 and 255",
-            shown_range(found),
+            format_range(found),
         )
 
 

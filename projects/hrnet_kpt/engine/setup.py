@@ -21,7 +21,7 @@ from ..config.keys import value_at
 from ..config.resolve import is_generated
 from ..data.categories import resolve_schema
 from ..data.mapper import flip_directions
-from ..data.schema import says_near_and_off
+from ..data.schema import is_near_off_pair
 from ..errors import UserError
 from ..io import UNFINISHED, replace_text
 from .run_logging import LogFile
@@ -152,7 +152,7 @@ def describe_mirrors(cfg: DictConfig) -> str:
     pairs = resolve_schema(instantiate(cfg.data.keypoints)).flip_pairs
     line = f"{' and '.join(sorted(directions))} mirroring swaps "
     line += ", ".join("/".join(pair) for pair in pairs) or "no keypoints"
-    if any(says_near_and_off(pair) for pair in pairs):
+    if any(is_near_off_pair(pair) for pair in pairs):
         line += (
             " (near and off are taken as left and right; if near means nearer to the camera, set "
             "'data.keypoints={flip_pairs:[]}')"

@@ -15,7 +15,7 @@ from tabulate import tabulate
 
 from ..data.categories import Classes, resolve_classes, resolve_schema
 from ..data.coco import to_result
-from ..data.loaders import BadImages, none_usable
+from ..data.loaders import BadImages, no_usable_image
 from ..data.masks import to_rle
 from ..data.schema import KeypointSchema
 from ..errors import UserError
@@ -110,7 +110,7 @@ class KeypointEvaluator(DatasetEvaluator):
             return self.truth, entry
         if not evaluated:
             first = next(message for _, messages in gathered for message in messages)
-            raise UserError(none_usable(listed, first))
+            raise UserError(no_usable_image(listed, first))
         logger.warning(
             "The evaluation is over %d of %d images; %d could not be read",
             evaluated,

@@ -1,8 +1,4 @@
-"""Synthetic people, judged by what is on disk: json and images."""
-
-from __future__ import annotations
-
-from pathlib import Path
+"""The files of synthetic people: statistics of the annotations and the images."""
 
 import numpy as np
 import pytest
@@ -14,45 +10,37 @@ from hrnet_kpt.data.synthetic import write_synthetic_people
 
 SIZE = 192
 NAMES = list(COCO_PERSON.names)
-LIMBS = [
-    (f"{side}_{start}", f"{side}_{end}")
-    for side in ("left", "right")
-    for start, end in (
-        ("shoulder", "elbow"),
-        ("elbow", "wrist"),
-        ("hip", "knee"),
-        ("knee", "ankle"),
-    )
-]
+BONES = (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"))
+LIMBS = [(f"{side}_{a}", f"{side}_{b}") for side in ("left", "right") for a, b in BONES]
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(tmp_path_factory):
     folder = tmp_path_factory.mktemp("people")
-    write_synthetic_people(str(folder), num_train=160, num_test=60, image_size=SIZE)
+    write_synthetic_people(str(folder), num_train=120, num_test=40, image_size=SIZE)
     return folder
 
 
 @pytest.fixture(scope="module")
-def splits(root: Path) -> dict[str, COCO]:
+def splits(root):
     return {split: COCO(str(root / f"{split}.json")) for split in ("train", "test")}
 
 
 @pytest.fixture(scope="module")
-def people(splits: dict[str, COCO]) -> list[dict]:
+def people(splits):
     return [person for coco in splits.values() for person in coco.anns.values()]
 
 
-def keypoints(person: dict) -> np.ndarray:
+def keypoints(person):
     return np.array(person["keypoints"], dtype=float).reshape(17, 3)
 
 
-def pixels(root: Path, split: str, coco: COCO, image_id: int) -> np.ndarray:
+def pixels(root, split, coco, image_id):
     return np.asarray(Image.open(root / split / coco.imgs[image_id]["file_name"]).convert("RGB"))
 
 
-def test_files_and_ids(root: Path, splits: dict[str, COCO]) -> None:
-    for split, count in (("train", 160), ("test", 60)):
+def test_files_and_ids(root, splits):
+    for split, count in (("train", 120), ("test", 40)):
         coco = splits[split]
         assert len(coco.imgs) == count
         listed = {image["file_name"] for image in coco.imgs.values()}
@@ -67,13 +55,13 @@ def test_files_and_ids(root: Path, splits: dict[str, COCO]) -> None:
     assert not list(root.glob("*.unfinished"))
 
 
-def test_people_per_image(splits: dict[str, COCO]) -> None:
+def test_people_per_image(splits):
     counts = [len(coco.imgToAnns[i]) for coco in splits.values() for i in coco.imgs]
     assert set(counts) == {1, 2, 3, 4}
     assert 1.8 <= np.mean(counts) <= 2.2
 
 
-def test_at_least_a_quarter_overlap_another(splits: dict[str, COCO]) -> None:
+def test_at_least_a_quarter_overlap_another(splits):
     overlapping = []
     for coco in splits.values():
         for image_id in coco.imgs:
@@ -84,20 +72,20 @@ def test_at_least_a_quarter_overlap_another(splits: dict[str, COCO]) -> None:
     assert 0.25 <= np.mean(overlapping) <= 0.6
 
 
-def test_heights_from_a_quarter_to_all_of_the_image(people: list[dict]) -> None:
+def test_heights_from_a_quarter_to_all_of_the_image(people):
     heights = np.array([person["bbox"][3] for person in people]) / SIZE
     assert heights.min() >= 0.25
     assert heights.max() > 0.97
     assert np.mean(heights < 0.4) > 0.2 and np.mean(heights > 0.7) > 0.1
 
 
-def test_figures_have_bodies(people: list[dict]) -> None:
-    shares = [person["area"] / (person["bbox"][2] * person["bbox"][3]) for person in people]
-    assert 0.30 <= np.mean(shares) <= 0.45
-    assert min(shares) > 0.05
+def test_figures_have_bodies(people):
+    fractions = [person["area"] / (person["bbox"][2] * person["bbox"][3]) for person in people]
+    assert 0.30 <= np.mean(fractions) <= 0.45
+    assert min(fractions) > 0.05
 
 
-def test_masks_areas_and_boxes_agree(splits: dict[str, COCO]) -> None:
+def test_masks_areas_and_boxes_agree(splits):
     for coco in splits.values():
         for image_id in coco.imgs:
             masks = []
@@ -113,11 +101,11 @@ def test_masks_areas_and_boxes_agree(splits: dict[str, COCO]) -> None:
             assert np.sum(masks, axis=0).max() <= 1  # a pixel shows one person only
 
 
-def test_visibility_flags(splits: dict[str, COCO], people: list[dict]) -> None:
+def test_visibility_flags(splits, people):
     flags = np.array([keypoints(person)[:, 2] for person in people])
-    shares = [np.mean(flags == flag) for flag in (0, 1, 2)]
-    assert 0.005 < shares[0] < 0.1 and 0.1 < shares[1] < 0.3 and shares[2] > 0.65
-    on_mask, hidden_off_mask = [], []
+    outside, occluded, visible = (np.mean(flags == flag) for flag in (0, 1, 2))
+    assert 0.005 < outside < 0.1 and 0.1 < occluded < 0.3 and visible > 0.65
+    visible_on_mask, occluded_off_mask = [], []
     for coco in splits.values():
         for person in coco.anns.values():
             points = keypoints(person)
@@ -131,12 +119,12 @@ def test_visibility_flags(splits: dict[str, COCO], people: list[dict]) -> None:
             for x, y, flag in inside:
                 column, row = int(x + 0.5), int(y + 0.5)  # of the pixel that holds the point
                 near = mask[row : row + 3, column : column + 3].any()
-                (on_mask if flag == 2 else hidden_off_mask).append(near == (flag == 2))
-    assert all(on_mask)
-    assert np.mean(hidden_off_mask) > 0.1  # those behind other people and objects
+                (visible_on_mask if flag == 2 else occluded_off_mask).append(near == (flag == 2))
+    assert all(visible_on_mask)
+    assert np.mean(occluded_off_mask) > 0.1  # behind other people and objects
 
 
-def test_people_face_either_way(people: list[dict]) -> None:
+def test_people_face_either_way(people):
     """From behind, a left shoulder is on the left and the face is occluded."""
     left, right = NAMES.index("left_shoulder"), NAMES.index("right_shoulder")
     points = np.array([keypoints(person) for person in people])
@@ -148,8 +136,8 @@ def test_people_face_either_way(people: list[dict]) -> None:
     assert np.mean(points[towards][:, 0, 2] == 2) > 0.7
 
 
-def seams(image: np.ndarray, points: np.ndarray) -> list[tuple[bool, float]]:
-    """For each limb seen: is it a left one; how much lighter is it on the left hand, outwards."""
+def seams(image, points):
+    """For each visible limb: whether it is a left one, and how much lighter its left edge is, seen outwards."""
     found = []
     for start, end in LIMBS:
         first, last = points[NAMES.index(start)], points[NAMES.index(end)]
@@ -157,22 +145,20 @@ def seams(image: np.ndarray, points: np.ndarray) -> list[tuple[bool, float]]:
         length = np.hypot(*along)
         if min(first[2], last[2]) < 2 or length < 0.1 * np.ptp(points[points[:, 2] > 0, 1]):
             continue
-        left_hand = np.array([along[1], -along[0]]) / length
+        to_left = np.array([along[1], -along[0]]) / length
         means = []
-        for hand in (1, -1):
+        for edge in (1, -1):
             line = first[:2] + np.outer(np.linspace(0.2, 0.8, 13), along)
-            line = np.rint(line + hand * left_hand * length * 0.11).astype(int).clip(0, SIZE - 1)
+            line = np.rint(line + edge * to_left * length * 0.11).astype(int).clip(0, SIZE - 1)
             means.append(image[line[:, 1], line[:, 0]].mean())
         found.append((start.startswith("left"), means[0] - means[1]))
     return found
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_left_and_right_can_be_told_from_the_pixels(
-    root: Path, splits: dict[str, COCO], mirrored: bool
-) -> None:
-    """Also where training has mirrored the image and swapped the labels; also for the smallest."""
-    found: dict[bool, list[tuple[bool, float]]] = {True: [], False: []}
+def test_left_and_right_limbs_differ_in_the_pixels(root, splits, mirrored):
+    """Also after training has flipped the image and swapped the labels; also for the smallest people."""
+    found = {True: [], False: []}
     for split, coco in splits.items():
         for image_id in coco.imgs:
             image = pixels(root, split, coco, image_id).astype(float)
@@ -191,8 +177,8 @@ def test_left_and_right_can_be_told_from_the_pixels(
         assert np.median(contrast) > 50, small
 
 
-def test_images_and_figures_differ(root: Path, splits: dict[str, COCO]) -> None:
-    """No two images, of whichever split, have a corner in common, and no two people a pose."""
+def test_images_and_figures_differ(root, splits):
+    """No two images have the same corner, and no two people the same pose."""
     corners, poses = [], []
     for split, coco in splits.items():
         corners += [pixels(root, split, coco, i)[:8, :8].tobytes() for i in coco.imgs]

@@ -14,8 +14,8 @@ from ...data.mapper import flip_directions
 from ...data.schema import (
     DEFAULT_SIGMA,
     KeypointSchema,
+    is_near_off_pair,
     left_right_pairs,
-    says_near_and_off,
     top_bottom_pairs,
 )
 from ..findings import Finding, error, warning
@@ -120,7 +120,7 @@ def _check_schema(cfg: DictConfig, schema: KeypointSchema, classes: Classes) -> 
         pair
         for pair in left_right_pairs(schema.names)
         # "near" can also mean near to the camera.
-        if frozenset(pair) not in mirrored and not says_near_and_off(pair)
+        if frozenset(pair) not in mirrored and not is_near_off_pair(pair)
     ]
     if unpaired:
         key = "data.keypoints.flip_pairs"

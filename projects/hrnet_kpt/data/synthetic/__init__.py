@@ -1,4 +1,4 @@
-"""A data set that needs no download: synthetic people in clutter."""
+"""Synthetic people: a data set that needs no download."""
 
 from .dataset import draw_image, write_synthetic_people
 

@@ -1,8 +1,7 @@
-"""Synthetic people in clutter, written as images and COCO-format json.
+"""The synthetic people data set: images and COCO-format annotations, drawn from a seed.
 
-Drawn from a seed, once, so that training goes through the very path that real COCO takes. It is
-meant to be small, not easy: people overlap, are cut by the border and by objects, and stand among
-shapes that look like limbs.
+It is written to disk once, so that training reads it as it reads COCO. It is small but not easy: people overlap, are
+truncated by the border, occluded by objects, and surrounded by shapes that look like limbs.
 """
 
 from __future__ import annotations
@@ -16,11 +15,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
-from pycocotools import mask as rle
 
 from ...errors import UserError
 from ...io import replace_text
 from ..coco import to_coco
+from ..masks import to_rle
 from ..schema import COCO_PERSON
 from .figure import (
     LIMB_LIGHTNESS,
@@ -37,32 +36,31 @@ from .figure import (
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # goes into the json: raise it when the drawing changes, and old files are written anew
-# In the json; what earlier versions wrote has it too, and is recognised by it.
-DESCRIPTION = "drawn people"
-OTHER_FOLDER = "give another folder, so that nothing of yours is overwritten"
+VERSION = (
+    1  # part of the annotations: increment it when the drawing changes, and old files are rewritten
+)
+DESCRIPTION = "drawn people"  # part of the annotations, of earlier versions too: files with it may be overwritten
+OTHER_FOLDER = "give another folder, so that no file of yours is overwritten"
 NEAREST = Image.Resampling.NEAREST
 OVERSAMPLING = 2
-SAMPLES = [(row, column) for row in range(OVERSAMPLING) for column in range(OVERSAMPLING)]
-OBJECT = 255  # in a map of owners: something that stands in front of people
-PARTS_PER_FIGURE = 16  # in a map of owners, part p of figure f is 16 * f + p
-SHORTEST = 0.25  # of the image's height
-FEWEST_VISIBLE = 7  # of the 12 keypoints below the head
+OBJECT = 255  # in a label map: an object in front of the people
+PARTS_PER_FIGURE = 16  # in a label map, part p of figure f is 16 * f + p
+MIN_HEIGHT = 0.25  # of a person, as a fraction of the image's height
+MIN_VISIBLE = 7  # of the 12 keypoints below the head
 
 
 def write_synthetic_people(
     root: str, num_train: int = 3000, num_test: int = 200, image_size: int = 192, seed: int = 0
 ) -> None:
-    """Write root/{train,test}.json and root/{train,test}/*.jpg, unless they are there already.
+    """Write root/{train,test}.json and root/{train,test}/*.jpg, unless they exist.
 
-    Every image has its own random stream, made of the seed, the split and its index: it depends on nothing else, and
-    no stream is used twice.
+    Each image depends only on the seed, the split and its index.
 
     Args:
         image_size: Width and height in pixels.
 
     Raises:
-        UserError: root holds files that are not of a synthetic data set and would be lost.
+        UserError: If root contains files that are not of a synthetic data set and would be lost.
     """
     for stream, (split, count) in enumerate((("train", num_train), ("test", num_test))):
         parameters = {
@@ -73,39 +71,39 @@ def write_synthetic_people(
             "seed": seed,
         }
         if not _is_written(Path(root), parameters):
-            _refuse_foreign_files(Path(root), split)
             _write_split(Path(root), stream, parameters)
 
 
 def _is_written(root: Path, parameters: dict[str, Any]) -> bool:
-    """Whether a json made with these parameters and all of its images are there."""
+    """Whether annotations with these parameters and all of their images exist.
+
+    Raises:
+        UserError: If they do not, and other files would be overwritten.
+    """
+    target, folder = root / f"{parameters['split']}.json", root / str(parameters["split"])
+    names = set(os.listdir(folder)) if folder.is_dir() else set()
     try:
-        annotations = json.loads((root / f"{parameters['split']}.json").read_text())
-        if annotations["info"]["parameters"] != parameters:
-            return False
-        names = set(os.listdir(root / str(parameters["split"])))
-        return all(image["file_name"] in names for image in annotations["images"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-
-
-def _refuse_foreign_files(root: Path, split: str) -> None:
-    target, folder = root / f"{split}.json", root / split
-    if target.is_file():
-        try:
-            ours = json.loads(target.read_text())["info"]["description"] == DESCRIPTION
-        except (ValueError, KeyError, TypeError):
-            ours = False
-        if not ours:
-            raise UserError(f"{target} is no synthetic data set: {OTHER_FOLDER}")
-    names = os.listdir(folder) if folder.is_dir() else []
+        content = json.loads(target.read_text())
+        listed = {image["file_name"] for image in content["images"]}
+        if content["info"].get("parameters") == parameters and listed <= names:
+            return True
+        synthetic = content["info"]["description"] == DESCRIPTION
+    except OSError:
+        synthetic = True  # nothing to overwrite
+    except (ValueError, KeyError, TypeError, AttributeError):
+        synthetic = False
+    if not synthetic:
+        raise UserError(f"{target} is not a synthetic data set: {OTHER_FOLDER}")
     foreign = sorted(name for name in names if not re.fullmatch(r"\d{6}\.jpg", name))
     if foreign:
-        raise UserError(f"{folder} holds {foreign[0]}, which is no synthetic image: {OTHER_FOLDER}")
+        raise UserError(
+            f"{folder} contains {foreign[0]}, which is not a synthetic image: {OTHER_FOLDER}"
+        )
+    return False
 
 
 def _write_split(root: Path, stream: int, parameters: dict[str, Any]) -> None:
-    """Write the images, then the json: a json stands for images that are all there."""
+    """Write the images, then the annotations: if these exist, the images are complete."""
     split, size = parameters["split"], parameters["image_size"]
     folder, target = root / split, root / f"{split}.json"
     logger.info("drawing %d images of synthetic people into %s", parameters["num_images"], folder)
@@ -143,7 +141,7 @@ def _write_split(root: Path, stream: int, parameters: dict[str, Any]) -> None:
 
 
 def draw_image(rng: np.random.Generator, size: int) -> tuple[Image.Image, list[dict[str, Any]]]:
-    """Draw one image of size x size pixels; the people's annotations but for their ids."""
+    """Draw an image of size x size pixels; return it and the people's annotations without ids."""
     count = 1 + int(rng.choice(4, p=(0.35, 0.38, 0.19, 0.08)))
     while True:
         figures = _layout(rng, count, size)
@@ -155,7 +153,7 @@ def draw_image(rng: np.random.Generator, size: int) -> tuple[Image.Image, list[d
     draw = ImageDraw.Draw(image)
     behind = [shape for _ in range(rng.integers(5, 13)) for shape in _clutter(rng, size)]
     for shape in behind + [shape for figure in figures for shape in figure.shapes] + in_front:
-        # The seam alone has no dark outline: thin as it is, there would be little left of it.
+        # The thin seam has no dark outline, which would cover most of it.
         darker = 20 if shape.colour == SEAM else 11
         outline = tuple(channel * darker // 20 for channel in shape.colour)
         draw.polygon(_vertices(shape.polygon), fill=shape.colour, outline=outline)
@@ -195,22 +193,24 @@ def _layout(rng: np.random.Generator, count: int, size: int) -> list[Figure]:
 def _annotate(
     figures: list[Figure], in_front: list[Shape], size: int
 ) -> list[dict[str, Any]] | None:
-    """What COCO would say of these people, or None where one of them is hidden too far."""
-    owners_image = Image.new("L", (size * OVERSAMPLING,) * 2)
-    draw = ImageDraw.Draw(owners_image)
+    """The annotations of these people, or None if one of them is occluded too much."""
+    label_map = Image.new("L", (size * OVERSAMPLING,) * 2)
+    draw = ImageDraw.Draw(label_map)
     for index, figure in enumerate(figures):
         for shape in figure.shapes:
             draw.polygon(_vertices(shape.polygon), fill=PARTS_PER_FIGURE * index + shape.part)
     for shape in in_front:
         draw.polygon(_vertices(shape.polygon), fill=OBJECT)
-    owners = np.asarray(owners_image)
-    # A pixel belongs to whoever holds most of its samples; the background is the last claimant.
-    claimants = range(len(figures) + 1)
-    person = np.where((owners == 0) | (owners == OBJECT), len(figures), owners // PARTS_PER_FIGURE)
-    samples = [person[row::OVERSAMPLING, column::OVERSAMPLING] for row, column in SAMPLES]
-    holder = np.argmax(
-        [sum((sample == index).view(np.uint8) for sample in samples) for index in claimants], axis=0
-    )
+    labels = np.asarray(label_map)
+    # A pixel belongs to the figure with most of its samples; the background has the last index.
+    person = np.where((labels == 0) | (labels == OBJECT), len(figures), labels // PARTS_PER_FIGURE)
+    offsets = range(OVERSAMPLING)
+    samples = [person[y::OVERSAMPLING, x::OVERSAMPLING] for y in offsets for x in offsets]
+    votes = [
+        sum((sample == index).view(np.uint8) for sample in samples)
+        for index in range(len(figures) + 1)
+    ]
+    person_of_pixel = np.argmax(votes, axis=0)
     people = []
     for index, figure in enumerate(figures):
         flags = []
@@ -218,16 +218,15 @@ def _annotate(
             if not (0 <= x < size and 0 <= y < size):
                 flags.append(0)
                 continue
-            owner = int(owners[int(y * OVERSAMPLING), int(x * OVERSAMPLING)])
-            flags.append(2 if owner - PARTS_PER_FIGURE * index in parts else 1)
-        mask = holder == index
+            label = int(labels[int(y * OVERSAMPLING), int(x * OVERSAMPLING)])
+            flags.append(2 if label - PARTS_PER_FIGURE * index in parts else 1)
+        mask = person_of_pixel == index
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if len(rows) == 0 or rows[-1] + 1 - rows[0] < SHORTEST * size:
+        if len(rows) == 0 or rows[-1] + 1 - rows[0] < MIN_HEIGHT * size:
             return None
-        if flags[5:].count(2) < FEWEST_VISIBLE:
+        if flags[5:].count(2) < MIN_VISIBLE:
             return None
         box = [columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
-        encoded = rle.encode(np.asfortranarray(mask, dtype=np.uint8))
         keypoints: list[float] = []
         for point, flag in zip(to_coco(figure.keypoints).tolist(), flags, strict=True):
             rounded = [round(max(value, 0.0), 2) for value in point]
@@ -237,7 +236,7 @@ def _annotate(
                 "category_id": 1,
                 "bbox": [int(value) for value in box],
                 "area": int(mask.sum()),
-                "segmentation": {"size": [size, size], "counts": encoded["counts"].decode()},
+                "segmentation": to_rle(mask),
                 "iscrowd": 0,
                 "keypoints": keypoints,
                 "num_keypoints": sum(flag > 0 for flag in flags),
@@ -247,15 +246,15 @@ def _annotate(
 
 
 def _vertices(polygon: Array) -> list[float]:
-    """Pillow's coordinates are indices of pixels, as COCO's are."""
+    """A polygon for Pillow, whose coordinates are pixel indices, as COCO's are."""
     return to_coco(polygon * OVERSAMPLING).ravel().tolist()
 
 
 def _background(rng: np.random.Generator, size: int) -> Image.Image:
-    """Clouds of colour, fine or coarse, with a few patches of texture."""
+    """Smooth noise of random coarseness, with a few patches of texture."""
     side = size * OVERSAMPLING
     cells = int(rng.integers(2, 14))
-    # Less colourful than people, as most places are: lightness varies, the channels follow it.
+    # Less colourful than people: mainly the lightness varies.
     base, contrast = rng.integers(50, 206) + rng.integers(-40, 41, 3), rng.integers(8, 60)
     clouds = base + rng.integers(-contrast, contrast + 1, (cells, cells, 1))
     clouds = clouds + rng.integers(-contrast, contrast + 1, (cells, cells, 3)) // 3
@@ -275,7 +274,7 @@ def _background(rng: np.random.Generator, size: int) -> Image.Image:
 
 
 def _clutter(rng: np.random.Generator, size: int) -> list[Shape]:
-    """A box, an ellipse, a line, or something that looks like a limb, an arm or a leg."""
+    """A box, an ellipse, a line, or a shape that looks like a part of a limb or a whole one."""
     kind = rng.choice(("box", "ellipse", "line", "limb", "limbs"), p=(0.17, 0.13, 0.15, 0.3, 0.25))
     centre = rng.uniform(0, size, 2)
     angle = rng.uniform(0, 2 * np.pi)
@@ -283,12 +282,9 @@ def _clutter(rng: np.random.Generator, size: int) -> list[Shape]:
     across = np.array([-along[1], along[0]])
     if kind in ("box", "ellipse"):
         half = rng.uniform(0.03, 0.2, 2) * size
-        outline = (
-            np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
-            if kind == "box"
-            else disc(np.zeros(2), 1.0)
-        )
-        polygon = centre + outline * half @ np.stack([along, across])
+        square = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+        unit_shape = square if kind == "box" else disc(np.zeros(2), 1.0)
+        polygon = centre + unit_shape * half @ np.stack([along, across])
         return [Shape(polygon, random_colour(rng), 0)]
     length = rng.uniform(0.06, 0.3) * size
     if kind == "line":
@@ -307,5 +303,5 @@ def _clutter(rng: np.random.Generator, size: int) -> list[Shape]:
 
 
 def _objects_in_front(rng: np.random.Generator, size: int) -> list[Shape]:
-    """Up to two pieces of clutter that hide parts of people."""
+    """Up to two pieces of clutter that occlude people."""
     return [shape for _ in range(rng.choice(3, p=(0.6, 0.3, 0.1))) for shape in _clutter(rng, size)]

@@ -1,13 +1,11 @@
-"""One articulated person as coloured polygons: a skeleton in space, bent, turned and projected.
+"""An articulated person as coloured polygons: a 3D skeleton in a random pose, rotated and projected.
 
-Body coordinates are shares of the stature: x to the person's left, y down, z forward.
+Body coordinates are fractions of the body height: x to the person's left, y down, z forward.
 
-How left and right can be told apart: every limb has a light seam along one of its edges. Going from
-the trunk outwards, the seam of a left limb is on the left hand, that of a right limb on the right.
-A plain "left limbs are striped" would not survive training, which mirrors images and swaps the
-labels: the striped limb would be the right one in every second image. A seam changes hands in the
-mirror, so that a mirrored figure is again a correctly labelled figure. Nothing else is sided: face,
-hair and colours are symmetric, and there is no light direction.
+Left and right limbs differ in a light seam along one edge: seen from the torso outwards, the seam of a left limb is on
+its left edge, that of a right limb on its right edge. Stripes on left limbs would not work with training, which flips
+images and swaps the labels: in every second image the striped limb would be the right one. A flip moves a seam to the
+other edge, so that a flipped figure is labelled correctly. Everything else is symmetric: face, hair, colours, light.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ LIMB_LIGHTNESS = (0.2, 0.62)  # dark enough for the seam to show
 
 
 class Shape(NamedTuple):
-    """A filled polygon. polygon: (n, 2) x and y; part: 0, or a number of PART_NUMBER."""
+    """A filled polygon: (n, 2) x and y, its colour, and its body part, a value of PART_NUMBER or 0."""
 
     polygon: Array
     colour: Colour
@@ -39,7 +37,7 @@ class Shape(NamedTuple):
 
 
 def random_colour(rng: np.random.Generator, lightness: tuple[float, float] = (0.2, 0.95)) -> Colour:
-    """Any hue, from grey to strong; lightness: the range of HSV's value."""
+    """A random colour of any hue. lightness: range of the value in HSV."""
     hue, saturation, value = rng.random(), rng.uniform(0.1, 0.9), rng.uniform(*lightness)
     return from_hsv(hue, saturation, value)
 
@@ -49,9 +47,7 @@ def limb(
 ) -> list[Shape]:
     """A tapered limb from start to end, (2,) each, and its light seam.
 
-    Args:
-        radii: At start and at end.
-        seam: 1.0 for the left hand of one who walks from start to end, -1.0 for the right hand, 0.0 for no seam.
+    seam: 1.0 for the left edge, seen from start to end; -1.0 for the right edge; 0.0 for no seam.
     """
     shapes = [Shape(capsule(start, end, radii), colour, part)]
     if seam:
@@ -63,7 +59,7 @@ def limb(
 
 
 def capsule(start: Array, end: Array, radii: tuple[float, float]) -> Array:
-    """Outline of the hull of two circles, (n, 2)."""
+    """The polygon (n, 2) of the convex hull of two circles."""
     along = end - start
     distance = math.hypot(*along)
     if distance <= abs(radii[0] - radii[1]) + 1e-9:
@@ -73,21 +69,21 @@ def capsule(start: Array, end: Array, radii: tuple[float, float]) -> Array:
     around_end = angle - spread + ARC * 2 * spread
     around_start = angle + spread + ARC * 2 * (math.pi - spread)
     angles = np.concatenate([around_end, around_start])
-    outline = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    outline[: len(ARC)] = outline[: len(ARC)] * radii[1] + end
-    outline[len(ARC) :] = outline[len(ARC) :] * radii[0] + start
-    return outline
+    vertices = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    vertices[: len(ARC)] = vertices[: len(ARC)] * radii[1] + end
+    vertices[len(ARC) :] = vertices[len(ARC) :] * radii[0] + start
+    return vertices
 
 
 def disc(centre: Array, radius: float) -> Array:
-    """Outline of a circle, (n, 2)."""
+    """The polygon (n, 2) of a circle."""
     return centre + CIRCLE * radius
 
 
 def hull(points: Array) -> Array:
-    """Convex hull of (n, 2) points, by Andrew's monotone chain."""
+    """The convex hull of (n, 2) points, by Andrew's monotone chain."""
     ordered = sorted(map(tuple, points.tolist()))
-    outline: list[tuple[float, ...]] = []
+    vertices: list[tuple[float, ...]] = []
     for chain in (ordered, ordered[::-1]):
         half: list[tuple[float, ...]] = []
         for x, y in chain:
@@ -97,8 +93,8 @@ def hull(points: Array) -> Array:
                     break
                 half.pop()
             half.append((x, y))
-        outline += half[:-1]
-    return np.array(outline)
+        vertices += half[:-1]
+    return np.array(vertices)
 
 
 def from_hsv(hue: float, saturation: float, value: float) -> Colour:
@@ -111,7 +107,7 @@ def shaded(colour: Colour, factor: float) -> Colour:
     return round(red * factor), round(green * factor), round(blue * factor)
 
 
-# Parts of a body, by which an occluded keypoint is told from a visible one.
+# Body parts: a keypoint is visible where one of its parts is in front.
 LIMBS = ("upper_arm", "forearm", "thigh", "shin")
 PARTS = ("torso", "head", *(f"{side}_{limb}" for limb in LIMBS for side in ("left", "right")))
 PART_NUMBER = {name: number for number, name in enumerate(PARTS, start=1)}
@@ -124,7 +120,7 @@ class Figure(NamedTuple):
     Attributes:
         shapes: From back to front.
         keypoints: (17, 2) x and y, in the units of the polygons.
-        seen_through: For each keypoint the parts which, being frontmost there, leave it visible.
+        seen_through: For each keypoint, the body parts that do not occlude it when they are in front.
     """
 
     shapes: list[Shape]
@@ -132,7 +128,7 @@ class Figure(NamedTuple):
     seen_through: list[frozenset[int]]
 
     def place(self, scale: float, offset: Array) -> Figure:
-        """Scale about the origin, then move by offset, (2,)."""
+        """Scale about the origin, then translate by offset (2,)."""
         return Figure(
             [shape._replace(polygon=shape.polygon * scale + offset) for shape in self.shapes],
             self.keypoints * scale + offset,
@@ -140,17 +136,17 @@ class Figure(NamedTuple):
         )
 
     def extent(self) -> tuple[Array, Array]:
-        """The smallest and the largest x and y of the silhouette, each (2,)."""
+        """The minimum and maximum x and y, (2,) each."""
         points = np.concatenate([shape.polygon for shape in self.shapes])
         return points.min(axis=0), points.max(axis=0)
 
 
 def random_figure(rng: np.random.Generator) -> Figure:
-    """A person of random build, pose, view and colours, about the origin; stature about 1."""
+    """A person of random build, pose, view and colours, around the origin; body height about 1."""
     joints, head_axes, girth = _skeleton(rng)
     head_radius = math.dist(joints["head"], joints["chin"])
 
-    # Front, back, half profile; then a look from slightly above, and a turn in the image plane.
+    # Front, back or half profile; then slightly from above, and rotated in the image plane.
     view = rng.choice(3, p=(0.7, 0.18, 0.12))
     yaw = (rng.normal(0, 20), 180 + rng.normal(0, 20), rng.choice((-1, 1)) * rng.uniform(40, 75))
     roll = rng.normal(0, 7) if rng.random() < 0.9 else rng.uniform(-40, 40)
@@ -207,17 +203,17 @@ def random_figure(rng: np.random.Generator) -> Figure:
 
 
 def _skeleton(rng: np.random.Generator) -> tuple[dict[str, Array], Array, float]:
-    """Joints in body coordinates; the head's left, down, forward as columns (3, 3); the girth."""
+    """Joints in body coordinates, (3,) each; the head's axes left, down, forward as columns (3, 3); the girth."""
     limbs, pose = _pose(rng)
     build = {
-        name: rng.uniform(0.88, 1.12) for name in ("shoulder", "hip", "arm", "leg", "trunk", "head")
+        name: rng.uniform(0.88, 1.12) for name in ("shoulder", "hip", "arm", "leg", "torso", "head")
     }
     girth = rng.uniform(0.85, 1.35)
-    trunk = _rotation(2, pose["lean_side"]) @ _rotation(0, pose["lean"])
-    chest = trunk @ _rotation(1, pose["twist"])
+    torso = _rotation(2, pose["lean_side"]) @ _rotation(0, pose["lean"])
+    chest = torso @ _rotation(1, pose["twist"])
     joints: dict[str, Array] = {"pelvis": np.zeros(3)}
-    joints["neck"] = trunk @ (0.0, -0.29 * build["trunk"], 0.0)
-    head_axes = trunk @ _rotation(1, pose["look"]) @ _rotation(0, pose["nod"])
+    joints["neck"] = torso @ (0.0, -0.29 * build["torso"], 0.0)
+    head_axes = torso @ _rotation(1, pose["look"]) @ _rotation(0, pose["nod"])
     radius = 0.085 * build["head"]
     joints["chin"] = joints["neck"] + head_axes @ (0.0, -0.035, 0.0)
     joints["head"] = joints["chin"] + head_axes @ (0.0, -radius, 0.0)
@@ -243,7 +239,7 @@ def _skeleton(rng: np.random.Generator) -> tuple[dict[str, Array], Array, float]
 
 
 def _pose(rng: np.random.Generator) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
-    """Degrees: (swing forward, spread sideways) of each limb from hanging down; trunk and head."""
+    """Angles in degrees: (forward, sideways) of each limb, from hanging down; of torso and head."""
     uniform = rng.uniform
     kind = rng.choice(
         ("stand", "walk", "reach", "sit", "crouch", "lunge"), p=(0.22, 0.2, 0.2, 0.14, 0.08, 0.16)
@@ -274,26 +270,22 @@ def _pose(rng: np.random.Generator) -> tuple[dict[str, tuple[float, float]], dic
             thigh, knee, apart = uniform(-10, 35), uniform(0, 45), uniform(12, 42)
         limbs[f"{side}_thigh"] = (thigh, apart)
         limbs[f"{side}_shin"] = (thigh - knee, apart + uniform(-12, 6))
-    trunk = {
+    torso = {
         "lean": lean.get(str(kind), uniform(-6, 10)),
         "lean_side": rng.normal(0, 8),
         "twist": uniform(-20, 20),
         "look": uniform(-30, 30),
         "nod": uniform(-12, 18),
     }
-    return limbs, trunk
+    return limbs, torso
 
 
 def _head(
     flat: dict[str, Array], centre: Array, axes: Array, radius: float, skin: Colour, hair: Colour
 ) -> tuple[list[Shape], dict[str, Array], dict[str, float]]:
-    """Neck, head and face from back to front; the face's keypoints and how far they are in front.
+    """Shapes of neck, head and face from back to front; the face's keypoints, and their depths: visible above 0.
 
-    Args:
-        flat: Projected joints.
-        centre: (3,).
-        axes: The head's left, down and forward in the camera's coordinates, as columns (3, 3). A keypoint at a depth of
-            0 or less is not seen.
+    flat: joints, (2,) each; centre: (3,); axes: the head's left, down and forward as columns (3, 3).
     """
     number = PART_NUMBER["head"]
     positions = {"nose": np.array([0.0, 0.12, 1.0])}
@@ -302,11 +294,11 @@ def _head(
         positions[f"{side}_ear"] = np.array([sign * 0.98, 0.05, -0.05])
     in_space = {name: centre + axes @ point * radius for name, point in positions.items()}
     face = {name: point[:2] for name, point in in_space.items()}
-    # An ear sticks out, so it is seen from behind too, until the head hides it.
+    # An ear sticks out: it is visible from behind, too, until the head occludes it.
     slack = {name: 0.45 * radius if "ear" in name else -0.1 * radius for name in face}
     depths = {name: float(in_space[name][2] - centre[2]) + slack[name] for name in face}
 
-    # The face is a cap of the sphere: what lies behind the horizon is moved onto the horizon.
+    # The face is a cap of the sphere; points behind the horizon are moved onto it.
     opening = math.radians(66)
     rim = np.concatenate(
         [CIRCLE * math.sin(opening), np.full((len(CIRCLE), 1), math.cos(opening))], axis=1
@@ -333,7 +325,7 @@ def _head(
 
 
 def _seen_through(keypoint: str, joints: dict[str, Array]) -> frozenset[int]:
-    """The parts that a joint belongs to. joints: (3,) each, the third towards the viewer."""
+    """The body parts that do not occlude a joint. joints: (3,) each, the third coordinate towards the viewer."""
     side, joint = keypoint.split("_")
     names = {
         "shoulder": ("upper_arm",),
@@ -344,7 +336,7 @@ def _seen_through(keypoint: str, joints: dict[str, Array]) -> frozenset[int]:
         "ankle": ("shin",),
     }[joint]
     parts = {PART_NUMBER[f"{side}_{name}"] for name in names}
-    # The torso hides the joints of its far side.
+    # The torso occludes the joints of its far side.
     middle, far = {"shoulder": ("neck", 0.075), "hip": ("pelvis", 0.05)}.get(joint, ("", 0.0))
     if middle and joints[keypoint][2] > joints[middle][2] - far:
         parts.add(PART_NUMBER["torso"])
@@ -352,14 +344,14 @@ def _seen_through(keypoint: str, joints: dict[str, Array]) -> frozenset[int]:
 
 
 def _direction(swing: float, spread: float, sign: float) -> Array:
-    """Unit vector, (3,). swing: degrees forward from down; spread: sideways; sign: 1 left."""
+    """Unit vector (3,). swing: degrees forward from down; spread: degrees sideways; sign: 1 for left."""
     forward, aside = math.radians(swing), math.radians(spread)
     down = math.cos(aside)
     return np.array([sign * math.sin(aside), down * math.cos(forward), down * math.sin(forward)])
 
 
 def _rotation(axis: int, degrees: float) -> Array:
-    """Rotation about an axis, (3, 3)."""
+    """Rotation matrix (3, 3) about an axis."""
     first, second = (number for number in range(3) if number != axis)
     matrix = np.eye(3)
     cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -369,7 +361,7 @@ def _rotation(axis: int, degrees: float) -> Array:
 
 
 def _skin_and_hair(rng: np.random.Generator) -> tuple[Colour, Colour]:
-    """Two colours of clearly different lightness: a face has to differ from the back of a head."""
+    """Two colours of clearly different lightness, so that a face differs from the back of a head."""
     value = rng.uniform(0.45, 1.0)
     skin = from_hsv(rng.uniform(0.03, 0.1), rng.uniform(0.25, 0.6), value)
     hair = random_colour(rng, (0.05, value - 0.35) if value > 0.6 else (0.85, 1.0))
