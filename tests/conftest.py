@@ -81,7 +81,7 @@ def shallow(monkeypatch):
 
     The public weights that it is compared with are those of such an HRNet.
     """
-    from hrnet_kpt.config.checks.run import check_run
+    from hrnet_kpt.config.checks import run
     from hrnet_kpt.modeling import HRNet
 
     depth = {"num_modules": [1, 1, 1, 1], "num_blocks": [1, 1, 1, 1]}
@@ -91,7 +91,7 @@ def shallow(monkeypatch):
         with torch.device("meta"):
             return HRNet(width, norm="BN", **depth).state_dict()
 
-    monkeypatch.setattr(check_run, "_public_tensors", public_tensors)
+    monkeypatch.setattr(run, "_public_tensors", public_tensors)
 
     def shallow(cfg):
         trunk = cfg.model.backbone.bottom_up

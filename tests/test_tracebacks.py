@@ -1,4 +1,4 @@
-"""The tracebacks that a port of HRNet keypoints to detectron2 met, one after another: none can happen here."""
+"""The tracebacks of a port of HRNet keypoints to detectron2: each is a finding of the check, or cannot happen."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from detectron2.config import LazyCall, instantiate
 from detectron2.modeling import Backbone
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.roi_heads import Res5ROIHeads
+from omegaconf import OmegaConf
 
 from hrnet_kpt.config import check_config, load_config
 from hrnet_kpt.engine import train
@@ -15,7 +16,7 @@ PAGE = "hrnet_w18_small_kpt_synthetic.py"
 
 
 def refusal(cfg, name):
-    """The line of the finding of this name, which is the first error."""
+    """The message of the first finding, which must be an error of this name."""
     finding = check_config(cfg)[0]
     assert (finding.level, finding.name) == ("error", name)
     assert "\n" not in str(finding)
@@ -30,7 +31,7 @@ def test_unknown_backbone_name():
 
 
 class Undeclared(Backbone):
-    """What the port's HRNet was: a backbone that does not say what it puts out."""
+    """The port's HRNet: a backbone that does not declare its features."""
 
     def forward(self, x):
         return {"stage1": x}
@@ -38,16 +39,16 @@ class Undeclared(Backbone):
 
 def test_out_feature_channels_are_there():
     """AttributeError: ... object has no attribute '_out_feature_channels'"""
-    trunk = HRNet(4)
-    neck = HRFPN(trunk, ["stage1", "stage2", "stage3", "stage4"], 8)
-    assert [shape.channels for shape in trunk.output_shape().values()] == [4, 8, 16, 32]
+    bottom_up = HRNet(4)
+    neck = HRFPN(bottom_up, ["stage1", "stage2", "stage3", "stage4"], 8)
+    assert [shape.channels for shape in bottom_up.output_shape().values()] == [4, 8, 16, 32]
     assert [shape.channels for shape in neck.output_shape().values()] == [8] * 5
     cfg = load_config(PAGE)
     cfg.model.backbone.bottom_up = LazyCall(Undeclared)(out_features=["stage1"])
     del cfg.model.backbone.bottom_up.out_features
     cfg.model.backbone.in_features = ["stage1"]
     message = refusal(cfg, "features-undeclared")
-    assert "model.backbone cannot be built" in message and "_out_feature_channels" in message
+    assert "model.backbone" in message and "_out_feature_channels" in message
 
 
 def test_empty_in_features():
@@ -56,21 +57,16 @@ def test_empty_in_features():
     assert "model.backbone.in_features" in refusal(cfg, "features-empty")
 
 
-@pytest.mark.parametrize("key", ["box_in_features", "keypoint_in_features"])
-def test_res4_in_roi_heads(key):
+@pytest.mark.parametrize(
+    "key",
+    ["roi_heads.box_in_features", "roi_heads.keypoint_in_features", "proposal_generator.in_features"],
+)  # fmt: skip
+def test_res4_in_rpn_or_roi_heads(key):
     """KeyError: 'res4'"""
     cfg = load_config(PAGE)
-    cfg.model.roi_heads[key] = ["res4"]
+    OmegaConf.update(cfg.model, key, ["res4"])
     message = refusal(cfg, "feature-unknown")
-    assert f"model.roi_heads.{key} asks for ['res4']" in message
-    assert "p2, p3, p4, p5, p6" in message
-
-
-def test_res4_in_proposal_generator():
-    """KeyError: 'res4'"""
-    cfg = load_config(PAGE, ["model.proposal_generator.in_features=[res4]"])
-    message = refusal(cfg, "feature-unknown")
-    assert "model.proposal_generator.in_features asks for ['res4']" in message
+    assert all(word in message for word in (f"model.{key}", "['res4']", "p2, p3, p4, p5, p6"))
 
 
 def test_keypoint_head_on_res5_heads():
@@ -91,11 +87,11 @@ def test_keypoint_head_on_res5_heads():
         keypoint_head=None,
     )
     message = refusal(cfg, "heads-without-keypoints")
-    assert "Res5ROIHeads" in message and "use detectron2's StandardROIHeads" in message
+    assert "Res5ROIHeads" in message and "StandardROIHeads" in message
 
 
 class InitialisesEverything(HRFPN):
-    """What the port's neck did: it meets the backbone's convolutions, which have no bias."""
+    """The port's neck, which initialises the backbone's convolutions too; they have no bias."""
 
     def __init__(self, bottom_up, in_features, out_channels, out_features):
         super().__init__(bottom_up, in_features, out_channels, out_features)
@@ -108,31 +104,30 @@ def test_bias_of_convolutions_without_one():
     """AttributeError: 'NoneType' object has no attribute 'data' (or 'fill_')"""
     cfg = load_config(PAGE)
     cfg.model.backbone._target_ = InitialisesEverything
-    message = refusal(cfg, "bias-missing")
-    assert "a neck initialises its own layers alone" in message
+    assert "self.modules()" in refusal(cfg, "bias-missing")
 
 
-def test_neck_leaves_its_trunk_alone():
-    """AttributeError: 'NoneType' object has no attribute 'fill_', and what silencing it does."""
+def test_neck_does_not_initialise_its_bottom_up():
+    """AttributeError: 'NoneType' object has no attribute 'fill_', and the effect of guarding the bias."""
     torch.manual_seed(0)
-    trunk = HRNet(4)
-    assert trunk.conv1.bias is None
-    before = {key: value.clone() for key, value in trunk.state_dict().items()}
-    HRFPN(trunk, ["stage1", "stage2", "stage3", "stage4"], 8)
-    for key, value in trunk.state_dict().items():
+    bottom_up = HRNet(4)
+    assert bottom_up.conv1.bias is None
+    before = {key: value.clone() for key, value in bottom_up.state_dict().items()}
+    HRFPN(bottom_up, ["stage1", "stage2", "stage3", "stage4"], 8)
+    for key, value in bottom_up.state_dict().items():
         assert torch.equal(value, before[key]), key
 
 
 def test_training_that_diverges_from_frozen_norms_is_refused(tiny):
     """FloatingPointError: Predicted boxes or scores contain Inf/NaN. Training has diverged."""
     cfg = load_config(PAGE, [*tiny, "model.backbone.bottom_up.norm=FrozenBN"])
-    assert "diverges to Inf/NaN" in refusal(cfg, "norms-without-weights")
+    assert "train.init_checkpoint" in refusal(cfg, "norms-without-weights")
     with pytest.raises(ValueError, match="norms-without-weights"):
         train(cfg)
 
 
 def test_features_from_scratch_keep_their_scale(tiny):
-    """The same: the features grow to 1e7 with frozen norms, and stay near 1 with batch norms."""
+    """The same: features grow to 1e7 with frozen norms, and stay near 1 with batch norms."""
     torch.manual_seed(0)
     model = instantiate(load_config(PAGE, tiny).model).train()
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""What differs between two configs, and how it is shown."""
+"""Differences between two configs, and their format."""
 
 import copy
 import pickle
@@ -65,30 +65,27 @@ def test_another_callable_is_one_difference():
     new = config({"optimizer": L(torch.optim.AdamW)(lr=2, betas=[1, 2])})
     [(key, before, after)] = differences(old, new)
     assert key == "optimizer"
-    assert before == {
-        "_target_": "torch.optim.SGD",
-        "lr": 1,
-        "params": {"_target_": "torch.nn.ReLU"},
-    }
+    relu = {"_target_": "torch.nn.ReLU"}
+    assert before == {"_target_": "torch.optim.SGD", "lr": 1, "params": relu}
     assert after == {"_target_": "torch.optim.AdamW", "lr": 2, "betas": [1, 2]}
     assert format_differences([(key, before, after)]) == (
         "optimizer: SGD(lr=1, params=ReLU()) -> AdamW(lr=2, betas=[1, 2])"
     )
 
 
-def test_the_same_callable_by_name_and_by_itself_is_no_difference():
+def test_a_callable_and_its_name_are_equal():
     old = config({"a": L("torch.optim.sgd.SGD")(lr=1)})
     assert differences(old, config({"a": L(torch.optim.SGD)(lr=1)})) == []
 
 
-def test_what_cannot_be_saved_can_be_compared():
+def test_unsavable_objects_can_be_compared():
     def cfg(number):
         return config({"a": L(lambda: 0)(b=1), "c": object(), "d": L("no_such.D")(), "e": number})
 
     assert differences(cfg(1), cfg(2)) == [("e", 1, 2)]
 
 
-def test_changes_of_a_shipped_config_and_nothing_else_are_the_differences(tmp_path):
+def test_differences_of_a_shipped_config(tmp_path):
     old = load_config("hrnet_w18_small_kpt.py")
     new = old.copy()
     apply_overrides(new, ["train.max_iter=5", "optimizer.lr=0.5", "+train.note=new"])
@@ -138,11 +135,8 @@ def test_differences_turn_the_old_config_into_the_new_one(old, new):
     assert all(repr(before) != repr(after) for _, before, after in found)
 
 
-def test_no_differences_are_said_to_be_none():
-    assert format_differences([]) == "no differences"
-
-
 def test_differences_reach_other_processes():
+    assert format_differences([]) == "no differences"
     found = differences(config({}), config({"a": L(torch.optim.SGD)(lr=1)}))
     assert format_differences(pickle.loads(pickle.dumps(found))) == "a: (absent) -> SGD(lr=1)"
 
@@ -166,26 +160,19 @@ def test_lines_are_aligned():
         ("./a/b-1.pth", "./a/b-1.pth"),
         ("${..num_classes}", "${..num_classes}"),
         ("https://a.org/b_c.pth", "https://a.org/b_c.pth"),
-        *[
-            (text, repr(text))
-            for text in ("", "1", "1e5", "nan", "True", "off", "None", "a b", "[1]")
-        ],
+        *[(text, repr(text)) for text in ("", "1", "1e5", "nan", "True", "off", "None", "a b", "[1]")],
         *[(text, repr(text)) for text in ("(absent)", "a -> b", "a\nb", "'", "a, b", " ", "L(x)")],
-        (1, "1"),
-        (1e-4, "0.0001"),
-        (True, "True"),
-        (None, "None"),
-        (ABSENT, "(absent)"),
+        (1, "1"), (1e-4, "0.0001"), (True, "True"), (None, "None"), (ABSENT, "(absent)"),
         ([1, "2", "a"], "[1, '2', a]"),
         ({"a": 1, "b": ["x"]}, "{a: 1, b: [x]}"),
         ({"_target_": "torch.optim.SGD", "lr": 1}, "SGD(lr=1)"),
     ],
-)
-def test_values_cannot_be_taken_for_others(value, text):
+)  # fmt: skip
+def test_values_are_unambiguous(value, text):
     assert format_differences([Difference("key", value, 7)]) == f"key: {text} -> 7"
 
 
-def test_callables_of_the_same_name_are_told_apart():
+def test_callables_of_the_same_name_have_their_modules():
     found = differences(config({"a": L(torch.nn.Conv2d)(b=1)}), config({"a": L(Conv2d)(b=1)}))
     assert format_differences(found) == "a: torch.nn.Conv2d(b=1) -> detectron2.layers.Conv2d(b=1)"
 
@@ -204,7 +191,7 @@ def test_long_values_are_shortened_around_the_difference(key, place):
     assert (before.startswith("...")) == (place > 0)
 
 
-def test_short_value_leaves_its_room_to_the_long_one():
+def test_long_value_gets_the_width_of_a_short_one():
     for old, new in (("w" * 90, ""), ("", "w" * 90)):
         line = format_differences([Difference("train.init_checkpoint", old, new)])
         assert line == f"train.init_checkpoint: {old or repr('')} -> {new or repr('')}"

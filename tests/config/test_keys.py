@@ -1,4 +1,4 @@
-"""Nodes as they are written, and who looks at them."""
+"""Nodes of a config without resolving interpolations, and the use of private names of OmegaConf."""
 
 import ast
 import re
@@ -7,16 +7,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 from omegaconf.nodes import AnyNode
 
-from hrnet_kpt.config.keys import (
-    child_of,
-    copy_within,
-    is_interpolation,
-    is_list,
-    is_mapping,
-    is_missing,
-    walk,
-    written,
-)
+from hrnet_kpt.config import keys
 
 PACKAGE = Path(__file__).parents[2] / "projects" / "hrnet_kpt"
 
@@ -40,7 +31,7 @@ def test_private_names_of_omegaconf_are_in_one_file():
     assert set(users) == {"keys.py"}, users
 
 
-def test_a_migration_is_not_on_the_way_to_a_config():
+def test_loading_a_config_does_not_import_yacs():
     for path in [*(PACKAGE / "config").glob("*.py"), *(PACKAGE / "config/checks").glob("*.py")]:
         for node in ast.parse(path.read_text()).body:  # at the top level
             if isinstance(node, ast.ImportFrom):
@@ -48,23 +39,26 @@ def test_a_migration_is_not_on_the_way_to_a_config():
                 assert "yacs" not in imported, path
 
 
-def test_nodes_are_seen_as_they_are_written():
+def test_nodes_are_as_they_are_written():
     cfg = OmegaConf.create(
         {"a": {"b": 1}, "c": [1, {"d": "${a.b}"}], "e": "${a}", "f": "???", "g": None}
     )
-    nodes = dict(walk(cfg))
+    nodes = dict(keys.walk(cfg))
     assert list(nodes) == ["a", "a.b", "c", "c.0", "c.1", "c.1.d", "e", "f", "g"]
-    assert [key for key, node in nodes.items() if is_interpolation(node)] == ["c.1.d", "e"]
-    assert [key for key, node in nodes.items() if is_missing(node)] == ["f"]
-    assert [key for key, node in nodes.items() if is_mapping(node)] == ["a", "c.1"]
-    assert [key for key, node in nodes.items() if is_list(node)] == ["c"]
-    assert written(nodes["e"]) == "${a}" and written(nodes["a.b"]) == 1 and written(3) == 3
-    assert child_of(cfg.c, "1") is nodes["c.1"] and child_of(cfg.c, "2") is None
+    for function, expected in (
+        (keys.is_interpolation, ["c.1.d", "e"]),
+        (keys.is_missing, ["f"]),
+        (keys.is_mapping, ["a", "c.1"]),
+        (keys.is_list, ["c"]),
+    ):
+        assert [key for key, node in nodes.items() if function(node)] == expected
+    assert [keys.written(node) for node in (nodes["e"], nodes["a.b"], 3)] == ["${a}", 1, 3]
+    assert keys.child_of(cfg.c, "1") is nodes["c.1"] and keys.child_of(cfg.c, "2") is None
 
 
-def test_copy_follows_what_stands_around_the_original():
+def test_copy_resolves_interpolations_as_the_original():
     cfg = OmegaConf.create({"a": {"b": "${..c}"}, "c": 3})
     OmegaConf.set_readonly(cfg, True)
-    copy = copy_within(cfg.a, cfg)
+    copy = keys.copy_within(cfg.a, cfg)
     copy.new = object()
     assert copy.b == 3 and "new" not in cfg.a

@@ -1,4 +1,4 @@
-"""Overrides that look odd and are right, and any text at all."""
+"""Valid overrides, and arbitrary strings as overrides."""
 
 import math
 import os
@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import ListConfig, OmegaConf
 
-from hrnet_kpt.config import load_config
+from hrnet_kpt.config import load_config, save_config
 from hrnet_kpt.config.overrides import apply_overrides
 
 PAGE = "hrnet_w18_kpt.py"
@@ -19,7 +19,7 @@ BRIGHTNESS = (
     "{_target_:detectron2.data.transforms.RandomBrightness,intensity_min:0.9,intensity_max:1.1}"
 )
 
-# What is typed, the key it is about, and the value that is meant.
+# An override, a key, and the value of that key.
 RIGHT = [
     # numbers
     ("train.max_iter=5", "train.max_iter", 5),
@@ -87,7 +87,7 @@ RIGHT = [
 
 
 @pytest.mark.parametrize(("typed", "key", "meant"), RIGHT, ids=[row[0] for row in RIGHT])
-def test_odd_looking_override_is_taken_as_meant(typed, key, meant):
+def test_valid_override(typed, key, meant):
     value = plain(OmegaConf.select(load_config(PAGE, [typed]), key))
     assert value == meant
     assert type(value) is type(meant)
@@ -104,9 +104,7 @@ def test_last_of_two_overrides_wins():
     assert (cfg.train.max_iter, cfg.train.seed) == (6, 1)
 
 
-def test_saved_labels_can_be_asked_of_the_data_again(tmp_path, write_set, paths_of):
-    from hrnet_kpt.config import save_config
-
+def test_auto_reads_the_data_again(tmp_path, write_set):
     save_config(load_config(PAGE), tmp_path / "config.yaml")
     paths = write_set({"dot": ["centre"]})
     assert len(load_config(tmp_path / "config.yaml", paths).data.keypoints.names) == 17
@@ -116,7 +114,7 @@ def test_saved_labels_can_be_asked_of_the_data_again(tmp_path, write_set, paths_
     assert cfg.data.classes == {"dot": ["centre"]}
 
 
-# --------------------------------------------------------------------------- any text at all
+# --------------------------------------------------------------------------- arbitrary strings
 
 KINDS = {"flag": False, "count": 3, "rate": 0.5, "name": "x", "counts": [1, 2], "rates": [0.5]}
 KINDS |= {"names": ["a"], "none": None, "tree": {"count": 3, "name": "x"}}
@@ -146,7 +144,7 @@ def small_config():
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(any_override)
-def test_any_text_is_refused_in_one_line_or_means_what_was_typed(text):
+def test_any_string_is_refused_or_means_what_is_typed(text):
     cfg = small_config()
     try:
         apply_overrides(cfg, [text])
@@ -165,7 +163,7 @@ def test_any_text_is_refused_in_one_line_or_means_what_was_typed(text):
 
 
 def assert_means(value, old, typed):
-    """The value is of the old one's type, and Python's own reading of the text."""
+    """The value has the old one's type, and is what Python reads."""
     if old is None or isinstance(old, dict):
         return
     assert isinstance(value, ListConfig if isinstance(old, list) else type(old))
@@ -181,8 +179,8 @@ def assert_means(value, old, typed):
         assert all(type(element) is type(old[0]) for element in value)
 
 
-def as_text(text):
-    """A text as it must be typed: in quotes, with backslashes before quotes."""
+def quoted(text):
+    """A string as it must be typed: in quotes, with backslashes before quotes."""
     return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), text) + "'"
 
 
@@ -195,19 +193,16 @@ typed_values = st.one_of(
     st.tuples(st.just("count"), whole.map(lambda v: (v, str(v)))),
     st.tuples(st.just("count"), st.integers(-99, 99).map(lambda v: (v * 1000, f"{v}e3"))),
     st.tuples(st.just("rate"), finite.map(lambda v: (v, repr(v)))),
-    st.tuples(st.just("name"), safe_text.map(lambda v: (v, as_text(v)))),
+    st.tuples(st.just("name"), safe_text.map(lambda v: (v, quoted(v)))),
     st.tuples(st.just("counts"), st.lists(whole, max_size=4).map(lambda v: (v, str(v)))),
     st.tuples(st.just("rates"), st.lists(finite, max_size=4).map(lambda v: (v, repr(v)))),
-    st.tuples(
-        st.just("names"),
-        st.lists(safe_text, max_size=3).map(lambda v: (v, f"[{','.join(map(as_text, v))}]")),
-    ),
-)
+    st.tuples(st.just("names"), st.lists(safe_text, max_size=3).map(lambda v: (v, f"[{','.join(map(quoted, v))}]"))),
+)  # fmt: skip
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(typed_values)
-def test_any_value_of_the_right_type_is_taken(typed):
+def test_any_value_of_the_same_type(typed):
     kind, (value, text) = typed
     cfg = small_config()
     apply_overrides(cfg, [f"a.{kind}={text}"])

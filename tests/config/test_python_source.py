@@ -1,4 +1,4 @@
-"""Configs as Python."""
+"""Configs as Python source."""
 
 import ast
 import re
@@ -41,7 +41,7 @@ def reload(tmp_path):
     return reload
 
 
-def test_source_reads_as_one_would_write_it():
+def test_source_reads_like_a_config_file():
     cfg = config(
         train=dict(max_iter=5, amp=dict(enabled=False)),
         model=L(GeneralizedRCNN)(
@@ -75,47 +75,15 @@ optimizer = L(SGD)(lr=0.0001)
 @pytest.mark.parametrize(
     "value",
     [
-        "${data.root}/a",
-        "\\${data.root}",
-        '"${data.root}"',
-        "${oc.env:HOME,'a b'}",
-        "${..a.b[0]}",
-        '"',
-        "'",
-        "\"\"\"'''",
-        "a\nb\r\tc",
-        "\\",
-        "\\n",
-        "Größe\u2028",
-        "\x00",
-        "{x}",
-        "%s",
-        float("inf"),
-        -float("inf"),
-        -0.0,
-        1e-300,
-        10**40,
-        True,
-        None,
-        "???",
-        b"\x00\xff",
-        [],
-        {},
-        [[]],
-        [{}],
-        {"a": {}},
-        [{"b": [1, {"c": None}]}],
-        {"": 0},
-        {1: {2.5: {True: "x"}}},
-        {"class": 1, "a": 2},
-        {"a-b": 1},
-        {"ﬁ": 1},
-        {"__debug__": 1},
-        {"self": 1},
-        {"None": 1},
+        "${data.root}/a", "\\${data.root}", '"${data.root}"', "${oc.env:HOME,'a b'}", "${..a.b[0]}",
+        '"', "'", "\"\"\"'''", "a\nb\r\tc", "\\", "\\n", "Größe\u2028", "\x00", "{x}", "%s", "???", b"\x00\xff",
+        float("inf"), -float("inf"), -0.0, 1e-300, 10**40, True, None,
+        [], {}, [[]], [{}], {"a": {}}, [{"b": [1, {"c": None}]}],
+        {"": 0}, {1: {2.5: {True: "x"}}}, {"class": 1, "a": 2}, {"a-b": 1}, {"ﬁ": 1}, {"__debug__": 1},
+        {"self": 1}, {"None": 1},
     ],
     ids=repr,
-)
+)  # fmt: skip
 def test_value_survives(reload, value):
     cfg = config(data=dict(root="r"), node={"value": value}, call=L(Matcher)(value=value))
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
@@ -125,11 +93,7 @@ def test_value_survives(reload, value):
     assert plain_config(again) == plain_config(cfg)
 
 
-def test_nan_survives(reload):
-    assert repr(reload(config(node={"nan": float("nan")})).node.nan) == "nan"
-
-
-def test_call_with_keys_that_are_no_names_survives(reload):
+def test_call_with_keys_that_are_not_names_survives(reload):
     cfg = config(
         a=L(Matcher)(**{"left-eye": 1, "class": [2], "labels": 3}),
         b={"_target_": "detectron2.modeling.matcher.Matcher", "self": 1},
@@ -140,7 +104,7 @@ def test_call_with_keys_that_are_no_names_survives(reload):
     assert python_source(again) == python_source(cfg)
 
 
-def test_callables_of_the_same_name_are_told_apart(reload):
+def test_callables_of_the_same_name_survive(reload):
     cfg = config(a=L(torch.nn.Conv2d)(), b=L(detectron2.layers.Conv2d)(), c=L(torch.nn.Conv2d)(d=1))
     assert reload(cfg) == cfg
 
@@ -158,28 +122,21 @@ def test_top_level_name_may_be_any_variable(reload, name):
 @pytest.mark.parametrize(
     "target",
     [
-        int,
-        slice,
-        torch.relu,
-        torch.nn.functional.relu,
-        torch.nn.functional.gelu,
-        torch.optim.SGD,
-        torch.nn.Embedding.from_pretrained,
-        HRNet.forward,
-        max,
+        int, slice, max, torch.relu, torch.nn.functional.relu, torch.nn.functional.gelu, torch.optim.SGD,
+        torch.nn.Embedding.from_pretrained, HRNet.forward,
     ],
     ids=lambda target: target.__qualname__,
-)
+)  # fmt: skip
 def test_target_is_the_same_object(reload, target):
     assert reload(config(node=L(target)(a=1))).node == {"_target_": target, "a": 1}
 
 
-def test_target_that_has_no_name_of_its_own_stays_a_string(reload):
+def test_target_without_an_importable_name_stays_a_string(reload):
     cfg = config(node=L("string.punctuation.join")(iterable=["a"]))
     assert reload(cfg) == cfg
 
 
-def test_target_that_omegaconf_would_take_for_a_dict_stays_a_string(reload):
+def test_target_that_omegaconf_converts_to_a_dict_stays_a_string(reload):
     cfg = config(node=L("builtins.dict")(a=1), other=L("attr.Attribute")(b=2), list=L("list")())
     again = reload(cfg)
     assert instantiate(again.node) == {"a": 1}
@@ -195,20 +152,6 @@ def test_target_that_is_a_node_or_an_interpolation_survives(reload):
     assert unresolved(reload(cfg)) == unresolved(cfg)
 
 
-def test_instances_of_dataclasses_become_nodes_that_make_them(reload):
-    cfg = config(
-        head=L(Matcher)(shape=ShapeSpec(channels=3, stride=4)), shapes=[ShapeSpec(width=2)]
-    )
-    again = reload(cfg)
-    assert again.head.shape._target_ == "detectron2.layers.ShapeSpec"
-    assert (
-        instantiate(again.head.shape)
-        == ShapeSpec(channels=3, stride=4)
-        == instantiate(cfg.head.shape)
-    )
-    assert list(instantiate(again.shapes)) == [ShapeSpec(width=2)]
-
-
 def test_long_targets_are_shortened():
     source = python_source(config(a=L("detectron2.modeling.roi_heads.roi_heads.Res5ROIHeads")()))
     assert "from detectron2.modeling.roi_heads import Res5ROIHeads\n" in source
@@ -216,10 +159,9 @@ def test_long_targets_are_shortened():
 
 def test_imports_are_sorted_and_lines_short():
     cfg = config(
-        **{
-            f"n{i}": L(getattr(torch.nn, name))()
-            for i, name in enumerate(["ReLU", "GELU", "Conv2d"])
-        },
+        n0=L(torch.nn.ReLU)(),
+        n1=L(torch.nn.GELU)(),
+        n2=L(torch.nn.Conv2d)(),
         a=L(Matcher)(thresholds=[0.25] * 40),
         b=L(torch.optim.SGD)(),
     )
@@ -243,15 +185,15 @@ def test_empty_top_level_nodes_survive(reload):
 
 
 @pytest.mark.parametrize("value", [5, "text", None, True, 1.5, "${model}", "???"])
-def test_top_level_value_that_detectron2_would_drop_is_refused_by_name(value):
-    with pytest.raises(ValueError, match=r"config max_iter=.*train\.max_iter") as raised:
+def test_top_level_value_that_detectron2_drops_is_refused(value):
+    with pytest.raises(ValueError, match=r"max_iter=.*train\.max_iter") as raised:
         python_source(config(model={}, max_iter=value))
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", ["_private", "left-eye", "class", "1st", "", 5, "ﬁ"])
-def test_top_level_name_that_is_no_variable_is_refused(name):
-    with pytest.raises(ValueError, match=f"config {re.escape(repr(name))} .*rename"):
+def test_top_level_name_that_is_not_a_variable_is_refused(name):
+    with pytest.raises(ValueError, match=re.escape(repr(name))):
         python_source(DictConfig({name: {}}))
 
 
@@ -263,12 +205,11 @@ def test_highlighted_source_is_the_source_in_colours():
     assert ast.dump(ast.parse(plain)) == ast.dump(ast.parse(source))
 
 
-def test_part_of_a_config_is_written_as_the_call_that_it_is():
+def test_part_of_a_config_is_written_as_a_call():
     source = python_source(load_config("hrnet_w18_kpt.py").model.backbone)
     imports, _, call = source.rpartition("\n\n")
-    assert (
-        call.startswith("L(HRFPN)(\n") and "from hrnet_kpt.modeling import HRFPN, HRNet" in imports
-    )
+    assert call.startswith("L(HRFPN)(\n")
+    assert "from hrnet_kpt.modeling import HRFPN, HRNet" in imports
     namespace = {}
     exec(imports, namespace)
     assert eval(call, namespace).bottom_up.width == 18

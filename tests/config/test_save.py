@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("saved")
 
 
-# Those of other widths differ in two numbers.
+# Configs of other widths differ in two numbers.
 @pytest.mark.parametrize(
     "name",
     [
@@ -114,14 +114,8 @@ def test_saved_configs_mean_the_same_in_a_fresh_process(tmp_path, monkeypatch):
     here.mkdir(), there.mkdir()
     monkeypatch.chdir(here)
     monkeypatch.setenv("DETECTRON2_DATASETS", "my data")
-    shipped = load_config(
-        "hrnet_w18_small_kpt_synthetic.py",
-        [
-            "model.backbone.bottom_up.width=4",
-            "model.backbone.out_channels=8",
-            "train.output_dir=runs/1",
-        ],
-    )
+    small = ["model.backbone.bottom_up.width=4", "model.backbone.out_channels=8"]
+    shipped = load_config("hrnet_w18_small_kpt_synthetic.py", [*small, "train.output_dir=runs/1"])
     composed = config(
         model=L(HRFPN)(
             bottom_up=L(HRNet)(width=4, stage1_channels=8, num_blocks=[1, 1, 1, 1], norm="BN"),
@@ -161,10 +155,9 @@ def test_paths_and_numbers_of_numpy_become_plain(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_instances_of_dataclasses_are_saved_as_nodes_that_make_them(suffix, tmp_path):
-    cfg = config(
-        head=L(SimpleNamespace)(shape=ShapeSpec(channels=3)), data=dict(schema=COCO_PERSON)
-    )
+def test_dataclass_instances_are_saved_as_nodes(suffix, tmp_path):
+    head = L(SimpleNamespace)(shape=ShapeSpec(channels=3))
+    cfg = config(head=head, data=dict(schema=COCO_PERSON))
     cfg.shapes = [ShapeSpec(width=2), {"deep": ShapeSpec(stride=4)}]
     save_config(cfg, tmp_path / f"config{suffix}")
     again = load_config(tmp_path / f"config{suffix}")
@@ -185,13 +178,13 @@ def test_yaml_is_plain(tmp_path):
 @pytest.mark.parametrize(
     ("name", "word"),
     [
-        ("config.txt", "end in .yaml or .py"),
-        ("config", "end in .yaml or .py"),
-        ("nowhere/config.yaml", "No such file or directory"),
-        ("folder.py", "Is a directory"),
+        ("config.txt", r"\.yaml"),
+        ("config", r"\.yaml"),
+        ("nowhere/config.yaml", "No such file"),
+        ("folder.py", "directory"),
     ],
 )
-def test_file_that_cannot_be_written_is_one_line_that_names_it(name, word, tmp_path):
+def test_file_that_cannot_be_written(name, word, tmp_path):
     (tmp_path / "folder.py").mkdir()
     with pytest.raises(ValueError, match=word) as raised:
         save_config(config(model={}), tmp_path / name)
@@ -270,9 +263,8 @@ def test_paths_become_absolute_and_the_environment_is_read(
     OmegaConf.update(cfg, key, value)
     before = OmegaConf.to_container(cfg, resolve=False)
     after = OmegaConf.to_container(absolute_paths(cfg), resolve=False)
-    group, *rest = key.split(".")
-    found = after[group]
-    for part in rest:
+    found = after
+    for part in key.split("."):
         found = found[part]
     if isinstance(expected, str):
         expected = expected.replace("HERE", os.getcwd())
@@ -283,12 +275,12 @@ def test_paths_become_absolute_and_the_environment_is_read(
         assert after["data"]["root"] == os.path.join(os.getcwd(), "r")
 
 
-def test_config_without_data_or_training_has_no_paths():
+def test_config_without_paths():
     for cfg in (config(), config(model={}), config(data={}, train={"amp": {}}), config(data=None)):
         assert absolute_paths(cfg) == cfg
 
 
-def test_read_only_config_gets_absolute_paths_too(monkeypatch):
+def test_paths_of_a_read_only_config(monkeypatch):
     monkeypatch.setenv("SETS", "sets")
     cfg = config(data=dict(root="${oc.env:SETS}"))
     OmegaConf.set_readonly(cfg, True)

@@ -1,4 +1,4 @@
-"""What of a config can be saved, and what is refused by name."""
+"""Objects that cannot be saved are refused by their keys."""
 
 import functools
 import os
@@ -55,7 +55,7 @@ def local_dataclass():
     return Local()
 
 
-MOVE = "put it into a module that can be imported"
+MOVE = "module"
 REFUSED = {
     "object": (dict(a=dict(b=Head(3))), ["model.a.b=", "type Head", "L(Head)(...)"]),
     "in_a_list": (dict(a=[1, Head(3)]), ["model.a.1=", "type Head", "L(Head)(...)"]),
@@ -69,8 +69,8 @@ REFUSED = {
     "dtype": (dict(dtype=torch.float16), ["model.dtype=", 'L(locate)(name="torch.float16")']),
     "lambda": (dict(act=lambda x: x), ["model.act=", "a lambda", MOVE]),
     "lambda_target": (L(lambda x: x)(x=1), ["model._target_=", "a lambda", MOVE]),
-    "local": (dict(a=[L(local_class())()]), ["model.a.0._target_=", "a function defines", MOVE]),
-    "local_dataclass": (dict(s=local_dataclass()), ["model.s._target_=", "a function", MOVE]),
+    "local": (dict(a=[L(local_class())()]), ["model.a.0._target_=", "function", MOVE]),
+    "local_dataclass": (dict(s=local_dataclass()), ["model.s._target_=", "function", MOVE]),
     "notebook": (L(Notebook)(), ["model._target_=", "notebook", MOVE]),
     "notebook_string": (L("__main__.Notebook")(), ["model._target_='__main__", "notebook", MOVE]),
     "partial": (L(functools.partial(dict, a=1))(), ["model._target_=", MOVE]),
@@ -85,7 +85,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_saved_is_refused_by_name(name, tmp_path, monkeypatch):
+def test_unsavable_object(name, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules["__main__"], "Notebook", Notebook, raising=False)
     node, words = REFUSED[name]
     cfg = config(train=dict(a=1), model=node)
@@ -102,7 +102,7 @@ def test_what_cannot_be_saved_is_refused_by_name(name, tmp_path, monkeypatch):
     assert (tmp_path / "config.py").read_text() == "train = dict()"
 
 
-def test_what_a_config_file_defines_is_refused(tmp_path):
+def test_object_of_a_config_file(tmp_path):
     (tmp_path / "base.py").write_text("def function(): pass\nclass Class: pass\n")
     (tmp_path / "mine.py").write_text(
         "from detectron2.config import LazyCall as L\n"
@@ -112,7 +112,7 @@ def test_what_a_config_file_defines_is_refused(tmp_path):
     )
     cfg = load_config(tmp_path / "mine.py")
     for key in list(cfg.model):
-        with pytest.raises(ValueError, match=f"n\\._target_=.*a config file defines.*{MOVE}"):
+        with pytest.raises(ValueError, match=r"n\._target_=.*config file.*module"):
             refuse_unsavable(config(n=cfg.model[key]))
 
 

@@ -1,4 +1,4 @@
-"""Every config that is shipped: built, trained for two iterations, evaluated, saved and printed."""
+"""Every shipped config: parameters, two iterations of training, evaluation and saving."""
 
 import functools
 import itertools
@@ -18,9 +18,9 @@ CONFIGS = sorted(p.name for p in (Path(__file__).resolve().parents[2] / "configs
 WIDTHS = (18, 32, 40, 48)
 TASKS = ("kpt", "box", "mask", "mask_kpt", "cascade")
 
-# Millions, of the widths above. Trunk and neck: hrnet-facts' counts, which agree with the published 21.3, 41.2, 57.6
-# and 77.5 of the classification nets; the RPN has 0.594, the box head 13.896, the keypoint head of 17 keypoints 17.838.
-TRUNKS = (9.562, 29.306, 45.521, 65.325)
+# Parameters in millions, of the widths above. Those of bottom_up and neck agree with the published 21.3, 41.2, 57.6 and
+# 77.5 of the classification nets.
+BOTTOM_UPS = (9.562, 29.306, 45.521, 65.325)
 NECKS = (3.020, 3.074, 3.104, 3.135)
 RPN, BOX_HEAD, KEYPOINT_HEAD = 0.594, 13.896, 17.838
 
@@ -41,12 +41,12 @@ HEADS = {
     "mask_kpt": BOX_HEAD + predictor(1) + mask_head(1) + KEYPOINT_HEAD,
     "cascade": 3 * (BOX_HEAD + predictor(1, agnostic=True)) + mask_head(1) + KEYPOINT_HEAD,
 }
-FASTER_RCNN = (27.5, 47.3, 63.5, 83.4)  # hrnet-facts, 80 classes
+FASTER_RCNN = (27.5, 47.3, 63.5, 83.4)  # 80 classes
 
 
 @functools.cache
-def trunk(width):
-    """The node of the width's keypoint page and its millions, built once."""
+def bottom_up(width):
+    """The bottom_up node of the width's keypoint config, and its parameters in millions."""
     node = LazyConfig.load(f"configs/hrnet_w{width}_kpt.py").model.backbone.bottom_up
     with torch.device("meta"):
         return node, millions(instantiate(node))
@@ -62,16 +62,16 @@ def millions(model):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_parameters(width, task, shallow):
     cfg = LazyConfig.load(f"configs/hrnet_w{width}_{task}.py")  # as plain detectron2 does
-    node, trunk_count = trunk(width)
+    node, bottom_up_count = bottom_up(width)
     assert cfg.model.backbone.bottom_up == node
     with torch.device("meta"):
         model = instantiate(shallow(cfg).model)
-    place = WIDTHS.index(width)
-    count = millions(model) - millions(model.backbone.bottom_up) + trunk_count
+    i = WIDTHS.index(width)
+    count = millions(model) - millions(model.backbone.bottom_up) + bottom_up_count
     # Each of the four parts is rounded to a thousand.
-    assert count == pytest.approx(TRUNKS[place] + NECKS[place] + RPN + HEADS[task], abs=0.003)
+    assert count == pytest.approx(BOTTOM_UPS[i] + NECKS[i] + RPN + HEADS[task], abs=0.003)
     if task == "box":
-        assert count == pytest.approx(FASTER_RCNN[place], abs=0.05)
+        assert count == pytest.approx(FASTER_RCNN[i], abs=0.05)
 
 
 def test_no_two_share_more_than_five_lines(repository):
@@ -80,7 +80,7 @@ def test_no_two_share_more_than_five_lines(repository):
         text = re.sub(r'^""".*?"""', "", path.read_text(), flags=re.DOTALL)
         text = re.sub(r"^(from|import) [^(\n]*(\([^)]*\))?", "", text, flags=re.MULTILINE)
         lines = (line.strip() for line in text.splitlines())
-        # Brackets and commas alone are no content.
+        # Lines of brackets and commas do not count.
         contents[path.name] = {line for line in lines if re.search(r"\w", line)}
     for (name, lines), (other, others) in itertools.combinations(contents.items(), 2):
         assert len(lines & others) <= 5, f"{name} and {other}: {sorted(lines & others)}"
@@ -90,12 +90,12 @@ def test_no_two_share_more_than_five_lines(repository):
     ("name", "override"),
     [("hrnet_w18_mask.py", "data.masks=false"), ("hrnet_w18_kpt.py", "data.masks=true")],
 )
-def test_outlines_and_mask_heads_belong_together(name, override):
+def test_mask_heads_need_segmentations(name, override):
     found = [f for f in check_config(load_config(name, [override])) if f.level == "error"]
     assert [finding.name for finding in found] == ["masks-differ"]
 
 
-# What makes a page small and quick: of the page, the R50 and a cascade.
+# Overrides that make a config small and fast: of the page, the R50 and a cascade.
 SMALL = {
     "model.backbone.out_channels": 16,
     "model.backbone.bottom_up.width": 4,
@@ -134,18 +134,18 @@ SLOW = [
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_trains_evaluates_and_survives(name, drawn_people, tmp_path):
+def test_trains_evaluates_and_is_saved(name, drawn_people, tmp_path):
     paths = [f"data.root={drawn_people}", f"train.output_dir={tmp_path / 'run'}"]
     for split in ("train", "test"):
         folder = drawn_people / split
         paths += [f"data.{split}.annotations={folder}.json", f"data.{split}.images={folder}"]
     cfg = load_config(name)
-    there = [k for k in SMALL if OmegaConf.select(cfg, k, throw_on_missing=False) is not None]
-    cfg = load_config(name, [*paths, *(f"{key}={SMALL[key]}" for key in there)])
+    keys = [key for key in SMALL if OmegaConf.select(cfg, key) is not None]
+    cfg = load_config(name, [*paths, *(f"{key}={SMALL[key]}" for key in keys)])
     cfg.data.pop("generate", None)
     resize = cfg.dataloader.train.mapper.augmentations[0]
-    resize.update({k: [96] for k in ("short_edge_length",) if k in resize})
-    resize.update({k: 96 for k in ("target_height", "target_width") if k in resize})
+    sizes = {"short_edge_length": [96], "target_height": 96, "target_width": 96}
+    resize.update({key: size for key, size in sizes.items() if key in resize})
 
     assert not [str(f) for f in check_config(cfg) if f.level == "error"]
     scores = train(cfg)

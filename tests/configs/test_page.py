@@ -1,4 +1,4 @@
-"""The page against detectron2's own keypoint baseline, and the pages that are made from it."""
+"""hrnet_w18_kpt.py compared with detectron2's keypoint baseline, and the configs that derive from it."""
 
 import logging
 import re
@@ -16,75 +16,65 @@ from hrnet_kpt.config import load_config
 BASELINE = "model_zoo/configs/COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.py"
 PAGES = sorted(path.name for path in (Path(__file__).parents[2] / "configs").glob("*.py"))
 
-# Key, or the beginning of one, that differs from the baseline, and why.
+# Keys, or prefixes of keys, that differ from the baseline, and why.
 REASONS = {
     "model.backbone.": "HRNet and HRFPN are what this project is about; freeze_at is explained on the page",
     "model.pixel_mean": "HRNets are trained on RGB",
     "model.pixel_std": "HRNets are trained on normalised images",
     "model.input_format": "HRNets are trained on RGB",
-    "dataloader.train.mapper.image_format": "follows input_format",
-    "dataloader.test.mapper.image_format": "follows input_format",
-    "dataloader.train.mapper.use_instance_mask": "the mapper has boxes and keypoints alone",
-    "dataloader.train.mapper.use_keypoint": "the mapper has boxes and keypoints alone",
+    "dataloader.train.mapper.use_instance_mask": "the mapper has no such switch",
+    "dataloader.train.mapper.use_keypoint": "the mapper has no such switch",
     "dataloader.train._target_": "the same batches for a seed with any number of workers, bad images skipped",
     "dataloader.test._target_": "bad images skipped",
-    "dataloader.train.mapper._target_": "16-bit images, keypoints in the schema's places, any mirroring",
+    "dataloader.train.mapper._target_": "16-bit images, keypoints in the order of the schema, any flip",
     "dataloader.test.mapper._target_": "16-bit images, images annotated as they are stored",
-    "dataloader.train.dataset.": "read from the four paths of `data`, several classes included",
-    "dataloader.test.dataset.": "read from the four paths of `data`, several classes included",
     "dataloader.train.seed": "the run's seed",
-    "dataloader.train.on_bad_image": "what becomes of images that cannot be used",
-    "dataloader.train.max_bad_images": "what becomes of images that cannot be used",
-    "dataloader.train.timeout": "a wait for images has an end",
-    "dataloader.test.timeout": "a wait for images has an end",
-    "dataloader.test.on_bad_image": "what becomes of images that cannot be used",
-    "dataloader.test.max_bad_images": "what becomes of images that cannot be used",
-    "dataloader.evaluator.": "pycocotools' own numbers for any keypoints and classes, and a results file",
-    "lr_multiplier._target_": "warm-up in iterations",
-    "lr_multiplier.warmup_length": "warm-up in iterations",
-    "lr_multiplier.warmup_method": "warm-up in iterations",
-    "lr_multiplier.warmup_iters": "warm-up in iterations",
-    "lr_multiplier.max_iter": "warm-up in iterations",
+    **{
+        f"dataloader.{split}.{key}": reason
+        for split in ("train", "test")
+        for key, reason in (
+            ("mapper.image_format", "follows input_format"),
+            (
+                "mapper.image_range",
+                "images of more than 8 bits, which are black or white in the baseline",
+            ),
+            ("dataset.", "read from the four paths of `data`, with any classes"),
+            ("on_bad_image", "images that cannot be used"),
+            ("max_bad_images", "images that cannot be used"),
+            ("timeout", "a limit for waiting for images"),
+        )
+    },
+    "dataloader.evaluator.": "the numbers of pycocotools for any keypoints and classes, and a results file",
+    **{
+        f"lr_multiplier.{key}": "warm-up in iterations"
+        for key in ("_target_", "warmup_length", "warmup_method", "warmup_iters", "max_iter")
+    },
     "train.init_checkpoint": "ImageNet weights of HRNet",
     "train.imagenet": "ImageNet weights of HRNets, by width",
     "train.init_strict": "weights that fit in part are refused",
-    "train.clip_grad_norm": "as HRNet's reference detectors",
+    "train.clip_grad_norm": "as in HRNet's reference detectors",
     "train.reference_batch_size": "opt-in scaling of the learning rate, off",
     "train.amp.dtype": "a choice that the baseline does not have; mixed precision is off",
-    "optimizer.fused": "a quicker implementation of the same update",
-    "train.channels_last": "how features lie in memory",
+    "optimizer.fused": "a faster implementation of the same update",
+    "train.channels_last": "memory format",
     "optimizer.params.": "switches that the baseline does not have, off; the same groups",
-    **dict.fromkeys(
-        ("train.max_epochs", "train.accumulation_steps", "train.clip_grad_value", "train.ema"),
-        "a switch that the baseline does not have, off",
-    ),
-    **dict.fromkeys(
-        ("train.validation_loss", "train.best", "train.hooks", "train.writers"),
-        "a switch that the baseline does not have, off",
-    ),
-    **dict.fromkeys(
-        ("train.divergence", "train.deterministic", "train.fast_dev_run"),
-        "a switch that the baseline does not have, off",
-    ),
-    **dict.fromkeys(
-        ("dataloader.train.mapper.image_range", "dataloader.test.mapper.image_range"),
-        "images of more than 8 bits, which the baseline makes black or white",
-    ),
+    **{
+        f"train.{key}": "a switch that the baseline does not have, off"
+        for key in (
+            *("max_epochs", "accumulation_steps", "clip_grad_value", "ema", "validation_loss"),
+            *("best", "hooks", "writers", "divergence", "deterministic", "fast_dev_run"),
+        )
+    },
     "train.seed": "a key that the baseline reads but does not list",
     "inference.": "choices that the baseline does not have; the box's score and one view, as in the baseline",
 }
 
-COMPUTED = (
-    "pooler_scales",
-    "num_keypoints",
-    "num_classes",
-    "flip_indices",
-    "create_keypoint_hflip_indices",
-)
+COMPUTED = ["pooler_scales", "num_keypoints", "num_classes", "flip_indices"]
+COMPUTED += ["create_keypoint_hflip_indices"]
 
 
 def flatten(node, key=""):
-    """Every leaf of a config by its dotted key, nodes that compute a list or a number computed."""
+    """Every leaf of a config by its dotted key; nodes that compute a list or a number are instantiated."""
     if OmegaConf.get_type(node) is ShapeSpec:  # the baseline has instances, we have nodes
         node = {name: node[name] for name in node if node[name] is not None}
         node["_target_"] = "ShapeSpec"
@@ -113,7 +103,7 @@ def plain(value):
 def test_page_differs_from_detectron2_baseline_only_with_a_reason():
     baseline = LazyConfig.load(str(Path(detectron2.__file__).parent / BASELINE))
     ours, theirs = dict(flatten(load_config("hrnet_w18_kpt.py"))), dict(flatten(baseline))
-    # `data` is where our paths and the schema stand; the baseline has them in a global catalog.
+    # The baseline has the content of `data` in a global catalog.
     differing = {
         key
         for key in ours.keys() | theirs.keys()
@@ -125,9 +115,8 @@ def test_page_differs_from_detectron2_baseline_only_with_a_reason():
         if not any(key.startswith(reason) for reason in REASONS)
     }
     assert not unexplained
-    assert all(any(key.startswith(reason) for key in differing) for reason in REASONS), (
-        "a reason for a difference that is none"
-    )
+    unused = [r for r in REASONS if not any(key.startswith(r) for key in differing)]
+    assert not unused
 
 
 def test_page_rates_equal_detectron2_baseline_at_every_stage_of_the_run():
@@ -140,31 +129,14 @@ def test_page_rates_equal_detectron2_baseline_at_every_stage_of_the_run():
 
 
 @pytest.mark.parametrize(
-    ("page", "millions", "digits"),
-    [
-        ("hrnet_w18_kpt.py", 44.92, 2),
-        ("hrnet_w32_kpt.py", 64.71, 2),
-        ("hrnet_w40_kpt.py", 80.96, 2),
-        ("hrnet_w48_kpt.py", 100.79, 2),
-    ],
-)
-def test_page_has_the_derived_parameter_count(page, millions, digits):
-    # The figures count affine parameters of batch norms, which FrozenBN keeps as buffers.
-    with torch.device("meta"):
-        model = instantiate(load_config(page, ["model.backbone.bottom_up.norm=BN"]).model)
-    assert round(sum(p.numel() for p in model.parameters()) / 1e6, digits) == millions
-
-
-@pytest.mark.parametrize(
     "page",
-    # Those of other widths are built by test_family.py.
+    # test_family.py builds other widths.
     [
         pytest.param(page, marks=pytest.mark.slow if re.search("w(32|40|48)", page) else ())
         for page in PAGES
     ],
 )
-def test_every_page_builds_with_plain_detectron2_and_its_levels_agree(page, repository, shallow):
-    """Of what plain detectron2 loads; test_family.py has the depths."""
+def test_every_config_builds_with_plain_detectron2_and_its_levels_agree(page, repository, shallow):
     cfg = shallow(LazyConfig.load(str(repository / "configs" / page)))
     assert {"model", "dataloader", "optimizer", "lr_multiplier", "train", "data"} <= set(cfg)
     with torch.device("meta"):
@@ -185,7 +157,7 @@ def test_every_page_builds_with_plain_detectron2_and_its_levels_agree(page, repo
         assert scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
 
 
-def test_one_number_changes_everything_that_depends_on_it():
+def test_channels_and_width_are_followed():
     cfg = load_config(
         "hrnet_w18_kpt.py",
         ["model.backbone.out_channels=64", "model.backbone.bottom_up.width=4"],
@@ -198,9 +170,9 @@ def test_one_number_changes_everything_that_depends_on_it():
     assert model.backbone.reduction_conv.in_channels == 4 + 8 + 16 + 32
 
 
-def test_load_config_warns_that_keypoints_are_assumed(caplog):
+def test_missing_annotations_are_a_warning(caplog):
     with caplog.at_level(logging.WARNING, "hrnet_kpt"):
         logging.getLogger("hrnet_kpt").propagate = True
         cfg = load_config("hrnet_w18_kpt.py")
-    assert "COCO's 17 keypoints" in caplog.text
+    assert "data.keypoints=auto" in caplog.text
     assert len(cfg.data.keypoints.names) == 17

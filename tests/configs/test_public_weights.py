@@ -1,4 +1,4 @@
-"""Every address that a config names: a stand-in of that file's real format and naming loads into the config's model."""
+"""The public weights of the configs: a file with the real format and names loads into the config's model."""
 
 import pickle
 import re
@@ -26,9 +26,13 @@ MMLAB = r"https://download\.openmmlab\.com/pretrain/third_party/hrnetv2_w(\d+)-[
 R50 = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-50.pkl"
 
 
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @pytest.fixture
 def stand_in(monkeypatch, tmp_path):
-    """Function of an address and a file's content: what is fetched from there from now on."""
+    """Function of an address and a content: the address is now read from a file with it."""
 
     def serve(address, content):
         path = tmp_path / address.rpartition("/")[2]
@@ -43,33 +47,31 @@ def stand_in(monkeypatch, tmp_path):
 
 
 def hrnet_file(width):
-    """A classifier as open-mmlab's copies of the HRNet authors' files have it, one number for a tensor."""
+    """The state dict of a classifier with the names of the HRNet authors' files, which open-mmlab hosts."""
     with torch.device("meta"):
         state = timm.create_model(f"hrnet_w{width}", pretrained=False).state_dict()
     return {name: torch.ones(()).expand(value.shape) for name, value in state.items()}
 
 
 def with_backbone(page, device="meta"):
-    """The config of a page, as plain detectron2 loads it, and a model of its backbone alone."""
+    """A config as plain detectron2 loads it, and a model with only its backbone."""
     cfg, model = LazyConfig.load(str(CONFIGS / page)), nn.Module()
     with torch.device(device):
         model.backbone = instantiate(cfg.model.backbone)
     return cfg, model
 
 
-def test_addresses_in_the_files_are_those_that_have_a_stand_in():
+def test_addresses_in_the_configs():
     text = "".join(path.read_text() for path in CONFIGS.rglob("*.py"))
     addresses = re.findall(r'"(\w+://[^"]*\.(?:pth|pkl|safetensors))"', text)
-    widths = [
-        match[1] for match in (re.fullmatch(MMLAB, address) for address in addresses) if match
-    ]
+    widths = [match[1] for match in (re.fullmatch(MMLAB, a) for a in addresses) if match]
     assert sorted(widths) == ["18", "32", "40", "48"]
     assert len(addresses) == 5 and R50 in addresses
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_page_starts_from_one_of_them(page):
+def test_config_starts_from_one_of_them(page):
     address = LazyConfig.load(str(CONFIGS / page)).train.init_checkpoint
     width = re.match(r"hrnet_w(\d+)", page)
     if "synthetic" in page or "small" in page:
@@ -80,21 +82,17 @@ def test_page_starts_from_one_of_them(page):
         assert address == R50
 
 
-@pytest.mark.parametrize(
-    "width", [18, *(pytest.param(width, marks=pytest.mark.slow) for width in (32, 40, 48))]
-)
-def test_hrnet_page_loads_its_file(width, stand_in):
+@pytest.mark.parametrize("width", [18, *map(slow, (32, 40, 48))])
+def test_hrnet_config_loads_its_file(width, stand_in):
     cfg, model = with_backbone(f"hrnet_w{width}_kpt.py")
     address = cfg.train.init_checkpoint
     stand_in(address, hrnet_file(width))
     result, _, _ = load.check_weights(model, address)
-    bottom_up = {
-        n for n in model.state_dict() if n.startswith(BOTTOM_UP) and "num_batches" not in n
-    }
-    assert set(result.fitting) == bottom_up and result.parts == ["bottom_up"]
+    names = {n for n in model.state_dict() if n.startswith(BOTTOM_UP) and "num_batches" not in n}
+    assert set(result.fitting) == names and result.parts == ["bottom_up"]
 
 
-def test_r50_page_loads_its_file_as_detectron2_does(stand_in, caffe2_names):
+def test_r50_config_loads_its_file_as_detectron2_does(stand_in, caffe2_names):
     cfg, model = with_backbone("r50_fpn_kpt.py", "cpu")
     state = model.state_dict()
     names = [name for name in state if name.startswith(BOTTOM_UP)]
@@ -115,16 +113,16 @@ def test_r50_page_loads_its_file_as_detectron2_does(stand_in, caffe2_names):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if page.startswith("r50")])
-def test_r50_pages_have_the_same_backbone(page):
+def test_r50_configs_have_the_same_backbone(page):
+    states = [with_backbone(name)[1].state_dict() for name in (page, "r50_fpn_kpt.py")]
     shapes = [
-        {n: v.shape for n, v in with_backbone(name)[1].backbone.bottom_up.state_dict().items()}
-        for name in (page, "r50_fpn_kpt.py")
+        {n: v.shape for n, v in s.items() if n.startswith(BOTTOM_UP) and "num_batches" not in n}
+        for s in states
     ]
-    affine = [{n: s for n, s in each.items() if "num_batches" not in n} for each in shapes]
-    assert affine[0] == affine[1]
+    assert shapes[0] == shapes[1]
 
 
-def test_weights_follow_the_width_through_everything_that_is_saved(tmp_path):
+def test_weights_follow_the_width_in_saved_configs(tmp_path):
     page = load_config("hrnet_w18_kpt.py", [f"{WIDTH}=40"])
     for name in ("config.yaml", "config.py"):
         save_config(page, tmp_path / name)
@@ -143,19 +141,14 @@ SCRATCH = ["model.backbone.bottom_up.norm=BN", "train.init_checkpoint="]
     [
         ([f"{WIDTH}=24"], "weights-missing"),
         (["model.backbone.bottom_up.num_modules=[1,1,2,1]"], "weights-unfit"),
-        *(
-            pytest.param(overrides, name, marks=pytest.mark.slow)
-            for overrides, name in (
-                ([f"{WIDTH}=32"], None),
-                ([f"{WIDTH}=24", "model.backbone.bottom_up.norm=BN"], "weights-missing"),
-                ([f"{WIDTH}=24", *SCRATCH], None),
-                (["model.backbone.bottom_up.norm=GN"], "weights-unfit"),
-                (["train.init_checkpoint=${train.imagenet.w32}"], "weights-unfit"),
-            )
-        ),
+        slow([f"{WIDTH}=32"], None),
+        slow([f"{WIDTH}=24", "model.backbone.bottom_up.norm=BN"], "weights-missing"),
+        slow([f"{WIDTH}=24", *SCRATCH], None),
+        slow(["model.backbone.bottom_up.norm=GN"], "weights-unfit"),
+        slow(["train.init_checkpoint=${train.imagenet.w32}"], "weights-unfit"),
     ],
 )
-def test_structure_without_public_weights_is_found_before_anything_is_fetched(overrides, name):
+def test_public_weights_that_are_missing_or_do_not_fit_are_found(overrides, name):
     findings = check_config(load_config("hrnet_w18_kpt.py", overrides))
     assert [(f.name, f.level) for f in findings] == ([(name, "error")] if name else [])
 
@@ -178,14 +171,14 @@ def test_locations_of_detectron2(location, address):
     assert is_address(location) == address.startswith("https://")
 
 
-def test_check_of_a_run_takes_them():
+def test_check_accepts_locations_of_detectron2():
     cfg = load_config("hrnet_w18_small_kpt.py", ["train.init_checkpoint=detectron2://a/b.pkl"])
     assert [
         f for f in check_weights_present(cfg, resumes=False) if f.name == "weights-missing"
     ] == []
 
 
-def test_unknown_name_of_the_catalog_is_a_line():
-    with pytest.raises(ValueError, match=r"catalog has no ImageNetPretrained/X") as raised:
+def test_unknown_name_of_the_catalog():
+    with pytest.raises(ValueError, match="ImageNetPretrained/X") as raised:
         resolve_location("catalog://ImageNetPretrained/X")
     assert "\n" not in str(raised.value)

@@ -1,12 +1,8 @@
-"""README.md, MODEL_ZOO.md and docs/migration.md: the example runs, the tables are complete."""
+"""README.md and MODEL_ZOO.md: the example runs, the table is complete."""
 
 import os
 import re
 import shutil
-
-import pytest
-
-from hrnet_kpt.config.yacs import detectron2_keys, maskrcnn_benchmark_keys
 
 
 def test_example_of_the_readme_runs(
@@ -31,22 +27,3 @@ def test_every_config_is_listed_once(repository):
     listed = re.findall(r"^\| \[`(\w+\.py)`\]\(configs/\1\) \|", page, re.MULTILINE)
     assert sorted(listed) == sorted(path.name for path in (repository / "configs").glob("*.py"))
     assert "AP on COCO was not measured" in page
-
-
-@pytest.mark.parametrize(
-    ("keys", "title"),
-    [
-        (detectron2_keys, "## detectron2"),
-        (maskrcnn_benchmark_keys, "## maskrcnn-benchmark and HRNet-MaskRCNN-Benchmark"),
-    ],
-)
-def test_every_key_that_is_translated_is_in_the_tables(keys, title, repository):
-    page = (repository / "docs" / "migration.md").read_text()
-    section = page.partition(f"{title}\n")[2].partition("\n## ")[0]
-    rows = dict(re.findall(r"^\| (`.*?`) \| (.*) \|$", section, re.MULTILINE))
-    named = {key: text for cell, text in rows.items() for key in re.findall(r"`(.*?)`", cell)}
-    for key, path in keys.COPIED.items():
-        assert named[key] == f"`{path}`"
-    for key, text in keys.NOTES.items():
-        assert named[key] == text
-    assert not set(keys.COMBINED) - set(named)

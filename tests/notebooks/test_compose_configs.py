@@ -100,7 +100,7 @@ def test_runs_and_leaves_a_config_that_trains(notebook, temporary, tmp_path):
     warned = {name: written(found, "stderr") for name, found in outputs.items()}
     assert [name for name, text in warned.items() if text] == ["diff"]
     assert len(warned["diff"].splitlines()) == 1
-    assert "COCO's 17 keypoints are taken" in warned["diff"]
+    assert "using COCO's 17 keypoints" in warned["diff"]
 
     [folder] = temporary.glob("configs_*")
     rows = [json.loads(line) for line in (folder / "run" / "metrics.json").open()]

@@ -1,4 +1,4 @@
-"""What differs between two configs."""
+"""Compares two configs, and formats the differences."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .serialize import plain_config
 
 
 class Absent(Enum):
-    """What only the other config has; the same object in every process."""
+    """Stands for a key that only the other config has; an Enum, to be the same object in every process."""
 
     ABSENT = "(absent)"
 
@@ -24,9 +24,9 @@ LETTERS = "_-./:@+~%=*${}"
 
 
 class Difference(NamedTuple):
-    """A dotted key, numbers for the places in a list, and what either config has there, maybe ABSENT.
+    """A dotted key, with list indices, and its plain value in either config, or ABSENT.
 
-    Values are plain: interpolations as they are written, nodes as dicts with a `_target_`.
+    Interpolations are as they are written, nodes are dicts with a `_target_`.
     """
 
     key: str
@@ -35,23 +35,26 @@ class Difference(NamedTuple):
 
 
 def differences(old: DictConfig, new: DictConfig) -> list[Difference]:
-    """What differs, in the order of the new config; what only the old one has follows.
+    """Compare two configs.
 
-    A sub-tree that only one has, or that calls something else, is one difference. So is a list of plain values.
+    A sub-tree that only one config has, or that calls another target, is one difference; so is a list of plain values.
+
+    Returns:
+        Differences in the order of the new config, then keys that only the old config has.
     """
     found = _compare("", plain_config(old, strict=False), plain_config(new, strict=False))
     return sorted(found, key=lambda difference: difference.new is ABSENT)
 
 
 def format_differences(found: Sequence[Difference]) -> str:
-    """A line `key: old -> new` for each difference, long values shortened around the first letter that differs."""
+    """A line `key: old -> new` for each difference, long values shortened around the first difference."""
     if not found:
         return "no differences"
     width = min(max(len(key) for key, _, _ in found), 48) + 1
     lines = []
     for key, old, new in found:
         name = f"{key}:".ljust(width)
-        # Callables of the same name are told apart by their modules.
+        # Callables of the same name are written with their modules.
         whole = _last_name(old) == _last_name(new)
         texts = _shorten(_text(old, whole), _text(new, whole), LINE - len(name) - len("  -> "))
         lines.append(f"{name} {texts[0]} -> {texts[1]}")
@@ -67,12 +70,12 @@ def _compare(key: str, old: Any, new: Any) -> list[Difference]:
             pair = old_children.get(name, ABSENT), new_children.get(name, ABSENT)
             found += _compare(f"{key}.{name}" if key else str(name), *pair)
         return found
-    # By what is written, so that 1 is neither True nor 1.0, and nan is nan.
+    # By repr: 1 is neither True nor 1.0, and nan is nan.
     return [] if repr(old) == repr(new) else [Difference(key, old, new)]
 
 
 def _children(node: Any) -> dict[Any, Any] | None:
-    """What is compared one by one: the entries of a dict, and of a list with dicts in it."""
+    """Entries that are compared one by one: of a dict, and of a list that contains dicts."""
     if isinstance(node, list) and any(isinstance(child, dict) for child in node):
         return dict(enumerate(node))
     return node if isinstance(node, dict) else None
@@ -88,7 +91,7 @@ def _last_name(node: Any) -> str:
 
 
 def _text(value: Any, whole: bool = False) -> str:
-    """A value on one line, callables by their last names unless they are wanted as a whole."""
+    """A value on one line, callables by their last names unless `whole`."""
     if value is ABSENT:
         return str(ABSENT.value)
     if isinstance(value, str):
@@ -105,7 +108,7 @@ def _text(value: Any, whole: bool = False) -> str:
 
 
 def _is_clear(text: str) -> bool:
-    """Whether a string without quotes cannot be taken for something else."""
+    """Whether a string is unambiguous without quotes."""
     if not text or text.lower() in NOT_STRINGS:
         return False
     try:
@@ -116,9 +119,9 @@ def _is_clear(text: str) -> bool:
 
 
 def _shorten(old: str, new: str, width: int) -> tuple[str, str]:
-    """Both texts in about `width` letters: of long ones the part around the first letter that differs."""
-    letters = enumerate(zip(old, new, strict=False))
-    first = next((i for i, (a, b) in letters if a != b), min(len(old), len(new)))
+    """Both texts in about `width` letters, long ones cut to the part around the first difference."""
+    pairs = enumerate(zip(old, new, strict=False))
+    first = next((i for i, (a, b) in pairs if a != b), min(len(old), len(new)))
     half = max(width // 2, 20)
     return (
         _part(old, first, max(half, width - len(new))),
@@ -126,8 +129,8 @@ def _shorten(old: str, new: str, width: int) -> tuple[str, str]:
     )
 
 
-def _part(text: str, place: int, width: int) -> str:
-    start = max(0, min(place - width // 3, len(text) - width))
+def _part(text: str, index: int, width: int) -> str:
+    start = max(0, min(index - width // 3, len(text) - width))
     part = text[start : start + width]
     if start:
         part = f"...{part[3:]}"

@@ -1,6 +1,6 @@
-"""The nodes of a config by their dotted keys: as they are written, walked, and the ones that somebody may have meant.
+"""Nodes of a config by their dotted keys, without resolving interpolations.
 
-OmegaConf has no public way to see a node without following it. What is private there is used in this file alone.
+OmegaConf has no public functions for that. Its private ones are used only in this file.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 
 def child_of(node: DictConfig | ListConfig, part: str) -> Any:
-    """The node of one name or list index, interpolations not followed; None where there is none."""
+    """The node of a name or list index, interpolations not resolved; None if it does not exist."""
     if isinstance(node, ListConfig):
         return node._get_node(int(part)) if part.isdecimal() and int(part) < len(node) else None
     return node._get_node(part)
 
 
 def written(node: Any) -> Any:
-    """A node's content as it stands in the config, interpolations and `???` as strings; what is no node as it is."""
+    """A node's content as it is written, interpolations and `???` as strings; other objects as they are."""
     return node._value() if isinstance(node, Node) else node
 
 
@@ -36,22 +36,27 @@ def is_missing(node: Node) -> bool:
 
 
 def is_mapping(node: Any) -> bool:
-    """Whether it is a mapping by itself: no null, and no interpolation of one."""
+    """Whether it is a mapping, and not null or an interpolation."""
     return isinstance(node, DictConfig) and isinstance(written(node), dict)
 
 
 def is_list(node: Any) -> bool:
-    """Whether it is a list by itself: no null, and no interpolation of one."""
+    """Whether it is a list, and not null or an interpolation."""
     return isinstance(node, ListConfig) and isinstance(written(node), list)
 
 
 def follow(node: Node) -> Any:
-    """The node that an interpolation leads to; OmegaConfBaseException or RecursionError where it leads nowhere."""
+    """Resolve an interpolation to a node.
+
+    Raises:
+        OmegaConfBaseException: If it cannot be resolved.
+        RecursionError: If it refers to itself.
+    """
     return node._dereference_node()
 
 
 def copy_within(node: DictConfig, parent: DictConfig) -> DictConfig:
-    """A copy to change, of any content, whose interpolations are followed from where `parent` has the node."""
+    """A writable copy of a node, whose interpolations are resolved as those of `parent`'s child."""
     node = node.copy()
     node._set_parent(parent)
     node._set_flag(["allow_objects", "readonly", "struct"], [True, False, False])
@@ -59,12 +64,12 @@ def copy_within(node: DictConfig, parent: DictConfig) -> DictConfig:
 
 
 def escape(text: str) -> str:
-    """A string as a config holds it, where `${` begins an interpolation and `\\${` is `${`."""
+    """Escape a string for a config, where `${` begins an interpolation and `\\${` is `${`."""
     return re.sub(r"(\\*)\$\{", lambda found: f"{2 * found[1]}\\${{", text)
 
 
 def value_at(cfg: DictConfig, key: str) -> Any:
-    """The value of a dotted key, interpolations followed; None where there is none, whatever stands on the way."""
+    """The value of a dotted key, interpolations resolved; None if there is none."""
     try:
         return OmegaConf.select(cfg, key)
     except OmegaConfBaseException:
@@ -72,7 +77,7 @@ def value_at(cfg: DictConfig, key: str) -> Any:
 
 
 def walk(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Every node below, by its dotted key, parents first; interpolations are not followed."""
+    """Every node below with its dotted key, parents first; interpolations are not resolved."""
     if is_mapping(node):
         names = list(node)
     else:
@@ -85,7 +90,7 @@ def walk(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def closest_keys(cfg: DictConfig, key: str) -> list[str]:
-    """Up to three keys of the config that `key` may stand for: of the same last name, or spelt much alike."""
+    """Up to three keys that the user may have meant: with the same last name, or with a similar spelling."""
     known = [name for name, _ in walk(cfg)]
     last = key.rpartition(".")[2]
     same_name = [name for name in known if name.rpartition(".")[2] == last and not last.isdecimal()]

@@ -1,4 +1,4 @@
-"""From a config file's name and overrides to the config of a run."""
+"""Loads a config file, applies overrides, and reads the keypoints and classes of the data."""
 
 from __future__ import annotations
 
@@ -30,25 +30,24 @@ from .structure import check_structure
 
 logger = logging.getLogger(__name__)
 
-# The right side of an assignment that is no dict and no node.
+# The right side of an assignment that is not a dict or a node.
 PLAIN = (ast.Constant, ast.List, ast.Tuple, ast.Set, ast.UnaryOp, ast.BinOp, ast.JoinedStr)
 
 
 def load_config(name: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
-    """Load a config file, apply overrides, and resolve which keypoints and classes the data have.
+    """Load a config file, apply overrides, and resolve the keypoints and classes of the data.
 
-    Beside the config, and the configs that it imports, one file is read, and only where data.keypoints or data.classes
-    is `auto`: `data.test.annotations`, else `data.train.annotations`, whose categories it becomes. Where there is
-    neither, it becomes COCO's person with 17 keypoints, with a warning.
+    If data.keypoints or data.classes is `auto`, the categories of `data.test.annotations` are read, or those of
+    `data.train.annotations`. If neither file exists, COCO's person with 17 keypoints is used, with a warning.
 
     Args:
-        name: a file that exists, else the name of a file in this repository's `configs/`, else in the installed
-            package's. Python (LazyConfig) or yaml, which is read as plain data.
+        name: A file that exists, otherwise the name of a file in this repository's `configs/`, otherwise in the
+            installed package's. Python (LazyConfig) or yaml, which is read as plain data.
         overrides: "key=value" replaces, "+key=value" adds, "~key" deletes. The last one wins.
 
     Raises:
-        UserError: a ValueError with a one-line message, for whatever is wrong with any of these: an argument that a
-            LazyCall's callee does not take, too, before anything is built.
+        UserError: If the file cannot be loaded, an override cannot be applied, the annotations cannot be read, or a
+            node has arguments that its callable does not have. A ValueError with a one-line message.
     """
     cfg, _ = load_with_changes(name, overrides)
     if "keypoints" in (cfg.get("data") or {}):
@@ -59,7 +58,11 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
 def load_with_changes(
     name: str | Path, overrides: Sequence[str] = ()
 ) -> tuple[DictConfig, list[Difference]]:
-    """The config of `load_config` with its `auto`, which a run resolves itself; and what the overrides change in it."""
+    """Load a config as `load_config` does, without resolving `auto`, which a run does itself.
+
+    Returns:
+        The config, and what the overrides changed in it.
+    """
     path = find_config(name)
     original = _read_yaml(path) if path.suffix in (".yaml", ".yml") else _read_python(path)
     cfg = copy.deepcopy(original)
@@ -71,7 +74,7 @@ def load_with_changes(
 
 
 def config_folders() -> list[Path]:
-    """Where configs are: this repository's `configs/`, then the installed package's."""
+    """The folders of configs: this repository's `configs/`, then the installed package's."""
     package = Path(__file__).resolve().parents[1]
     return [package.parents[1] / "configs", package / "configs"]
 
@@ -85,8 +88,9 @@ def find_config(name: str | Path) -> Path:
     shipped = sorted({path.name for folder in folders for path in folder.glob("*.py")})
     close = difflib.get_close_matches(Path(name).name, shipped, n=1)
     meant = f" (did you mean {close[0]}?)" if close else ""
+    known = ", ".join(shipped)
     raise UserError(
-        f"config file {str(name)!r} is neither a path that exists{meant} nor one of {', '.join(shipped)}"
+        f"config file {str(name)!r} does not exist{meant}: give a path, or one of {known}"
     )
 
 
@@ -96,30 +100,28 @@ def _read_python(path: Path) -> DictConfig:
         alias_moved_modules(path.read_text(encoding="utf-8"))
         cfg: DictConfig = LazyConfig.load(str(path))
     except Exception as error:
-        # detectron2's of a file of wrong syntax, maybe one that was imported, has neither line nor reason.
+        # detectron2's SyntaxError, perhaps of an imported file, has neither line nor reason.
         mistake = error.__cause__ if isinstance(error, SyntaxError) else None
         reason = f" ({mistake.msg})" if isinstance(mistake, SyntaxError) else ""
-        raise UserError(
-            f"config file {path}{_line(mistake or error)} does not load: {one_line(error)}{reason}"
-        ) from error
+        where = f"{path}{_line(mistake or error)}"
+        raise UserError(f"config file {where} does not load: {one_line(error)}{reason}") from error
     finally:
-        # detectron2's loader patches it, and leaves it patched after an error.
+        # detectron2 patches it, and leaves it patched after an error.
         builtins.__import__ = import_function
-    dropped = [name for name in dict.fromkeys(_plain_names(path)) if name not in cfg]
-    if dropped:
+    ignored = [name for name in dict.fromkeys(_plain_names(path)) if name not in cfg]
+    if ignored:
         logger.warning(
-            "%s: %s at the top level reach%s no config, which takes only dicts and nodes: set it where it belongs, as "
-            "in train.max_iter = 100, or call it _%s if it is a helper",
+            "%s: values at the top level are ignored, as only dicts and nodes are part of a config: %s; set a key, "
+            "as in train.max_iter = 100, or rename a helper to _%s",
             path,
-            ", ".join(dropped),
-            "es" if len(dropped) == 1 else "",
-            dropped[0],
+            ", ".join(ignored),
+            ignored[0],
         )
     return cfg
 
 
 def _plain_names(path: Path) -> Iterator[str]:
-    """Names at the top level of a file that a user may take for its config: of plain values, and from other configs."""
+    """Names at the top level of a config file that have plain values, or come from other config files."""
     for statement in ast.parse(path.read_text(encoding="utf-8")).body:
         names: list[str] = []
         if isinstance(statement, ast.ImportFrom) and statement.level:
@@ -133,14 +135,14 @@ def _read_yaml(path: Path) -> DictConfig:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
-            raise UserError(f"config file {path} holds no config: its top level must be a mapping")
+            raise UserError(f"config file {path} is not a config: its top level must be a mapping")
         return OmegaConf.create(with_moved_targets(content), flags={"allow_objects": True})
     except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
         raise UserError(f"config file {path} does not load: {one_line(error)}") from error
 
 
 def _line(error: BaseException) -> str:
-    """Where in a config file it happened: the innermost line of one."""
+    """The innermost line of a config file in an error's traceback."""
     if isinstance(error, SyntaxError):
         return f", line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
@@ -148,6 +150,7 @@ def _line(error: BaseException) -> str:
     return f", line {lines[-1].lineno}" if lines else ""
 
 
+# Modules of older versions, which saved configs name.
 MOVED = {
     "hrnet_kpt.data.keypoints": "hrnet_kpt.data.schema",
     "hrnet_kpt.data.labels": "hrnet_kpt.data.categories",
@@ -160,7 +163,7 @@ MOVED = {
 
 
 def with_moved_targets(node: Any) -> Any:
-    """Plain content of a config, each `_target_` by the name of the module that it is in now."""
+    """Plain content of a config, with each `_target_` in its present module."""
     if isinstance(node, dict):
         content = {key: with_moved_targets(child) for key, child in node.items()}
         if isinstance(content.get("_target_"), str):
@@ -171,7 +174,7 @@ def with_moved_targets(node: Any) -> Any:
 
 
 def alias_moved_modules(source: str) -> None:
-    """Let the Python source of a config import what moved from where it was."""
+    """Let the source of a config import names from the modules of older versions."""
     for old, new in MOVED.items():
         if f"from {old} import" in source:
             sys.modules[old] = importlib.import_module(new)

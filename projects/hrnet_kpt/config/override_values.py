@@ -1,4 +1,4 @@
-"""One override: its key, what it does, and its value, which keeps the type of what it replaces."""
+"""Parses an override, and converts its value to the type of the value that it replaces."""
 
 from __future__ import annotations
 
@@ -6,55 +6,53 @@ import difflib
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from .yacs_keys import yacs_keys
+from .yacs_keys import YACS_KEYS
 
-# A part of a key: blanks inside it, as in the name of a class, but none around it.
+# A part of a key: it may have spaces inside, as names of classes do, but not around it.
 NAME = re.compile(r"[^\s\[\]{}$'\"\\](?:[^\[\]{}$'\"\\\n\r]*[^\s\[\]{}$'\"\\])?")
 SIGNS = {"": "set", "+": "add", "++": "add", "~": "delete"}
-TRUTH = {"on": "true", "yes": "true", "y": "true", "1": "true"}
-TRUTH |= {"off": "false", "no": "false", "n": "false", "0": "false", "none": "false"}
+BOOLS = dict.fromkeys(("on", "yes", "y", "1"), "true")
+BOOLS |= dict.fromkeys(("off", "no", "n", "0", "none"), "false")
 
 
-@dataclass(frozen=True)
-class Override:
-    """text: as it was typed. action: "set", "add" or "delete". value: its text, None where there is no "="."""
+class Override(NamedTuple):
+    """An override as it is typed.
 
-    text: str
+    Attributes:
+        action: "set", "add" or "delete".
+        value: The string behind "=", None without one.
+    """
+
     action: str
     key: str
     value: str | None
 
-    @property
-    def parts(self) -> list[str]:
-        return self.key.split(".")
-
 
 class MisfitError(ValueError):
-    """An override cannot be: what is wrong and what to write instead, as the end of a sentence."""
+    """An override that cannot be applied; the message says why and what to write, after "override KEY=VALUE"."""
 
 
 class UnreadableError(ValueError):
-    """The text of a value is none in Hydra's grammar."""
+    """A value that Hydra's grammar does not allow."""
 
 
 class SweepError(UnreadableError):
-    """The text of a value means several values, one after the other."""
+    """Several values (a sweep) where one is expected."""
 
 
 def read_value(text: str) -> Any:
-    """What a value's text means in Hydra's grammar: a number, bool, None, text, list or mapping.
+    """Parse a value in Hydra's grammar: a number, bool, None, string, list or mapping.
 
     Raises:
-        UnreadableError: Or SweepError for several values.
+        UnreadableError: If it is not valid; SweepError if it is several values.
     """
     try:
         override = OverridesParser.create().parse_override(f"key={text}")
@@ -66,13 +64,13 @@ def read_value(text: str) -> Any:
 
 
 def read_override(text: str, following: Sequence[str] = ()) -> Override:
-    """Take "key=value", "+key=value" or "~key" apart; `a[1].b` is another way to write `a.1.b`.
+    """Parse "key=value", "+key=value" or "~key"; `a[1].b` is read as `a.1.b`.
 
     Args:
-        following: What was typed after it.
+        following: The arguments after it on the command line.
 
     Raises:
-        MisfitError: For what is none of these.
+        MisfitError: If it is none of these.
     """
     before, equals, value = text.partition("=")
     sign, key = re.fullmatch(r"\s*(\+\+|\+|~|)(.*)", before, re.DOTALL).groups()  # type: ignore[union-attr]
@@ -83,31 +81,31 @@ def read_override(text: str, following: Sequence[str] = ()) -> Override:
         raise MisfitError(_no_value(key, sign, following))
     if not all(NAME.fullmatch(part) for part in key.split(".")):
         raise MisfitError(
-            f"has no key, for {key!r} is none: write the names on the way to the value with dots between "
-            "them, as in train.max_iter=5"
+            f"has no valid key, {key!r}: write names with dots, as in train.max_iter=5"
         )
-    return Override(text, SIGNS[sign], key, value.strip() if equals else None)
+    return Override(SIGNS[sign], key, value.strip() if equals else None)
 
 
 def _no_value(key: str, sign: str, following: Sequence[str]) -> str:
-    """What to write for a key without `=`, as YACS has it: `MODEL.WEIGHTS x`."""
-    ours = yacs_keys().get(key, key)
+    """The message for a key without `=`, as in YACS: `MODEL.WEIGHTS x`."""
+    ours = YACS_KEYS.get(key, key)
     if ours == key and not re.fullmatch(r"[\w.]+", key):
-        return "is no override: write key=value"
+        return "is not an override: write key=value"
     value = following[0] if following and "=" not in following[0] else "VALUE"
     yacs = f"{key} is {ours} here; " if ours != key else ""
-    return f"has no value: {yacs}write key and value as one, {sign}{ours}={value}"
+    return f"has no value: {yacs}write {sign}{ours}={value}"
 
 
 def read_as(old: Any, text: str, key: str) -> Any:
-    """What `text` says where `old` stands at `key`; a text may be typed without quotes.
+    """Parse `text` as a value for `key`, whose value is `old`; strings need no quotes.
 
     Raises:
-        MisfitError: Where it cannot be read, or says several values.
+        MisfitError: If it cannot be read, or is several values.
     """
-    given = (old == "auto" and text[:1] == "{") or (key == "data.image_range" and text[:1] == "[")
-    if isinstance(old, str) and not given:
-        return _read_text(text, key)
+    is_mapping = old == "auto" and text[:1] == "{"
+    is_range = key == "data.image_range" and text[:1] == "["
+    if isinstance(old, str) and not (is_mapping or is_range):
+        return _read_string(text, key)
     if isinstance(old, bool):
         return _read_bool(text, key)
     if not text and old is not None:
@@ -123,26 +121,27 @@ def read_as(old: Any, text: str, key: str) -> Any:
 
 
 def fit(old: Any, value: Any, text: str, key: str) -> Any:
-    """`value`, which was typed as `text`, in the type of `old`: a bool for a bool, an int for an int, and so on.
+    """Convert `value`, typed as `text`, to the type of `old`.
 
-    Anything may take the place of None. A whole number may be typed as 1e4, a float without its point. "${...}" is
-    the value of another key.
+    Any value may replace None. An integer may be typed as 1e4, a float without a decimal point. "${...}" is the value
+    of another key.
 
     Raises:
-        MisfitError: Where it is nothing of the kind.
+        MisfitError: If the value is of another type.
     """
     if old is None or _is_interpolation(value):
         return value
     if isinstance(value, float) and math.isnan(value):
-        raise MisfitError(f"is no number: {key} is {shown(old)}")
+        raise MisfitError(f"is not a number: {key} is {shown(old)}")
     if isinstance(old, bool) or isinstance(value, bool):
         matches = isinstance(old, bool) and isinstance(value, bool)
     elif isinstance(old, int):
-        value, matches = _whole(value, text)
+        value = _integer(value, text)
+        matches = isinstance(value, int)
     elif isinstance(old, float):
-        value, matches = _floating(value)
-    elif isinstance(old, str):
-        matches = isinstance(value, str)
+        if isinstance(value, int) and abs(value) <= 2**53:  # exact as a float
+            value = float(value)
+        matches = isinstance(value, float)
     elif isinstance(old, ListConfig):
         return _list_for(old, value, key)
     else:
@@ -153,7 +152,8 @@ def fit(old: Any, value: Any, text: str, key: str) -> Any:
 
 
 def kind_of(value: Any) -> str:
-    names = {bool: "a bool, true or false", int: "a whole number", float: "a number", str: "a text"}
+    """The type of a value with its article, in the words of messages."""
+    names = {bool: "a bool, true or false", int: "an integer", float: "a number", str: "a string"}
     if isinstance(value, DictConfig | dict):
         return "a mapping"
     if isinstance(value, ListConfig | list):
@@ -162,22 +162,23 @@ def kind_of(value: Any) -> str:
 
 
 def shown(value: Any) -> str:
+    """The repr of a value, at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _quoting(key: str, text: str) -> str:
     inner = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"write a text with special characters in quotes, \"{key}='{inner}'\""
+    return f"write a string with special characters in quotes, \"{key}='{inner}'\""
 
 
-def _read_text(text: str, key: str) -> str:
-    """The text as it was typed, quotes taken off; only what Hydra reads as several values is refused."""
+def _read_string(text: str, key: str) -> str:
+    """The string as it was typed, without quotes around it."""
     try:
         value = read_value(text)
     except SweepError as error:
         raise MisfitError(
-            f"is several values, but a run takes one: {_quoting(key, text)} if it is one text"
+            f"is several values: {_quoting(key, text)} if it is one string"
         ) from error
     except UnreadableError:
         return text
@@ -186,9 +187,9 @@ def _read_text(text: str, key: str) -> str:
     if isinstance(value, list | dict) and key in ("data.keypoints", "data.classes"):
         raise MisfitError(f"is {kind_of(value)}: write auto or a mapping, {{name: value}}")
     if isinstance(value, list | dict):
-        raise MisfitError(f"is {kind_of(value)}, but {key} is a text: {_quoting(key, text)}")
+        raise MisfitError(f"is {kind_of(value)}, but {key} is a string: {_quoting(key, text)}")
     if value is None:
-        raise MisfitError(f"is null, but {key} is a text: write {key}= for none")
+        raise MisfitError(f"is null, but {key} is a string: write {key}= for an empty one")
     return text
 
 
@@ -199,32 +200,22 @@ def _read_bool(text: str, key: str) -> Any:
         value = text
     if isinstance(value, bool) or _is_interpolation(value):
         return value
-    word = TRUTH.get(text.lower()) or next(
-        iter(difflib.get_close_matches(text.lower(), ["true", "false"])), "true or false"
-    )
-    raise MisfitError(f"is neither true nor false: write {key}={word}")
+    word = BOOLS.get(text.lower())
+    close = difflib.get_close_matches(text.lower(), ["true", "false"])
+    meant = word or (close[0] if close else "true or false")
+    raise MisfitError(f"is neither true nor false: write {key}={meant}")
 
 
-def _whole(value: Any, text: str) -> tuple[Any, bool]:
-    """The int that a number with no fraction is, and whether it is one."""
-    if isinstance(value, int):
-        return value, True
-    if isinstance(value, float):
-        try:
-            number = Decimal(text.replace("_", ""))
-        except InvalidOperation:  # a function of Hydra's, as in float(3)
-            number = Decimal(value)
-        if number.is_finite() and number.adjusted() < 18 and number == number.to_integral_value():
-            return int(number), True
-    return value, False
-
-
-def _floating(value: Any) -> tuple[Any, bool]:
-    if (
-        isinstance(value, int) and abs(value) <= 2**53
-    ):  # beyond, a float would not be what was typed
-        return float(value), True
-    return value, isinstance(value, float)
+def _integer(value: Any, text: str) -> Any:
+    """An int for a float without a fraction; other values as they are."""
+    if not isinstance(value, float):
+        return value
+    try:
+        number = Decimal(text.replace("_", ""))
+    except InvalidOperation:  # a function of Hydra's, as in float(3)
+        number = Decimal(value)
+    exact = number.is_finite() and number.adjusted() < 18 and number == number.to_integral_value()
+    return int(number) if exact else value
 
 
 def _list_for(old: ListConfig, value: Any, key: str) -> list[Any]:
@@ -233,23 +224,20 @@ def _list_for(old: ListConfig, value: Any, key: str) -> list[Any]:
     examples = [example for example in old if example is not None]
     if not examples:
         return value
-    # One fraction among the old numbers: all may have one.
+    # If one of the old numbers is a float, all may be.
     example = next((x for x in examples if isinstance(x, float)), examples[0])
-    return [_element_for(example, element, f"{key}.{i}") for i, element in enumerate(value)]
-
-
-def _element_for(example: Any, element: Any, key: str) -> Any:
-    if isinstance(example, DictConfig):
+    if not isinstance(example, DictConfig):
+        return [fit(example, x, repr(x), f"{key}.{i}") for i, x in enumerate(value)]
+    for i, element in enumerate(value):
         if not isinstance(element, dict):
-            raise MisfitError(f"has {element!r} at {key}, where a mapping must be")
-        return element
-    return fit(example, element, repr(element), key)
+            raise MisfitError(f"has {element!r} at {key}.{i}, which must be a mapping")
+    return value
 
 
 def _one_value(text: str, key: str, old: Any) -> str:
     if old is None or isinstance(old, ListConfig):
         return f"is several values: write a list in brackets, {key}=[{text}]"
-    return f"is several values (a sweep), but a run takes one: write {key}=VALUE; decimals have a point"
+    return f"is several values (a sweep): write one, {key}=VALUE, with a decimal point"
 
 
 def _mismatch(old: Any, value: Any, key: str) -> str:

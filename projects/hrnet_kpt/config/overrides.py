@@ -1,4 +1,4 @@
-"""`key=value` overrides of a config, strict about keys and types."""
+"""Applies `key=value` overrides to a config, with strict keys and types."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from ..errors import UserError
 from .keys import child_of, closest_keys, is_interpolation, is_list, is_mapping, walk, written
 from .override_values import MisfitError, Override, fit, read_as, read_override, shown
 from .signatures import call_parameters, target_of
-from .yacs_keys import yacs_keys
+from .yacs_keys import YACS_KEYS
 
-# Settled by the data; where a saved config has the result, `auto` asks the data again.
+# Read from the data; in a saved config, which has the result, `auto` reads them again.
 AUTO = ("data.keypoints", "data.classes")
 
 
 def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Change `cfg` in place: "key=value" replaces, "+key=value" adds too, "~key" deletes; in order, the last one wins.
+    """Apply overrides to `cfg` in place and in order; the last one wins.
 
-    Values are in Hydra's grammar and keep the type of what they replace. A mapping changes the keys it
-    names; one with `_target_` replaces the whole node. A number or list may replace a node that computes one.
+    Values are in Hydra's grammar and keep the type of the value that they replace. A mapping changes the keys that it
+    has; one with `_target_` replaces the whole node. A number or list may replace a node that computes one.
+
+    Args:
+        overrides: "key=value" replaces, "+key=value" replaces or adds, "~key" deletes.
 
     Raises:
-        UserError: For an unknown key, a value of another type, or what cannot be read.
+        UserError: If a key is unknown, a value has another type, or an override cannot be read.
     """
     for number, text in enumerate(overrides, 1):
         try:
             _apply(cfg, read_override(text, overrides[number:]))
         except GrammarParseError as error:
             raise UserError(
-                f"override {_shortened(text)} has a ${{ that begins no ${{key}}"
+                f"override {_shortened(text)} has a ${{ without a key behind it"
             ) from error
         except (MisfitError, OmegaConfBaseException) as error:
             reason = " ".join(str(error).split(" full_key:")[0].split())
@@ -51,23 +54,23 @@ def _apply(cfg: DictConfig, override: Override) -> None:
         raise MisfitError(_unknown(cfg, override))
     if override.action == "delete":
         _delete(parent, last, override)
-        return
-    value = read_as(_value_at(parent, last), override.value or "", override.key)
-    _put(parent, last, override.key, value, override)
+    else:
+        value = read_as(_value_at(parent, last), override.value or "", override.key)
+        _put(parent, last, override.key, value, override)
 
 
 def _put(
     parent: DictConfig | ListConfig, last: str, key: str, value: Any, override: Override
 ) -> None:
-    """Let `value` take the place of what is there, in its type; a mapping enters a sub-tree key by key."""
+    """Replace a value by one of the same type; a mapping replaces values in a sub-tree."""
     if child_of(parent, last) is None:
         if override.action != "add":
-            raise MisfitError(f"names {key}, which is not there: write +{key}=VALUE to add it")
+            raise MisfitError(f"names {key}, which does not exist: write +{key}=VALUE to add it")
         _assign(parent, last, value)
         return
     old = _value_at(parent, last)
     if isinstance(old, DictConfig):
-        # A mapping may be another call altogether.
+        # A mapping with a _target_ replaces the whole call.
         if isinstance(value, dict) and "_target_" not in value:
             for name, child in value.items():
                 _put(old, str(name), f"{key}.{name}", child, override)
@@ -78,21 +81,23 @@ def _put(
     elif (
         not callable(old)
         and not (old == "auto" and isinstance(value, dict))
-        and key != "data.image_range"  # a word or a list; check_values looks at it
+        and key != "data.image_range"  # a string or a list; checks/values.py checks it
     ):
         text = override.value if key == override.key and override.value else repr(value)
         value = fit(old, value, text, key)
     _assign(parent, last, value)
     if isinstance(value, str) and "${" in value and not isinstance(old, str):
         try:
-            meant = parent[_index(parent, last)]
+            followed = parent[_index(parent, last)]
         except OmegaConfBaseException as error:
-            raise MisfitError(f"stands for {value}, which does not exist") from error
-        fit(old, _plain(meant), "", key)
+            raise MisfitError(f"refers to {value}, which does not exist") from error
+        if OmegaConf.is_config(followed):
+            followed = OmegaConf.to_container(followed)
+        fit(old, followed, "", key)
 
 
 def _delete(parent: DictConfig | ListConfig, last: str, override: Override) -> None:
-    """Delete the key; `~key=value` only if that is its value."""
+    """Delete the key; `~key=value` only if it has that value."""
     if override.value is not None:
         old = _value_at(parent, last)
         value = read_as(old, override.value, override.key)
@@ -102,9 +107,9 @@ def _delete(parent: DictConfig | ListConfig, last: str, override: Override) -> N
 
 
 def _parent(cfg: DictConfig, override: Override) -> tuple[DictConfig | ListConfig, str]:
-    """The node that has the last name of the key, and that name; "+" makes the nodes on the way."""
+    """The node above the key, and the last part of the key; "+" creates missing nodes."""
     node: Any = cfg
-    *path, last = override.parts
+    *path, last = override.key.split(".")
     for depth, part in enumerate(path, 1):
         if child_of(node, part) is None:
             if override.action != "add" or isinstance(node, ListConfig):
@@ -113,17 +118,15 @@ def _parent(cfg: DictConfig, override: Override) -> tuple[DictConfig | ListConfi
         child = child_of(node, part)
         here = ".".join(path[:depth])
         if is_interpolation(child):
-            raise MisfitError(
-                f"cannot be: {here} follows {written(child)}: change that, or give {here} a value of its own"
-            )
+            raise MisfitError(f"cannot change {here}, which follows {written(child)}: change that")
         if not (is_mapping(child) or is_list(child)):
-            raise MisfitError(f"cannot be: {here} is {shown(written(child))}, with nothing in it")
+            raise MisfitError(f"cannot change {here}={shown(written(child))}, which has no keys")
         node = child
     return node, last
 
 
 def _value_at(parent: DictConfig | ListConfig, last: str) -> Any:
-    """The value, interpolations followed; None where there is none, or they lead nowhere."""
+    """The value, with interpolations resolved; None if there is none or they cannot be resolved."""
     if child_of(parent, last) is None:
         return None
     try:
@@ -136,7 +139,7 @@ def _assign(parent: DictConfig | ListConfig, last: str, value: Any) -> None:
     if isinstance(parent, ListConfig) and last == str(len(parent)):
         parent.append(value)
     elif isinstance(parent, ListConfig) and child_of(parent, last) is None:
-        raise MisfitError(f"cannot be added: the next place of the list is {len(parent)}")
+        raise MisfitError(f"cannot be added: the next index of the list is {len(parent)}")
     else:
         parent[_index(parent, last)] = value
 
@@ -145,12 +148,8 @@ def _index(parent: DictConfig | ListConfig, last: str) -> Any:
     return int(last) if isinstance(parent, ListConfig) else last
 
 
-def _plain(value: Any) -> Any:
-    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-
-
 def _computes(node: DictConfig, value: Any) -> bool:
-    """Whether the node calls a function that returns what `value` is, a number or a list."""
+    """Whether the node calls a function that returns a number or list like `value`."""
     target = target_of(node)
     if target is None or inspect.isclass(target) or isinstance(value, bool):
         return False
@@ -175,31 +174,24 @@ def _instead_of_subtree(node: DictConfig, key: str) -> str:
 
 
 def _unknown(cfg: DictConfig, override: Override) -> str:
-    *path, last = override.parts
+    """The message for a key that does not exist."""
+    *path, last = override.key.split(".")
     node: Any = cfg
-    for depth, part in enumerate(path):
-        child = child_of(node, part) if OmegaConf.is_config(node) else None
-        if child is None:
-            if isinstance(node, ListConfig):
-                last = part
-                path = path[:depth]
-            else:
-                node = None
-            break
-        node = child
-    if isinstance(node, ListConfig):
-        return (
-            f"names no entry of {'.'.join(path)}: it has {len(node)}, counted from 0, and no {last}"
-        )
+    for depth, part in enumerate([*path, last]):
+        if isinstance(node, ListConfig) and child_of(node, part) is None:
+            here = ".".join(path[:depth])
+            return f"names no entry of {here}: it has {len(node)}, counted from 0, and no {part}"
+        if depth < len(path):
+            node = child_of(node, part) if isinstance(node, DictConfig | ListConfig) else None
     begin = f"names an unknown key: the config has no {override.key}"
-    ours = yacs_keys().get(override.key.upper())
+    ours = YACS_KEYS.get(override.key.upper())
     if ours:
-        return f"{begin}: what YACS calls so is {ours} here"
+        return f"{begin}: this key of YACS is {ours} here"
     target = target_of(node) if isinstance(node, DictConfig) and "_target_" in node else None
     parameters = call_parameters(target) if target is not None else None
     if override.action == "set" and parameters and last in parameters.names:
         name = getattr(target, "__name__", target)
-        return f"{begin} yet, but {name} takes it: write +{override.key}=VALUE to add it"
+        return f"{begin}, but {name} has this argument: write +{override.key}=VALUE to add it"
     close = closest_keys(cfg, override.key)
     meant = f" (did you mean {' or '.join(close)}?)" if close else ""
     may_add = override.action == "set" and (parameters is None or parameters.open)

@@ -1,4 +1,4 @@
-"""Config to Python, as one would write it."""
+"""Converts a config to the source of a Python config file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..errors import UserError
 from .serialize import find_target, importable_name, plain_config
 
-# What the source calls by itself: module, name and what it goes by.
+# What the source itself calls: module, name and alias.
 OWN = (
     ("builtins", "dict", "dict"),
     ("builtins", "float", "float"),
@@ -27,10 +27,12 @@ OWN = (
 
 
 def python_source(cfg: DictConfig) -> str:
-    """`cfg` as the source of a config file, complete: imports, then one assignment for each top-level node.
+    """The source of a config file: imports, then one assignment for each top-level node.
 
-    A node that is a call itself, cfg.model say, is written as that call. Interpolations stay. Raises UserError for
-    what another process could not load.
+    A node that is a call itself, such as cfg.model, is written as that call. Interpolations stay.
+
+    Raises:
+        UserError: If another process could not load an object in the config.
     """
     import black
 
@@ -52,7 +54,7 @@ def python_source(cfg: DictConfig) -> str:
 
 
 def highlighted(source: str) -> str:
-    """Python source in the colours of a terminal."""
+    """Python source with terminal colours."""
     from pygments import highlight
     from pygments.formatters import Terminal256Formatter
     from pygments.lexers import PythonLexer
@@ -61,22 +63,26 @@ def highlighted(source: str) -> str:
 
 
 def refuse_lost_names(content: dict[Any, Any]) -> None:
-    """Raise UserError for a top-level entry that detectron2 would drop from a config file in Python."""
+    """Refuse top-level entries that detectron2 drops when it loads a config file in Python.
+
+    Raises:
+        UserError: If there is one.
+    """
     for name, node in content.items():
         if not isinstance(node, dict | list):
             raise UserError(
-                f"config {name}={node!r} cannot be saved: a config in Python keeps only mappings and lists at its "
-                f"top level; put it into one, as in train.{name}"
+                f"config {name}={node!r} cannot be saved: only mappings and lists can be at the top level; move it, "
+                f"for example to train.{name}"
             )
         if not _is_name(name) or name.startswith("_"):
             raise UserError(
-                f"config {name!r} cannot be saved: a top-level entry is named like a variable in Python, without a "
+                f"config {name!r} cannot be saved: the name of a top-level entry must be a Python variable without a "
                 "leading underscore; rename it"
             )
 
 
 def _is_name(key: Any) -> bool:
-    """Whether Python reads this key as a name, the same one."""
+    """Whether the key is a Python name, and Python does not normalise it to another one."""
     return (
         isinstance(key, str)
         and key.isidentifier()
@@ -87,11 +93,11 @@ def _is_name(key: Any) -> bool:
 
 
 def _choose_names(content: dict[Any, Any]) -> tuple[dict[str, str], list[str]]:
-    """What each target is called in the source, and the imports for it.
+    """The name of each target in the source, and the import lines.
 
-    A target that no import statement reaches has no name.
+    A target that cannot be imported by a statement has no name.
     """
-    taken = set(content)  # a top-level entry keeps its name
+    taken = set(content)  # top-level entries keep their names
     local: dict[tuple[str, str], str] = {}
 
     def choose(module: str, first: str, name: str) -> str:
@@ -104,10 +110,10 @@ def _choose_names(content: dict[Any, Any]) -> tuple[dict[str, str], list[str]]:
 
     names = {name: choose(module, first, name) for module, first, name in OWN}
     for target in dict.fromkeys(_targets(content)):
-        place = _place(target)
-        if place:
-            first, dot, rest = place[1].partition(".")
-            names[target] = choose(place[0], first, first) + dot + rest
+        module, name = _import_of(target)
+        if module:
+            first, dot, rest = name.partition(".")
+            names[target] = choose(module, first, first) + dot + rest
     if not any(_targets(content)):
         del local["detectron2.config", "LazyCall"]
     if not any(isinstance(node, list) for node in content.values()):
@@ -135,19 +141,19 @@ def _targets(node: Any) -> Iterator[str]:
             yield from _targets(child)
 
 
-def _place(target: str) -> tuple[str, str] | None:
-    """The module and the name in it by which a target can be imported and handed to LazyCall."""
+def _import_of(target: str) -> tuple[str, str]:
+    """The module, and the name in it, by which a target can be imported and passed to LazyCall; "" if it cannot."""
     parts = target.split(".")
     found = find_target(target)
-    # An object that goes by another name, or by none, is better named by its string.
+    # Other targets are written as strings.
     if importable_name(found) != target or not all(map(_is_name, parts)) or not _is_kept(found):
-        return None
+        return "", ""
     i = max(i for i in range(1, len(parts)) if ".".join(parts[:i]) in sys.modules)
     return ".".join(parts[:i]), ".".join(parts[i:])
 
 
 def _is_kept(target: Any) -> bool:
-    """Whether a node holds the target as it is: OmegaConf makes a node of its own of `dict` and of attrs' classes."""
+    """Whether a node keeps the target; OmegaConf converts `dict` and attrs classes to nodes."""
     try:
         return is_dataclass(target) or LazyCall(target)()["_target_"] is target
     except (OmegaConfBaseException, TypeError):
@@ -161,7 +167,7 @@ def _code(node: Any, names: dict[str, str]) -> str:
         return f"{names['float']}('{node}')"
     if not isinstance(node, dict):
         return repr(node)
-    # LazyCall's own argument is called self.
+    # "self" is an argument of LazyCall's own call.
     if "_target_" in node and all(isinstance(key, str) and key != "self" for key in node):
         target = node["_target_"]
         function = names.get(target) if isinstance(target, str) else None
@@ -173,7 +179,7 @@ def _code(node: Any, names: dict[str, str]) -> str:
 
 
 def _arguments(node: dict[str, Any], names: dict[str, str]) -> str:
-    """Keyword arguments; what is no keyword follows as `**{...}`."""
+    """Keyword arguments; keys that are not names follow as `**{...}`."""
     arguments = [f"{key}={_code(child, names)}" for key, child in node.items() if _is_name(key)]
     rest = {key: child for key, child in node.items() if not _is_name(key)}
     return ", ".join([*arguments, *([f"**{_literal(rest, names)}"] if rest else [])])

@@ -1,4 +1,4 @@
-"""Keypoints and classes of a config: what `auto` stands for, and how they and other settings compare with weights'."""
+"""Resolves `auto` in data.keypoints and data.classes, and compares a config's settings with those of weights."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ FIELDS = tuple(field.name for field in dataclasses.fields(KeypointSchema))
 
 
 def resolve_labels(cfg: DictConfig) -> None:
-    """Replace, in place, `auto` in data.keypoints and data.classes by what the data have.
+    """Replace `auto` in data.keypoints and data.classes, in place, by the keypoints and classes of the data.
 
-    A mapping in data.keypoints gives some fields of a KeypointSchema; the others are read or, where it gives the names,
-    follow from them. Nothing is read where both are given: resolving twice is resolving once.
+    A mapping in data.keypoints sets some fields of a KeypointSchema; the others are read from the data or, if it sets
+    the names, derived from these. Nothing is read if both keys are resolved already.
 
     Raises:
-        UserError: the two are anything else, or contradict each other or the data.
+        UserError: If one of the two is neither `auto` nor a mapping, or they contradict each other or the data.
     """
     try:
         _resolve(cfg)
@@ -41,8 +41,8 @@ def resolve_labels(cfg: DictConfig) -> None:
         raise
     except (TypeError, AttributeError, ValueError, OSError, OmegaConfBaseException) as error:
         raise UserError(
-            f"data.keypoints and data.classes cannot be resolved ({one_line(error)}): see data.test.annotations, "
-            "data.train.annotations, and what is given of the two"
+            f"data.keypoints and data.classes cannot be resolved ({one_line(error)}): check both, and "
+            "data.test.annotations and data.train.annotations"
         ) from error
 
 
@@ -53,19 +53,16 @@ def _resolve(cfg: DictConfig) -> None:
         if not isinstance(cfg.data[key], DictConfig) and cfg.data[key] != "auto":
             raise UserError(f"data.{key}={cfg.data[key]!r}: write auto or a mapping")
     resolved = isinstance(cfg.data.keypoints, DictConfig) and "_target_" in cfg.data.keypoints
-    if resolved and cfg.data.classes != "auto":
-        content = None
-    else:
-        path = annotations_that_exist(cfg)
-        content = read_coco(path) if path else None
+    path = "" if resolved and cfg.data.classes != "auto" else annotations_that_exist(cfg)
+    content = read_coco(path) if path else None
     if not resolved:
         fields: Any = {}
         if cfg.data.keypoints != "auto":
             fields = OmegaConf.to_container(cfg.data.keypoints, resolve=True)
-        schema = _complete(cfg, fields, content)
+        schema = _complete(cfg, fields, content, path)
         _refuse_broken_names(schema.names)
         cfg.data.keypoints = LazyCall(KeypointSchema)(
-            names=[escape(name) for name in schema.names],
+            names=[*map(escape, schema.names)],
             flip_pairs=[[escape(name) for name in pair] for pair in schema.flip_pairs],
             skeleton=[[escape(name) for name in pair] for pair in schema.skeleton],
             sigmas=list(schema.sigmas),
@@ -73,19 +70,16 @@ def _resolve(cfg: DictConfig) -> None:
     try:
         schema = instantiate(cfg.data.keypoints)
     except UserError as error:
-        raise UserError(f"data.keypoints: {error}; data.keypoints=auto reads all of it") from error
+        raise UserError(f"data.keypoints: {error}; or set data.keypoints=auto") from error
     if cfg.data.classes == "auto":
-        classes = (
-            name_classes(content, path, schema) if content else _classes_without_data(cfg, schema)
-        )
-        cfg.data.classes = {
-            name: [escape(keypoint) for keypoint in names] for name, names in classes.items()
-        }
+        if content:
+            classes = name_classes(content, path, schema)
+        else:
+            classes = _classes_without_data(cfg, schema)
+        cfg.data.classes = {name: [*map(escape, names)] for name, names in classes.items()}
     for name, names in cfg.data.classes.items():
         if not isinstance(names, ListConfig):
-            raise UserError(
-                f"data.classes: {name} has {names!r}: write a list of keypoints, maybe []"
-            )
+            raise UserError(f"data.classes: {name} has {names!r}: write a list of keypoints, or []")
         unknown = [keypoint for keypoint in names if keypoint not in schema.names]
         if unknown:
             raise UserError(
@@ -95,13 +89,13 @@ def _resolve(cfg: DictConfig) -> None:
 
 
 def _refuse_broken_names(names: Sequence[str]) -> None:
-    """Raise UserError for a name that looks like the beginning of an interpolation: no config can hand it on."""
+    """Refuse a name that looks like an incomplete interpolation, which OmegaConf cannot hold."""
     for name in names:
         try:
             OmegaConf.create([name])
         except OmegaConfBaseException as error:
             raise UserError(
-                f"keypoint {name!r}: a config cannot hold ${{ without what follows in it; rename it in the json"
+                f"keypoint {name!r}: a config cannot hold an incomplete ${{: rename it in the json"
             ) from error
 
 
@@ -114,13 +108,13 @@ def _classes_without_data(cfg: DictConfig, schema: KeypointSchema) -> dict[str, 
     return {category["name"]: [] for category in COCO_CATEGORIES if category["isthing"]}
 
 
-def _warn_of_no_data(cfg: DictConfig, key: str, taken: str) -> None:
+def _warn_of_no_data(cfg: DictConfig, key: str, used: str) -> None:
     paths = (cfg.data[split].annotations for split in ("test", "train"))
-    logger.warning("data.%s=auto: neither %s nor %s exists; %s are taken", key, *paths, taken)
+    logger.warning("data.%s=auto: neither %s nor %s exists: using %s", key, *paths, used)
 
 
 def is_generated(cfg: DictConfig, annotations: str) -> bool:
-    """Whether `data.generate` of the config makes this annotation file."""
+    """Whether `data.generate` of the config writes this annotation file."""
     if "generate" not in cfg.data:
         return False
     root = Path(cfg.data.generate.root).resolve()
@@ -128,29 +122,26 @@ def is_generated(cfg: DictConfig, annotations: str) -> bool:
 
 
 def annotations_that_exist(cfg: DictConfig) -> str:
-    """The path of the test annotations, else of those for training, else ""."""
+    """The path of the test annotations if they exist, otherwise of the training annotations, otherwise ""."""
     paths = [cfg.data[split].annotations for split in ("test", "train")]
     return next((path for path in paths if Path(path).is_file()), "")
 
 
 def _complete(
-    cfg: DictConfig, fields: dict[str, Any], content: dict[str, Any] | None
+    cfg: DictConfig, fields: dict[str, Any], content: dict[str, Any] | None, path: str
 ) -> KeypointSchema:
-    """The schema with these fields, the others read from the data or, with names given, from the names."""
+    """The schema with these fields, the others from the data or, if the names are among the fields, from these."""
     unknown = sorted(set(fields) - set(FIELDS))
     if unknown:
-        raise UserError(f"data.keypoints has {', '.join(FIELDS)}, but no {', '.join(unknown)}")
-    texts = fields.get("names", [])
-    if not isinstance(texts, list) or not all(isinstance(name, str) for name in texts):
-        raise UserError(
-            f"data.keypoints.names={texts} must be a list of their names, which are texts: put numbers in quotes"
-        )
+        raise UserError(f"data.keypoints has no {', '.join(unknown)}: it has {', '.join(FIELDS)}")
+    names = fields.get("names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise UserError(f"data.keypoints.names={names} must be a list of their names, as strings")
     if "names" in fields:
-        category = {"id": 1, "name": "the data", "keypoints": fields["names"]}
-        category["sigmas"] = fields.get("sigmas")
+        category = {"id": 1, "name": "the data", "keypoints": names, "sigmas": fields.get("sigmas")}
         schema, _ = read_labels({"categories": [category]}, "data.keypoints")
     elif content:
-        schema, _ = read_labels(content, annotations_that_exist(cfg), cfg.data.share_keypoints)
+        schema, _ = read_labels(content, path, cfg.data.share_keypoints)
     else:
         schema = COCO_PERSON
         if not is_generated(cfg, cfg.data.test.annotations):
@@ -162,7 +153,7 @@ def _complete(
 
 
 def labels_of_config(cfg: DictConfig) -> Labels:
-    """The config's keypoints and classes, as its checkpoints hold them; empty where they are not resolved."""
+    """The config's keypoints and classes as checkpoints hold them; empty if they are not resolved."""
     classes, keypoints = value_at(cfg, "data.classes"), value_at(cfg, "data.keypoints.names")
     return Labels(
         list(keypoints) if isinstance(keypoints, ListConfig | tuple) else [],
@@ -173,16 +164,16 @@ def labels_of_config(cfg: DictConfig) -> Labels:
 
 
 def label_names(cfg: DictConfig) -> dict[str, Any]:
-    """The config's classes and keypoints by name, as `load_weights` takes them; none where they are not resolved."""
+    """The names of the config's classes and keypoints, as arguments of `load_weights`; empty if not resolved."""
     labels = labels_of_config(cfg)
     return {"classes": list(labels.classes), "keypoints": list(labels.keypoints)}
 
 
 def differing_settings(cfg: DictConfig, settings: Mapping[str, Any]) -> list[str]:
-    """The overrides that give the config these settings, where it has others.
+    """Overrides for the settings that differ from the config's.
 
     Args:
-        settings: Values by dotted key. Those of nodes that the config does not have, or has as a list, are left out.
+        settings: Values by dotted key. Keys below nodes that the config does not have, or has as lists, are left out.
     """
     overrides = []
     for key, value in settings.items():
@@ -194,7 +185,7 @@ def differing_settings(cfg: DictConfig, settings: Mapping[str, Any]) -> list[str
 
 
 def override(key: str, value: Any) -> str:
-    """`key=value` as it is typed on a command line."""
+    """`key=value` as typed on a command line."""
     text = f"[{','.join(map(str, value))}]" if isinstance(value, list) else str(value)
     return f"{key}={text}"
 

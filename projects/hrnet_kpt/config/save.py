@@ -1,4 +1,4 @@
-"""Config to a file that another process can load."""
+"""Saves a config as yaml or Python that another process can load."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
 from ..io import replace_text
-from .keys import child_of, escape, written
+from .keys import child_of, escape, value_at, written
 from .python_source import python_source, refuse_lost_names
 from .serialize import plain_config
 
@@ -31,11 +31,11 @@ INTERPOLATION = re.compile(r"(?<!\\)\$\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}")
 
 
 def save_config(cfg: DictConfig, path: str | Path) -> None:
-    """Write `cfg` as plain yaml or as Python, by the suffix, interpolations unresolved; `load_config` reads it back.
+    """Write `cfg` as plain yaml or as Python, by the suffix, with interpolations unresolved, for `load_config`.
 
     Raises:
-        UserError: Before anything is written, for what another process could not load, for a suffix other than .yaml,
-            .yml and .py, and for a file that cannot be written.
+        UserError: If another process could not load an object in the config, the suffix is not .yaml, .yml or .py, or
+            the file cannot be written. Nothing is written then.
     """
     path = Path(path)
     if path.suffix == ".py":
@@ -55,43 +55,42 @@ def _yaml(content: dict[Any, Any]) -> str:
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=allow_unicode, width=9999)
 
     text = dump(allow_unicode=True)
-    # PyYAML writes these line ends as they are, but reads spaces; as escapes they survive.
+    # PyYAML writes these line ends unescaped, and reads them as spaces.
     return dump(allow_unicode=False) if any(end in text for end in "\x85\u2028\u2029") else text
 
 
 def refuse_unsavable(cfg: DictConfig) -> None:
-    """Raise UserError where `save_config` would, as yaml or as Python."""
+    """Raise UserError if `save_config` would, for yaml or for Python."""
     refuse_lost_names(plain_config(cfg))
 
 
 def absolute_paths(cfg: DictConfig) -> DictConfig:
-    """A copy of `cfg` that means the same from any folder and in any environment.
+    """A copy of `cfg` that does not depend on the current folder and the environment.
 
-    The paths of the data, the output and the weights are absolute; interpolations that read the environment are
-    replaced by what they give, others stay.
+    Paths of data, output and weights are made absolute; interpolations that read the environment are resolved, others
+    stay.
     """
     cfg = copy.deepcopy(cfg)
     for parent, key, text in list(_strings(cfg)):
         _resolve_environment(parent, key, text)
     for path in PATHS:
-        folder, _, key = path.rpartition(".")
-        parent = OmegaConf.select(cfg, folder, throw_on_resolution_failure=False)
-        value = OmegaConf.select(cfg, path, throw_on_resolution_failure=False)
+        parent, _, key = path.rpartition(".")
+        value = value_at(cfg, path)
         if isinstance(value, str | Path):
-            _make_absolute(parent, key, str(value))
+            _make_absolute(value_at(cfg, parent), key, str(value))
     return cfg
 
 
 def expand_home(cfg: DictConfig) -> None:
-    """Replace, in place, `~` at the beginning of paths, which a shell leaves alone behind a `=`."""
+    """Expand `~` at the beginning of paths, in place; a shell does not expand it after `=`."""
     for path in PATHS:
-        value = OmegaConf.select(cfg, path, throw_on_resolution_failure=False)
+        value = value_at(cfg, path)
         if isinstance(value, str) and value.startswith("~"):
             OmegaConf.update(cfg, path, os.path.expanduser(value))
 
 
 def _strings(node: DictConfig | ListConfig) -> Iterator[tuple[Any, Any, str]]:
-    """Container, key and text of each string, interpolations as they are written."""
+    """Container, key and value of each string, interpolations as they are written."""
     content = written(node)
     if isinstance(content, dict | list):
         for key in list(content) if isinstance(content, dict) else range(len(content)):
@@ -103,7 +102,7 @@ def _strings(node: DictConfig | ListConfig) -> Iterator[tuple[Any, Any, str]]:
 
 
 def _resolve_environment(parent: Any, key: Any, text: str) -> None:
-    """Replace each interpolation in `text` that reads the environment, unless that fails."""
+    """Resolve the interpolations in `text` that read the environment, unless that fails."""
 
     def value_of(interpolation: str) -> Any:
         parent[key] = interpolation
@@ -117,7 +116,7 @@ def _resolve_environment(parent: Any, key: Any, text: str) -> None:
     if "oc.env:" in text:
         with read_write(parent):
             try:
-                # A text that is nothing but one interpolation may stand for a number.
+                # A single interpolation may be a number.
                 whole = INTERPOLATION.fullmatch(text)
                 parent[key] = value_of(text) if whole else INTERPOLATION.sub(text_of, text)
             except OmegaConfBaseException:
@@ -126,12 +125,7 @@ def _resolve_environment(parent: Any, key: Any, text: str) -> None:
 
 def _make_absolute(parent: Any, key: str, path: str) -> None:
     if path and "://" not in path and not os.path.isabs(path):
-        text = str(written(child_of(parent, key)))
+        text = os.path.join(escape(os.getcwd()), str(written(child_of(parent, key))))
         with read_write(parent):
-            # An interpolation may have dots between slashes, which are none of the path's.
-            here = escape(os.getcwd())
-            parent[key] = (
-                os.path.join(here, text)
-                if "${" in text
-                else os.path.normpath(os.path.join(here, text))
-            )
+            # normpath could change the dots in an interpolation.
+            parent[key] = text if "${" in text else os.path.normpath(text)

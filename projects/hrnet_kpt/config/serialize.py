@@ -1,4 +1,4 @@
-"""A config as dicts, lists and plain values that another process can read."""
+"""Converts a config to dicts, lists and plain values that another process can load."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from .keys import written
 
 SCALARS = (bool, int, float, str, bytes)
 MAIN = ("__main__", "__mp_main__")  # a notebook, a script; a script in a process that it spawned
-MODULE = (
-    "put it into a module that can be imported, e.g. my_project/heads.py, and import it from there"
-)
 
 
 def plain_config(cfg: DictConfig, strict: bool = True) -> dict[Any, Any]:
-    """`cfg` with interpolations as they are written, and each `_target_` as the shortest name that imports it.
+    """Convert `cfg`, with interpolations as they are written, and each `_target_` as its shortest importable name.
 
-    Structured nodes become nodes with a `_target_`, paths strings.
+    Structured nodes become nodes with a `_target_`, paths become strings.
+
+    Args:
+        strict: Whether to refuse other objects; otherwise names that cannot be imported are kept, and objects become
+            their repr.
 
     Raises:
-        UserError: For what has no such form, naming its place. strict=False keeps a name that cannot be imported, and
-            puts the repr of an object in its place.
+        UserError: If an object cannot be converted.
     """
     return _plain(cfg, "", strict)
 
 
 def find_target(name: str) -> Any:
-    """What detectron2 finds under this name, None where that is nothing or fails."""
+    """The object that detectron2 imports by this name, None if that fails."""
     if not all(part.isidentifier() for part in name.split(".")):
         return None
     try:
         return locate(name)
-    except Exception:  # importing a module can raise whatever the module raises
+    except Exception:  # importing a module can raise anything
         return None
 
 
@@ -50,10 +50,13 @@ def _plain(node: Any, key: str, strict: bool) -> Any:
     if isinstance(value, dict):
         type_ = OmegaConf.get_type(node) if isinstance(node, Node) else dict
         content = value if type_ is dict else {"_target_": type_, **_arguments(type_, value)}
-        if "_target_" in content:  # it reads better in front
+        if "_target_" in content:  # first, to read better
             content = {"_target_": content["_target_"], **content}
+        enums = [name for name in content if isinstance(name, Enum)]
+        if enums and strict:
+            raise UserError(f"config {key} cannot be saved with the key {enums[0]!r}: use a string")
         return {
-            _key(name, key, strict): (_target if name == "_target_" else _plain)(
+            name: (_target if name == "_target_" else _plain)(
                 child, f"{key}.{name}".removeprefix("."), strict
             )
             for name, child in content.items()
@@ -66,16 +69,10 @@ def _plain(node: Any, key: str, strict: bool) -> Any:
 
 
 def _arguments(type_: Any, content: dict[Any, Any]) -> dict[Any, Any]:
-    """The fields of a structured node that its type takes as arguments."""
+    """The fields of a structured node that are arguments of its type."""
     fields = dataclasses.fields(type_) if dataclasses.is_dataclass(type_) else ()
     computed = {field.name for field in fields if not field.init}
     return {name: child for name, child in content.items() if name not in computed}
-
-
-def _key(name: Any, key: str, strict: bool) -> Any:
-    if isinstance(name, Enum) and strict:
-        raise UserError(f"config {key} has the key {name!r}, which cannot be saved: use a string")
-    return name
 
 
 def _scalar(value: Any, key: str, strict: bool) -> Any:
@@ -85,13 +82,13 @@ def _scalar(value: Any, key: str, strict: bool) -> Any:
         return os.fspath(value)
     kind: Any = next((kind for kind in SCALARS if isinstance(value, kind)), None)
     if kind and not isinstance(value, Enum):
-        return kind(value)  # numpy.float64 is a float too, but yaml does not know it
+        return kind(value)  # numpy.float64 is a float, but yaml cannot represent it
     if not strict:
         return _shown(value)
     name = importable_name(value) or str(value)
     is_function = hasattr(value, "__name__") or isinstance(value, functools.partial)
     if callable(value) and is_function and not find_target(name):
-        raise UserError(f"config {key}={_shown(value)} cannot be saved: {_reason(value, value)}")
+        raise _unsavable(key, value, value)
     if find_target(name) is value:
         node = f'L(locate)(name="{name}"), with locate from detectron2.utils.registry'
     else:
@@ -104,9 +101,7 @@ def _scalar(value: Any, key: str, strict: bool) -> Any:
 
 def _target(node: Any, key: str, strict: bool) -> Any:
     value = written(node)
-    if isinstance(value, dict) or (
-        isinstance(value, str) and (value == "???" or value.startswith("${"))
-    ):
+    if isinstance(value, dict) or str(value).startswith(("???", "${")):
         return _plain(node, key, strict)
     found = find_target(value) if isinstance(value, str) else value
     name = importable_name(found) if callable(found) else None
@@ -118,11 +113,11 @@ def _target(node: Any, key: str, strict: bool) -> Any:
         return value
     if not strict:
         return _shown(value)
-    raise UserError(f"config {key}={_shown(value)} cannot be saved: {_reason(value, found)}")
+    raise _unsavable(key, value, found)
 
 
 def importable_name(target: Any) -> str | None:
-    """The shortest name under which another process finds `target`, None if there is none."""
+    """The shortest name by which another process can import `target`, None if there is none."""
     module = getattr(target, "__module__", None)
     if not isinstance(module, str) or module in MAIN:
         return None
@@ -134,30 +129,31 @@ def importable_name(target: Any) -> str | None:
             names.insert(0, f"{module}.{target.__qualname__}")
     for name in names:
         found = find_target(name)
-        # Each look at a class method gives another object, equal to the last.
+        # Each access to a class method gives a new object, equal to the last.
         if found is target or (hasattr(target, "__func__") and found == target):
             return name
     return None
 
 
-def _reason(value: Any, found: Any) -> str:
-    if isinstance(value, str) and found is None:
-        return "nothing can be imported under this name; correct it, or put its package on the Python path"
-    if not callable(found):
-        return "it is nothing that can be called"
+def _unsavable(key: str, value: Any, found: Any) -> UserError:
     module = getattr(found, "__module__", None) or ""
     qualified = getattr(found, "__qualname__", "")
-    if "<lambda>" in qualified:
-        kind = "a lambda"
-    elif "<locals>" in qualified:
-        kind = "what a function defines"
-    elif module in MAIN:
-        kind = "what a notebook or a script defines"
-    elif module in ("", "builtins") or module.startswith("detectron2._cfg_loader"):
-        kind = "what a config file defines"
+    if isinstance(value, str) and found is None:
+        reason = "this name cannot be imported; correct it, or add its package to the Python path"
+    elif not callable(found):
+        reason = "it cannot be called"
     else:
         kind = "it"
-    return f"{kind} cannot be imported by another process; {MODULE}"
+        if "<lambda>" in qualified:
+            kind = "a lambda"
+        elif "<locals>" in qualified:
+            kind = "an object defined in a function"
+        elif module in MAIN:
+            kind = "an object defined in a notebook or script"
+        elif module in ("", "builtins") or module.startswith("detectron2._cfg_loader"):
+            kind = "an object defined in a config file"
+        reason = f"another process cannot import {kind}; move it to a module, e.g. my_project/heads.py, and import it"
+    return UserError(f"config {key}={_shown(value)} cannot be saved: {reason}")
 
 
 def _shown(value: Any) -> str:

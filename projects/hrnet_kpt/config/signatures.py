@@ -1,4 +1,4 @@
-"""The LazyCall nodes of a config against the signatures of what they call."""
+"""Compares the LazyCall nodes of a config with the signatures of what they call."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from .override_values import kind_of, shown
 
 @dataclass(frozen=True)
 class Parameters:
-    """What a callable takes.
+    """The parameters of a callable that can be given by name.
 
     Attributes:
-        names: Of a class with `**kwargs` those of its bases, too, which they may be handed on to.
-        required: Those without a default.
-        open: Whether it takes any other name.
+        names: All names; for a class with `**kwargs`, those of its bases, too.
+        required: Names without a default.
+        open: Whether it accepts other names.
     """
 
     names: tuple[str, ...]
@@ -42,18 +42,18 @@ def calls(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
 
 
 def target_of(node: DictConfig) -> Any:
-    """What the node calls, None where its `_target_` is missing or cannot be imported."""
+    """The callable of a node, None if its `_target_` is missing or cannot be imported."""
     target = node.get("_target_")
     if not isinstance(target, str):
         return target
     try:
         return locate(target)
-    except Exception:  # importing somebody's module can fail in any way
+    except Exception:  # importing a module can raise anything
         return None
 
 
 def accepts(node: Any, name: str) -> bool:
-    """Whether a node calls something that has a parameter of this name."""
+    """Whether a node has an argument of this name, or its callable has such a parameter."""
     return isinstance(node, DictConfig) and (
         name in node or name in call_parameters(target_of(node)).names
     )
@@ -72,7 +72,7 @@ def call_parameters(target: Any) -> Parameters:
             parameters = parameters[1:]  # self
         for parameter in parameters:
             if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-                # What a base needs may come from the constructor above it.
+                # Required arguments of a base may be set by the constructor above it.
                 needed = not depth and parameter.default is parameter.empty
                 names.setdefault(parameter.name, needed)
         takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
@@ -83,7 +83,7 @@ def call_parameters(target: Any) -> Parameters:
 
 
 def _constructors(target: Any) -> list[Any]:
-    """A function, or a class's `__init__` and those of its bases; the class where none of them is written in Python."""
+    """A class's `__init__` and those of its bases; other callables, and classes written in C, as they are."""
     if not inspect.isclass(target):
         return [target]
     found = [vars(base)["__init__"] for base in target.__mro__ if "__init__" in vars(base)]
@@ -91,16 +91,16 @@ def _constructors(target: Any) -> list[Any]:
 
 
 def wrong_type(target: Any, argument: str, node: Any) -> str:
-    """Why the node cannot be the argument, by the annotation in the target's signature.
+    """Compare an argument with the annotation in the target's signature.
 
-    Known are numbers, strings, lists, and objects, for which a mapping without `_target_` or null stands.
+    Numbers, strings and lists are compared with the annotation; a mapping without `_target_` and null are not objects.
 
     Returns:
-        The end of a sentence; "" where the node can be, or nobody knows.
+        What is wrong, to follow the key in a message; "" if nothing is, or it cannot be decided.
     """
     if is_interpolation(node) or is_missing(node):
-        return ""  # what is wrong is wrong at its source
-    annotation, default = _annotation(target, argument)
+        return ""  # checked at its source
+    annotation, default = annotation_and_default(target, argument)
     if annotation is None:
         return ""
     content = written(node)
@@ -111,21 +111,20 @@ def wrong_type(target: Any, argument: str, node: Any) -> str:
     ):
         return ""
     kinds = _kinds(annotation)
-    # An annotation that its own default does not fit is not taken at its word.
+    # An annotation that does not fit its own default is not reliable.
     if not kinds or any(_fits(content, kind) for kind in (*kinds, type(default))):
         return ""
     objects = [kind.__name__ for kind in kinds if not _is_plain(kind)]
     plain = [kind for kind in kinds if _is_plain(kind) and kind is not NoneType]
-    wanted = " or ".join(sorted({_name(kind) for kind in plain or kinds}))
-    objects = [] if plain else objects
-    remedy = f"write L({objects[0]})(...)" if objects else f"write {wanted}"
-    actual = "null" if content is None else f"{shown(content)}, {kind_of(content)}"
-    return f"is {actual}, where {wanted} is wanted: {remedy}"
+    expected = " or ".join(sorted({_name(kind) for kind in plain or kinds}))
+    found = "null" if content is None else f"{shown(content)}, {kind_of(content)}"
+    remedy = f": write L({objects[0]})(...)" if objects and not plain else ""
+    return f"is {found}, but must be {expected}{remedy}"
 
 
-@functools.cache  # a check asks three times, and reading the hints of a signature takes long
-def _annotation(target: Any, argument: str) -> tuple[Any, Any]:
-    """Annotation and default of the first constructor that has the argument."""
+@functools.cache  # a check asks three times, and get_type_hints is slow
+def annotation_and_default(target: Any, argument: str) -> tuple[Any, Any]:
+    """Annotation and default of an argument, in the first constructor that has it; (None, None) if unknown."""
     for function in map(inspect.unwrap, _constructors(target)):
         try:
             parameters = inspect.signature(function).parameters
@@ -138,7 +137,7 @@ def _annotation(target: Any, argument: str) -> tuple[Any, Any]:
 
 
 def _kinds(annotation: Any) -> list[type]:
-    """The classes that an annotation allows; none where it says something else."""
+    """The classes that an annotation allows; empty if it is not made of classes."""
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, UnionType):
         parts = [_kinds(part) for part in typing.get_args(annotation)]
@@ -155,7 +154,7 @@ def _fits(content: Any, kind: type) -> bool:
     if content is None:
         return kind is NoneType
     if isinstance(content, bool | int | float):
-        # A whole number of floats is one, and detectron2 is not strict about the other way.
+        # detectron2 has ints for floats and floats for ints.
         return kind in (int, float) or isinstance(content, kind)
     if isinstance(content, str):
         return issubclass(str, kind) or kind.__name__ in ("device", "dtype", "Path", "PathLike")
@@ -177,9 +176,9 @@ def _name(kind: type) -> str:
 
 
 def with_labels(cfg: DictConfig) -> DictConfig:
-    """A copy of `dataloader.test` whose samples have instances, with masks where the training has them.
+    """A copy of `dataloader.test` whose samples have ground truth, with masks if training has them.
 
-    Its mapper, of the user's own maybe, must take `is_train`.
+    Its mapper, which may be the user's own, must have a parameter `is_train`.
     """
     node = copy_within(cfg.dataloader.test, cfg.dataloader)
     node.mapper.is_train = True

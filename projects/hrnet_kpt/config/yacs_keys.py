@@ -1,24 +1,47 @@
-"""What the keys that people know from the YACS configs of detectron2 and maskrcnn-benchmark are called here."""
+"""The config keys for YACS keys of detectron2 and maskrcnn-benchmark that users know."""
 
 from __future__ import annotations
-
-import functools
 
 RPN, HEADS, BOTTOM_UP = "model.proposal_generator", "model.roi_heads", "model.backbone.bottom_up"
 RESIZE = "dataloader.{}.mapper.augmentations.0"
 TRAIN_RESIZE, TEST_RESIZE = RESIZE.format("train"), RESIZE.format("test")
+PARTS = ("box", "mask", "keypoint")
 
-# Keys whose value goes to one path as it is. What the YAML names by a default that the page has too is not written.
-COPIED = {
+# Keys whose value is copied to one config key.
+SHARED = {
     "MODEL.DEVICE": "train.device",
+    "INPUT.MIN_SIZE_TEST": f"{TEST_RESIZE}.short_edge_length",
+    "INPUT.MAX_SIZE_TEST": f"{TEST_RESIZE}.max_size",
+    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": f"{RPN}.batch_size_per_image",
+    "MODEL.RPN.POSITIVE_FRACTION": f"{RPN}.positive_fraction",
+    "MODEL.RPN.NMS_THRESH": f"{RPN}.nms_thresh",
+    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": f"{HEADS}.batch_size_per_image",
+    "MODEL.ROI_HEADS.POSITIVE_FRACTION": f"{HEADS}.positive_fraction",
+    "SOLVER.MAX_ITER": "train.max_iter",
+    "SOLVER.BASE_LR": "optimizer.lr",
+    "SOLVER.MOMENTUM": "optimizer.momentum",
+    "SOLVER.WEIGHT_DECAY": "optimizer.weight_decay",
+    "SOLVER.WEIGHT_DECAY_BIAS": "optimizer.params.weight_decay_bias",
+    "SOLVER.BIAS_LR_FACTOR": "optimizer.params.bias_lr_factor",
+    "SOLVER.WARMUP_FACTOR": "lr_multiplier.warmup_factor",
+    "SOLVER.WARMUP_ITERS": "lr_multiplier.warmup_iters",
+    "SOLVER.CHECKPOINT_PERIOD": "train.checkpointer.period",
+    "SOLVER.IMS_PER_BATCH": "dataloader.train.total_batch_size",
+    "OUTPUT_DIR": "train.output_dir",
+    **{
+        f"MODEL.ROI_{part.upper()}_HEAD.POOLER_{name}": f"{HEADS}.{part}_pooler.{argument}"
+        for part in PARTS
+        for name, argument in (("RESOLUTION", "output_size"), ("SAMPLING_RATIO", "sampling_ratio"))
+    },
+}
+DETECTRON2 = {
+    **SHARED,
     "MODEL.PIXEL_MEAN": "model.pixel_mean",
     "MODEL.PIXEL_STD": "model.pixel_std",
     "INPUT.FORMAT": "model.input_format",
     "INPUT.MIN_SIZE_TRAIN": f"{TRAIN_RESIZE}.short_edge_length",
     "INPUT.MIN_SIZE_TRAIN_SAMPLING": f"{TRAIN_RESIZE}.sample_style",
     "INPUT.MAX_SIZE_TRAIN": f"{TRAIN_RESIZE}.max_size",
-    "INPUT.MIN_SIZE_TEST": f"{TEST_RESIZE}.short_edge_length",
-    "INPUT.MAX_SIZE_TEST": f"{TEST_RESIZE}.max_size",
     "DATALOADER.FILTER_EMPTY_ANNOTATIONS": "dataloader.train.dataset.filter_empty",
     "MODEL.BACKBONE.FREEZE_AT": f"{BOTTOM_UP}.freeze_at",
     "MODEL.FPN.IN_FEATURES": f"{BOTTOM_UP}.out_features",
@@ -32,18 +55,13 @@ COPIED = {
     "MODEL.RPN.BOUNDARY_THRESH": f"{RPN}.anchor_boundary_thresh",
     "MODEL.RPN.IOU_THRESHOLDS": f"{RPN}.anchor_matcher.thresholds",
     "MODEL.RPN.IOU_LABELS": f"{RPN}.anchor_matcher.labels",
-    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": f"{RPN}.batch_size_per_image",
-    "MODEL.RPN.POSITIVE_FRACTION": f"{RPN}.positive_fraction",
     "MODEL.RPN.BBOX_REG_LOSS_TYPE": f"{RPN}.box_reg_loss_type",
     "MODEL.RPN.BBOX_REG_WEIGHTS": f"{RPN}.box2box_transform.weights",
     "MODEL.RPN.SMOOTH_L1_BETA": f"{RPN}.smooth_l1_beta",
-    "MODEL.RPN.NMS_THRESH": f"{RPN}.nms_thresh",
     "MODEL.RPN.CONV_DIMS": f"{RPN}.head.conv_dims",
     "MODEL.ROI_HEADS.IN_FEATURES": f"{HEADS}.box_in_features",
     "MODEL.ROI_HEADS.IOU_THRESHOLDS": f"{HEADS}.proposal_matcher.thresholds",
     "MODEL.ROI_HEADS.IOU_LABELS": f"{HEADS}.proposal_matcher.labels",
-    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": f"{HEADS}.batch_size_per_image",
-    "MODEL.ROI_HEADS.POSITIVE_FRACTION": f"{HEADS}.positive_fraction",
     "MODEL.ROI_HEADS.PROPOSAL_APPEND_GT": f"{HEADS}.proposal_append_gt",
     "MODEL.ROI_HEADS.SCORE_THRESH_TEST": f"{HEADS}.box_predictor.test_score_thresh",
     "MODEL.ROI_HEADS.NMS_THRESH_TEST": f"{HEADS}.box_predictor.test_nms_thresh",
@@ -58,86 +76,42 @@ COPIED = {
     "MODEL.ROI_MASK_HEAD.NORM": f"{HEADS}.mask_head.conv_norm",
     "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS": f"{HEADS}.keypoint_head.conv_dims",
     "MODEL.ROI_KEYPOINT_HEAD.LOSS_WEIGHT": f"{HEADS}.keypoint_head.loss_weight",
-    **{
-        f"MODEL.ROI_{part.upper()}_HEAD.POOLER_{name}": f"{HEADS}.{part}_pooler.{argument}"
-        for part in ("box", "mask", "keypoint")
-        for name, argument in (
-            ("RESOLUTION", "output_size"),
-            ("SAMPLING_RATIO", "sampling_ratio"),
-            ("TYPE", "pooler_type"),
-        )
-    },
-    "SOLVER.MAX_ITER": "train.max_iter",
-    "SOLVER.BASE_LR": "optimizer.lr",
-    "SOLVER.MOMENTUM": "optimizer.momentum",
     "SOLVER.NESTEROV": "optimizer.nesterov",
-    "SOLVER.WEIGHT_DECAY": "optimizer.weight_decay",
     "SOLVER.WEIGHT_DECAY_NORM": "optimizer.params.weight_decay_norm",
-    "SOLVER.WEIGHT_DECAY_BIAS": "optimizer.params.weight_decay_bias",
-    "SOLVER.BIAS_LR_FACTOR": "optimizer.params.bias_lr_factor",
-    "SOLVER.WARMUP_FACTOR": "lr_multiplier.warmup_factor",
-    "SOLVER.WARMUP_ITERS": "lr_multiplier.warmup_iters",
-    "SOLVER.CHECKPOINT_PERIOD": "train.checkpointer.period",
-    "SOLVER.IMS_PER_BATCH": "dataloader.train.total_batch_size",
     "SOLVER.AMP.ENABLED": "train.amp.enabled",
     "TEST.EVAL_PERIOD": "train.eval_period",
-    "OUTPUT_DIR": "train.output_dir",
     "SEED": "train.seed",
+    **{
+        f"MODEL.ROI_{part.upper()}_HEAD.POOLER_TYPE": f"{HEADS}.{part}_pooler.pooler_type"
+        for part in PARTS
+    },
 }
-
-# The same of maskrcnn-benchmark and its HRNet copy.
-COPIED_MASKRCNN_BENCHMARK = {
-    "MODEL.DEVICE": "train.device",
-    "INPUT.MIN_SIZE_TEST": f"{TEST_RESIZE}.short_edge_length",
-    "INPUT.MAX_SIZE_TEST": f"{TEST_RESIZE}.max_size",
+MASKRCNN_BENCHMARK = {
+    **SHARED,
     "MODEL.CLS_AGNOSTIC_BBOX_REG": f"{HEADS}.box_predictor.cls_agnostic_bbox_reg",
     "MODEL.RPN.ASPECT_RATIOS": f"{RPN}.anchor_generator.aspect_ratios",
     "MODEL.RPN.STRADDLE_THRESH": f"{RPN}.anchor_boundary_thresh",
-    "MODEL.RPN.BATCH_SIZE_PER_IMAGE": f"{RPN}.batch_size_per_image",
-    "MODEL.RPN.POSITIVE_FRACTION": f"{RPN}.positive_fraction",
-    "MODEL.RPN.NMS_THRESH": f"{RPN}.nms_thresh",
     "MODEL.RPN.MIN_SIZE": f"{RPN}.min_box_size",
     "MODEL.ROI_HEADS.BBOX_REG_WEIGHTS": f"{HEADS}.box_predictor.box2box_transform.weights",
-    "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": f"{HEADS}.batch_size_per_image",
-    "MODEL.ROI_HEADS.POSITIVE_FRACTION": f"{HEADS}.positive_fraction",
     "MODEL.ROI_HEADS.SCORE_THRESH": f"{HEADS}.box_predictor.test_score_thresh",
     "MODEL.ROI_HEADS.NMS": f"{HEADS}.box_predictor.test_nms_thresh",
     "MODEL.ROI_HEADS.DETECTIONS_PER_IMG": f"{HEADS}.box_predictor.test_topk_per_image",
-    **{
-        f"MODEL.ROI_{part.upper()}_HEAD.POOLER_{name}": f"{HEADS}.{part}_pooler.{argument}"
-        for part in ("box", "mask", "keypoint")
-        for name, argument in (("RESOLUTION", "output_size"), ("SAMPLING_RATIO", "sampling_ratio"))
-    },
     "MODEL.ROI_KEYPOINT_HEAD.CONV_LAYERS": f"{HEADS}.keypoint_head.conv_dims",
     "MODEL.ROI_KEYPOINT_HEAD.NUM_CLASSES": f"{HEADS}.keypoint_head.num_keypoints",
-    "SOLVER.MAX_ITER": "train.max_iter",
-    "SOLVER.BASE_LR": "optimizer.lr",
-    "SOLVER.BIAS_LR_FACTOR": "optimizer.params.bias_lr_factor",
-    "SOLVER.MOMENTUM": "optimizer.momentum",
-    "SOLVER.WEIGHT_DECAY": "optimizer.weight_decay",
-    "SOLVER.WEIGHT_DECAY_BIAS": "optimizer.params.weight_decay_bias",
-    "SOLVER.WARMUP_FACTOR": "lr_multiplier.warmup_factor",
-    "SOLVER.WARMUP_ITERS": "lr_multiplier.warmup_iters",
-    "SOLVER.CHECKPOINT_PERIOD": "train.checkpointer.period",
     "SOLVER.TEST_PERIOD": "train.eval_period",
-    "SOLVER.IMS_PER_BATCH": "dataloader.train.total_batch_size",
     "SOLVER.ENABLE_FP16": "train.amp.enabled",
-    "OUTPUT_DIR": "train.output_dir",
 }
 
-
-@functools.cache
-def yacs_keys() -> dict[str, str]:
-    """What the keys that people know from YACS configs are called here."""
-    return {
-        **COPIED_MASKRCNN_BENCHMARK,
-        **COPIED,
-        # Those that a file is not told by one value.
-        "DATALOADER.NUM_WORKERS": "dataloader.train.num_workers",
-        "DATASETS.TEST": "data.test.annotations",
-        "DATASETS.TRAIN": "data.train.annotations",
-        "MODEL.ROI_HEADS.NUM_CLASSES": "model.roi_heads.num_classes",
-        "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": "model.roi_heads.keypoint_head.num_keypoints",
-        "MODEL.WEIGHT": "train.init_checkpoint",
-        "MODEL.WEIGHTS": "train.init_checkpoint",
-    }
+# Config keys for YACS keys, to suggest them on the command line.
+YACS_KEYS = {
+    **MASKRCNN_BENCHMARK,
+    **DETECTRON2,
+    # Translated to several config keys, or to other values.
+    "DATALOADER.NUM_WORKERS": "dataloader.train.num_workers",
+    "DATASETS.TEST": "data.test.annotations",
+    "DATASETS.TRAIN": "data.train.annotations",
+    "MODEL.ROI_HEADS.NUM_CLASSES": "model.roi_heads.num_classes",
+    "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": "model.roi_heads.keypoint_head.num_keypoints",
+    "MODEL.WEIGHT": "train.init_checkpoint",
+    "MODEL.WEIGHTS": "train.init_checkpoint",
+}

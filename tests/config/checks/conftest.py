@@ -1,4 +1,4 @@
-"""What the tests of findings share."""
+"""Fixtures for the tests of the checks."""
 
 import pytest
 
@@ -9,7 +9,7 @@ PAGE = "hrnet_w18_small_kpt_synthetic.py"
 
 @pytest.fixture
 def check(tmp_path):
-    """Function of overrides of the small page, and of arguments for check_config: its findings."""
+    """Function of overrides and arguments of check_config: the findings for the small config."""
 
     def check(overrides=(), **arguments):
         return check_config(

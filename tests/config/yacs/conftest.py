@@ -1,4 +1,4 @@
-"""What the tests of converted YAMLs share."""
+"""Fixtures for the tests of converted YAMLs."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +17,7 @@ def zoo():
 
 @pytest.fixture
 def convert(tmp_path):
-    """Function of a YAML: the config that it becomes, and what is told."""
+    """Function of a YAML: the converted config, and the lines of the report."""
 
     def convert(source):
         lines = convert_yaml(str(source), str(tmp_path / "converted.py"))
@@ -28,7 +28,7 @@ def convert(tmp_path):
 
 @pytest.fixture(scope="session")
 def detectron2_config():
-    """Function of a YAML and a device: detectron2's own reading of it."""
+    """Function of a YAML and a device: the config that detectron2 reads."""
 
     def detectron2_config(path, device):
         cfg = get_cfg()
@@ -41,7 +41,7 @@ def detectron2_config():
 
 @pytest.fixture
 def write(tmp_path, zoo):
-    """Function of a text, with ZOO for detectron2's folder: the path of a YAML of it."""
+    """Function of a string, with ZOO for detectron2's folder: the path of a YAML with it."""
 
     def write(text):
         path = tmp_path / "some.yaml"

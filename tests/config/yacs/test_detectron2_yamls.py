@@ -1,4 +1,4 @@
-"""detectron2's YAMLs, converted, against the models that detectron2 builds from them."""
+"""Converted YAMLs of detectron2, compared with the models that detectron2 builds from them."""
 
 import re
 from importlib.resources import files
@@ -22,15 +22,16 @@ def test_there_are_yamls():
     assert len(YAMLS) == 13
 
 
-@pytest.mark.parametrize(
-    "path",
-    # Deeper trunks are converted alike for every task.
-    [
-        pytest.param(path, marks=[] if re.search("keypoint|_50_", path.stem) else pytest.mark.slow)
+def fast(pattern):
+    """All YAMLs as parameters, slow unless their names match."""
+    return [
+        pytest.param(path, marks=[] if re.search(pattern, path.stem) else pytest.mark.slow)
         for path in YAMLS
-    ],
-    ids=NAMES,
-)
+    ]
+
+
+# Deeper backbones are converted alike for every task.
+@pytest.mark.parametrize("path", fast("keypoint|_50_"), ids=NAMES)
 def test_detectron2_model_has_the_same_weights_and_settings(path, convert, detectron2_config):
     cfg, lines = convert(path)
     assert not [line for line in lines if line.startswith("unknown")]
@@ -42,24 +43,17 @@ def test_detectron2_model_has_the_same_weights_and_settings(path, convert, detec
     same_settings(cfg, model, detectron2_config(path, "cpu"))
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(path, marks=[] if "R_50_FPN_1x" in path.stem else pytest.mark.slow)
-        for path in YAMLS
-    ],
-    ids=NAMES,
-)
+@pytest.mark.parametrize("path", fast("R_50_FPN_1x"), ids=NAMES)
 def test_detectron2_model_has_the_same_outputs(path, convert, detectron2_config):
     torch.manual_seed(0)
     theirs = build_model(detectron2_config(path, "cpu")).eval()
     ours = instantiate(convert(path)[0].model).eval()
-    # Without statistics, features would grow beyond all bounds.
+    # Without statistics, features would grow without bound.
     weights = {n: 0.3 * t if "norm.weight" in n else t for n, t in theirs.state_dict().items()}
     for model in (theirs, ours):
         model.load_state_dict(weights)
         model.roi_heads.box_predictor.test_score_thresh = 0.0
-        # Fewer than the pages' 1000 and 100, which both have.
+        # Both have 1000 and 100, fewer are quicker.
         assert model.proposal_generator.post_nms_topk[False] == 1000
         assert model.roi_heads.box_predictor.test_topk_per_image == 100
         model.proposal_generator.post_nms_topk = {False: 100}
@@ -76,7 +70,7 @@ def test_detectron2_model_has_the_same_outputs(path, convert, detectron2_config)
 
 
 def same_settings(cfg, model, theirs):
-    """What the training and the data take from a YAML, by detectron2's own reading of it."""
+    """Settings of training and data are those that detectron2 reads."""
     assert cfg.train.max_iter == theirs.SOLVER.MAX_ITER
     assert cfg.optimizer.lr == theirs.SOLVER.BASE_LR
     milestones = [*theirs.SOLVER.STEPS, theirs.SOLVER.MAX_ITER]

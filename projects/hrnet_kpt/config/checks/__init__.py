@@ -1,4 +1,4 @@
-"""What is wrong with a config, found without data and before a run starts."""
+"""The check of a config: finds mistakes without data, before a run starts."""
 
 from .check import check_config, resolve_and_check
 

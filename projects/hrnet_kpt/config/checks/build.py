@@ -1,4 +1,4 @@
-"""The model of a config on the meta device, where tensors have shapes and no content, and its features there."""
+"""Builds the model of a config on the meta device, where tensors have shapes but no values, and its features."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEADS = ("box", "mask", "keypoint")  # of the ROI heads
 
 
 class Feature(NamedTuple):
-    """A feature map (1, channels, height, width) and its real stride in pixels."""
+    """A feature map (1, channels, height, width) on the meta device, and its stride in pixels."""
 
     map: Tensor
     stride: float
@@ -34,11 +34,14 @@ Features = dict[str, Feature]
 
 
 def build_on_meta(cfg: DictConfig) -> tuple[nn.Module | None, list[Finding]]:
-    """The model in evaluation mode, or None and the reason why it cannot be built."""
+    """Build the model in evaluation mode.
+
+    Returns:
+        The model and no findings, or None and why it cannot be built.
+    """
     model = try_to_build(cfg.model)
-    if isinstance(model, Exception) and "meta" in str(
-        model
-    ):  # some layers look at numbers when they are made
+    # Some layers read values when they are created.
+    if isinstance(model, Exception) and "meta" in str(model):
         model = try_to_build(cfg.model, "cpu")
         model = model.to("meta") if isinstance(model, nn.Module) else model
     if isinstance(model, nn.Module):
@@ -46,7 +49,7 @@ def build_on_meta(cfg: DictConfig) -> tuple[nn.Module | None, list[Finding]]:
     unknown = _unknown_features(cfg)
     if unknown:
         return None, unknown
-    # The innermost part that fails is to blame.
+    # The innermost part that fails is the cause.
     parts = [(f"model.{key}", node) for key, node in calls(cfg.model)]
     for key, node in sorted(parts, key=lambda part: -part[0].count(".")):
         reason = try_to_build(node)
@@ -56,7 +59,11 @@ def build_on_meta(cfg: DictConfig) -> tuple[nn.Module | None, list[Finding]]:
 
 
 def build_or_refuse(cfg: DictConfig) -> nn.Module:
-    """The same for those who need the model; raises UserError where it cannot be built."""
+    """Build the model in evaluation mode on the meta device.
+
+    Raises:
+        UserError: If it cannot be built.
+    """
     refuse_errors(f for f in check_structure(cfg) if f.keys[0].split(".")[0] == "model")
     model, problems = build_on_meta(cfg)
     refuse_errors(problems)
@@ -65,15 +72,15 @@ def build_or_refuse(cfg: DictConfig) -> nn.Module:
 
 
 def describe(reason: Exception) -> str:
-    """An exception in one line; of one without words, the line that raised it."""
+    """An exception in one line, with the line of code that raised it if it has no message."""
     frames = traceback.extract_tb(reason.__traceback__)
     return one_line(reason) + (frames[-1].line or "" if frames and not str(reason) else "")
 
 
 def try_to_build(node: DictConfig, device: str = "meta") -> Any:
-    """What the node makes, or the exception that it raises."""
+    """Instantiate a node; return the exception if that fails."""
     logger = logging.getLogger("detectron2.config.instantiate")
-    logger.disabled = True  # it would say that something fails, without the reason
+    logger.disabled = True  # it logs each failure, without the reason
     try:
         with torch.random.fork_rng(devices=[]), torch.device(device):
             return instantiate(node)
@@ -84,7 +91,7 @@ def try_to_build(node: DictConfig, device: str = "meta") -> Any:
 
 
 def _unknown_features(cfg: DictConfig) -> list[Finding]:
-    """Names of features that the backbone, if that at least can be built, does not have."""
+    """Names of features that the backbone, if it can be built, does not have."""
     backbone = try_to_build(cfg.model.get("backbone"))
     found: list[Finding] = []
     if not isinstance(backbone, nn.Module):
@@ -98,29 +105,28 @@ def _unknown_features(cfg: DictConfig) -> list[Finding]:
 
 
 def _failure(key: str, reason: Exception, node: DictConfig) -> Finding:
-    """What stopped a part from being built, under the name that it has here."""
-    message, text = str(reason), f"{key} cannot be built: {describe(reason)}"
-    unexpected = re.search(r"unexpected keyword argument '(\w+)'", message)
+    """Why a part cannot be built."""
+    text = f"{key} cannot be built: {describe(reason)}"
+    unexpected = re.search(r"unexpected keyword argument '(\w+)'", str(reason))
     if isinstance(reason, TypeError) and unexpected and unexpected[1] in node:
         return unknown_argument(key, unexpected[1], target_of(node))
     shape = node.get("input_shape")
-    # The only one that a height and width may be left out for.
-    is_predictor = key.endswith("predictor")
     if isinstance(reason, TypeError) and isinstance(shape, DictConfig):
         absent = [name for name in ("channels", "height", "width") if shape.get(name) is None]
-        if absent and (absent[0] == "channels" or not is_predictor):
+        # Only a predictor may have no height and width.
+        if absent and (absent[0] == "channels" or not key.endswith("predictor")):
             missing = f"{key}.input_shape.{absent[0]}"
-            sentence = f"{missing} is missing: let it follow the features and the pooler ({describe(reason)})"
-            return error("shape-differs", missing, sentence)
-    for words, name, keys, remedy in KNOWN:
-        if re.search(words, message):
+            message = f"{missing} is missing: let it follow the features and the pooler ({describe(reason)})"
+            return error("shape-differs", missing, message)
+    for pattern, name, keys, remedy in KNOWN:
+        if re.search(pattern, str(reason)):
             named = tuple(f"{key}{path}" if path.startswith(".") else path for path in keys)
             return error(name, named or key, f"{text}: {remedy.format(key=key)}")
     return error("model-wrong", key, text)
 
 
 def compute_features(model: Any) -> Features:
-    """What the backbone gives for an image whose sides every stride divides."""
+    """The backbone's features of an image whose sides are divisible by every stride."""
     divisor = max(1, getattr(model.backbone, "size_divisibility", 0))
     square = getattr(model.backbone, "padding_constraints", {}).get("square_size", 0)
     height, width = (square or math.lcm(divisor, 64) * n for n in (4, 5))
@@ -129,47 +135,38 @@ def compute_features(model: Any) -> Features:
 
 
 def select(features: Features, names: Any, key: str) -> tuple[list[Feature], list[Finding]]:
-    """The features of these names, or what is wrong with the names."""
+    """The features of these names, or what is wrong with the names, which `key` holds."""
     unknown = list(unknown_features(features, names, key))
     return ([], unknown) if unknown else ([features[name] for name in names], [])
 
 
 def unknown_features(produced: Iterable[str], names: Iterable[str], key: str) -> Iterator[Finding]:
-    """A finding if `key` asks for features that are not produced, or for none."""
-    names, there = list(names), ", ".join(produced)
+    """Find names in `key` of features that are not produced, or are repeated, and an empty list of names."""
+    names, known = list(names), ", ".join(produced)
     unknown = [name for name in names if name not in produced]
     keys = (key, "model.backbone.out_features")
     if not names:
-        yield error(
-            "features-empty",
-            keys,
-            f"{key} is empty: name some of {there}, which model.backbone produces",
-        )
+        message = f"{key} is empty: name some of {known}, which model.backbone produces"
+        yield error("features-empty", keys, message)
     if len(set(names)) < len(names):
-        yield error(
-            "features-repeated", keys, f"{key}={names} names a feature twice: name each once"
-        )
+        message = f"{key}={names} has a feature twice: name each once"
+        yield error("features-repeated", keys, message)
     if unknown:
-        sentence = (
-            f"{key} asks for {unknown}, which model.backbone does not produce: name some of {there}"
+        message = (
+            f"{key} asks for {unknown}, which model.backbone does not have: use some of {known}"
         )
-        yield error("feature-unknown", keys, sentence)
-
-
-def whole(strides: Iterable[float]) -> list[float]:
-    """Strides as one writes them: 4, not 4.0."""
-    return [int(stride) if float(stride).is_integer() else stride for stride in strides]
+        yield error("feature-unknown", keys, message)
 
 
 POOLED = ("model.roi_heads.box_in_features", "model.roi_heads.keypoint_in_features")
 LEVELS = ("model.backbone.out_features", "model.proposal_generator.in_features")
-# Words of the message, the finding, the keys that are concerned (those with a dot in front: of the part), the remedy.
+# Pattern of the exception's message, finding, keys (a leading dot: relative to the part) and remedy.
 KNOWN: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     (
         "_out_feature",
         "features-undeclared",
         (),
-        "a backbone sets _out_features, _out_feature_channels and _out_feature_strides before it is wired",
+        "a backbone must set _out_features, _out_feature_channels and _out_feature_strides",
     ),
     (r"in_features=\[\]", "features-empty", (".in_features",), "set {key}.in_features"),
     ("in_features=", "feature-unknown", (".in_features",), "set {key}.in_features"),
@@ -179,14 +176,14 @@ KNOWN: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
         r"'NoneType' object has no attribute '(fill_|data|zero_|normal_)",
         "bias-missing",
         (),
-        "a layer without bias is initialised as if it had one: a neck initialises its own layers alone, for a loop "
-        "over self.modules() reaches the backbone's and undoes its weights",
+        "a layer without bias is initialised as if it had one: initialise only the neck's own layers, because "
+        "self.modules() includes the backbone and overwrites its weights",
     ),
     (
         "no stride is known",
         "feature-unknown",
         (".features", *LEVELS, *POOLED),
-        "name features that model.proposal_generator has too",
+        "name features that model.proposal_generator uses, too",
     ),
     (
         "in anchor generator",
@@ -198,8 +195,7 @@ KNOWN: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
         "do not form a pyramid",
         "scales-differ",
         (".scales", *LEVELS, *POOLED),
-        f"name the features of {POOLED[0]} and {LEVELS[1]} from fine to coarse, each of twice the stride of the one "
-        "before",
+        f"name the features of {POOLED[0]} and {LEVELS[1]} from fine to coarse, with the stride doubling each time",
     ),
     (
         "not power of 2",

@@ -1,4 +1,4 @@
-"""Every check of a config, one after the other."""
+"""Runs all checks of a config."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ def check_config(
     processes: int = 1,
     resolve: bool = False,
 ) -> list[Finding]:
-    """Find what is wrong with a config before any image is read.
+    """Check a config before any image is read.
 
-    The model is built on the meta device, where tensors have shapes and no content, and an image goes through it: its
-    real channels, strides and counts are compared with what every part was told.
+    The model is built on the meta device, where tensors have shapes but no values, and runs on an image there. The
+    channels, strides and counts that it computes are compared with those that the config declares for every part.
 
     Args:
-        training: the run trains; else it evaluates.
-        resume: it goes on in its own output folder, if that has a checkpoint.
-        processes: how many processes train together.
-        resolve: replace `auto` in data.keypoints and data.classes, in place, before what depends on them is checked.
+        training: Whether the run trains; otherwise it evaluates.
+        resume: Whether the run resumes from its own output folder, if that has a checkpoint.
+        processes: The number of processes that train together.
+        resolve: Whether to replace `auto` in data.keypoints and data.classes, in place, before the checks.
 
     Returns:
-        Errors first.
+        The findings, errors first.
 
     Raises:
-        UserError: with `resolve`, the annotations cannot be read, or contradict data.keypoints or data.classes.
+        UserError: If, with `resolve`, the annotations cannot be read, or contradict data.keypoints or data.classes.
     """
     findings = check_structure(cfg) or check_values(cfg, training)
     if any(f.level == "error" and f.name != "value-unread" for f in findings):
-        return findings  # nothing could be built, or compared
+        return findings  # nothing more can be built
     if resolve:
         resolve_labels(cfg)
     resumes = resume and resumable(cfg)
@@ -84,7 +84,14 @@ def check_config(
 
 
 def resolve_and_check(cfg: DictConfig, **options: Any) -> tuple[DictConfig, list[Finding]]:
-    """A writable copy of the config without `auto`, and what `check_config`, with these options, finds in it."""
+    """Copy a config and check the copy with `check_config`.
+
+    Args:
+        options: Further arguments of `check_config`.
+
+    Returns:
+        A writable copy of the config, with `auto` in data.keypoints and data.classes replaced, and the findings.
+    """
     cfg = copy.deepcopy(cfg)
     OmegaConf.set_readonly(cfg, False)
     OmegaConf.set_struct(cfg, False)
@@ -92,7 +99,6 @@ def resolve_and_check(cfg: DictConfig, **options: Any) -> tuple[DictConfig, list
 
 
 def _check_saving(cfg: DictConfig) -> list[Finding]:
-    """What the run folder's config.yaml and config.py could not hold."""
     try:
         refuse_unsavable(cfg)
     except UserError as reason:
@@ -105,10 +111,8 @@ def _check_emptiness(model: torch.nn.Module) -> Iterator[Finding]:
     empty = [name for name, parameter in model.named_parameters() if not parameter.numel()]
     if empty:
         key = f"model.{empty[0].rpartition('.')[0]}"
-        sentence = (
-            f"{key} has no weights: a size or a number of channels is 0 there; set a positive one"
-        )
-        yield error("model-wrong", key, sentence)
+        message = f"{key} has no weights, because a size or number of channels is 0: increase it"
+        yield error("model-wrong", key, message)
 
 
 @torch.no_grad()
@@ -116,10 +120,10 @@ def _check_wiring(cfg: DictConfig, model: torch.nn.Module) -> list[Finding]:
     try:
         features = compute_features(model)
     except Exception as reason:
-        key, sentence = "model.backbone", f"model.backbone fails on an image: {describe(reason)}"
-        if "meta" in str(reason):  # it looks at numbers, which are not there
-            return [warning("wiring-unchecked", key, f"{sentence}; its wiring was not checked")]
-        return [error("forward-fails", key, sentence)]
+        key, message = "model.backbone", f"model.backbone fails on an image: {describe(reason)}"
+        if "meta" in str(reason):  # it reads values, which the meta device does not have
+            return [warning("wiring-unchecked", key, f"{message}; its wiring was not checked")]
+        return [error("forward-fails", key, message)]
     return [
         *_check_emptiness(model),
         *check_declared(model, features),

@@ -1,4 +1,4 @@
-"""The learning rate and the periods against the length of the run, and switches that contradict each other."""
+"""Checks of the learning rate and the periods against the length of the run, and of switches that need each other."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from ...errors import UserError
 from ...evaluation.scoring import METRICS, PCK_THRESHOLDS
 from ..findings import Finding, error, warning
 from ..keys import copy_within, value_at
-from ..signatures import accepts, call_parameters, calls, target_of
+from ..signatures import accepts, calls, target_of
 from .build import describe, try_to_build
 
-# SGD with momentum 0.9, as every HRNet detector has it: 0.02 for 16 images.
+# SGD with momentum 0.9: 0.02 for 16 images, as in every HRNet detector.
 SGD_RATE_PER_IMAGE = 0.02 / 16
 ADAM_RATE = 0.005
+BATCH = "dataloader.train.total_batch_size"
 
 RESULTS = {
     "bbox": [*METRICS["bbox"]],
     "segm": [*METRICS["segm"]],
     "keypoints": [*METRICS["keypoints"], *(f"PCK@{t:g}" for t in PCK_THRESHOLDS), "NME"],
 }
-EVALUATOR = "KeypointEvaluator"  # by name: it belongs to the engine, which is above
+EVALUATOR = "KeypointEvaluator"
 
 
 def check_schedule(cfg: DictConfig, model: nn.Module | None) -> list[Finding]:
-    """Warm-up, milestones and periods beyond the run, and a learning rate that is not for this batch.
+    """Check that warm-up, milestones and periods fit the run, and the learning rate the batch.
 
     Args:
-        model: `cfg.model` on the meta device, None where it cannot be built.
+        model: `cfg.model` on the meta device, None if it cannot be built.
     """
     return [
         *_check_schedule_builds(cfg),
@@ -44,30 +45,27 @@ def check_schedule(cfg: DictConfig, model: nn.Module | None) -> list[Finding]:
 
 
 def _check_schedule_builds(cfg: DictConfig) -> Iterator[Finding]:
-    key = "lr_multiplier"
-    for path, node in calls(cfg):
+    for key, node in calls(cfg):
         values, milestones = node.get("values"), node.get("milestones")
-        if not path.startswith(key) or not values or not milestones or node.get("num_updates"):
+        if not key.startswith("lr_multiplier") or not values or not milestones:
             continue
-        if len(values) != len(milestones):
-            sentence = (
-                f"{path} has {len(values)} values and {len(milestones)} milestones: give each value the iteration at "
+        if len(values) != len(milestones) and not node.get("num_updates"):
+            message = (
+                f"{key} has {len(values)} values and {len(milestones)} milestones: set for each value the iteration at "
                 f"which it ends, the last one the end of the run, {cfg.train.max_iter}"
             )
-            yield error("schedule-wrong", f"{path}.milestones", sentence)
+            yield error("schedule-wrong", f"{key}.milestones", message)
             return
     schedule = try_to_build(cfg.lr_multiplier, "cpu")
     if isinstance(schedule, Exception):
-        yield error("schedule-wrong", key, f"{key} cannot be built: {describe(schedule)}")
+        message = f"lr_multiplier cannot be built: {describe(schedule)}"
+        yield error("schedule-wrong", "lr_multiplier", message)
 
 
 def _check_optimizer(cfg: DictConfig, model: nn.Module) -> Iterator[Finding]:
     optimizer, rate = copy_within(cfg.optimizer, cfg), value_at(cfg, "optimizer.lr")
     params = optimizer.get("params")
-    if (
-        not isinstance(params, DictConfig)
-        or "model" not in call_parameters(target_of(params)).names
-    ):
+    if not accepts(params, "model"):
         return
     params.model = model
     built = try_to_build(optimizer, "cpu")
@@ -79,37 +77,35 @@ def _check_optimizer(cfg: DictConfig, model: nn.Module) -> Iterator[Finding]:
         rates = {group["lr"] for group in built.param_groups}
         meant = any(params.get(key) for key in ("bias_lr_factor", "lr_factor_func", "lr_factors"))
         if rates != {rate} and not meant and params.get("layer_decay", 1) == 1:
-            keys = ("optimizer.lr", "optimizer.params.base_lr")
-            sentence = f"optimizer.lr={rate:g} is overruled by optimizer.params: the rates are {sorted(rates)}"
-            yield warning(
-                "rate-overruled",
-                keys,
-                f"{sentence}; let optimizer.params.base_lr follow ${{..lr}}",
+            message = (
+                f"optimizer.params overrides optimizer.lr={rate:g}: the learning rates are {sorted(rates)}; let "
+                "optimizer.params.base_lr follow ${..lr}"
             )
+            yield warning("rate-overruled", ("optimizer.lr", "optimizer.params.base_lr"), message)
 
 
 def _check_warmup(cfg: DictConfig) -> Iterator[Finding]:
-    warmup, run = value_at(cfg, "lr_multiplier.warmup_iters"), cfg.train.max_iter
+    key, run = "lr_multiplier.warmup_iters", cfg.train.max_iter
+    warmup = value_at(cfg, key)
     if isinstance(warmup, int) and warmup >= run > 1:
-        keys = ("lr_multiplier.warmup_iters", "train.max_iter")
-        sentence = (
-            f"lr_multiplier.warmup_iters={warmup} is not shorter than train.max_iter={run}: the rate rises to the end; "
-            f"set lr_multiplier.warmup_iters={max(1, run // 10)} or so"
+        message = (
+            f"{key}={warmup} is not shorter than train.max_iter={run}, so that the learning rate rises until the end: "
+            f"set {key}={max(1, run // 10)}, for example"
         )
-        yield warning("warmup-long", keys, sentence)
-    share = value_at(cfg, "lr_multiplier.warmup_length")  # detectron2's, a share of the run
-    if isinstance(share, float) and share * run < min(100, run / 10):
-        keys = ("lr_multiplier.warmup_length", "train.max_iter")
-        sentence = (
-            f"lr_multiplier.warmup_length={share:g} of train.max_iter={run} is {share * run:.0f} iterations, too few "
-            "for a rise: use hrnet_kpt.engine.optim.WarmupMultiplier, which counts iterations"
+        yield warning("warmup-long", (key, "train.max_iter"), message)
+    key = "lr_multiplier.warmup_length"  # of detectron2, a fraction of the run
+    fraction = value_at(cfg, key)
+    if isinstance(fraction, float) and fraction * run < min(100, run / 10):
+        message = (
+            f"{key}={fraction:g} of train.max_iter={run} is a warm-up of only {fraction * run:.0f} iterations: use "
+            "hrnet_kpt.engine.optim.WarmupMultiplier, which counts iterations"
         )
-        yield warning("warmup-short", keys, sentence)
-    length = value_at(cfg, "lr_multiplier.max_iter")
+        yield warning("warmup-short", (key, "train.max_iter"), message)
+    key = "lr_multiplier.max_iter"
+    length = value_at(cfg, key)
     if length is not None and length != run:
-        keys = ("lr_multiplier.max_iter", "train.max_iter")
-        sentence = f"lr_multiplier.max_iter is {length}, but train.max_iter is {run}: let it follow ${{train.max_iter}}"
-        yield error("copies-differ", keys, sentence)
+        message = f"{key}={length}, but train.max_iter={run}: let it follow ${{train.max_iter}}"
+        yield error("copies-differ", (key, "train.max_iter"), message)
 
 
 def _check_milestones(cfg: DictConfig) -> Iterator[Finding]:
@@ -119,58 +115,52 @@ def _check_milestones(cfg: DictConfig) -> Iterator[Finding]:
         if not milestones or not all(isinstance(m, int) for m in milestones):
             continue
         end = node.get("num_updates") or milestones[-1]
-        drops = [m for m in milestones if m < end]
         if end != run:
-            scaled = ", ".join(str(round(m * run / end)) for m in drops)
-            sentence = (
-                f"{key}.milestones are made for {end} iterations, but train.max_iter={run}: they are scaled to it, the "
-                f"rate drops at {scaled or 'none'}; set {key}.milestones, ending at {run}, for others"
+            scaled = ", ".join(str(round(m * run / end)) for m in milestones if m < end)
+            message = (
+                f"{key}.milestones are for {end} iterations, but train.max_iter={run}: they are scaled to it, and the "
+                f"learning rate drops at {scaled or 'none'}; to drop it elsewhere, set milestones that end at {run}"
             )
-            yield warning("milestones-scaled", (f"{key}.milestones", "train.max_iter"), sentence)
+            yield warning("milestones-scaled", (f"{key}.milestones", "train.max_iter"), message)
 
 
 def _check_periods(cfg: DictConfig) -> Iterator[Finding]:
     run = cfg.train.max_iter
-    for key, instead in (
-        ("train.eval_period", "there is one evaluation, at the end"),
-        ("train.checkpointer.period", "there is one checkpoint, at the end"),
+    for key, what in (
+        ("train.eval_period", "evaluation"),
+        ("train.checkpointer.period", "checkpoint"),
     ):
         period = value_at(cfg, key)
         if isinstance(period, int) and period > run:
-            sentence = f"{key}={period} is longer than train.max_iter={run}: {instead}; set a shorter one for more"
-            yield warning("period-long", (key, "train.max_iter"), sentence)
+            message = f"{key}={period} exceeds train.max_iter={run}: the only {what} is at the end"
+            yield warning("period-long", (key, "train.max_iter"), f"{message}; set a shorter one")
 
 
 def _check_rate(cfg: DictConfig) -> Iterator[Finding]:
-    rate, batch = (
-        value_at(cfg, key) for key in ("optimizer.lr", "dataloader.train.total_batch_size")
-    )
+    rate, batch = value_at(cfg, "optimizer.lr"), value_at(cfg, BATCH)
     if rate == 0:
-        yield error(
-            "rate-wrong", "optimizer.lr", "optimizer.lr=0 trains nothing: set a positive rate"
-        )
+        message = "optimizer.lr=0 trains nothing: set a positive learning rate"
+        yield error("rate-wrong", "optimizer.lr", message)
     if not rate or not batch:
         return
     target, reference = target_of(cfg.optimizer), cfg.train.reference_batch_size
-    factor = batch / reference if reference else 1.0
+    scaled = rate * batch / reference if reference else rate
     times = f" (optimizer.lr={rate:g} times {batch}/{reference})" if reference else ""
-    keys = ("optimizer.lr", "dataloader.train.total_batch_size", "train.reference_batch_size")
+    keys = ("optimizer.lr", BATCH, "train.reference_batch_size")
     usual = SGD_RATE_PER_IMAGE * batch
-    if target is torch.optim.SGD and rate * factor > 2 * usual:
-        sentence = (
-            f"optimizer.lr is {rate * factor:g}{times} for dataloader.train.total_batch_size={batch}, where {usual:g} "
-            "is usual (0.02 for 16 images) and a higher rate may diverge: set train.reference_batch_size=16, or "
-            f"optimizer.lr={usual:g}"
+    if target is torch.optim.SGD and scaled > 2 * usual:
+        message = (
+            f"the learning rate is {scaled:g}{times} for {BATCH}={batch}; {usual:g} is usual (0.02 for 16 images), and "
+            f"a higher one may diverge: set train.reference_batch_size=16, or optimizer.lr={usual:g}"
         )
-        yield warning("rate-high", keys, sentence)
-    elif target in (torch.optim.Adam, torch.optim.AdamW) and rate * factor > ADAM_RATE:
-        sentence = f"optimizer.lr is {rate * factor:g}{times}, for Adam seldom above {ADAM_RATE:g}: set a lower one"
-        yield warning("rate-high", keys, sentence)
+        yield warning("rate-high", keys, message)
+    elif target in (torch.optim.Adam, torch.optim.AdamW) and scaled > ADAM_RATE:
+        message = f"the learning rate is {scaled:g}{times}; for Adam it is seldom above {ADAM_RATE:g}: set a lower one"
+        yield warning("rate-high", keys, message)
 
 
 def check_switches(cfg: DictConfig, processes: int) -> list[Finding]:
-    """A metric that no evaluation gives, what a loader of the user's own lacks, and batches that cannot be cut in so
-    many parts."""
+    """Check the metric of the best checkpoint, what switches need of the loaders, and how batches are split."""
     return [
         *_check_best(cfg),
         *_check_validation(cfg),
@@ -180,55 +170,54 @@ def check_switches(cfg: DictConfig, processes: int) -> list[Finding]:
 
 
 def _check_best(cfg: DictConfig) -> Iterator[Finding]:
-    metric, patience = cfg.train.best.metric, cfg.train.best.patience
-    key = "train.best.metric"
+    key, metric, patience = "train.best.metric", cfg.train.best.metric, cfg.train.best.patience
     if patience and not metric:
-        sentence = f"train.best.patience={patience} needs a metric: set {key}=keypoints/AP, say"
-        yield error("metric-unknown", key, sentence)
+        message = f"train.best.patience={patience} needs a metric: set {key}, e.g. to keypoints/AP"
+        yield error("metric-unknown", key, message)
+    # By name, because the check must not import the engine.
     if not metric or getattr(target_of(cfg.dataloader.evaluator), "__name__", "") != EVALUATOR:
         return
     task, _, name = metric.partition("/")
     if task == "validation":
         if not cfg.train.validation_loss:
-            sentence = f"{key}={metric} is computed only with train.validation_loss=true: set it"
-            yield error("metric-unknown", key, sentence)
+            message = f"{key}={metric} needs train.validation_loss=true: set it"
+            yield error("metric-unknown", key, message)
     elif name not in RESULTS.get(task, ()):
         known = ", ".join(f"{task}/{name}" for task in RESULTS for name in RESULTS[task])
-        sentence = f"{key}={metric} is no result of the evaluation: use one of {known}, or validation/total_loss"
-        yield error("metric-unknown", key, sentence)
+        message = f"{key}={metric} is not a result of the evaluation: use one of {known}, or validation/total_loss"
+        yield error("metric-unknown", key, message)
 
 
 def _check_validation(cfg: DictConfig) -> Iterator[Finding]:
-    """Losses need labels, which the mapper of the test images gives when it is told that it is for training."""
+    """Losses need labels, which the mapper of the test images gives with is_train=True."""
     key, mapper = "train.validation_loss", "dataloader.test.mapper"
     if cfg.train.validation_loss and not accepts(value_at(cfg, mapper), "is_train"):
-        sentence = (
-            f"{key}=true asks {mapper} for labels by `is_train=True`, which it does not take: use a KeypointMapper, "
-            f"add the parameter, or set {key}=false"
+        message = (
+            f"{key}=true needs labels of {mapper}, which has no parameter `is_train`: use a KeypointMapper, add the "
+            f"parameter, or set {key}=false"
         )
-        yield error("validation-impossible", (key, mapper), sentence)
+        yield error("validation-impossible", (key, mapper), message)
 
 
 def _check_batch_size(cfg: DictConfig) -> Iterator[Finding]:
-    """A loader of the user's own need not know its batch size, but some switches do."""
-    batch = "dataloader.train.total_batch_size"
-    if value_at(cfg, batch) is not None:
-        return
+    """A user's own loader may have no batch size, but some switches need it."""
     for key in ("train.max_epochs", "train.reference_batch_size"):
-        if value_at(cfg, key):
-            sentence = (
-                f"{key}={value_at(cfg, key)} needs {batch}, which this loader does not have: set {key}=0, and "
-                "train.max_iter and optimizer.lr themselves"
-            )
-            yield error("batch-unknown", (key, batch), sentence)
+        value = value_at(cfg, key)
+        if value and value_at(cfg, BATCH) is None:
+            message = f"{key}={value} needs {BATCH}, which this loader does not have: set {key}=0"
+            message += ", and set train.max_iter and optimizer.lr yourself"
+            yield error("batch-unknown", (key, BATCH), message)
 
 
 def _check_parts(cfg: DictConfig, processes: int) -> Iterator[Finding]:
-    parts, batch = cfg.train.accumulation_steps, value_at(cfg, "dataloader.train.total_batch_size")
+    key, parts, batch = (
+        "train.accumulation_steps",
+        cfg.train.accumulation_steps,
+        value_at(cfg, BATCH),
+    )
     if batch and parts > max(1, batch // processes):
-        images = batch // processes
-        sentence = (
-            f"train.accumulation_steps={parts} cannot cut the {images} images that a process has of a batch: set "
-            f"{images} at most, or a larger dataloader.train.total_batch_size"
+        message = (
+            f"{key}={parts} is more than the {batch // processes} images of a batch in each process: set at most that, "
+            f"or a larger {BATCH}"
         )
-        yield error("batch-uneven", "train.accumulation_steps", sentence)
+        yield error("batch-uneven", key, message)

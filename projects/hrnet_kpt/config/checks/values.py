@@ -1,7 +1,6 @@
-"""The plain values of a config: keys that the run reads and that nobody else would miss, their types and ranges.
+"""Checks of plain values: missing and unknown keys, types and ranges.
 
-Keys and types are those of configs/common: a new key is written there. Ranges, choices and what a config may lack are
-here.
+Keys and types are those of configs/common, where new keys are added. Ranges, choices and optional keys are here.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import difflib
 import functools
 import math
 import re
+import sys
 from collections.abc import Iterator
 from types import NoneType
 from typing import Any
@@ -26,10 +26,11 @@ from ..load import config_folders
 from ..override_values import kind_of, shown
 from ..signatures import call_parameters
 from ..structure import NODES
+from .build import HEADS
 
-# The files that have the keys of `train`, `data` and `inference`, with their defaults; a default's type is the key's.
+# The files with the keys of `train`, `data` and `inference`; a key has the type of its default.
 SCHEMA = ("train.py", "data/coco_keypoint.py", "inference.py")
-# Of other nodes, whose callables other people may write differently.
+# Types of keys of other nodes, which a user's own callables need not have.
 KINDS: dict[str, type] = {
     "dataloader.train.total_batch_size": int,
     "dataloader.train.num_workers": int,
@@ -37,8 +38,8 @@ KINDS: dict[str, type] = {
     "optimizer.lr": float,
     "lr_multiplier.warmup_iters": int,
 }
-# The least value of a number, where that is not 0.
-LEAST = {
+# Minimum of a number, if it is not 0.
+MINIMUM = {
     "train.max_iter": 1,
     "train.accumulation_steps": 1,
     "train.divergence.max_skipped": 1,
@@ -48,7 +49,7 @@ LEAST = {
     "train.seed": -1,
     "dataloader.train.total_batch_size": 1,
 }
-# Fractions, which are easily taken for percentages: from 0 to 1.
+# Fractions from 0 to 1, which users mistake for percentages.
 FRACTIONS = (
     "model.proposal_generator.nms_thresh",
     "model.proposal_generator.positive_fraction",
@@ -60,7 +61,7 @@ FRACTIONS = (
     "lr_multiplier.warmup_factor",
     "train.ema.decay",
 )
-# Numbers of things, or lists of them: 1 at least.
+# Positive integers, or lists of them.
 COUNTS = (
     "model.proposal_generator.pre_nms_topk",
     "model.proposal_generator.post_nms_topk",
@@ -69,17 +70,13 @@ COUNTS = (
     "model.roi_heads.box_predictor.test_topk_per_image",
     "dataloader.evaluator.max_detections",
 )
-# Numbers of samples in a bin; 0 lets the size of the region decide.
-SAMPLES = (
-    "model.roi_heads.box_pooler.sampling_ratio",
-    "model.roi_heads.mask_pooler.sampling_ratio",
-    "model.roi_heads.keypoint_pooler.sampling_ratio",
-)
+# Samples per bin; 0 adapts to the size of the region.
+SAMPLES = [f"model.roi_heads.{part}_pooler.sampling_ratio" for part in HEADS]
 WEIGHTS = (
     "model.proposal_generator.box2box_transform.weights",
     "model.roi_heads.box_predictor.box2box_transform.weights",
 )
-# What must be a call, L(...)(...), for the run to have what it needs.
+# Nodes that must be calls, L(...)(...).
 CALLS = (
     "model",
     "optimizer",
@@ -104,7 +101,7 @@ CHOICES = {
     "inference.keypoint_decoding": ("highest", "dark"),
     "inference.dtype": ("float32", "bfloat16", "float16"),
 }
-# Keys beside those of the schema; what has a `_target_` is checked against its signature.
+# Keys besides those of configs/common; arguments of a call are checked against its signature.
 OTHERS = {
     "": (*NODES, "inference"),
     "train": ("imagenet",),
@@ -112,10 +109,10 @@ OTHERS = {
     "data": ("generate",),
     "dataloader": ("train", "test", "evaluator"),
 }
-LIMITS = ("train.clip_grad_norm", "train.clip_grad_value")  # may be infinite
-# "auto", or something else that other checks look at.
+LIMITS = {"train.clip_grad_norm": math.inf, "train.clip_grad_value": math.inf}
+# "auto" or a value of another type, which other checks handle.
 FREE = ("data.keypoints", "data.classes", "data.image_range")
-# Beginnings of keys that a config may lack: some came later than configs that runs have saved.
+# Prefixes of keys that may be missing: configs saved by older versions do not have some of them.
 OPTIONAL = (
     *FREE,
     "train.init_strict",
@@ -126,27 +123,21 @@ OPTIONAL = (
     "data.timeout",
     "inference",
 )
-# What an evaluation reads of `train`.
-EVALUATED = (
-    "train.output_dir",
-    "train.init_checkpoint",
-    "train.amp",
-    "train.ddp",
-    "train.device",
-    "train.seed",
-)
+# Prefixes of the keys of `train` that an evaluation reads.
+_EVALUATED = ("output_dir", "init_checkpoint", "amp", "ddp", "device", "seed")
+EVALUATED = tuple(f"train.{name}" for name in _EVALUATED)
 
 
 @functools.cache
 def read_schema() -> dict[str, type]:
-    """The keys of `train`, `data` and `inference` with the types of their defaults, parents first; a call has none."""
+    """The keys of `train`, `data` and `inference` with the types of their defaults; calls have NoneType."""
     common = next(folder / "common" for folder in config_folders() if folder.is_dir())
     kinds: dict[str, type] = {}
     calls: list[str] = []
     for name in SCHEMA:
         for key, node in walk(LazyConfig.load(str(common / name))):
-            if not key.startswith(("train", "data", "inference")) or key.startswith(
-                (*calls, "dataloader")
+            if key.split(".")[0] not in ("train", "data", "inference") or key.startswith(
+                tuple(calls)
             ):
                 continue
             kinds[key] = type(written(node))
@@ -157,15 +148,12 @@ def read_schema() -> dict[str, type]:
 
 
 def check_values(cfg: DictConfig, training: bool = True) -> list[Finding]:
-    """Keys that are missing, that nobody reads, and values of another type or out of range.
+    """Find missing and unknown keys, and values of another type or out of range.
 
     Args:
-        training: The run trains; else it evaluates, maybe by a config that an older version has saved.
+        training: Whether the run trains; an evaluation may have a config that an older version has saved.
     """
-    broken = [*_check_nodes(cfg)]
-    if broken:
-        return broken
-    return [
+    return [*_check_nodes(cfg)] or [
         *_check_presence(cfg, training),
         *_check_types(cfg),
         *_check_ranges(cfg),
@@ -175,11 +163,11 @@ def check_values(cfg: DictConfig, training: bool = True) -> list[Finding]:
 
 
 def _check_nodes(cfg: DictConfig) -> Iterator[Finding]:
-    """Top-level nodes that are missing, and nodes that are no mappings or no calls."""
+    """Top-level nodes that are missing, and nodes that are not mappings or not calls."""
     for top in NODES:
         if cfg.get(top) is None:
-            sentence = f"{top} is missing: import it, as configs/hrnet_w18_kpt.py does"
-            yield error("value-missing", top, sentence)
+            message = f"{top} is missing: import it, as in configs/hrnet_w18_kpt.py"
+            yield error("value-missing", top, message)
         elif not OmegaConf.is_dict(cfg[top]):
             yield error("value-wrong", top, f"{top} is {kind_of(cfg[top])}: it must be a mapping")
     mappings = [key for key in _mappings() if key not in NODES]
@@ -192,8 +180,8 @@ def _check_nodes(cfg: DictConfig) -> Iterator[Finding]:
         if not OmegaConf.is_dict(value):
             yield error("value-wrong", key, f"{key} is {kind_of(value)}: it must be a mapping")
         elif key in CALLS and "_target_" not in value:
-            sentence = f"{key} is a mapping that calls nothing: write it as L(...)(...), or put its _target_ back"
-            yield error("value-wrong", key, sentence)
+            message = f"{key} is a mapping without a _target_: write it as L(...)(...), or add the _target_"
+            yield error("value-wrong", key, message)
 
 
 def _mappings() -> list[str]:
@@ -208,7 +196,7 @@ def _check_presence(cfg: DictConfig, training: bool) -> Iterator[Finding]:
         if key.startswith((*OPTIONAL, *missing)) or value_at(cfg, key) is not None:
             continue
         missing.append(f"{key}.")
-        yield error("value-missing", key, f"{key} is missing: set it, as configs/common does")
+        yield error("value-missing", key, f"{key} is missing: set it, as in configs/common")
 
 
 def _check_types(cfg: DictConfig) -> Iterator[Finding]:
@@ -217,41 +205,38 @@ def _check_types(cfg: DictConfig) -> Iterator[Finding]:
         if value is None or key in FREE or kind in (dict, NoneType):
             continue
         kinds: Any = {float: int | float, list: ListConfig}.get(kind, kind)
-        least = LEAST.get(key, 0)
+        minimum = MINIMUM.get(key, 0)
         if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
-            sentence = f"{key}={shown(value)} must be {kind_of(kind())}: set it to one"
-            yield error("value-wrong", key, sentence)
-        elif kind in (int, float) and not (
-            value >= least and (math.isfinite(value) or key in LIMITS)
-        ):
-            sentence = f"{key}={value} must be {least:g} at least, and finite: set another"
-            yield error("value-wrong", key, sentence)
+            message = f"{key}={shown(value)} must be {kind_of(kind())}"
+            yield error("value-wrong", key, message)
+        elif kind in (int, float) and not minimum <= value <= LIMITS.get(key, sys.float_info.max):
+            message = f"{key}={value} must be finite and at least {minimum:g}"
+            yield error("value-wrong", key, message)
     for key, choices in CHOICES.items():
         value = value_at(cfg, key)
         if value is not None and value not in choices:
-            sentence = f"{key}={shown(value)} must be one of {', '.join(choices)}"
-            yield error("value-wrong", key, sentence)
+            message = f"{key}={shown(value)} must be one of {', '.join(choices)}"
+            yield error("value-wrong", key, message)
     if cfg.train.get("output_dir") == "":
-        sentence = "train.output_dir is empty: name the run's folder"
-        yield error("value-wrong", "train.output_dir", sentence)
+        message = "train.output_dir is empty: name the run's folder"
+        yield error("value-wrong", "train.output_dir", message)
 
 
 def _check_ranges(cfg: DictConfig) -> Iterator[Finding]:
-    for keys, least, most, words in (
-        (FRACTIONS, 0, 1, "from 0 to 1, a fraction"),
-        (COUNTS, 1, math.inf, "an integer, 1 at least"),
-        (SAMPLES, 0, math.inf, "0 at least"),
+    for keys, minimum, maximum, expected in (
+        (FRACTIONS, 0, 1, "a fraction from 0 to 1"),
+        (COUNTS, 1, math.inf, "a positive integer"),
+        (SAMPLES, 0, math.inf, "at least 0"),
         (WEIGHTS, 1e-9, math.inf, "four positive numbers"),
     ):
         for key in keys:
             value = value_at(cfg, key)
             numbers = list(value) if OmegaConf.is_list(value) else [value]
             kinds = int if keys is COUNTS else int | float
-            right = all(isinstance(x, kinds) and least <= x <= most for x in numbers)
+            right = all(isinstance(x, kinds) and minimum <= x <= maximum for x in numbers)
             right = right and (keys is not WEIGHTS or len(numbers) in (4, 5))  # 5 with an angle
             if value is not None and not right:
-                sentence = f"{key}={shown(value)} must be {words}: set another"
-                yield error("value-wrong", key, sentence)
+                yield error("value-wrong", key, f"{key}={shown(value)} must be {expected}")
 
 
 def _check_image_range(cfg: DictConfig) -> Iterator[Finding]:
@@ -262,7 +247,7 @@ def _check_image_range(cfg: DictConfig) -> Iterator[Finding]:
 
 
 def _check_unread(cfg: DictConfig) -> Iterator[Finding]:
-    # A node of one's own that others take values from.
+    # Nodes of the user's own that other nodes refer to.
     referred = set(re.findall(r"\$\{(\w+)[.}]", str(OmegaConf.to_container(cfg, resolve=False))))
     for parent in ("", "dataloader", *_mappings()):
         node = value_at(cfg, parent) if parent else cfg
@@ -277,8 +262,8 @@ def _check_unread(cfg: DictConfig) -> Iterator[Finding]:
             key = f"{prefix}{name!s}"
             close = difflib.get_close_matches(str(name), read, n=1)
             if close:
-                sentence = f"{key} is read by nothing: did you mean {prefix}{close[0]}? Rename or delete it"
-                yield error("value-unread", key, sentence)
+                message = f"nothing reads {key}: did you mean {prefix}{close[0]}? Rename it"
+                yield error("value-unread", key, message)
             else:
-                sentence = f"{key} is read by nothing: delete it if it is a mistake"
-                yield warning("value-unread", key, sentence)
+                message = f"nothing reads {key}: delete it if it is a mistake"
+                yield warning("value-unread", key, message)

@@ -1,4 +1,4 @@
-"""Names of keypoints and classes may be any text: what OmegaConf takes for an interpolation, too."""
+"""Keypoints and classes of the data may have any name, also one that looks like an interpolation."""
 
 import json
 
@@ -32,9 +32,8 @@ PIECES = [
     "é",
     "左",
     "a",
-    "#",
-    ": ",
 ]
+PIECES += ["#", ": "]
 names = st.lists(
     st.lists(st.sampled_from(PIECES), min_size=1, max_size=5).map("".join).filter(str.strip),
     min_size=1,
@@ -47,7 +46,7 @@ reusing = settings(
 
 
 def is_broken(name):
-    """Whether OmegaConf takes it for an interpolation that it cannot read, which detectron2's instantiate runs into."""
+    """Whether OmegaConf reads it as an invalid interpolation, on which detectron2's instantiate fails."""
     try:
         OmegaConf.create([name])
     except GrammarParseError:
@@ -70,16 +69,11 @@ def test_names_come_back_from_config_yaml(keypoints, name, tmp_path):
     path = tmp_path / "a.json"
     path.write_text(json.dumps(content))
     files = {"annotations": str(path), "images": str(tmp_path)}
-    data = {
-        "train": files,
-        "test": files,
-        "keypoints": "auto",
-        "classes": "auto",
-        "share_keypoints": True,
-    }
+    data = {"train": files, "test": files, "share_keypoints": True}
+    data |= {"keypoints": "auto", "classes": "auto"}
     cfg = OmegaConf.create({"data": data}, flags={"allow_objects": True})
     if any(map(is_broken, keypoints)):
-        with pytest.raises(UserError, match="rename"):
+        with pytest.raises(UserError):
             resolve_labels(cfg)
         return
     resolve_labels(cfg)
@@ -88,10 +82,8 @@ def test_names_come_back_from_config_yaml(keypoints, name, tmp_path):
     again = OmegaConf.load(tmp_path / "config.yaml")
     for config in (cfg, again):
         assert list(instantiate(config.data.keypoints).names) == keypoints
-        assert labels_of_config(config).to_dict() == {
-            "keypoints": keypoints,
-            "classes": {name: keypoints},
-        }
+        labels = {"keypoints": keypoints, "classes": {name: keypoints}}
+        assert labels_of_config(config).to_dict() == labels
     assert labels_beside(tmp_path / "model_final.pth").to_dict() == labels_of_config(cfg).to_dict()
 
 
@@ -105,5 +97,4 @@ def test_whole_config_with_such_names_is_saved_and_read(kind, write_set, tmp_pat
     for config in (cfg, again):
         labels = labels_of_config(config)
         assert labels.keypoints == keypoints and labels.classes == {"cow ${1}": keypoints}
-        samples = instantiate(config.dataloader.test.dataset)
-        assert len(samples) == 6
+        assert len(instantiate(config.dataloader.test.dataset)) == 6

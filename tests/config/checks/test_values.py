@@ -1,4 +1,4 @@
-"""Keys and types that follow configs/common."""
+"""The check of keys, types and ranges against configs/common."""
 
 import math
 import shutil
@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from hrnet_kpt.config import load_config
+from hrnet_kpt.config.checks import values
 from hrnet_kpt.config.checks.values import check_values, read_schema
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
@@ -18,14 +19,14 @@ def cfg():
 
 
 def found(cfg, **options):
-    return [(f.level, f.name, *f.keys) for f in check_values.check_values(cfg, **options)]
+    return [(f.level, f.name, *f.keys) for f in check_values(cfg, **options)]
 
 
 def test_new_key_is_written_in_one_place(cfg, repository, tmp_path, monkeypatch):
     shutil.copytree(repository / "configs/common", tmp_path / "common")
     with (tmp_path / "common/train.py").open("a") as file:
         file.write("\ntrain.update(note_period=20, notes=dict(folder='notes'))\n")
-    monkeypatch.setattr(check_values, "config_folders", lambda: [tmp_path])
+    monkeypatch.setattr(values, "config_folders", lambda: [tmp_path])
     read_schema.cache_clear()
     try:
         missing = [("error", "value-missing", f"train.{key}") for key in ("note_period", "notes")]
@@ -48,25 +49,15 @@ def test_new_key_is_written_in_one_place(cfg, repository, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("train.max_iter", 0),
-        ("train.seed", -2),
-        ("train.amp.enabled", 1),
-        ("train.amp.dtype", "float8"),
-        ("train.hooks", "mine"),
-        ("train.ddp.broadcast_buffers", "no"),
-        ("train.clip_grad_norm", math.nan),
-        ("train.output_dir", ""),
-        ("data.timeout", -1),
-        ("inference.compile", 1),
-        ("inference.instance_score", "best"),
-        ("optimizer.lr", "fast"),
-        ("dataloader.train.total_batch_size", 0),
-        ("dataloader.train.on_bad_image", "ignore"),
-        ("model.roi_heads.box_predictor.test_score_thresh", 50),
+        ("train.max_iter", 0), ("train.seed", -2), ("train.amp.enabled", 1), ("train.amp.dtype", "float8"),
+        ("train.hooks", "mine"), ("train.ddp.broadcast_buffers", "no"), ("train.clip_grad_norm", math.nan),
+        ("train.output_dir", ""), ("data.timeout", -1), ("data.timeout", math.inf), ("inference.compile", 1),
+        ("inference.instance_score", "best"), ("optimizer.lr", "fast"), ("dataloader.train.total_batch_size", 0),
+        ("dataloader.train.on_bad_image", "ignore"), ("model.roi_heads.box_predictor.test_score_thresh", 50),
         ("model.proposal_generator.anchor_matcher.thresholds", [30.0, 70.0]),
         ("model.proposal_generator.post_nms_topk", [0, 0]),
     ],
-)
+)  # fmt: skip
 def test_value_of_another_type_or_out_of_range(cfg, key, value):
     OmegaConf.update(cfg, key, value)
     assert found(cfg) == [("error", "value-wrong", key)]
@@ -74,12 +65,8 @@ def test_value_of_another_type_or_out_of_range(cfg, key, value):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [
-        ("train.clip_grad_norm", math.inf),
-        ("data.timeout", 0.5),
-        ("train.ddp", {"static_graph": True}),
-    ],
-)
+    [("train.clip_grad_norm", math.inf), ("data.timeout", 0.5), ("train.ddp", {"static_graph": True})],
+)  # fmt: skip
 def test_value_that_is_right(cfg, key, value):
     OmegaConf.update(cfg, key, value, merge=False)
     assert found(cfg) == []

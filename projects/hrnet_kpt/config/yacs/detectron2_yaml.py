@@ -1,16 +1,31 @@
-"""What the values of a detectron2 YAML come to."""
+"""Translates the settings of detectron2's YAMLs of R-CNNs with ResNet and FPN (its config/defaults.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from detectron2.config import get_cfg
+
 from ...errors import UserError
 from ...weights.read import resolve_location
-from ..yacs_keys import BOTTOM_UP, COPIED, HEADS, RPN
-from .detectron2_keys import FIXED, ONLY_IF
-from .translation import SCHEDULER, Code, Translation, refuse_other, set_steps
+from ..yacs_keys import BOTTOM_UP, HEADS, RPN
+from ..yacs_keys import DETECTRON2 as COPIED
+from .translation import (
+    SCHEDULER,
+    SWITCHES,
+    Code,
+    Translation,
+    flat,
+    read_notes,
+    read_table,
+    refuse_other,
+    set_steps,
+)
 
+# Without MODEL.ROI_BOX_CASCADE_HEAD, whose ROI heads are refused.
+DEFAULTS = {key: value for key, value in flat(get_cfg()) if ".ROI_BOX_CASCADE_HEAD." not in key}
+OTHER_MODELS = ("MODEL.SEM_SEG_HEAD.", "MODEL.PANOPTIC_FPN.", "MODEL.RETINANET.")
 SETS = {
     "coco_2017_train": "instances_train2017",
     "coco_2017_val": "instances_val2017",
@@ -19,22 +34,72 @@ SETS = {
 }
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
+# Keys without an equivalent, and what replaces them.
+NOTES = read_notes("""
+VERSION GLOBAL.HACK: only for YACS configs
+MODEL.LOAD_PROPOSALS DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN: proposals are computed
+DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST DATASETS.PROPOSAL_FILES_TRAIN: proposals are computed
+DATASETS.PROPOSAL_FILES_TEST: proposals are computed
+INPUT.MASK_FORMAT: polygons stay polygons, other segmentations become bitmaps
+INPUT.CROP.TYPE INPUT.CROP.SIZE: images are not cropped
+DATALOADER.ASPECT_RATIO_GROUPING: batches are shuffled without regard to aspect ratios
+DATALOADER.SAMPLER_TRAIN: each image once per epoch, shuffled
+DATALOADER.REPEAT_THRESHOLD DATALOADER.REPEAT_SQRT: each image once per epoch
+MODEL.ANCHOR_GENERATOR.ANGLES: anchors are not rotated
+MODEL.RESNETS.OUT_FEATURES: model.backbone.bottom_up.out_features follows MODEL.FPN.IN_FEATURES
+MODEL.RESNETS.DEFORM_MODULATED MODEL.RESNETS.DEFORM_NUM_GROUPS: convolutions are not deformable
+MODEL.ROI_BOX_HEAD.FED_LOSS_FREQ_WEIGHT_POWER: only for the federated loss, which is off
+MODEL.ROI_BOX_HEAD.FED_LOSS_NUM_CLASSES: only for the federated loss, which is off
+MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE: dataloader.train.dataset.filter_empty drops images without keypoints
+SOLVER.NUM_DECAYS SOLVER.RESCALE_INTERVAL: only for other schedules
+SOLVER.REFERENCE_WORLD_SIZE: train.reference_batch_size scales the rate, and train.max_epochs the length
+TEST.EXPECTED_RESULTS: train.best.metric keeps the best checkpoint
+TEST.KEYPOINT_OKS_SIGMAS: data.keypoints.sigmas; COCO's by default
+TEST.AUG.MIN_SIZES TEST.AUG.MAX_SIZE: inference.tta.scales, as factors
+TEST.AUG.FLIP: inference.tta.flip
+TEST.PRECISE_BN.NUM_ITER: norms are frozen, or keep running statistics
+CUDNN_BENCHMARK: train.deterministic is its opposite
+VIS_PERIOD: tools/visualize_data.py, and predictions.png at the end of a run
+""")
+
+# Values of keys for which there is an equivalent.
+FIXED = read_table("""
+MODEL:
+  META_ARCHITECTURE: [GeneralizedRCNN]
+  BACKBONE: {NAME: [build_resnet_fpn_backbone]}
+  PROPOSAL_GENERATOR: {NAME: [RPN]}
+  ANCHOR_GENERATOR: {NAME: [DefaultAnchorGenerator]}
+  RPN: {HEAD_NAME: [StandardRPNHead]}
+  ROI_HEADS: {NAME: [StandardROIHeads]}
+  ROI_BOX_HEAD: {NAME: [FastRCNNConvFCHead], USE_FED_LOSS: [false]}
+  ROI_MASK_HEAD: {NAME: [MaskRCNNConvUpsampleHead]}
+  ROI_KEYPOINT_HEAD: {NAME: [KRCNNConvDeconvUpsampleHead]}
+  RESNETS: {DEPTH: [50, 101, 152], RES5_DILATION: [1], RES2_OUT_CHANNELS: [256],
+    STEM_OUT_CHANNELS: [64], DEFORM_ON_PER_STAGE: [[false, false, false, false]]}
+INPUT:
+  RANDOM_FLIP: [horizontal, vertical, none]
+  CROP: {ENABLED: [false]}
+SOLVER: {LR_SCHEDULER_NAME: [WarmupMultiStepLR, WarmupCosineLR], WARMUP_METHOD: [linear]}
+TEST:
+  AUG: {ENABLED: [false]}
+  PRECISE_BN: {ENABLED: [false]}
+""")
+
 
 def translate(values: Mapping[str, Any]) -> Translation:
-    """What the values, complete with defaults, come to.
+    """Translate the values of all keys.
 
     Raises:
-        UserError: A line each, for those that have no equivalent.
+        UserError: If values have no equivalent, with a line for each.
     """
     result = Translation()
-    off = tuple(prefix for prefix, switch in ONLY_IF.items() if not values[switch])
-    fixed = {key: right for key, right in FIXED.items() if not key.startswith(off)}
-    refuse_other(values, fixed)
+    off = tuple(prefix for prefix, switch in SWITCHES.items() if not values[switch])
+    refuse_other(values, FIXED, off)
     mask, keypoint = values["MODEL.MASK_ON"], values["MODEL.KEYPOINT_ON"]
     if mask and keypoint:
         raise UserError(
-            "MODEL.MASK_ON and MODEL.KEYPOINT_ON are both on: see configs/hrnet_w18_mask_kpt.py, and convert the YAML "
-            "with one of them"
+            "MODEL.MASK_ON and MODEL.KEYPOINT_ON are both on: convert the YAML with one of them, and see "
+            "configs/hrnet_w18_mask_kpt.py"
         )
     result.page = f"r50_fpn_{'mask' if mask else 'kpt' if keypoint else 'box'}.py"
     for key, path in COPIED.items():
@@ -57,9 +122,7 @@ def _weights_and_data(values: Mapping[str, Any], result: Translation) -> None:
             result.set(f"data.{split}.annotations", path)
         elif names:
             sets = ", ".join(map(str, names))
-            result.notes[key] = (
-                f"{sets}: give data.{split}.annotations and data.{split}.images; one json each"
-            )
+            result.notes[key] = f"{sets}: set data.{split}.annotations and data.{split}.images"
     for split in ("train", "test"):
         result.set(f"dataloader.{split}.num_workers", values["DATALOADER.NUM_WORKERS"])
     flip = "dataloader.train.mapper.augmentations.1"
@@ -124,9 +187,7 @@ def _heads(values: Mapping[str, Any], result: Translation, mask: bool, keypoint:
     result.set(f"{HEADS}.box_head.conv_dims", [box["CONV_DIM"]] * box["NUM_CONV"])
     result.set(f"{HEADS}.box_head.fc_dims", [box["FC_DIM"]] * box["NUM_FC"])
     if box["NUM_FC"] == 0:
-        raise UserError(
-            "MODEL.ROI_BOX_HEAD.NUM_FC=0 has no equivalent here: give the box head an FC"
-        )
+        raise UserError("MODEL.ROI_BOX_HEAD.NUM_FC=0 has no equivalent here: add an FC layer")
     if box["NUM_FC"] == 1:
         channels = f"{HEADS}.box_predictor.input_shape.channels"
         result.set(channels, "${model.roi_heads.box_head.fc_dims[0]}")
@@ -170,8 +231,8 @@ def _solver(values: Mapping[str, Any], result: Translation) -> None:
             length = float(clip["CLIP_VALUE"])
         else:
             result.notes["SOLVER.CLIP_GRADIENTS.CLIP_TYPE"] = (
-                "gradients are clipped by their length all together: train.clip_grad_norm"
+                "the norm of all gradients together is clipped: train.clip_grad_norm"
             )
             length = 35.0
-    result.set("train.clip_grad_norm", length, "" if length else "it clips no gradients by length")
+    result.set("train.clip_grad_norm", length, "" if length else "their norm is not clipped")
     result.set("train.clip_grad_value", limit)

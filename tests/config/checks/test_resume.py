@@ -1,37 +1,15 @@
-"""Runs that are resumed, and folders that others have used."""
+"""The check of a resumed run against the config in its folder."""
 
 import pytest
 
 from hrnet_kpt.config import load_config, save_config
 from hrnet_kpt.config.checks.resume import check_resume
-from hrnet_kpt.config.checks.run import check_run
 from hrnet_kpt.config.save import absolute_paths
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
 
 
-@pytest.mark.parametrize(
-    ("trace", "level"),
-    [
-        ("model_0000001.pth", "error"),
-        ("model_final.pth", "error"),
-        ("metrics.json", "warning"),
-        ("config.yaml", "warning"),
-    ],
-)
-def test_folder_of_another_run_is_found(tmp_path, trace, level):
-    (tmp_path / trace).touch()
-    cfg = load_config(PAGE, [f"train.output_dir={tmp_path}"])
-    [finding] = check_run(cfg, resume=False, processes=1)
-    assert (finding.level, finding.name) == (level, "output-used")
-    assert finding.keys == ("train.output_dir",)
-    if level == "error":
-        assert check_run(cfg, resume=True, processes=1) == []
-        cfg.train.fast_dev_run = True  # in a folder of its own
-        assert check_run(cfg, resume=False, processes=1) == []
-
-
-def test_checkpoint_of_another_model_is_not_gone_on_from(check, tmp_path):
+def test_another_model_is_an_error(check, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "model_0000001.pth").touch()
     save_config(absolute_paths(load_config(PAGE)), tmp_path / "run" / "config.yaml")
@@ -53,7 +31,7 @@ def test_checkpoint_of_another_model_is_not_gone_on_from(check, tmp_path):
         (["train.log_period=3", "dataloader.train.num_workers=0", "train.device=cpu"], None),
     ],
 )  # fmt: skip
-def test_what_a_resumed_run_changes_is_a_warning(tmp_path, overrides, key):
+def test_other_changes_are_warnings(tmp_path, overrides, key):
     page = [f"train.output_dir={tmp_path}"]
     save_config(absolute_paths(load_config(PAGE, page)), tmp_path / "config.yaml")
     found = list(check_resume(load_config(PAGE, [*page, *overrides]), None))
@@ -61,7 +39,7 @@ def test_what_a_resumed_run_changes_is_a_warning(tmp_path, overrides, key):
     assert [(f.level, f.name, f.keys) for f in found] == expected
 
 
-def test_another_optimizer_is_not_gone_on_with(tmp_path):
+def test_another_optimizer_is_an_error(tmp_path):
     cfg = load_config(PAGE, [f"train.output_dir={tmp_path}"])
     adam = cfg.optimizer
     cfg.optimizer = load_config("hrnet_w18_kpt.py").optimizer

@@ -1,4 +1,4 @@
-"""What mirrored images do to classes and corners, of the config's data and augmentations alone."""
+"""The check of flips: classes, corners and pairs that mirrored images confuse."""
 
 import pytest
 
@@ -31,7 +31,7 @@ def names(page, keypoints, classes, flip=None, pairs=()):
 
 
 @pytest.mark.parametrize("flip", [None, "vertical", "none", "never"])
-def test_classes_that_a_mirror_makes_one_of_the_other(page, flip):
+def test_left_and_right_classes(page, flip):
     expected = set() if flip in ("none", "never") else {"classes-mirrored"}
     assert names(page, ["wrist", "tip"], ["left_hand", "right_hand"], flip) == expected
     assert names(page, ["wrist", "tip"], ["cat", "dog", "lamp", "ramp"], flip) == set()
@@ -49,8 +49,8 @@ def test_corners_with_a_vertical_flip(page, flip):
     assert names(page, body, ["person"], flip, [["left_hip", "right_hip"]]) == set()
 
 
-def test_pairs_by_other_spellings_that_the_schema_leaves_out(page):
+def test_pairs_that_the_schema_leaves_out(page):
     assert names(page, ["L1", "R1", "head"], ["bug"]) == {"flips-missing"}
     assert names(page, ["L1", "R1", "head"], ["bug"], pairs=[["L1", "R1"]]) == set()
-    # Near may be near to the camera: who leaves it out may mean that.
+    # "near" may mean near to the camera.
     assert names(page, ["nearknee", "offknee", "head"], ["horse"]) == set()
