@@ -6,7 +6,7 @@ from detectron2.modeling.roi_heads import CascadeROIHeads
 
 from .hrnet_w18_mask_kpt import data, dataloader, inference, lr_multiplier, model, optimizer, train
 
-# Three stages, each on the boxes of the one before, with closer matches: https://arxiv.org/abs/1712.00726.
+# Three stages, each on the boxes of the previous one, with higher IoU thresholds: https://arxiv.org/abs/1712.00726.
 model.roi_heads._target_ = CascadeROIHeads
 model.roi_heads.proposal_matchers = [
     L(Matcher)(thresholds=[iou], labels=[0, 1], allow_low_quality_matches=False)
@@ -15,7 +15,7 @@ model.roi_heads.proposal_matchers = [
 model.roi_heads.box_heads = [model.roi_heads.box_head] * 3
 model.roi_heads.box_predictors = [model.roi_heads.box_predictor] * 3
 for _stage, _weights in enumerate(([10, 10, 5, 5], [20, 20, 10, 10], [30, 30, 15, 15])):
-    # In a list, what was beside them is one level further up.
+    # In a list, relative interpolations would need another level.
     model.roi_heads.box_heads[_stage].input_shape.update(
         height="${model.roi_heads.box_pooler.output_size}",
         width="${model.roi_heads.box_pooler.output_size}",

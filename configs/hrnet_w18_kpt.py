@@ -1,6 +1,6 @@
 """HRNet-W18 Keypoint R-CNN on COCO, 1x schedule: the whole model, top to bottom.
 
-Settings are those of detectron2's keypoint baseline (COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.py) but for the
+Settings are those of detectron2's keypoint baseline (COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.py), except for the
 backbone and where a comment gives a reason.
 """
 
@@ -29,9 +29,7 @@ from .common.optim import SGD as optimizer
 from .common.schedule import lr_multiplier_1x as lr_multiplier
 from .common.train import train
 
-model = L(
-    GeneralizedRCNN
-)(
+model = L(GeneralizedRCNN)(
     backbone=L(HRFPN)(
         bottom_up=L(HRNet)(
             width=18,  # streams have 18, 36, 72, 144 channels
@@ -41,7 +39,7 @@ model = L(
             norm="FrozenBN",
             freeze_at=0,  # baseline: 2; HRNet's reference detectors freeze no stage
             out_features=["stage1", "stage2", "stage3", "stage4"],  # strides 4, 8, 16, 32
-            activation_checkpointing=False,  # True: trains in less memory, more slowly; see docs/training.md
+            activation_checkpointing=False,  # True: less memory, slower; docs/training.md
         ),
         in_features="${.bottom_up.out_features}",
         out_channels=256,
@@ -129,7 +127,7 @@ model = L(
     input_format="RGB",
 )
 
-# The weights follow the width; "" where there are none of it.
+# The weights follow the width; "" if there are none for it.
 train.update(
     imagenet=_imagenet,
     init_checkpoint="${oc.select:train.imagenet.w${model.backbone.bottom_up.width},''}",

@@ -1,7 +1,7 @@
 """HRNet-W18 Keypoint R-CNN on COCO with a keypoint head of a seventh of the cost, 1x schedule.
 
-0.5 G multiply-accumulates a detection instead of 3.5 G, 2.4 M parameters instead of 17.8 M; docs/performance.md has
-what it costs in accuracy.
+0.5 G multiply-accumulates per detection instead of 3.5 G, 2.4 M parameters instead of 17.8 M; docs/performance.md has
+the accuracy.
 """
 
 from .hrnet_w18_kpt import data, dataloader, inference, lr_multiplier, model, optimizer, train

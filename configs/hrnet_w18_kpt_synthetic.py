@@ -1,4 +1,4 @@
-"""HRNet-W18 on the embedded data set, with the neck and heads of the small one, from scratch."""
+"""HRNet-W18 on synthetic people, with the neck and heads of the small one, from scratch."""
 
 from .hrnet_w18_kpt import model as _page
 from .hrnet_w18_small_kpt_synthetic import (

@@ -10,4 +10,4 @@ del model.roi_heads.keypoint_head
 # As in detectron2's baselines without keypoints.
 model.proposal_generator.post_nms_topk = [1000, 1000]
 model.roi_heads.box_predictor.smooth_l1_beta = 0.0
-model.roi_heads.num_classes.unresolved = 80  # COCO's, where there is no file to read them from
+model.roi_heads.num_classes.unresolved = 80  # COCO's, if there is no file to read them from

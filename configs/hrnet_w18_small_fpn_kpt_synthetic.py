@@ -1,4 +1,4 @@
-"""HRNet-W18-small with detectron2's plain FPN as neck, on the embedded data set, from scratch."""
+"""HRNet-W18-small with detectron2's plain FPN as neck, on synthetic people, from scratch."""
 
 from .hrnet_w18_small_kpt_synthetic import (
     data,

@@ -7,7 +7,7 @@ model.backbone.bottom_up.update(
     stage1_channels=32,
     num_modules=[1, 1, 1, 1],
     num_blocks=[1, 2, 2, 2],
-    norm="BN",  # frozen statistics need weights, and this page starts without
+    norm="BN",  # FrozenBN needs weights, and this config starts without
 )
 train.init_checkpoint = ""
-del train.imagenet  # of other widths
+del train.imagenet  # for other widths

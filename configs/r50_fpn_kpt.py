@@ -1,6 +1,6 @@
-"""R50-FPN Keypoint R-CNN on COCO, 1x schedule: detectron2's baseline, to compare with on the same data.
+"""R50-FPN Keypoint R-CNN on COCO, 1x schedule: detectron2's baseline, for comparison on the same data.
 
-The rest of the model, data, losses and schedule are those of the HRNet page.
+The rest of the model, data, losses and schedule are those of hrnet_w18_kpt.py.
 """
 
 from detectron2.config import LazyCall as L
@@ -23,5 +23,5 @@ model.backbone = L(FPN)(
 model.proposal_generator.in_features = ["p2", "p3", "p4", "p5", "p6"]
 # These weights were trained on BGR, with a standard deviation of 1.
 model.update(pixel_mean=[103.53, 116.28, 123.675], pixel_std=[1.0, 1.0, 1.0], input_format="BGR")
-del train.imagenet  # of HRNets
+del train.imagenet  # for HRNets
 train.init_checkpoint = "https://dl.fbaipublicfiles.com/detectron2/ImageNetPretrained/MSRA/R-50.pkl"

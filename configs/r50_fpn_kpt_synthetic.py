@@ -1,4 +1,4 @@
-"""R50-FPN on the embedded data set, with the neck's channels and the heads of the small HRNet, from scratch."""
+"""R50-FPN on synthetic people, with the neck's channels and the heads of the small HRNet, from scratch."""
 
 from .hrnet_w18_small_kpt_synthetic import (
     data,

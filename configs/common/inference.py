@@ -7,12 +7,12 @@ inference = dict(
     # The score of an instance, 0 to 1: "box", the probability of its class, as in the baseline; "keypoints", the mean
     # score of its keypoints; or "combined", the product of both.
     instance_score="box",
-    # Where a keypoint is: "highest", the highest pixel of its map, as in the baseline; "dark", between the map's cells.
+    # Decoding of heatmaps: "highest", the pixel of the maximum, as in the baseline; "dark", with subpixel accuracy.
     keypoint_decoding="highest",
-    # "bfloat16" computes backbone and heads in half of the precision: quicker where the processor has it.
+    # "bfloat16" runs backbone and heads in half precision: faster if the hardware supports it.
     dtype="float32",
-    compile=False,  # True: torch.compile translates the backbone first, for half a minute or more
-    # Test-time augmentation: what is seen at several scales and mirrored is merged.
+    compile=False,  # True: torch.compile of the backbone, which takes half a minute or more
+    # Test-time augmentation: detections at several scales and in mirrored images are merged.
     tta=L(KeypointTTA)(
         enabled=False,
         scales=[1.0],

@@ -5,8 +5,8 @@ from hrnet_kpt.engine.optim import WarmupMultiplier
 
 # 1x is 90,000 iterations of 16 images, about 12 epochs of COCO; 3x is 270,000, with its last two steps as
 # late as those of 1x (https://arxiv.org/abs/1811.08883, section 4). Set train.max_iter to match. Milestones
-# are relative to the last one: another train.max_iter stretches or shrinks the schedule as a whole.
-# Warm-up is in iterations: as a share of max_iter, as detectron2 has it, a short run would get next to none.
+# are relative to the last one: another train.max_iter scales the whole schedule.
+# Warm-up is in iterations: as a fraction of max_iter, as in detectron2, it would be too short in a short run.
 lr_multiplier_1x = L(WarmupMultiplier)(
     scheduler=L(MultiStepParamScheduler)(values=[1.0, 0.1, 0.01], milestones=[60000, 80000, 90000]),
     warmup_iters=1000,
@@ -23,7 +23,7 @@ lr_multiplier_3x = L(WarmupMultiplier)(
     max_iter="${train.max_iter}",
 )
 
-# Half a cosine from the full rate down to (almost) nothing.
+# Half a cosine from the full rate to a thousandth.
 lr_multiplier_cosine = L(WarmupMultiplier)(
     scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.001),
     warmup_iters=100,

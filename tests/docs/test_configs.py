@@ -1,4 +1,4 @@
-"""What docs/configs.md and docs/tracebacks.md say is so."""
+"""docs/configs.md and docs/tracebacks.md: findings, overrides, commands, outputs and examples are right."""
 
 import ast
 import re
@@ -25,46 +25,33 @@ def blocks(page):
 
 
 def findings_in_the_code(repository):
-    """Names of findings: what has their form among the strings of the check, however it is made of them."""
+    """Names of findings: all strings of their form in the code of config/."""
     files = [*(repository / "projects/hrnet_kpt/config").glob("*.py")]
     files += (repository / "projects/hrnet_kpt/config/checks").glob("*.py")
-    strings = (
-        n
-        for path in files
-        for n in ast.walk(ast.parse(path.read_text()))
-        if isinstance(n, ast.Constant)
-    )
-    return {n.value for n in strings if re.fullmatch(r"[a-z]+(-[a-z]+)+", str(n.value))}
+    nodes = (node for path in files for node in ast.walk(ast.parse(path.read_text())))
+    values = {str(node.value) for node in nodes if isinstance(node, ast.Constant)}
+    return {value for value in values if re.fullmatch(r"[a-z]+(-[a-z]+)+", value)}
 
 
-def test_every_finding_is_in_the_tables_and_nothing_else(page, repository):
+def test_the_tables_list_every_finding(page, repository):
     tables = page.partition("## What the check finds")[2]
-    listed = set(
-        re.findall(
-            r"`([a-z]+-[a-z-]+)`", " ".join(re.findall(r"^\| (`.*?) \|", tables, re.MULTILINE))
-        )
-    )
-    assert listed == findings_in_the_code(repository)
+    cells = " ".join(re.findall(r"^\| (`.*?) \|", tables, re.MULTILINE))
+    assert set(re.findall(r"`([a-z]+-[a-z-]+)`", cells)) == findings_in_the_code(repository)
 
 
-def test_findings_that_take_the_place_of_tracebacks_exist(repository):
+def test_findings_in_place_of_tracebacks_exist(repository):
     text = (repository / "docs" / "tracebacks.md").read_text()
     named = set(re.findall(r"`([a-z]+-[a-z]+(?:-[a-z]+)*)`", text))
     assert len(named) > 10 and named <= findings_in_the_code(repository)
 
 
-def test_every_override_of_the_table_is_taken(page):
-    rows = re.findall(
-        r"^\| (`.*`) \| ", page.partition("| typed | means |")[2].partition("\n\n")[0], re.MULTILINE
-    )
-    typed = [
-        override
-        for row in rows
-        for code in re.findall(r"`([^`]*)`", row)
-        for override in shlex.split(code)
-    ]
-    assert len(typed) > 12
-    for override in typed:
+def test_every_override_of_the_table_is_valid(page):
+    table = page.partition("| override | effect |")[2].partition("\n\n")[0]
+    cells = re.findall(r"^\| (`.*`) \| ", table, re.MULTILINE)
+    codes = [code for cell in cells for code in re.findall(r"`([^`]*)`", cell)]
+    overrides = [override for code in codes for override in shlex.split(code)]
+    assert len(overrides) > 12
+    for override in overrides:
         load_config("hrnet_w18_kpt.py", [override])
 
 
@@ -74,7 +61,7 @@ def test_table_of_changes_is_what_the_run_prints(blocks):
     assert format_differences(changes) == blocks("text")[0].strip()
 
 
-def test_commands_are_ones_that_the_tools_take(blocks, load_tool):
+def test_commands_are_valid(blocks, load_tool):
     lines = [line for block in blocks("") for line in re.sub(r"\\\n", " ", block).splitlines()]
     assert len(lines) == 5
     for name, *arguments in map(shlex.split, lines):
@@ -87,7 +74,7 @@ def code_lines(example):
     return [x for x in text.splitlines() if x.strip() and not x.startswith(("from ", "import "))]
 
 
-def test_files_of_your_own_are_healthy(blocks, repository, tmp_path, monkeypatch):
+def test_example_configs_have_no_errors(blocks, repository, tmp_path, monkeypatch):
     configs = [example for example in blocks("python") if "class " not in example]
     [module] = [example for example in blocks("python") if "class " in example]
     copy = tmp_path / "mine"
@@ -101,7 +88,6 @@ def test_files_of_your_own_are_healthy(blocks, repository, tmp_path, monkeypatch
         assert len(code_lines(example)) <= 10
         (copy / f"mine_{number}.py").write_text(example)
         cfg = load_config(copy / f"mine_{number}.py")
-        # Heads that share their regions with others, and a trunk whose layers are not known, are odd at the most.
         assert not [str(f) for f in check_config(cfg) if f.level == "error"]
     assert load_config(copy / "mine_0.py").model.roi_heads.keypoint_head.conv_dims == [256] * 4
     assert len(code_lines(module)) <= 10

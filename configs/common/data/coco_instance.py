@@ -6,4 +6,4 @@ from .coco_keypoint import data, dataloader
 
 data.train.annotations = "${data.root}/annotations/instances_train2017.json"
 data.test.annotations = "${data.root}/annotations/instances_val2017.json"
-data.keypoints = L(KeypointSchema)(names=[])  # boxes and masks alone
+data.keypoints = L(KeypointSchema)(names=[])  # only boxes and masks

@@ -7,7 +7,7 @@ from hrnet_kpt.data.loaders import build_test_loader, build_train_loader
 from hrnet_kpt.data.mapper import KeypointMapper
 from hrnet_kpt.evaluation.evaluator import KeypointEvaluator
 
-# The four paths are all that a new data set needs: what `auto` stands for is read from the json's categories.
+# A new data set needs only the four paths: `auto` is read from the categories of the json.
 data = dict(
     root="${oc.env:DETECTRON2_DATASETS,datasets}/coco",
     train=dict(
@@ -19,13 +19,13 @@ data = dict(
         images="${data.root}/val2017",
     ),
     keypoints="auto",  # or an L(KeypointSchema)(names, flip_pairs, skeleton, sigmas)
-    classes="auto",  # or a mapping: the names of the classes, each with a list of its keypoints' names
-    masks=False,  # True: outlines are read, for a mask head, and masks evaluated
-    share_keypoints=True,  # a keypoint that two classes name alike is one; False: each class has its own
-    on_bad_image="fail",  # or "skip": go on without images that cannot be used
-    image_range="auto",  # for images of more than 8 bits; or [low, high]: the values of black and of white
-    max_bad_images=100,  # how many files may be skipped before the run fails after all
-    timeout=600.0,  # seconds that a run waits for an image from its workers before it fails; 0: no limit
+    classes="auto",  # or a mapping: names of classes, each with a list of names of keypoints
+    masks=False,  # True: segmentations are read for a mask head, and evaluated
+    share_keypoints=True,  # True: two classes with a keypoint of the same name share it; False: each has its own
+    on_bad_image="fail",  # or "skip": leave out images that cannot be used
+    image_range="auto",  # for images of more than 8 bits; or [low, high]: the values of black and white
+    max_bad_images=100,  # maximum number of skipped files
+    timeout=600.0,  # maximum seconds to wait for an image from the workers; 0: no limit
 )
 
 dataloader = dict(
@@ -83,6 +83,6 @@ dataloader = dict(
         classes="${data.classes}",
         output_dir="${train.output_dir}/inference",
         masks="${data.masks}",
-        max_detections=None,  # COCO's: 20 an image and class for keypoints, 100 for boxes and masks
+        max_detections=None,  # None: COCO's, per image and class 20 for keypoints, 100 for boxes and masks
     ),
 )
