@@ -91,12 +91,9 @@ def _put(
             followed = parent[_index(parent, last)]
         except OmegaConfBaseException as error:
             raise MisfitError(f"refers to {value}, which does not exist") from error
-        fit(
-            old,
-            OmegaConf.to_container(followed) if OmegaConf.is_config(followed) else followed,
-            "",
-            key,
-        )
+        if OmegaConf.is_config(followed):
+            followed = OmegaConf.to_container(followed)
+        fit(old, followed, "", key)
 
 
 def _delete(parent: DictConfig | ListConfig, last: str, override: Override) -> None:

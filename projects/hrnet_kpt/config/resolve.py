@@ -136,7 +136,7 @@ def _complete(
         raise UserError(f"data.keypoints has no {', '.join(unknown)}: it has {', '.join(FIELDS)}")
     names = fields.get("names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"data.keypoints.names={names} must be strings: put numbers in quotes")
+        raise UserError(f"data.keypoints.names={names} must be a list of their names, as strings")
     if "names" in fields:
         category = {"id": 1, "name": "the data", "keypoints": names, "sigmas": fields.get("sigmas")}
         schema, _ = read_labels({"categories": [category]}, "data.keypoints")

@@ -12,11 +12,11 @@ BASE = "_BASE_: ZOO/Base-RCNN-FPN.yaml\n"
 
 
 # Values with which the translation reads every key that it knows.
-CLIP = "SOLVER.CLIP_GRADIENTS."
+CLIP, FC = "SOLVER.CLIP_GRADIENTS.", {"MODEL.ROI_BOX_HEAD.NUM_FC": 2}
 VARIANTS = {
     "detectron2": [
-        {"MODEL.MASK_ON": True, f"{CLIP}ENABLED": True, f"{CLIP}CLIP_TYPE": "full_model"},
-        {"MODEL.KEYPOINT_ON": True, "SOLVER.LR_SCHEDULER_NAME": "WarmupCosineLR"},
+        {**FC, "MODEL.MASK_ON": True, f"{CLIP}ENABLED": True, f"{CLIP}CLIP_TYPE": "full_model"},
+        {**FC, "MODEL.KEYPOINT_ON": True, "SOLVER.LR_SCHEDULER_NAME": "WarmupCosineLR"},
     ],
     "maskrcnn-benchmark": [
         {

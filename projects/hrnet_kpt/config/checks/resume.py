@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 from torch import nn
 
-from ...errors import UserError, join_names
+from ...errors import join_names
 from ..diff import ABSENT, Difference, differences, format_differences
 from ..findings import Finding, error, warning
 from ..load import load_config
@@ -68,7 +68,7 @@ def check_resume(cfg: DictConfig, model: nn.Module | None) -> Iterator[Finding]:
         return
     try:
         old = load_config(str(saved))
-    except (UserError, ValueError, KeyError, TypeError) as reason:
+    except (ValueError, KeyError, TypeError) as reason:
         message = f"{saved} cannot be read ({reason}): changes since then are not known"
         yield warning("resume-differs", "train.output_dir", message)
         return

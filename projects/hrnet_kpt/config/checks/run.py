@@ -77,9 +77,7 @@ def _check_output(cfg: DictConfig, resume: bool) -> Iterator[Finding]:
     if resumable(cfg):
         # A fast dev run writes into a subfolder.
         if not resume and not cfg.train.get("fast_dev_run"):
-            message = (
-                f"{key}={folder} has checkpoints of another run: add --resume to continue it, "
-            )
+            message = f"{key}={folder} holds the checkpoints of another run: add --resume to continue it, "
             message += "use another folder, or delete this one"
             yield error("output-used", key, message)
         return

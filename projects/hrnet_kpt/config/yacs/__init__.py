@@ -1,1 +1,1 @@
-"""The way over from YACS: a YAML of another codebase as a LazyConfig file."""
+"""Converts YAMLs of YACS, of detectron2 and maskrcnn-benchmark, to LazyConfig files."""

@@ -46,10 +46,9 @@ def convert_yaml(source: str, output: str) -> list[str]:
     translation: Translation = codebase.translate({**codebase.DEFAULTS, **known})
     replaced = {**codebase.NOTES, **translation.notes}
     notes = {key: replaced[key] for key in given if key in replaced}
-    unknown = {key: value for key, value in given.items() if key not in known}
-    for key in [key for key in unknown if key.startswith(codebase.OTHER_MODELS)]:
-        notes[key] = "only for other models"
-        del unknown[key]
+    others = [key for key in given if key.startswith(codebase.OTHER_MODELS)]
+    notes |= dict.fromkeys(others, "only for other models")
+    unknown = {k: value for k, value in given.items() if k not in known and k not in others}
     comments = []
     if notes:
         comments.append("Without an equivalent:")

@@ -100,6 +100,7 @@ AMP_VERBOSE: false
 NOTES = read_notes("""
 DATALOADER.SIZE_DIVISIBILITY: images are padded to model.backbone.size_divisibility: 64 for HRFPN, the stride of p6
 DATALOADER.ASPECT_RATIO_GROUPING: batches are shuffled without regard to aspect ratios
+MODEL.BACKBONE.OUT_CHANNELS: set by MODEL.NECK.OUT_CHANNELS or MODEL.RESNETS.BACKBONE_OUT_CHANNELS
 MODEL.NECK.IN_CHANNELS: follow from the backbone
 MODEL.NECK.ACTIVATION MODEL.NECK.SHARING_CONV MODEL.HRNET.FINAL_CONV_KERNEL: its own code does not read this key
 MODEL.HRNET.DECODER.BLOCK MODEL.HRNET.DECODER.HEAD_UPSAMPLING: its own code does not read this key
