@@ -114,7 +114,7 @@ def test_images_are_drawn_upright(predict, photos, lines_of):
 def test_wrong_arguments_are_one_line_and_status_2(
     predict, photos, synthetic_people, arguments, words, capsys, monkeypatch
 ):
-    monkeypatch.setattr(Predictor, "_predict", None)
+    monkeypatch.setattr(Predictor, "__call__", None)
     Path("empty").mkdir()
     content = json.loads((synthetic_people / "test.json").read_text())
     Path("other.json").write_text(json.dumps({**content, "images": [], "annotations": []}))
