@@ -61,13 +61,13 @@ def test_cells_run_one_after_the_other(notebook, tmp_path, monkeypatch, capsys, 
 
 def assert_told(printed):
     """What the cells print, by their names."""
-    for name, words in TOLD.items():
+    for name, words in EXPECTED.items():
         assert all(word in printed[name] for word in words), (name, printed[name])
     for name in ("width", "fpn-wired", "light-head", "compose", "settings"):
         assert "no findings" in printed[name]
 
 
-TOLD = {
+EXPECTED = {
     "look": ["64 follows it"],
     "override": ["train.max_iters=300", "did you mean train.max_iter", "neither true nor false"],
     "check": ["value-unread", "train.max_iters"],
@@ -92,9 +92,9 @@ def test_runs_and_leaves_a_config_that_trains(notebook, temporary, tmp_path):
     assert "no errors" in printed["command"]
     for name in ("untrained", "curves", "predictions", "heatmaps"):
         [output] = outputs[name]
-        picture = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
-        assert picture.width > 700
-        assert len(picture.convert("L").reduce(8).getcolors()) > 20
+        image = Image.open(io.BytesIO(base64.b64decode(output.data["image/png"])))
+        assert image.width > 700
+        assert len(image.convert("L").reduce(8).getcolors()) > 20
 
     # Readable: no warnings but the one that COCO is not there, which the text explains.
     warned = {name: written(found, "stderr") for name, found in outputs.items()}

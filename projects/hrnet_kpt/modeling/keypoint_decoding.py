@@ -75,7 +75,7 @@ def _slices(costs: list[int], largest: int) -> list[tuple[int, int]]:
 class _Group:
     """The weights of two matrix products that resize n heatmaps of S x S to regions of at most W x H pixels.
 
-    Cells at the border are replicated, two at each edge (below, up to a whole number of bands):
+    Cells at the border are replicated, two at each edge (below, up to a multiple of the band height):
 
       maps (S + 4) x (S + 4)     wide (S + 4) x W              region H x W
         +----------------+      +-----------------+          +-----------------+

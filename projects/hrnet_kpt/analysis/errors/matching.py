@@ -50,14 +50,14 @@ class Pair:
     Attributes:
         result: Index of the detection in the results.
         annotation: The instance.
-        slots: Index of each keypoint in the schema.
+        indices: Index of each keypoint in the schema.
         similarity: To the keypoint's own ground truth; NaN if that is not labelled.
         kind: Index in KINDS; -1 if the ground truth is not labelled.
     """
 
     result: int
     annotation: Mapping[str, Any]
-    slots: np.ndarray
+    indices: np.ndarray
     similarity: np.ndarray
     kind: np.ndarray
 
@@ -181,9 +181,9 @@ def _labels(truth: GroundTruth, image: Any) -> Labels:
     placed = np.zeros((len(annotations), len(truth.schema.names), 3))
     sigmas = np.tile(np.array(truth.schema.sigmas), (len(annotations), 1))
     for row, annotation in enumerate(annotations):
-        slots = truth.keypoint_indices[annotation["category_id"]]
-        placed[row, slots] = points_of(annotation)
-        sigmas[row, slots] = truth.sigmas[annotation["category_id"]]
+        indices = truth.keypoint_indices[annotation["category_id"]]
+        placed[row, indices] = points_of(annotation)
+        sigmas[row, indices] = truth.sigmas[annotation["category_id"]]
     # pycocotools adds np.spacing(1) to the area, too.
     areas = np.array([annotation["area"] for annotation in annotations]) + np.spacing(1)
     return Labels(
@@ -195,27 +195,25 @@ def _labels(truth: GroundTruth, image: Any) -> Labels:
 
 
 def _pair(matches: Matches, index: int, annotation: Mapping[str, Any], labels: Labels) -> Pair:
-    slots = matches.truth.keypoint_indices[annotation["category_id"]]
-    flipped = np.array(matches.truth.schema.flip_indices)[slots]
+    indices = matches.truth.keypoint_indices[annotation["category_id"]]
+    flipped = np.array(matches.truth.schema.flip_indices)[indices]
     me = labels.ids.index(annotation["id"])
     predicted = points_of(matches.results[index])[:, :2]
 
-    def similarity(indices: np.ndarray) -> np.ndarray:
-        """Similarity of each keypoint to keypoint `indices` of each instance, (instances, n); -1 if not labelled."""
-        squared = ((labels.points[:, indices] - predicted) ** 2).sum(axis=2)
-        return np.where(
-            labels.labelled[:, indices], np.exp(-squared / labels.width[:, indices]), -1
-        )
+    def similarity(others: np.ndarray) -> np.ndarray:
+        """Similarity of each keypoint to keypoint `others` of each instance, (instances, n); -1 if not labelled."""
+        squared = ((labels.points[:, others] - predicted) ** 2).sum(axis=2)
+        return np.where(labels.labelled[:, others], np.exp(-squared / labels.width[:, others]), -1)
 
-    same, mirrored = similarity(slots), similarity(flipped)
-    own, inverted = same[me], np.where(flipped == slots, -1, mirrored[me])
+    same, mirrored = similarity(indices), similarity(flipped)
+    own, inverted = same[me], np.where(flipped == indices, -1, mirrored[me])
     others = np.delete(np.maximum(same, mirrored), me, axis=0).max(axis=0, initial=-1)
     # argmax takes the first of equal values: jitter before inversion before swap.
     choices = np.stack([own, inverted, others])
     kind = np.where(choices.max(axis=0) >= CLOSE_SIMILARITY, choices.argmax(axis=0), MISS)
     kind[own >= GOOD_SIMILARITY] = GOOD
     kind[own < 0] = -1
-    return Pair(index, annotation, slots, np.where(own < 0, np.nan, own), kind)
+    return Pair(index, annotation, indices, np.where(own < 0, np.nan, own), kind)
 
 
 def annotations_with_keypoints(truth: GroundTruth, image: Any) -> list[Mapping[str, Any]]:

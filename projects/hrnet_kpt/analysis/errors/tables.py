@@ -79,7 +79,7 @@ def keypoint_table(pairs: Sequence[Pair], schema: KeypointSchema) -> list[dict[s
     lost = np.zeros(count.shape)
     for pair in pairs:
         labelled = pair.kind >= 0
-        indices = pair.slots[labelled], pair.kind[labelled]
+        indices = pair.indices[labelled], pair.kind[labelled]
         np.add.at(count, indices, 1)
         np.add.at(lost, indices, pair.lost[labelled])
     return [

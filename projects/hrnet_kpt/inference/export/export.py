@@ -127,7 +127,7 @@ def _check(key: str, part: Any, supported: type) -> None:
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
 PARTS = ("detector", "backbone", "heads")
-PLACES = ("inside", "outside")
+INSIDE_OR_OUTSIDE = ("inside", "outside")
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
@@ -245,8 +245,8 @@ def _check_choices(
     choices = {
         "format": (format, FORMATS),
         "part": (part, PARTS),
-        "preprocessing": (preprocessing, PLACES),
-        "postprocessing": (postprocessing, PLACES),
+        "preprocessing": (preprocessing, INSIDE_OR_OUTSIDE),
+        "postprocessing": (postprocessing, INSIDE_OR_OUTSIDE),
         "dtype": (dtype, DTYPES),
     }
     for name, (value, known) in choices.items():
