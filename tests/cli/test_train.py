@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from hrnet_kpt.cli.train import main
+from hrnet_kpt.config import load_config
 from hrnet_kpt.engine.trainer import Trainer
 
 SYNTHETIC = "hrnet_w18_small_kpt_synthetic.py"
@@ -131,3 +132,20 @@ def test_two_processes_train_and_evaluate_on_cpus(tiny, tmp_path, monkeypatch):
         one, two = ((tmp_path / n / file).read_text() for n in ("1", "2"))
         assert one == two, "processes share the images, not the result"
     assert json.loads(one), "there are detections to compare"
+
+
+def test_printed_config_loads_again(tmp_path, capsys):
+    override = "train.max_iter=7"
+    assert main(["--config-file", SYNTHETIC, "--print-config", override]) == 0
+    (tmp_path / "printed.py").write_text(capsys.readouterr().out)
+    assert load_config(tmp_path / "printed.py") == load_config(SYNTHETIC, [override])
+
+
+def test_difference_is_one_line_for_each_changed_value(capsys):
+    page = ["--config-file", "hrnet_w18_kpt.py", "--diff", "hrnet_w18_kpt.py"]
+    assert main([*page, "train.max_iter=7", "optimizer.lr=0.01"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert sorted(lines) == [
+        ["optimizer.lr:", "0.02", "->", "0.01"],
+        ["train.max_iter:", "90000", "->", "7"],
+    ]
