@@ -30,7 +30,7 @@ SETS = {
     },
     "one category without keypoints": {"cat": names(5), "box": []},
 }
-SLOW = ("5 keypoints", "68 keypoints")
+SLOW = ("5 keypoints", "294 keypoints")
 
 
 def run(cfg, tmp_path):
