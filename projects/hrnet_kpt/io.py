@@ -124,10 +124,8 @@ def _parse(path: str | Path, lines: bool) -> Any:
     try:
         text, remark = _decode(_read_bytes(path))
         content = _parse_text(text.lstrip("\ufeff").rstrip(PADDING), lines)
-    except (
-        OSError,
-        ValueError,
-    ) as error:  # ValueError: also numbers of 5,000 digits, null characters in a path
+    # ValueError: also numbers of 5,000 digits, null characters in a path.
+    except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else "") or error
         raise UserError(f"{path}: not a readable json: {reason}") from error
     if remark:

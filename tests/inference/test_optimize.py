@@ -182,9 +182,8 @@ def test_compiled_model_gives_the_same_and_is_not_compiled_for_every_size(backbo
     optimized = optimize_for_inference(model, compile=True)
     counts = []
     sizes = [(200, 240), (260, 210), (180, 330), (210, 400)]
-    if (
-        backbone == "HRNet"
-    ):  # small and large ones, for which torch takes other convolutions, and compiles again
+    # Small and large ones, for which torch takes other convolutions, and compiles again.
+    if backbone == "HRNet":
         sizes += [(100, 150), (120, 190), (330, 300)]
     for height, width in sizes:
         sample = {"image": torch.randint(0, 255, (3, height, width), dtype=torch.uint8)}

@@ -49,9 +49,8 @@ def main(argv: list[str] | None = None, prog: str = TOOL) -> int:
 def run(args: Namespace) -> int:
     from ..engine.distributed.worker import is_worker
 
-    if (
-        args.print_config or args.diff
-    ):  # warnings to stderr, so that stdout can be redirected to a file
+    # Warnings go to stderr, so that stdout can be redirected to a file.
+    if args.print_config or args.diff:
         logging.basicConfig(format="warning: %(message)s", level=logging.WARNING)
     if args.print_config:
         _print_config(args)

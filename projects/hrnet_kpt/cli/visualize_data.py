@@ -22,7 +22,7 @@ def parser(prog: str = TOOL) -> Parser:
     add("--num", type=int, default=6, metavar="N", help="images (default: 6)")
     add("--seed", type=int, default=0, metavar="S", help="of the choice of images (default: 0)")
     add("--results", type=Path, metavar="FILE", help="COCO-format results on the test set")
-    default = "output/pictures"
+    default = "output/drawings"
     add("--output", type=Path, default=default, metavar="FOLDER", help=f"(default: {default})")
     add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     return parser

@@ -60,9 +60,8 @@ def doubled(table: AnnotationTable, points: LabelledPoints) -> np.ndarray:
     x, category, file = table.boxes[rows, 0], table.category[rows], file[rows]
     reach = (1 - SAME_IOU) * abs(table.boxes[rows, 2]) + ROUNDING[0]
     pairs = []
-    for step in range(
-        1, len(rows)
-    ):  # until no two that are `step` apart in this order are near each other
+    # Until no two that are `step` apart in this order are near each other.
+    for step in range(1, len(rows)):
         near = (file[step:] == file[:-step]) & (category[step:] == category[:-step])
         near &= x[step:] - x[:-step] <= np.maximum(reach[step:], reach[:-step])
         if not near.any():

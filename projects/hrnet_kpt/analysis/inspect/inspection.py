@@ -50,9 +50,9 @@ def inspect_model(
 
     Returns:
         JSON-compatible data by section, and an error for each section that is incomplete. `structure`: see
-        describe_structure. `outputs`, for an image of synthetic people: `picture` (height, width and, after padding,
+        describe_structure. `outputs`, for an image of synthetic people: `image_size` (height, width and, after padding,
         padded_height and padded_width, in pixels), `weights` (the file or None, and the parts with random weights),
-        `warnings` and `parts`, see describe_outputs. `flops`: `picture` as above, `parts`, see count_flops, `macs`,
+        `warnings` and `parts`, see describe_outputs. `flops`: `image_size` as above, `parts`, see count_flops, `macs`,
         their sum, and `not_counted`, names of parts.
 
     Raises:
@@ -83,7 +83,7 @@ def inspect_model(
         with _collecting(failures, "the model does not run", parts):
             describe_outputs(model, images, parts)
         document["outputs"] = {
-            "picture": _sizes(images),
+            "image_size": _sizes(images),
             "weights": {"file": weights or None, "random": random},
             "warnings": _norm_warnings(model),
             "parts": parts,
@@ -95,7 +95,7 @@ def inspect_model(
         with _collecting(failures, "flops cannot be counted", rows):
             count_flops(model, images.tensor, rows)
         document["flops"] = {
-            "picture": _sizes(images),
+            "image_size": _sizes(images),
             "parts": rows,
             "macs": sum(row["macs"] for row in rows),
             "not_counted": uncounted_parts(model, rows),
@@ -115,7 +115,7 @@ def inspection_text(document: Mapping[str, Any]) -> str:
             random = ", ".join(outputs["weights"]["random"])
             weights = f"{outputs['weights']['file']}{'; random: ' if random else ''}{random}"
         lines = [
-            f"Outputs for an image of synthetic people, {_size_text(outputs['picture'])}",
+            f"Outputs for an image of synthetic people, {_size_text(outputs['image_size'])}",
             f"weights: {weights}",
             *(f"warning: {warning}" for warning in outputs["warnings"]),
         ]
@@ -123,7 +123,7 @@ def inspection_text(document: Mapping[str, Any]) -> str:
     if "flops" in document:
         flops = document["flops"]
         lines = [
-            f"Flops for an image of {_size_text(flops['picture'])}",
+            f"Flops for an image of {_size_text(flops['image_size'])}",
             "in multiply-accumulates (MAC) of convolutions and matrix products; other operations are not counted",
             *(f"warning: {name} is not counted" for name in flops["not_counted"]),
         ]
