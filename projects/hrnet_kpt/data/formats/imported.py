@@ -1,0 +1,131 @@
+"""A data set that is being read from another program's layout: COCO content per split, image files, and counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from ...errors import UserError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user can say about a source that does not say it.
+
+    Attributes:
+        keypoints: Names of the keypoints, in order, for formats that have only labelled points; () for those found.
+        ignore: Labels of points to leave out.
+        grow_boxes: How far boxes that are only the extent of their keypoints are moved outwards on every side: "0.2" of
+            the longer side, or "40px"; "" for the format's own default.
+    """
+
+    keypoints: Sequence[str] = ()
+    ignore: Sequence[str] = ()
+    grow_boxes: str = ""
+
+
+@dataclass
+class Imported:
+    """A data set in COCO format, as a format's `read` returns it.
+
+    Attributes:
+        root: The folder of the source; file names of images in it are relative to it.
+        categories: COCO categories, with `keypoints` and `skeleton`, the same for all splits.
+        splits: Images and annotations by the name of the split, "train", "val" or "test"; only "all" if the source has
+            no splits. Ids are unique over all splits.
+        files: The path of each image's file, by its `file_name`.
+        left_out: Counts of what was left out, by description.
+        assumed: Counts of what the source does not say and was assumed, by description.
+    """
+
+    root: Path
+    categories: list[dict[str, Any]] = field(default_factory=list)
+    splits: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+    assumed: Counter[str] = field(default_factory=Counter)
+
+    def add_image(self, split: str, path: Path, size: tuple[int, int] | None = None) -> int:
+        """Add an image file and return its id. size: width and height in pixels; None: read from the file.
+
+        Raises:
+            UserError: If the file is not an image that can be read.
+        """
+        width, height = size or image_size(path)
+        name = self._file_name(path)
+        self.files[name] = path
+        id_ = len(self.files)
+        image = {"id": id_, "file_name": name, "width": width, "height": height}
+        self._split(split)["images"].append(image)
+        return id_
+
+    def add_object(
+        self,
+        split: str,
+        image_id: int,
+        category_id: int,
+        box: Sequence[float] | None,
+        keypoints: ArrayLike,
+        **more: Any,
+    ) -> None:
+        """Add an object.
+
+        Args:
+            box: x0, y0, x1, y1 in pixels from the image's corner; None: the extent of the labelled keypoints.
+            keypoints: (K, 3): x, y in COCO's coordinates (the centre of the first pixel is 0, 0), and v; 0, 0, 0 for
+                those without a label.
+            more: Further keys of the annotation, such as `segmentation`, `iscrowd` or `area`.
+        """
+        points = np.array(keypoints, dtype=float).reshape(-1, 3)
+        labelled = points[points[:, 2] > 0]
+        if box is None:
+            low, high = labelled[:, :2].min(axis=0) + 0.5, labelled[:, :2].max(axis=0) + 0.5
+            box = [*low.tolist(), *high.tolist()]
+        x0, y0, x1, y1 = (float(value) for value in box)
+        annotations = self._split(split)["annotations"]
+        annotation = {
+            "id": sum(len(part["annotations"]) for part in self.splits.values()) + 1,
+            "image_id": image_id,
+            "category_id": category_id,
+            "bbox": [x0, y0, x1 - x0, y1 - y0],
+            "iscrowd": 0,
+            "keypoints": [round(value, 4) for value in points.ravel().tolist()],
+            "num_keypoints": len(labelled),
+            **more,
+        }
+        annotations.append(annotation)
+
+    def _split(self, name: str) -> dict[str, list[dict[str, Any]]]:
+        return self.splits.setdefault(name, {"images": [], "annotations": []})
+
+    def _file_name(self, path: Path) -> str:
+        """Relative to the root; files elsewhere keep their folder's name. Unique."""
+        try:
+            name = path.relative_to(self.root).as_posix()
+        except ValueError:
+            name = f"{path.parent.name}/{path.name}"
+        stem, number = name, 1
+        while name in self.files:
+            number += 1
+            name = f"{Path(stem).with_suffix('')}_{number}{path.suffix}"
+        return name
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height of an image file, from its header.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError, SyntaxError) as error:
+        raise UserError(f"{path}: not an image that can be read: {error}") from error
