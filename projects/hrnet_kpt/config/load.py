@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 # The right side of an assignment that is not a dict or a node.
 PLAIN = (ast.Constant, ast.List, ast.Tuple, ast.Set, ast.UnaryOp, ast.BinOp, ast.JoinedStr)
 
+PAGE_NODES = ("data", "dataloader", "inference", "lr_multiplier", "model", "optimizer", "train")
+
 
 def load_config(name: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
     """Load a config file, apply overrides, and resolve the keypoints and classes of the data.
@@ -52,6 +54,21 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
     if "keypoints" in (cfg.get("data") or {}):
         resolve_labels(cfg)
     return cfg
+
+
+def load_page(name: str | Path) -> tuple[Any, ...]:
+    """Load a config file for another one, in any folder, that changes some of its values.
+
+    Args:
+        name: The name of a file in `configs/`, whatever the current folder holds; else a path.
+
+    Returns:
+        The nodes PAGE_NODES, in this order.
+    """
+    shipped = (folder / name for folder in config_folders())
+    path = next((path for path in shipped if path.is_file()), None) or find_config(name)
+    page = LazyConfig.load(str(path))
+    return tuple(page[node] for node in PAGE_NODES)
 
 
 def load_with_changes(

@@ -1,0 +1,344 @@
+"""The values of a new config, each with its reason: pure functions of the data, the machine and the measured times.
+
+All numbers of the recipe are constants here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...errors import UserError
+from .machine import Machine
+from .survey import Survey
+
+# Pages.
+SMALL_PAGE = "hrnet_w18_small_kpt_synthetic.py"
+PRETRAINED_PAGE = "hrnet_w18_kpt_lighter_head.py"
+# Size of images: the longer side of the median object becomes OBJECT_LENGTH pixels.
+OBJECT_LENGTH = 112
+SHORT_SIDES = {"cpu": (192, 480), "cuda": (640, 800)}  # minimum and maximum
+MULTIPLE = 32
+MAX_ASPECT = 2.5  # of images; longer ones are scaled down further
+TRAINING_SCALES = (0.8, 0.9, 1.0, 1.1, 1.2)
+# Anchors: one size for each of the five levels.
+ANCHOR_QUANTILES = (0.05, 0.275, 0.5, 0.725, 0.95)  # of sqrt(area)
+ANCHOR_MULTIPLE = 8
+SHAPE_QUANTILES = (0.05, 0.95)  # of height / width
+ASPECT_RATIOS = (0.5, 1.0, 2.0)
+MATCHED_SHAPES = (0.35, 2.9)  # that these aspect ratios match
+# Numbers of an image, from the maximum number of objects in one.
+PROPOSALS_PER_OBJECT, PROPOSALS = 10, (100, 1000)
+SAMPLES_PER_OBJECT, SAMPLES = 16, (32, 512)
+DETECTIONS_PER_OBJECT, DETECTIONS = 2, (20, 300)
+COUNTED_DETECTIONS = 20  # of an image and a class, in COCO's keypoint AP
+# Optimization.
+CPU_BATCH = 4
+GPU_BATCHES = ((16, 16.0), (8, 8.0), (4, 0.0))  # images, and the GiB of memory that they need
+EPOCHS = (60, 12)  # for EPOCH_IMAGES or less, and for 1000 times as many or more
+EPOCH_IMAGES = 100
+MIN_ITERATIONS = 100
+WARMUP_FRACTION, WARMUP = 0.1, (10, 1000)
+EMA_FRACTION, EMA_DECAYS = 0.05, (0.99, 0.9998)  # of a run, over which weights are averaged
+# Evaluations.
+EVALUATIONS, EVALUATION_GAP, EVALUATION_TIME = 8, 25, 0.15
+# Workers of the data loaders.
+GPU_WORKERS, CPU_WORKERS = 8, 4
+# A run's time besides iterations and evaluations, on a CPU core of 2024: imports and drawings.
+OTHER_SECONDS = 20.0
+
+
+class Choice(NamedTuple):
+    """Values that have one reason, by dotted key."""
+
+    reason: str
+    settings: dict[str, Any]
+
+
+class Times(NamedTuple):
+    """Seconds of the parts of a run: one iteration, one evaluation, and the checks at its start."""
+
+    iteration: float
+    evaluation: float
+    start: float
+
+
+def clip(value: float, limits: tuple[float, float]) -> float:
+    return min(max(value, limits[0]), limits[1])
+
+
+def round_to(value: float, multiple: int, least: int = 1) -> int:
+    """The nearest multiple, at least `least` times it."""
+    return multiple * max(least, math.floor(value / multiple + 0.5))
+
+
+def number(value: float) -> str:
+    """A number with three digits: 0.412, 57, 1920."""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def choose_page(machine: Machine, has_weights: bool) -> tuple[str, str]:
+    """The page, and the reason.
+
+    Args:
+        has_weights: Whether the ImageNet weights of PRETRAINED_PAGE are on this machine or can be downloaded.
+    """
+    if machine.device == "cpu":
+        return SMALL_PAGE, "The small HRNet from scratch, for training on a CPU."
+    if not has_weights:
+        return SMALL_PAGE, "The small HRNet from scratch: the ImageNet weights cannot be downloaded."
+    return PRETRAINED_PAGE, "HRNet-W18 with ImageNet weights: there is a GPU to train it."
+
+
+def choose_short_side(survey: Survey, device: str) -> int:
+    """The shorter side of images at the input, in pixels, a multiple of MULTIPLE."""
+    sizes = survey.image_sizes[survey.box_image]
+    relative = survey.box_sizes.max(axis=1) / sizes.min(axis=1)
+    wanted = round_to(OBJECT_LENGTH / float(np.median(relative)), MULTIPLE)
+    original = max(MULTIPLE, MULTIPLE * math.floor(survey.short_side / MULTIPLE))
+    return min(int(clip(wanted, SHORT_SIDES[device])), original)
+
+
+def choose_longest_side(survey: Survey, short: float) -> int:
+    """The maximum of the longer side: of the most elongated image, if it is not above MAX_ASPECT."""
+    aspect = float((survey.image_sizes.max(axis=1) / survey.image_sizes.min(axis=1)).max())
+    return MULTIPLE * math.ceil(short * min(aspect, MAX_ASPECT) / MULTIPLE - 1e-9)
+
+
+def choose_input(survey: Survey, device: str, augmentations: Sequence[str]) -> Choice:
+    """The size of images.
+
+    Args:
+        augmentations: Names of the page's augmentations in training, in their order.
+    """
+    short = choose_short_side(survey, device)
+    longest = choose_longest_side(survey, short)
+    original = float(np.median(survey.box_sizes.max(axis=1)))
+    at_input = float(np.median(survey.box_sizes_at(short, longest).max(axis=1)))
+    reason = (
+        f"Images are resized to {short} pixels, their shorter side (of {number(survey.short_side)}): the median object "
+        f"is {number(original)} pixels long, and {number(at_input)} there; {OBJECT_LENGTH} is the aim, within "
+        f"{SHORT_SIDES[device][0]} to {SHORT_SIDES[device][1]} pixels and the original size."
+    )
+    test = "dataloader.test.mapper.augmentations.0"
+    settings: dict[str, Any] = {
+        f"{test}.short_edge_length": short,
+        f"{test}.max_size": longest,
+    }
+    train = "dataloader.train.mapper.augmentations"
+    affine = "RandomAffine" in augmentations
+    if "ResizeShortestEdge" in augmentations:
+        resize = f"{train}.{augmentations.index('ResizeShortestEdge')}"
+        sizes = [short] if affine else [round_to(s * short, 16) for s in TRAINING_SCALES]
+        settings[f"{resize}.short_edge_length"] = sizes
+        settings[f"{resize}.max_size"] = choose_longest_side(survey, max(sizes))
+        if not affine:
+            reason += f" Training: {TRAINING_SCALES[0]} to {TRAINING_SCALES[-1]} times that."
+    if affine:
+        settings[f"{train}.{augmentations.index('RandomAffine')}.size"] = [short, short]
+    return Choice(reason, settings)
+
+
+def choose_anchors(survey: Survey, device: str) -> list[Choice]:
+    """Sizes and aspect ratios of anchors, at the input size."""
+    short = choose_short_side(survey, device)
+    boxes = survey.box_sizes_at(short, choose_longest_side(survey, short))
+    quantiles = np.quantile(np.sqrt(boxes.prod(axis=1)), ANCHOR_QUANTILES)
+    sizes: list[int] = []
+    for quantile in quantiles.tolist():
+        least = sizes[-1] + ANCHOR_MULTIPLE if sizes else ANCHOR_MULTIPLE
+        sizes.append(max(least, round_to(quantile, ANCHOR_MULTIPLE)))
+    generator = "model.proposal_generator.anchor_generator"
+    percent = ", ".join(f"{100 * q:g}" for q in ANCHOR_QUANTILES)
+    chosen = [
+        Choice(
+            f"{percent} percent of the objects are smaller than {', '.join(map(number, quantiles))} pixels, "
+            "sqrt(width x height), at that size: one anchor size for each level.",
+            {f"{generator}.sizes": [[size] for size in sizes]},
+        )
+    ]
+    low, high = np.quantile(boxes[:, 1] / boxes[:, 0], SHAPE_QUANTILES).tolist()
+    ratios = list(ASPECT_RATIOS)
+    if low < MATCHED_SHAPES[0]:
+        ratios.insert(0, max(0.1, round(low, 2)))
+    if high > MATCHED_SHAPES[1]:
+        ratios.append(min(10.0, round(high, 1)))
+    added = len(ratios) - len(ASPECT_RATIOS)
+    reason = (
+        f"Height / width is {number(low)} to {number(high)} for 90 percent of the objects: "
+        f"{'outside' if added else 'within'} the {MATCHED_SHAPES[0]} to {MATCHED_SHAPES[1]} that three anchor shapes "
+        f"match{', so there are more' if added else ''}."
+    )
+    settings: dict[str, Any] = {f"{generator}.aspect_ratios": ratios}
+    if added:
+        settings["model.proposal_generator.head.num_anchors"] = len(ratios)
+    return [*chosen, Choice(reason, settings)]
+
+
+def choose_counts(survey: Survey) -> Choice:
+    """Numbers of proposals, sampled regions and detections in an image."""
+    most = survey.most_objects
+    proposals = int(clip(50 * math.ceil(PROPOSALS_PER_OBJECT * most / 50), PROPOSALS))
+    samples = int(clip(2 ** math.ceil(math.log2(SAMPLES_PER_OBJECT * most)), SAMPLES))
+    detections = int(clip(DETECTIONS_PER_OBJECT * most, DETECTIONS))
+    reason = (
+        f"At most {most} object{'s' * (most != 1)} in an image: {PROPOSALS_PER_OBJECT} times as many proposals "
+        f"({PROPOSALS[0]} to {PROPOSALS[1]}), {SAMPLES_PER_OBJECT} times as many regions to learn from ({SAMPLES[0]} to "
+        f"{SAMPLES[1]}), {DETECTIONS_PER_OBJECT} times as many detections ({DETECTIONS[0]} to {DETECTIONS[1]})."
+    )
+    settings: dict[str, Any] = {
+        "model.proposal_generator.pre_nms_topk": [2 * proposals, 2 * proposals],
+        "model.proposal_generator.post_nms_topk": [proposals, proposals],
+        "model.proposal_generator.batch_size_per_image": min(2 * samples, 256),
+        "model.roi_heads.batch_size_per_image": samples,
+        "model.roi_heads.box_predictor.test_topk_per_image": detections,
+    }
+    if survey.most_of_class > COUNTED_DETECTIONS:
+        settings["dataloader.evaluator.max_detections"] = detections
+        reason += f" AP counts all of them, not {COUNTED_DETECTIONS}: a class has up to {survey.most_of_class} objects."
+    return Choice(reason, settings)
+
+
+def choose_batch(survey: Survey, machine: Machine, page_batch: int, page_rate: float) -> Choice:
+    """The batch, and the learning rate in proportion to it."""
+    if machine.device == "cpu":
+        batch, why = CPU_BATCH, f"{CPU_BATCH} images are one batch on a CPU"
+    else:
+        batch = next(images for images, memory in GPU_BATCHES if machine.memory >= memory)
+        why = f"{batch} images are one batch with {machine.memory:.0f} GiB of GPU memory"
+    if batch > survey.images:
+        batch, why = survey.images, f"all {survey.images} images are one batch"
+    rate = float(f"{page_rate * batch / page_batch:.3g}")
+    return Choice(
+        f"{why[0].upper()}{why[1:]}; the page's rate is {page_rate:g} for {page_batch}, and proportional to the batch.",
+        {"dataloader.train.total_batch_size": batch, "optimizer.lr": rate},
+    )
+
+
+def choose_device(machine: Machine) -> Choice:
+    """Device and precision."""
+    has = "has instructions" if machine.bfloat16 else "has no instructions"
+    amp: dict[str, Any] = {"enabled": machine.bfloat16}
+    if machine.bfloat16:
+        amp["dtype"] = "bfloat16"
+    reason = f"Trained on {machine.name}, which {has} for bfloat16, half of float32's bits."
+    return Choice(reason, {"train.device": machine.device, "train.amp": amp})
+
+
+def choose_workers(machine: Machine) -> Choice:
+    """Workers of the data loaders: one core is left to training."""
+    most = CPU_WORKERS if machine.device == "cpu" else GPU_WORKERS
+    workers = int(clip(machine.cores - 1, (1, most)))
+    reason = (
+        f"{machine.cores} CPU core{'s' * (machine.cores != 1)}: {workers} to load images (1 to {most})."
+    )
+    return Choice(
+        reason, {"dataloader.train.num_workers": workers, "dataloader.test.num_workers": workers}
+    )
+
+
+def choose_inference(survey: Survey) -> list[Choice]:
+    """Decoding of heatmaps, and the range of deep images."""
+    found = []
+    if survey.keypoints:
+        reason = "Keypoints between the pixels of a heatmap: more accurate than at its maximum, without training."
+        found.append(Choice(reason, {"inference.keypoint_decoding": "dark"}))
+    if not isinstance(survey.image_range, str):
+        low, high = (float(value) for value in survey.image_range)
+        reason = f"Images have more than 8 bits; their values {low:g} to {high:g} become 0 to 255."
+        found.append(Choice(reason, {"data.image_range": [low, high]}))
+    return found
+
+
+def choose_epochs(images: int) -> float:
+    """How often each image is seen: fewer times where there are more; between EPOCHS."""
+    most, fewest = EPOCHS
+    return clip(most - (most - fewest) * math.log10(images / EPOCH_IMAGES) / 3, (fewest, most))
+
+
+def choose_schedule(
+    survey: Survey, batch: int, minutes: float | None, times: Times | None
+) -> list[Choice]:
+    """Iterations, warm-up, evaluations and EMA.
+
+    Args:
+        batch: Images in an iteration.
+        minutes: The time of the whole run; None: as many iterations as the number of images asks for.
+        times: What was measured; required with `minutes`.
+
+    Raises:
+        UserError: If there is no time for MIN_ITERATIONS.
+    """
+    if minutes is None:
+        iterations, evaluations, reason = _iterations_of_images(survey.images, batch)
+    else:
+        assert times is not None
+        iterations, evaluations, reason = _iterations_of_time(minutes, times)
+        epochs = iterations * batch / survey.images
+        reason += f"; each of the {survey.images} images is seen {number(epochs)} times."
+    period = math.ceil(iterations / evaluations)
+    warmup = int(clip(WARMUP_FRACTION * iterations, WARMUP))
+    averaged = EMA_FRACTION * iterations
+    decay = float(f"{clip(1 - 1 / averaged, EMA_DECAYS):.4g}")
+    metric = "keypoints/AP" if survey.keypoints else "bbox/AP"
+    return [
+        Choice(reason, {"train.max_iter": iterations}),
+        Choice(
+            f"The rate rises in a tenth of {iterations} iterations ({WARMUP[0]} to {WARMUP[1]}).",
+            {"lr_multiplier.warmup_iters": warmup},
+        ),
+        Choice(
+            f"The average of the weights of the last {number(1 / (1 - decay))} iterations is evaluated and saved: a "
+            f"twentieth of the run, decay {EMA_DECAYS[0]} to {EMA_DECAYS[1]}.",
+            {"train.ema": {"enabled": True, "decay": decay}},
+        ),
+        Choice(
+            f"{evaluations} evaluation{'s' * (evaluations != 1)}; the best checkpoint by {metric} is kept.",
+            {
+                "train.eval_period": period,
+                "train.checkpointer.period": period,
+                "train.best.metric": metric,
+            },
+        ),
+    ]
+
+
+def _iterations_of_images(images: int, batch: int) -> tuple[int, int, str]:
+    epochs = choose_epochs(images)
+    iterations = max(MIN_ITERATIONS, round_to(epochs * images / batch, 10))
+    reason = (
+        f"Each of the {images} images is seen {number(epochs)} times ({EPOCHS[0]} times for {EPOCH_IMAGES} images, "
+        f"{EPOCHS[1]} for {1000 * EPOCH_IMAGES}), in batches of {batch}; at least {MIN_ITERATIONS} iterations."
+    )
+    return iterations, _evaluations(iterations), reason
+
+
+def _iterations_of_time(minutes: float, times: Times) -> tuple[int, int, str]:
+    """Iterations, evaluations and the reason."""
+    seconds = 60 * minutes
+    other = OTHER_SECONDS + times.start
+    affordable = int(EVALUATION_TIME * seconds / times.evaluation)
+    # Fewer evaluations leave time for more iterations.
+    for evaluations in range(min(EVALUATIONS, max(1, affordable)), 0, -1):
+        iterations = int((seconds - other - evaluations * times.evaluation) / times.iteration)
+        if evaluations <= _evaluations(iterations):
+            break
+    if iterations < MIN_ITERATIONS:
+        needed = other + times.evaluation + MIN_ITERATIONS * times.iteration
+        raise UserError(
+            f"--minutes {minutes:g}: there is time for {max(0, iterations)} iterations of {times.iteration:.2g} s, and "
+            f"training needs at least {MIN_ITERATIONS}: give at least {math.ceil(10 * needed / 60) / 10:g} minutes"
+        )
+    reason = (
+        f"{minutes:g} minutes: {iterations} iterations of {times.iteration:.3g} s, {evaluations} "
+        f"evaluation{'s' * (evaluations != 1)} of {times.evaluation:.3g} s, and {number(other)} s for the rest"
+    )
+    return iterations, evaluations, reason
+
+
+def _evaluations(iterations: int) -> int:
+    """As many evaluations as a run may have, at least EVALUATION_GAP iterations apart."""
+    return max(1, min(EVALUATIONS, iterations // EVALUATION_GAP))
