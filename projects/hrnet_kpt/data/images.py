@@ -189,9 +189,10 @@ class FoundImages:
 def find_images(names: Sequence[Any], folder: str) -> FoundImages:
     """Find the file of each name in a folder and its subfolders.
 
-    A file of exactly this name comes first, then one in the subfolder `images`. Else the name may differ in the ways of SPELLINGS, lack its extension, and
-    have other folders: the file with the longest matching end of the path is taken. A name is ambiguous where several
-    files match equally well, or two different names match one file. If all names are exact, nothing is searched.
+    A file of exactly this name comes first, then one in the subfolder `images`. Else the name may differ in the ways of
+    SPELLINGS, lack its extension, and have other folders: the file with the longest matching end of the path is taken.
+    A name is ambiguous where several files match equally well, or two different names match one file. If all names are
+    exact, nothing is searched.
 
     Args:
         names: `file_name` of each image; values that are not strings have no file.

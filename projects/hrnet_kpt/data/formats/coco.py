@@ -1,4 +1,4 @@
-"""COCO-format data sets in their usual layouts, such as `annotations/` and `train2017/`, or a json beside its images."""
+"""COCO-format data sets in their usual layouts: `annotations/` and `train2017/`, or a json beside its images."""
 
 from __future__ import annotations
 
@@ -88,7 +88,8 @@ def read_files(root: Path, files: Sequence[Path], options: Options) -> Imported:
     if len(splits) > 1:
         for path in splits.pop("all", ()):
             _leave_out(imported, root, path, "it names no split, as others do")
-    found = {split: _of_one_task(imported, root, paths) for split, paths in splits.items()}
+    order = [split for split in (*SPLIT_NAMES, "all") if split in splits]
+    found = {split: _of_one_task(imported, root, splits[split]) for split in order}
     _merge(imported, {split: files for split, files in found.items() if files})
     return imported
 
@@ -242,8 +243,9 @@ def _merge(imported: Imported, splits: Mapping[str, Sequence[File]]) -> None:
             categories = _merge_categories(imported, file)
             by_id = _add_images(imported, file, images)
             objects += _objects(imported, file, by_id, categories)
-            for key in file.content.keys() - set(LISTS):
-                imported.info.setdefault(key, file.content[key])
+            for key, value in file.content.items():
+                if key not in LISTS:
+                    imported.info.setdefault(key, value)
         if not images:
             raise UserError(_no_images(imported, files))
         imported.splits[split] = {

@@ -70,8 +70,8 @@ def remedy(root: str | Path) -> str:
     seen = "; ".join(f"{find_format(name).TITLE} ({what})" for name, what in found.items())
     choice = f" --format {next(iter(found))}" if len(found) > 1 else ""
     return (
-        f"{path} is a data set of another layout, {seen}: import it, tools/import_data.py --input {path} --output DIR "
-        f"--test-share 0.2{choice}, and use DIR"
+        f"{path} is a data set of another layout, {seen}: import it with tools/import_data.py --input {path} "
+        f"--output DIR{choice}, and use DIR"
     )
 
 
