@@ -26,6 +26,11 @@ def parser(prog: str = TOOL) -> Parser:
     add("--data", required=True, metavar="PATH", help=data)
     add("--test", metavar="PATH", help="the json of the test set, if --data is a json")
     add("--images", metavar="DIR", help="the folder of the images (default: where they are found)")
+    add(
+        "--format",
+        metavar="NAME",
+        help="the layout, as of tools/import_data.py (default: recognized)",
+    )
     add("--output", required=True, metavar="FILE.py", help="the config to write")
     add("--minutes", type=float, metavar="M", help="time of a training, from its start to its end")
     add("--device", choices=("cpu", "cuda"), help="default: a GPU if there is one")

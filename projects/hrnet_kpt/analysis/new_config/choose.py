@@ -16,7 +16,7 @@ from .machine import Machine
 from .survey import Survey
 
 # Pages.
-SMALL_PAGE = "hrnet_w18_small_kpt_synthetic.py"
+SMALL_PAGE = "own.py"
 PRETRAINED_PAGE = "hrnet_w18_kpt_lighter_head.py"
 # Size of images: the longer side of the median object becomes OBJECT_LENGTH pixels.
 OBJECT_LENGTH = 112
@@ -44,7 +44,12 @@ MIN_ITERATIONS = 100
 WARMUP_FRACTION, WARMUP = 0.1, (10, 1000)
 EMA_FRACTION, EMA_DECAYS = 0.05, (0.99, 0.9998)  # of a run, over which weights are averaged
 # Evaluations.
-EVALUATIONS, EVALUATION_GAP, EVALUATION_TIME = 8, 25, 0.15
+EVALUATIONS, EVALUATION_GAP, EVALUATION_TIME = (
+    8,
+    25,
+    0.15,
+)  # number, iterations, fraction of the time
+TRAINING_IMAGES_EVALUATED = 32
 # Workers of the data loaders.
 GPU_WORKERS, CPU_WORKERS = 8, 4
 # A run's time besides iterations and evaluations, on a CPU core of 2024: imports and drawings.
@@ -89,7 +94,10 @@ def choose_page(machine: Machine, has_weights: bool) -> tuple[str, str]:
     if machine.device == "cpu":
         return SMALL_PAGE, "The small HRNet from scratch, for training on a CPU."
     if not has_weights:
-        return SMALL_PAGE, "The small HRNet from scratch: the ImageNet weights cannot be downloaded."
+        return (
+            SMALL_PAGE,
+            "The small HRNet from scratch: the ImageNet weights cannot be downloaded.",
+        )
     return PRETRAINED_PAGE, "HRNet-W18 with ImageNet weights: there is a GPU to train it."
 
 
@@ -119,9 +127,9 @@ def choose_input(survey: Survey, device: str, augmentations: Sequence[str]) -> C
     original = float(np.median(survey.box_sizes.max(axis=1)))
     at_input = float(np.median(survey.box_sizes_at(short, longest).max(axis=1)))
     reason = (
-        f"Images are resized to {short} pixels, their shorter side (of {number(survey.short_side)}): the median object "
-        f"is {number(original)} pixels long, and {number(at_input)} there; {OBJECT_LENGTH} is the aim, within "
-        f"{SHORT_SIDES[device][0]} to {SHORT_SIDES[device][1]} pixels and the original size."
+        f"The median object is {number(original)} pixels long in images of {number(survey.short_side)} (the shorter "
+        f"side), and {number(at_input)} at {short}; the aim is {OBJECT_LENGTH}, at {SHORT_SIDES[device][0]} to "
+        f"{SHORT_SIDES[device][1]}, but at most the original size."
     )
     test = "dataloader.test.mapper.augmentations.0"
     settings: dict[str, Any] = {
@@ -136,7 +144,7 @@ def choose_input(survey: Survey, device: str, augmentations: Sequence[str]) -> C
         settings[f"{resize}.short_edge_length"] = sizes
         settings[f"{resize}.max_size"] = choose_longest_side(survey, max(sizes))
         if not affine:
-            reason += f" Training: {TRAINING_SCALES[0]} to {TRAINING_SCALES[-1]} times that."
+            reason += f" In training {TRAINING_SCALES[0]} to {TRAINING_SCALES[-1]} times that."
     if affine:
         settings[f"{train}.{augmentations.index('RandomAffine')}.size"] = [short, short]
     return Choice(reason, settings)
@@ -155,8 +163,8 @@ def choose_anchors(survey: Survey, device: str) -> list[Choice]:
     percent = ", ".join(f"{100 * q:g}" for q in ANCHOR_QUANTILES)
     chosen = [
         Choice(
-            f"{percent} percent of the objects are smaller than {', '.join(map(number, quantiles))} pixels, "
-            "sqrt(width x height), at that size: one anchor size for each level.",
+            f"{percent} percent of the objects have a sqrt(area) below {', '.join(map(number, quantiles))} pixels at "
+            "that size: the anchors of the five levels.",
             {f"{generator}.sizes": [[size] for size in sizes]},
         )
     ]
@@ -168,9 +176,8 @@ def choose_anchors(survey: Survey, device: str) -> list[Choice]:
         ratios.append(min(10.0, round(high, 1)))
     added = len(ratios) - len(ASPECT_RATIOS)
     reason = (
-        f"Height / width is {number(low)} to {number(high)} for 90 percent of the objects: "
-        f"{'outside' if added else 'within'} the {MATCHED_SHAPES[0]} to {MATCHED_SHAPES[1]} that three anchor shapes "
-        f"match{', so there are more' if added else ''}."
+        f"90 percent of the objects have a height / width of {number(low)} to {number(high)}; three shapes match "
+        f"{MATCHED_SHAPES[0]} to {MATCHED_SHAPES[1]}{'' if not added else ': there are more'}."
     )
     settings: dict[str, Any] = {f"{generator}.aspect_ratios": ratios}
     if added:
@@ -185,9 +192,9 @@ def choose_counts(survey: Survey) -> Choice:
     samples = int(clip(2 ** math.ceil(math.log2(SAMPLES_PER_OBJECT * most)), SAMPLES))
     detections = int(clip(DETECTIONS_PER_OBJECT * most, DETECTIONS))
     reason = (
-        f"At most {most} object{'s' * (most != 1)} in an image: {PROPOSALS_PER_OBJECT} times as many proposals "
-        f"({PROPOSALS[0]} to {PROPOSALS[1]}), {SAMPLES_PER_OBJECT} times as many regions to learn from ({SAMPLES[0]} to "
-        f"{SAMPLES[1]}), {DETECTIONS_PER_OBJECT} times as many detections ({DETECTIONS[0]} to {DETECTIONS[1]})."
+        f"At most {most} object{'s' * (most != 1)} in an image, and {PROPOSALS_PER_OBJECT} times as many proposals "
+        f"({PROPOSALS[0]} to {PROPOSALS[1]}), {SAMPLES_PER_OBJECT} times as many regions to learn from ({SAMPLES[0]} "
+        f"to {SAMPLES[1]}), twice as many detections ({DETECTIONS[0]} to {DETECTIONS[1]})."
     )
     settings: dict[str, Any] = {
         "model.proposal_generator.pre_nms_topk": [2 * proposals, 2 * proposals],
@@ -213,7 +220,7 @@ def choose_batch(survey: Survey, machine: Machine, page_batch: int, page_rate: f
         batch, why = survey.images, f"all {survey.images} images are one batch"
     rate = float(f"{page_rate * batch / page_batch:.3g}")
     return Choice(
-        f"{why[0].upper()}{why[1:]}; the page's rate is {page_rate:g} for {page_batch}, and proportional to the batch.",
+        f"{why[0].upper()}{why[1:]}; the page's rate is {page_rate:g} for {page_batch}; it is in proportion.",
         {"dataloader.train.total_batch_size": batch, "optimizer.lr": rate},
     )
 
@@ -232,9 +239,7 @@ def choose_workers(machine: Machine) -> Choice:
     """Workers of the data loaders: one core is left to training."""
     most = CPU_WORKERS if machine.device == "cpu" else GPU_WORKERS
     workers = int(clip(machine.cores - 1, (1, most)))
-    reason = (
-        f"{machine.cores} CPU core{'s' * (machine.cores != 1)}: {workers} to load images (1 to {most})."
-    )
+    reason = f"{machine.cores} CPU core{'s' * (machine.cores != 1)}: {workers} to load images (1 to {most})."
     return Choice(
         reason, {"dataloader.train.num_workers": workers, "dataloader.test.num_workers": workers}
     )
@@ -259,10 +264,24 @@ def choose_epochs(images: int) -> float:
     return clip(most - (most - fewest) * math.log10(images / EPOCH_IMAGES) / 3, (fewest, most))
 
 
+def choose_evaluation(survey: Survey) -> Choice:
+    """What is evaluated, and which weights the run ends with."""
+    metric = "keypoints/AP" if survey.keypoints else "bbox/AP"
+    compared = min(TRAINING_IMAGES_EVALUATED, survey.images)
+    return Choice(
+        f"The run ends with the weights of its best {metric}; AP on {compared} training images, of {survey.images}, "
+        "shows whether it learns them by heart.",
+        {
+            "train.best": {"metric": metric, "restore": True},
+            "train.eval_train_images": compared,
+        },
+    )
+
+
 def choose_schedule(
     survey: Survey, batch: int, minutes: float | None, times: Times | None
 ) -> list[Choice]:
-    """Iterations, warm-up, evaluations and EMA.
+    """Iterations, warm-up, EMA and the period of evaluations.
 
     Args:
         batch: Images in an iteration.
@@ -281,26 +300,18 @@ def choose_schedule(
         reason += f"; each of the {survey.images} images is seen {number(epochs)} times."
     period = math.ceil(iterations / evaluations)
     warmup = int(clip(WARMUP_FRACTION * iterations, WARMUP))
-    averaged = EMA_FRACTION * iterations
-    decay = float(f"{clip(1 - 1 / averaged, EMA_DECAYS):.4g}")
-    metric = "keypoints/AP" if survey.keypoints else "bbox/AP"
+    decay = float(f"{clip(1 - 1 / (EMA_FRACTION * iterations), EMA_DECAYS):.4g}")
     return [
         Choice(reason, {"train.max_iter": iterations}),
         Choice(
-            f"The rate rises in a tenth of {iterations} iterations ({WARMUP[0]} to {WARMUP[1]}).",
-            {"lr_multiplier.warmup_iters": warmup},
-        ),
-        Choice(
-            f"The average of the weights of the last {number(1 / (1 - decay))} iterations is evaluated and saved: a "
-            f"twentieth of the run, decay {EMA_DECAYS[0]} to {EMA_DECAYS[1]}.",
-            {"train.ema": {"enabled": True, "decay": decay}},
-        ),
-        Choice(
-            f"{evaluations} evaluation{'s' * (evaluations != 1)}; the best checkpoint by {metric} is kept.",
+            f"Of {iterations} iterations: a tenth to warm up ({WARMUP[0]} to {WARMUP[1]}); a twentieth in the average "
+            f"of weights that is evaluated (decay {EMA_DECAYS[0]} to {EMA_DECAYS[1]}); {evaluations} evaluation"
+            f"{'s' * (evaluations != 1)}, at least {EVALUATION_GAP} apart.",
             {
+                "lr_multiplier.warmup_iters": warmup,
+                "train.ema": {"enabled": True, "decay": decay},
                 "train.eval_period": period,
                 "train.checkpointer.period": period,
-                "train.best.metric": metric,
             },
         ),
     ]
@@ -310,8 +321,8 @@ def _iterations_of_images(images: int, batch: int) -> tuple[int, int, str]:
     epochs = choose_epochs(images)
     iterations = max(MIN_ITERATIONS, round_to(epochs * images / batch, 10))
     reason = (
-        f"Each of the {images} images is seen {number(epochs)} times ({EPOCHS[0]} times for {EPOCH_IMAGES} images, "
-        f"{EPOCHS[1]} for {1000 * EPOCH_IMAGES}), in batches of {batch}; at least {MIN_ITERATIONS} iterations."
+        f"Each of the {images} images is seen {number(epochs)} times ({EPOCHS[0]} for {EPOCH_IMAGES} images, "
+        f"{EPOCHS[1]} for {1000 * EPOCH_IMAGES}), {batch} in an iteration, {MIN_ITERATIONS} iterations or more."
     )
     return iterations, _evaluations(iterations), reason
 
@@ -320,21 +331,23 @@ def _iterations_of_time(minutes: float, times: Times) -> tuple[int, int, str]:
     """Iterations, evaluations and the reason."""
     seconds = 60 * minutes
     other = OTHER_SECONDS + times.start
-    affordable = int(EVALUATION_TIME * seconds / times.evaluation)
+    affordable = int(EVALUATION_TIME * seconds / times.evaluation) - 1
     # Fewer evaluations leave time for more iterations.
     for evaluations in range(min(EVALUATIONS, max(1, affordable)), 0, -1):
-        iterations = int((seconds - other - evaluations * times.evaluation) / times.iteration)
-        if evaluations <= _evaluations(iterations):
+        # The best weights are evaluated once more, at the end.
+        evaluating = (evaluations + 1) * times.evaluation
+        iterations = int((seconds - other - evaluating) / times.iteration)
+        if iterations >= MIN_ITERATIONS and evaluations <= _evaluations(iterations):
             break
     if iterations < MIN_ITERATIONS:
-        needed = other + times.evaluation + MIN_ITERATIONS * times.iteration
+        needed = other + 2 * times.evaluation + MIN_ITERATIONS * times.iteration
         raise UserError(
             f"--minutes {minutes:g}: there is time for {max(0, iterations)} iterations of {times.iteration:.2g} s, and "
             f"training needs at least {MIN_ITERATIONS}: give at least {math.ceil(10 * needed / 60) / 10:g} minutes"
         )
     reason = (
-        f"{minutes:g} minutes: {iterations} iterations of {times.iteration:.3g} s, {evaluations} "
-        f"evaluation{'s' * (evaluations != 1)} of {times.evaluation:.3g} s, and {number(other)} s for the rest"
+        f"{minutes:g} minutes: {iterations} iterations of {times.iteration:.3g} s, {evaluations + 1} evaluations of "
+        f"{times.evaluation:.3g} s, and {number(other)} s for the rest"
     )
     return iterations, evaluations, reason
 

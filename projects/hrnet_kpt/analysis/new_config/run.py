@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -43,6 +43,7 @@ def new_config(
     *,
     test: str | Path | None = None,
     images: str | Path | None = None,
+    format: str | None = None,
     minutes: float | None = None,
     device: str | None = None,
     base: str | None = None,
@@ -57,6 +58,7 @@ def new_config(
         output: The config file to write; its name ends in .py.
         test: The json of the test set, if `data` is a json.
         images: The folder of the images; None: where they are found.
+        format: The layout of `data`, as of tools/import_data.py; None: recognized.
         minutes: The time of a training; None: as many iterations as the number of images asks for.
         device: "cpu" or "cuda"; None: a GPU if there is one.
         base: The page, a config file; None: by machine.
@@ -83,6 +85,7 @@ def new_config(
             str(data),
             None if test is None else str(test),
             None if images is None else str(images),
+            format,
             path.with_name(f"{path.stem}_data"),
             report,
         )
@@ -106,7 +109,14 @@ def new_config(
             times = step_times(run, start_seconds, survey, machine, time_again)
     batch = cfg.dataloader.train.total_batch_size
     schedule = choose.choose_schedule(survey, batch, minutes, times)
-    options = {"data": data, "test": test, "images": images, "minutes": minutes, "device": device}
+    options = {
+        "data": data,
+        "test": test,
+        "images": images,
+        "format": format,
+        "minutes": minutes,
+        "device": device,
+    }
     facts = [
         title(survey),
         f"Written by: {command(**options, base=base, output=output)}",
@@ -126,17 +136,15 @@ def _choose_page(machine: Machine, base: str | None) -> tuple[str, str]:
     has_weights = False
     if machine.device == "cuda":
         cfg, _ = load_with_changes(choose.PRETRAINED_PAGE)
-        try:
+        with suppress(UserError):
             has_weights = bool(local_weights(cfg.train.init_checkpoint))
-        except UserError:
-            pass
     return choose.choose_page(machine, has_weights)
 
 
 def _paths(files: dict[str, tuple[str, str]], output: Path) -> Choice:
     settings: dict[str, Any] = {}
-    for split, (annotations, images) in files.items():
-        settings[f"data.{split}"] = {"annotations": escape(annotations), "images": escape(images)}
+    for split, (file, images) in files.items():
+        settings[f"data.{split}"] = {"annotations": escape(file), "images": escape(images)}
     return Choice(
         "The data; the folder of the results.",
         {**settings, "train.output_dir": escape(f"output/{output.stem}")},
@@ -156,6 +164,7 @@ def _choose_model(survey: Survey, machine: Machine, page: DictConfig) -> list[Ch
         choose.choose_device(machine),
         choose.choose_workers(machine),
         choose.choose_batch(survey, machine, batch, rate),
+        choose.choose_evaluation(survey),
     ]
 
 
@@ -172,7 +181,9 @@ def apply(cfg: DictConfig, choices: Sequence[Choice]) -> None:
 
 def _open_images(files: dict[str, tuple[str, str]], report: Callable[[str], object]) -> None:
     """The checks that a run leaves out: they open every image, and compare those of both sets."""
-    tables = {split: annotation_table(read_json(files[split][0]), files[split][0]) for split in files}
+    tables = {
+        split: annotation_table(read_json(files[split][0]), files[split][0]) for split in files
+    }
     found: list[Finding] = check_sides(tables["train"])
     count = sum(len(table.images) for table in tables.values())
     if count > MAX_OPENED:
@@ -215,14 +226,16 @@ def describe_data(survey: Survey) -> list[str]:
         what = format_count(survey.unlabeled, "training image")
         sentences.append(f"{what} without an object to learn from: not trained on.")
     if survey.fixed_camera:
-        sentences.append("A fixed camera: the test images are as the training images.")
+        sentences.append("All images look alike: the test set says little about others.")
     return sentences
 
 
 def _describe(machine: Machine, times: Times | None) -> str:
     timed = "; not timed, without --minutes"
     if times is not None:
-        timed = f"; measured: {times.iteration:g} s an iteration, {times.evaluation:g} s an evaluation"
+        timed = (
+            f"; measured: {times.iteration:g} s an iteration, {times.evaluation:g} s an evaluation"
+        )
     return f"{machine.describe()}{timed}."
 
 

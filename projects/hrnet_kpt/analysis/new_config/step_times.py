@@ -42,7 +42,7 @@ EVALUATED_IMAGES = 24
 ENDLESS = 100_000  # iterations
 # What the time of a step depends on.
 TIMED = ("model", "dataloader", "optimizer", "inference")
-TIMED_KEYS = ("amp", "channels_last", "ema", "accumulation_steps", "validation_loss", "best")
+TIMED_KEYS = ("amp", "channels_last", "ema", "accumulation_steps", "eval_train_images")
 
 
 def step_times(
@@ -71,7 +71,9 @@ def step_times(
 
 def cache_file() -> Path:
     """~/.cache/hrnet_kpt/step_times.json, or below XDG_CACHE_HOME."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "hrnet_kpt/step_times.json")
+    return Path(
+        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "hrnet_kpt/step_times.json"
+    )
 
 
 def cache_key(cfg: DictConfig, survey: Survey, machine: Machine) -> str:
@@ -125,13 +127,15 @@ def measure(run: PreparedRun, survey: Survey) -> tuple[float, float]:
     """Seconds of an iteration and of an evaluation with the run's trainer, loaders, model and evaluator.
 
     An iteration's time is the median. An evaluation is of at most EVALUATED_IMAGES test images, with as many
-    detections in each as there are objects, and its time is scaled to all. Files are written to a temporary folder.
+    detections in each as there are objects; its time is scaled to the images of a whole one. Files are written
+    to a temporary folder.
     """
     cfg = copy.deepcopy(run.cfg)
     cfg.train.update(seed=0, max_iter=ENDLESS)
+    evaluated_images = survey.test_images + cfg.train.eval_train_images
     with TemporaryDirectory() as folder, seeded(0), _no_logs():
         cfg.train.output_dir = folder
-        fraction = _shorten_test_set(cfg, Path(folder))
+        count = _shorten_test_set(cfg, Path(folder))
         model = build_run_model(run)
         trainer = build_trainer(
             cfg, model, instantiate(cfg.dataloader.train), build_optimizer(cfg, model)
@@ -139,13 +143,12 @@ def measure(run: PreparedRun, survey: Survey) -> tuple[float, float]:
         stopwatch = Stopwatch()
         trainer.register_hooks([stopwatch, LRScheduler(scheduler=instantiate(cfg.lr_multiplier))])
         trainer.train(0, ENDLESS)
-        evaluated = trainer.ema.module if trainer.ema else trainer.module
-        if isinstance(evaluated, GeneralizedRCNN):
-            limit_detections(evaluated, math.ceil(survey.test_objects / survey.test_images))
+        if isinstance(trainer.evaluated, GeneralizedRCNN):
+            limit_detections(trainer.evaluated, math.ceil(survey.test_objects / survey.test_images))
         loader, evaluator = build_evaluation(cfg)
         start = time.perf_counter()
-        run_evaluation(cfg, evaluated, loader, evaluator)
-        evaluation = (time.perf_counter() - start) / fraction
+        run_evaluation(cfg, trainer.evaluated, loader, evaluator)
+        evaluation = (time.perf_counter() - start) * evaluated_images / count
     return median(stopwatch.seconds[WARM_UP_ITERATIONS:]), evaluation
 
 
@@ -160,8 +163,8 @@ def _no_logs() -> Iterator[None]:
         logging.disable(before)
 
 
-def _shorten_test_set(cfg: DictConfig, folder: Path) -> float:
-    """Let the config evaluate the first images of its test set only; return which fraction that is."""
+def _shorten_test_set(cfg: DictConfig, folder: Path) -> int:
+    """Let the config evaluate the first images of its test set only; return their number."""
     content = read_json(cfg.data.test.annotations, labelled=False)
     images = content["images"][:EVALUATED_IMAGES]
     ids = {image["id"] for image in images}
@@ -169,4 +172,4 @@ def _shorten_test_set(cfg: DictConfig, folder: Path) -> float:
     path = folder / "test.json"
     replace_text(path, json.dumps({**content, "images": images, "annotations": annotations}))
     cfg.data.test.annotations = str(path)
-    return len(images) / len(content["images"])
+    return len(images)

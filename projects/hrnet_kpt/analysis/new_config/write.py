@@ -20,7 +20,9 @@ CHECKSUM = re.compile(r"^Checksum: ([0-9a-f]{8})$", re.MULTILINE)
 UNKNOWN = "Checksum: --------"
 
 
-def config_source(facts: Sequence[str], page: str, page_reason: str, choices: Sequence[Choice]) -> str:
+def config_source(
+    facts: Sequence[str], page: str, page_reason: str, choices: Sequence[Choice]
+) -> str:
     """The source of the config file.
 
     Args:
@@ -33,7 +35,7 @@ def config_source(facts: Sequence[str], page: str, page_reason: str, choices: Se
     lines += [line for fact in facts[1:] for line in _docstring(fact)]
     lines += [UNKNOWN, '"""', ""]
     lines += ["from hrnet_kpt.config import load_page", ""]
-    lines += [*_comment(page_reason), f'{", ".join(PAGE_NODES)} = load_page({_code(page)})', ""]
+    lines += [*_comment(page_reason), f"{', '.join(PAGE_NODES)} = load_page({_code(page)})", ""]
     for choice in choices:
         lines += [*_comment(choice.reason), *_assignments(choice.settings)]
     source = "\n".join(lines) + "\n"
@@ -71,6 +73,8 @@ def _assignments(settings: dict[str, Any]) -> list[str]:
         else:
             arguments = ", ".join(f"{name}={_code(value)}" for name, value in values.items())
             lines.append(f"{target}.update({arguments})")
+            if len(lines[-1]) > WIDTH:
+                lines[-1:] = [f"{target}.{name} = {_code(value)}" for name, value in values.items()]
     return lines
 
 
@@ -94,7 +98,9 @@ def refuse_to_overwrite(output: Path, overwrite: bool) -> None:
     if output.suffix != ".py":
         raise UserError(f"--output {output}: the name of a config file must end in .py")
     if not output.parent.is_dir():
-        raise UserError(f"--output {output}: the folder {output.parent} does not exist; make it first")
+        raise UserError(
+            f"--output {output}: the folder {output.parent} does not exist; make it first"
+        )
     if overwrite or not output.exists():
         return
     text = output.read_text(encoding="utf-8", errors="replace")
