@@ -138,7 +138,7 @@ def layout_cvat(folder):
     """As CVAT's export Ultralytics YOLO Pose 1.0."""
     write(folder, path="./", train="train.txt", val=...)
     text(folder / "train.txt", "images/train/a.png\n")
-    return {"all": ["images/train/a.png"]}
+    return {"train": ["images/train/a.png"]}
 
 
 def layout_of_another_machine(folder):
@@ -181,7 +181,7 @@ def test_each_image_is_in_one_split(tmp_path):
     assert names_of(imported) == {"train": ["images/train/a.png"], "val": ["images/val/b.png"]}
     assert sorted(imported.left_out.values()) == [1, 1]
     same = read(write(tmp_path, train="images", val="images"))
-    assert names_of(same) == {"all": ["images/train/a.png", "images/val/b.png"]}
+    assert names_of(same) == {"train": ["images/train/a.png", "images/val/b.png"]}
 
 
 def test_what_is_missing_is_counted(tmp_path):
@@ -230,6 +230,8 @@ def test_names_of_keypoints(tmp_path):
     assert schema.names == ("a", "b", "c") and schema.flip_pairs == (("b", "c"),)
     with pytest.raises(UserError, match="--keypoints"):
         read(tmp_path, keypoints=["a"])
+    with pytest.raises(UserError, match="--ignore"):
+        read(tmp_path, ignore=["a"])
 
 
 def test_classes_may_have_fewer_keypoints(tmp_path):

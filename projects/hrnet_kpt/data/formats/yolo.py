@@ -49,8 +49,7 @@ def read(path: Path, options: Options) -> Imported:
 
     `train`, `val` and `test` are folders, lists of folders, or text files with paths of images. They are relative to
     `path`, or to the yaml where that does not exist, as in a copy from another machine. The labels of .../images/a.jpg
-    are .../labels/a.txt, or beside the image. An image of two splits belongs to the first one; if only `train` has
-    images, the source has no splits.
+    are .../labels/a.txt, or beside the image. An image of two splits belongs to the first one.
 
     Flip pairs are those of `flip_idx`, if it is there. Without `kpt_names`, keypoints have the names of the options,
     those of COCO's persons if it is the same set, or else numbers.
@@ -58,6 +57,8 @@ def read(path: Path, options: Options) -> Imported:
     Raises:
         UserError: If the yaml or a row is wrong, or no image or no label is found.
     """
+    if options.ignore:
+        raise UserError("--ignore is not for YOLO-pose, which has no labels of points")
     file = Path(os.path.abspath(find_yaml(path)))
     content = load_yaml(file)
     imported = Imported(file.parent)
@@ -117,7 +118,7 @@ def _images_of_splits(
                     splits.setdefault(split, []).append(image)
     if not splits:
         raise UserError(f"{file}: no images: give folders of images as `train` and `val`")
-    return {"all": splits["train"]} if list(splits) == ["train"] else splits
+    return splits
 
 
 def _find(text: str, roots: Sequence[Path]) -> Path | None:
