@@ -12,8 +12,7 @@ from typing import Any
 
 from ...errors import UserError, join_names
 from ...io import UNFINISHED, atomic_write, replace_text, to_json
-from ..categories import keypoint_names
-from ..schema import left_right_pairs
+from ..categories import flip_pairs_of, keypoint_names
 from .imported import Imported
 from .split import Part
 
@@ -167,7 +166,7 @@ def _describe(imported: Imported, splits: Mapping[str, Part], output: Path) -> l
         )
     for category in imported.categories:
         names = keypoint_names(category)
-        pairs = ", ".join("/".join(pair) for pair in left_right_pairs(names))
+        pairs = ", ".join("/".join(pair) for pair in flip_pairs_of(category))
         lines.append(
             f"{category['name']}: {len(names)} keypoints: {join_names(names, 20)}".rstrip(" :")
         )
