@@ -150,7 +150,7 @@ def add_images(result: Imported, images: Sequence[LabelledImage], keypoints: Seq
 
 def _find_files(
     result: Imported, images: Sequence[LabelledImage]
-) -> Iterator[tuple[LabelledImage, Path]]:
+) -> list[tuple[LabelledImage, Path]]:
     """The images whose file is found; the others are counted."""
     if not images:
         raise UserError(f"{result.root}: there is no labelled image{_reasons(result.left_out)}")
@@ -180,7 +180,7 @@ def _find_files(
     moved = sum("/" in images[row].name for row in found.respelled)
     if moved:
         result.assumed["images found under another path than the labels have"] += moved
-    yield from files
+    return files
 
 
 def _reasons(left_out: Counter[str]) -> str:
