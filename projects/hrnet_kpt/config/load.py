@@ -60,14 +60,12 @@ def load_page(name: str | Path) -> tuple[Any, ...]:
     """Load a config file for another one, in any folder, that changes some of its values.
 
     Args:
-        name: The name of a file in `configs/`, whatever the current folder holds; else a path.
+        name: As of find_page.
 
     Returns:
         The nodes PAGE_NODES, in this order.
     """
-    shipped = (folder / name for folder in config_folders())
-    path = next((path for path in shipped if path.is_file()), None) or find_config(name)
-    page = LazyConfig.load(str(path))
+    page = LazyConfig.load(str(find_page(name)))
     return tuple(page[node] for node in PAGE_NODES)
 
 
@@ -108,6 +106,12 @@ def find_config(name: str | Path) -> Path:
     raise UserError(
         f"config file {str(name)!r} does not exist{meant}: give a path, or one of {known}"
     )
+
+
+def find_page(name: str | Path) -> Path:
+    """As find_config, but a file in `configs/` comes before one of the same name in the current folder."""
+    shipped = (folder / name for folder in config_folders())
+    return next((path for path in shipped if path.is_file()), None) or find_config(name)
 
 
 def _read_python(path: Path) -> DictConfig:

@@ -171,6 +171,17 @@ def test_decoding_and_the_range_of_deep_images(survey_of):
     assert deep.settings == {"data.image_range": [0.0, 4095.0]} and names_all(deep.reason, 4095)
 
 
+def test_images_of_rare_classes_are_repeated(survey_of):
+    def choice_for(**class_images):
+        return choose.choose_repeats(survey_of([(9, 9)] * 100, class_images=class_images))
+
+    assert choice_for(mouse=100) == []
+    assert choice_for(mouse=80, bait=24) == []
+    [choice] = choice_for(mouse=80, bait=23)  # 0.3 * 0.8 = 0.24
+    assert choice.settings == {"dataloader.train.repeat_threshold": 0.24}
+    assert names_all(choice.reason, 80, 23, 0.24)
+
+
 def test_evaluation_is_by_what_the_data_have(survey_of):
     points = choose.choose_evaluation(survey_of([(9, 9)] * 100))
     assert points.settings["train.best"] == {"metric": "keypoints/AP", "restore": True}

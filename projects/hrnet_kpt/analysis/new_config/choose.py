@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...errors import UserError
+from ...errors import UserError, join_names
 from .machine import Machine
 from .survey import Survey
 
@@ -50,6 +50,8 @@ EVALUATIONS, EVALUATION_GAP, EVALUATION_TIME = (
     0.15,
 )  # number, iterations, fraction of the time
 TRAINING_IMAGES_EVALUATED = 32
+# Images of classes in a smaller fraction of the images than this, times that of the most frequent class, are repeated.
+RARE = 0.3
 # Workers of the data loaders.
 GPU_WORKERS, CPU_WORKERS = 8, 4
 # A run's time besides iterations and evaluations, on a CPU core of 2024: imports and drawings.
@@ -256,6 +258,21 @@ def choose_inference(survey: Survey) -> list[Choice]:
         reason = f"Images have more than 8 bits; their values {low:g} to {high:g} become 0 to 255."
         found.append(Choice(reason, {"data.image_range": [low, high]}))
     return found
+
+
+def choose_repeats(survey: Survey) -> list[Choice]:
+    """The repetition of images of rare classes; nothing if there are none."""
+    fractions = {name: count / survey.images for name, count in survey.class_images.items()}
+    threshold = float(f"{RARE * max(fractions.values()):.3g}")
+    rare = {name: fraction for name, fraction in fractions.items() if fraction < threshold}
+    if not rare:
+        return []
+    names = join_names([f"{name} {100 * fraction:.3g} %" for name, fraction in rare.items()], 4)
+    reason = (
+        f"Rare classes are in few images: {names}; the most frequent in {100 * max(fractions.values()):.3g} %. Theirs are "
+        f"seen more often, the square root of {threshold:g} / fraction times."
+    )
+    return [Choice(reason, {"dataloader.train.repeat_threshold": threshold})]
 
 
 def choose_epochs(images: int) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from ...config.keys import escape
-from ...config.load import load_with_changes
+from ...config.load import find_page, load_with_changes
 from ...data.coco import read_json
 from ...dataset_checks.finding import Finding, format_count
 from ...dataset_checks.images import Opened, check_images, check_leaks
@@ -78,7 +78,7 @@ def new_config(
         raise UserError(f"--minutes {minutes:g}: give the minutes that a training may take")
     machine = this_machine(device)
     page, reason = _choose_page(machine, base)
-    cfg, _ = load_with_changes(page)
+    cfg, _ = load_with_changes(find_page(page))
     with_keypoints = "keypoint_head" in cfg.model.roi_heads
     with parse_once(), TemporaryDirectory() as folder:
         files = find_data(
@@ -100,6 +100,7 @@ def new_config(
         choices = [_paths(files, path), *_choose_model(survey, machine, cfg)]
         apply(cfg, choices)
         cfg.train.output_dir = folder  # the checks must not find an earlier run
+        cfg.train.ema.enabled = True  # as choose_schedule will set it: it takes time, too
         start = time.perf_counter()
         run = prepare_run(cfg, report=lambda warning: report(f"warning: {warning}"))
         start_seconds = time.perf_counter() - start
@@ -135,7 +136,7 @@ def _choose_page(machine: Machine, base: str | None) -> tuple[str, str]:
         return (str(Path(base).resolve()) if Path(base).is_file() else base), "The page of --base."
     has_weights = False
     if machine.device == "cuda":
-        cfg, _ = load_with_changes(choose.PRETRAINED_PAGE)
+        cfg, _ = load_with_changes(find_page(choose.PRETRAINED_PAGE))
         with suppress(UserError):
             has_weights = bool(local_weights(cfg.train.init_checkpoint))
     return choose.choose_page(machine, has_weights)
@@ -164,6 +165,7 @@ def _choose_model(survey: Survey, machine: Machine, page: DictConfig) -> list[Ch
         choose.choose_device(machine),
         choose.choose_workers(machine),
         choose.choose_batch(survey, machine, batch, rate),
+        *choose.choose_repeats(survey),
         choose.choose_evaluation(survey),
     ]
 
