@@ -191,7 +191,8 @@ def test_boxes_need_a_page_for_boxes(people, change_json, tmp_path, refused):
         "from hrnet_kpt.config import load_page\n"
         "data, dataloader, inference, lr_multiplier, model, optimizer, train = "
         "load_page('hrnet_w18_box.py')\n"
-        "model.backbone.bottom_up.update(norm='BN')\ntrain.init_checkpoint = ''\n"
+        "model.backbone.bottom_up.update(width=4, num_modules=[1] * 4, num_blocks=[1] * 4, norm='BN')\n"
+        "train.init_checkpoint = ''\n"
     )
     assert main([*map(str, arguments), "--base", str(page)]) == 0
     cfg = load_config(str(tmp_path / "a.py"))

@@ -269,8 +269,8 @@ def choose_repeats(survey: Survey) -> list[Choice]:
         return []
     names = join_names([f"{name} {100 * fraction:.3g} %" for name, fraction in rare.items()], 4)
     reason = (
-        f"Rare classes are in few images: {names}; the most frequent in {100 * max(fractions.values()):.3g} %. Theirs are "
-        f"seen more often, the square root of {threshold:g} / fraction times."
+        f"Few images have {names}; {100 * max(fractions.values()):.3g} % have the most frequent class. They are seen "
+        f"more often, the square root of {threshold:g} / fraction times."
     )
     return [Choice(reason, {"dataloader.train.repeat_threshold": threshold})]
 
