@@ -1,4 +1,4 @@
-"""Write a config for a data set of your own and this machine, with the reason beside each value."""
+"""Write a config for a data set of your own: sizes, anchors, iterations, each with the reason in a comment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def parser(prog: str = TOOL) -> Parser:
     add(
         "--format",
         metavar="NAME",
-        help="the layout, as of tools/import_data.py (default: recognized)",
+        help="the layout, as of import-data (default: recognized)",
     )
     add("--output", required=True, metavar="FILE.py", help="the config to write")
     add("--minutes", type=float, metavar="M", help="time of a training, from its start to its end")

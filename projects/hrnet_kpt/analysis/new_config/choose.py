@@ -152,7 +152,7 @@ def choose_input(survey: Survey, device: str, augmentations: Sequence[str]) -> C
     return Choice(reason, settings)
 
 
-def choose_anchors(survey: Survey, device: str) -> list[Choice]:
+def choose_anchors(survey: Survey, device: str) -> Choice:
     """Sizes and aspect ratios of anchors, at the input size."""
     short = choose_short_side(survey, device)
     boxes = survey.box_sizes_at(short, choose_longest_side(survey, short))
@@ -161,30 +161,27 @@ def choose_anchors(survey: Survey, device: str) -> list[Choice]:
     for quantile in quantiles.tolist():
         least = sizes[-1] + ANCHOR_MULTIPLE if sizes else ANCHOR_MULTIPLE
         sizes.append(max(least, round_to(quantile, ANCHOR_MULTIPLE)))
-    generator = "model.proposal_generator.anchor_generator"
-    percent = ", ".join(f"{100 * q:g}" for q in ANCHOR_QUANTILES)
-    chosen = [
-        Choice(
-            f"{percent} percent of the objects have a sqrt(area) below {', '.join(map(number, quantiles))} pixels at "
-            "that size: the anchors of the five levels.",
-            {f"{generator}.sizes": [[size] for size in sizes]},
-        )
-    ]
     low, high = np.quantile(boxes[:, 1] / boxes[:, 0], SHAPE_QUANTILES).tolist()
     ratios = list(ASPECT_RATIOS)
     if low < MATCHED_SHAPES[0]:
         ratios.insert(0, max(0.1, round(low, 2)))
     if high > MATCHED_SHAPES[1]:
         ratios.append(min(10.0, round(high, 1)))
-    added = len(ratios) - len(ASPECT_RATIOS)
+    more = len(ratios) > len(ASPECT_RATIOS)
+    percent = ", ".join(f"{100 * q:g}" for q in ANCHOR_QUANTILES)
     reason = (
-        f"90 percent of the objects have a height / width of {number(low)} to {number(high)}; three shapes match "
-        f"{MATCHED_SHAPES[0]} to {MATCHED_SHAPES[1]}{'' if not added else ': there are more'}."
+        f"The {percent} percent quantiles of sqrt(area) at that size are {', '.join(map(number, quantiles))}, an "
+        f"anchor for each level; 90 percent have a height / width of {number(low)} to {number(high)} (three shapes "
+        f"match {MATCHED_SHAPES[0]} to {MATCHED_SHAPES[1]})."
     )
-    settings: dict[str, Any] = {f"{generator}.aspect_ratios": ratios}
-    if added:
+    generator = "model.proposal_generator.anchor_generator"
+    settings: dict[str, Any] = {
+        f"{generator}.sizes": [[size] for size in sizes],
+        f"{generator}.aspect_ratios": ratios,
+    }
+    if more:
         settings["model.proposal_generator.head.num_anchors"] = len(ratios)
-    return [*chosen, Choice(reason, settings)]
+    return Choice(reason, settings)
 
 
 def choose_counts(survey: Survey) -> Choice:
@@ -228,23 +225,24 @@ def choose_batch(survey: Survey, machine: Machine, page_batch: int, page_rate: f
 
 
 def choose_device(machine: Machine) -> Choice:
-    """Device and precision."""
+    """Device, precision, and workers of the data loaders: one core is left to training."""
     has = "has instructions" if machine.bfloat16 else "has no instructions"
     amp: dict[str, Any] = {"enabled": machine.bfloat16}
     if machine.bfloat16:
         amp["dtype"] = "bfloat16"
-    reason = f"Trained on {machine.name}, which {has} for bfloat16, half of float32's bits."
-    return Choice(reason, {"train.device": machine.device, "train.amp": amp})
-
-
-def choose_workers(machine: Machine) -> Choice:
-    """Workers of the data loaders: one core is left to training."""
     most = CPU_WORKERS if machine.device == "cpu" else GPU_WORKERS
     workers = int(clip(machine.cores - 1, (1, most)))
-    reason = f"{machine.cores} CPU core{'s' * (machine.cores != 1)}: {workers} to load images (1 to {most})."
-    return Choice(
-        reason, {"dataloader.train.num_workers": workers, "dataloader.test.num_workers": workers}
+    reason = (
+        f"{machine.name} {has} for bfloat16; {workers} of {machine.cores} CPU core{'s' * (machine.cores != 1)} for "
+        f"images (1 to {most})."
     )
+    settings = {
+        "train.device": machine.device,
+        "train.amp": amp,
+        "dataloader.train.num_workers": workers,
+        "dataloader.test.num_workers": workers,
+    }
+    return Choice(reason, settings)
 
 
 def choose_inference(survey: Survey) -> list[Choice]:
@@ -267,10 +265,10 @@ def choose_repeats(survey: Survey) -> list[Choice]:
     rare = {name: fraction for name, fraction in fractions.items() if fraction < threshold}
     if not rare:
         return []
-    names = join_names([f"{name} {100 * fraction:.3g} %" for name, fraction in rare.items()], 4)
+    names = join_names([f"{name} {100 * fraction:.3g} %" for name, fraction in rare.items()], 2)
     reason = (
-        f"Few images have {names}; {100 * max(fractions.values()):.3g} % have the most frequent class. They are seen "
-        f"more often, the square root of {threshold:g} / fraction times."
+        f"Images of rare classes ({names}; the most frequent one: {100 * max(fractions.values()):.3g} %) are repeated "
+        f"sqrt({threshold:g} / fraction) times."
     )
     return [Choice(reason, {"dataloader.train.repeat_threshold": threshold})]
 
@@ -286,8 +284,8 @@ def choose_evaluation(survey: Survey) -> Choice:
     metric = "keypoints/AP" if survey.keypoints else "bbox/AP"
     compared = min(TRAINING_IMAGES_EVALUATED, survey.images)
     return Choice(
-        f"The run ends with the weights of its best {metric}; AP on {compared} training images, of {survey.images}, "
-        "shows whether it learns them by heart.",
+        f"The run ends with its best weights by {metric}; AP on {compared} of {survey.images} training images shows "
+        "overfitting.",
         {
             "train.best": {"metric": metric, "restore": True},
             "train.eval_train_images": compared,
@@ -314,15 +312,15 @@ def choose_schedule(
         assert times is not None
         iterations, evaluations, reason = _iterations_of_time(minutes, times)
         epochs = iterations * batch / survey.images
-        reason += f"; each of the {survey.images} images is seen {number(epochs)} times."
+        reason += f"; each image is seen {number(epochs)} times."
     period = math.ceil(iterations / evaluations)
     warmup = int(clip(WARMUP_FRACTION * iterations, WARMUP))
     decay = float(f"{clip(1 - 1 / (EMA_FRACTION * iterations), EMA_DECAYS):.4g}")
     return [
         Choice(reason, {"train.max_iter": iterations}),
         Choice(
-            f"Of {iterations} iterations: a tenth to warm up ({WARMUP[0]} to {WARMUP[1]}); a twentieth in the average "
-            f"of weights that is evaluated (decay {EMA_DECAYS[0]} to {EMA_DECAYS[1]}); {evaluations} evaluation"
+            f"Of {iterations} iterations, a tenth to warm up ({WARMUP[0]} to {WARMUP[1]}) and a twentieth in the "
+            f"average of weights that is evaluated (decay {EMA_DECAYS[0]} to {EMA_DECAYS[1]}); {evaluations} evaluation"
             f"{'s' * (evaluations != 1)}, at least {EVALUATION_GAP} apart.",
             {
                 "lr_multiplier.warmup_iters": warmup,
@@ -364,7 +362,7 @@ def _iterations_of_time(minutes: float, times: Times) -> tuple[int, int, str]:
         )
     reason = (
         f"{minutes:g} minutes: {iterations} iterations of {times.iteration:.3g} s, {evaluations + 1} evaluations of "
-        f"{times.evaluation:.3g} s, and {number(other)} s for the rest"
+        f"{times.evaluation:.3g} s, {number(other)} s for the rest"
     )
     return iterations, evaluations, reason
 

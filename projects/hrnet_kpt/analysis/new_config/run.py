@@ -159,11 +159,10 @@ def _choose_model(survey: Survey, machine: Machine, page: DictConfig) -> list[Ch
     batch, rate = page.dataloader.train.total_batch_size, page.optimizer.lr
     return [
         choose.choose_input(survey, machine.device, augmentations),
-        *choose.choose_anchors(survey, machine.device),
+        choose.choose_anchors(survey, machine.device),
         choose.choose_counts(survey),
         *choose.choose_inference(survey),
         choose.choose_device(machine),
-        choose.choose_workers(machine),
         choose.choose_batch(survey, machine, batch, rate),
         *choose.choose_repeats(survey),
         choose.choose_evaluation(survey),
@@ -203,7 +202,7 @@ def _open_images(files: dict[str, tuple[str, str]], report: Callable[[str], obje
 
 
 def title(survey: Survey) -> str:
-    names = join_names([*survey.class_objects], 4)
+    names = join_names([*survey.class_objects], 3)
     points = f"with {format_count(len(survey.keypoints), 'keypoint')}, " if survey.keypoints else ""
     return f"A detector of {names}, {points}learned from {format_count(survey.images, 'image')}."
 
@@ -213,8 +212,8 @@ def describe_data(survey: Survey) -> list[str]:
     sizes = Counter((int(w), int(h)) for w, h in survey.image_sizes.tolist()).most_common()
     (width, height), _ = sizes[0]
     others = f" (and {format_count(len(sizes) - 1, 'other size')})" if len(sizes) > 1 else ""
-    classes = join_names([f"{name} {n}" for name, n in survey.class_objects.items()], 4)
-    points = join_names([*survey.keypoints])
+    classes = join_names([f"{name} {n}" for name, n in survey.class_objects.items()], 2)
+    points = join_names([*survey.keypoints], 4)
     pairs = format_count(len(survey.flip_pairs), "flip pair")
     sentences = [
         f"{format_count(survey.images, 'training image')} of {width} x {height}{others} with "
@@ -226,18 +225,16 @@ def describe_data(survey: Survey) -> list[str]:
     ]
     if survey.unlabeled:
         what = format_count(survey.unlabeled, "training image")
-        sentences.append(f"{what} without an object to learn from: not trained on.")
+        sentences.append(f"{what} without objects: not used.")
     if survey.fixed_camera:
-        sentences.append("All images look alike: the test set says little about others.")
+        sentences.append("All images look alike, test images too.")
     return sentences
 
 
 def _describe(machine: Machine, times: Times | None) -> str:
     timed = "; not timed, without --minutes"
     if times is not None:
-        timed = (
-            f"; measured: {times.iteration:g} s an iteration, {times.evaluation:g} s an evaluation"
-        )
+        timed = f"; timed: {times.iteration:g} s an iteration"
     return f"{machine.describe()}{timed}."
 
 
