@@ -20,7 +20,7 @@ examples:
 def parser(prog: str = TOOL) -> Parser:
     parser = Parser(__doc__, EXAMPLES, prog)
     add = parser.add_argument
-    annotations = "a COCO-format json, or a folder of tools/import_data.py with both sets"
+    annotations = "a COCO-format json, or an imported folder: train.json, test.json and images"
     add("--annotations", required=True, metavar="A.json", help=annotations)
     add("--images", metavar="DIR", help="the folder of its images (default: that of --annotations)")
     add(
