@@ -47,8 +47,8 @@ def test_the_only_format_is_taken(tmp_path):
 def test_exports_in_the_layout_of_coco_are_their_own_format(special, tmp_path):
     (tmp_path / "train.json").write_text(COCO)
     (tmp_path / {"cvat": "cvat.txt", "roboflow": "_annotations.coco.json"}[special]).touch()
-    module, _ = recognize.recognize(tmp_path)
-    assert module.NAME == special
+    module, seen = recognize.recognize(tmp_path)
+    assert (module.NAME, bool(seen)) == (special, True)
 
 
 def test_several_formats_are_named_with_what_was_seen(tmp_path):

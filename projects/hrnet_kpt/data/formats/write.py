@@ -12,8 +12,7 @@ from typing import Any
 
 from ...errors import UserError, join_names
 from ...io import UNFINISHED, atomic_write, replace_text, to_json
-from ..categories import keypoint_names
-from ..schema import left_right_pairs
+from ..categories import flip_pairs_of, keypoint_names
 from .imported import Imported
 from .split import Part
 
@@ -104,7 +103,7 @@ def refuse_output(output: Path, source: Path) -> None:
 def _write_images(
     imported: Imported, splits: Mapping[str, Part], folder: Path, copy: bool
 ) -> list[str]:
-    """Link or copy the images of all splits; return remarks."""
+    """Link or copy the images of all splits, and write those that have no file; return remarks."""
     folder.mkdir(exist_ok=True)
     remarks = []
     problem = "" if copy else _link_problem(folder)
@@ -112,7 +111,12 @@ def _write_images(
         copy = True
         remarks.append(f"images are copied, since links cannot be made here ({problem})")
     names = {image["file_name"] for part in splits.values() for image in part["images"]}
-    for name in sorted(names):
+    for name in sorted(names & imported.frames.keys()):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(target) as unfinished:
+            imported.frames[name]().save(unfinished)
+    for name in sorted(names & imported.files.keys()):
         source = Path(os.path.realpath(imported.files[name]))
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -167,7 +171,7 @@ def _describe(imported: Imported, splits: Mapping[str, Part], output: Path) -> l
         )
     for category in imported.categories:
         names = keypoint_names(category)
-        pairs = ", ".join("/".join(pair) for pair in left_right_pairs(names))
+        pairs = ", ".join("/".join(pair) for pair in flip_pairs_of(category))
         lines.append(
             f"{category['name']}: {len(names)} keypoints: {join_names(names, 20)}".rstrip(" :")
         )
