@@ -163,6 +163,12 @@ def test_imported_folder_is_checked_trained_on_and_evaluated(cats, output, capsy
     assert "keypoints/AP" in rows[-1]
 
 
+def test_other_folders_are_not_checked(cats, refused):
+    """A folder that is not imported names the command; a json alone needs the folder of its images."""
+    assert "tools/import_data.py" in refused(check_data.main, ["--annotations", cats])[0]
+    assert "--images" in refused(check_data.main, ["--annotations", cats / "labels.json"])[0]
+
+
 def test_source_as_data_root_names_the_import(cats, tiny):
     tiny = [o for o in tiny if not o.startswith("data.")]
     with pytest.raises(UserError, match=r"labels\.json.*tools/import_data\.py") as error:

@@ -111,7 +111,7 @@ def _read_config(file: Path) -> Project:
         raise UserError(
             f"{file}: {' and '.join(keys.values())}: twice the name {join_names(repeated)}"
         )
-    bones = []
+    bones: list[tuple[str, str]] = []
     for chain in _list(config, "skeleton", file):
         if not isinstance(chain, list) or not all(isinstance(name, str) for name in chain):
             raise UserError(f"{file}: skeleton: {str(chain)[:60]} is not a list of bodyparts")
