@@ -67,8 +67,8 @@ class RandomAffine(T.Augmentation):
     """Rotate, scale and shift an image in one step, and cut out a window of a fixed size.
 
     The window has a random position where it covers as much of the image as it can and contains the center of a random
-    instance. As with KeypointCrop, it keeps something to learn from of every instance that it cuts; if 20 attempts fail,
-    the whole image is scaled down into the window. Pixels outside the image are gray.
+    instance. As with KeypointCrop, it keeps something to learn from of every instance that it cuts; if 20 attempts
+    fail, the whole image is scaled down into the window. Pixels outside the image are gray.
 
     Args:
         angle: Maximum rotation in degrees, in both directions.
