@@ -134,6 +134,26 @@ def test_yolo_labels_are_the_same_people(load_tool, synthetic_people, tmp_path):
     assert "kpt_shape: [17, 3]" in (tmp_path / "data.yaml").read_text()
 
 
+def test_perfect_yolo_results_have_ap_100(load_tool, synthetic_people, tmp_path):
+    annotations = synthetic_people / "test.json"
+    results = [
+        {
+            "image_id": a["image_id"],
+            "category_id": 1,
+            "bbox": a["bbox"],
+            "score": 0.9,
+            "keypoints": [v + 0.5 * (i % 3 < 2) for i, v in enumerate(a["keypoints"])],
+        }
+        for a in json.loads(annotations.read_text())["annotations"]
+    ]
+    (tmp_path / "predictions.json").write_text(json.dumps(results))
+    scores = load_tool("docs/scripts/yolo_results.py").evaluate(
+        tmp_path / "predictions.json", annotations
+    )
+    assert scores["bbox"]["AP"] == scores["keypoints"]["AP"] == pytest.approx(100)
+    assert scores["keypoints"]["NME"] == pytest.approx(0, abs=1e-6)
+
+
 def test_comparison_is_drawn(load_tool, tmp_path, capsys):
     (tmp_path / "run").mkdir()
     rows = [{"iteration": i, "bbox/AP": 10 + i, "keypoints/AP": i} for i in (9, 19)]

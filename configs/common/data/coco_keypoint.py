@@ -51,6 +51,7 @@ dataloader = dict(
             image_format="${model.input_format}",
             keypoint_hflip_indices=L(flip_indices)(keypoints="${data.keypoints}"),
             image_range="${data.image_range}",
+            cache_mib=0,  # memory of each worker, in MiB, for decoded images, which then are read only once
         ),
         total_batch_size=16,
         num_workers=4,
