@@ -18,7 +18,7 @@ data = dict(
         annotations="${data.root}/annotations/person_keypoints_val2017.json",
         images="${data.root}/val2017",
     ),
-    keypoints="auto",  # or an L(KeypointSchema)(names, flip_pairs, skeleton, sigmas)
+    keypoints="auto",  # or an L(KeypointSchema)(names, flip_pairs, skeleton, sigmas, reference)
     classes="auto",  # or a mapping: names of classes, each with a list of names of keypoints
     masks=False,  # True: segmentations are read for a mask head, and evaluated
     share_keypoints=True,  # True: two classes with a keypoint of the same name share it; False: each has its own
