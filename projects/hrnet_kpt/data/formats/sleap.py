@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -112,7 +113,7 @@ def _split_files(path: Path) -> dict[str, Path]:
         splits[found.pop()] = file
     if not splits:
         raise UserError(f"{path} has no .slp file")
-    return splits
+    return {split: splits[split] for split in ("train", "val", "test") if split in splits}
 
 
 def _load(path: Path) -> Any:
@@ -122,6 +123,9 @@ def _load(path: Path) -> Any:
         raise UserError(
             f'{path}: reading SLEAP files needs sleap-io: pip install "hrnet_kpt[formats]"'
         ) from None
+    if find_spec("av") and sleap_io.get_default_video_plugin() is None:
+        # Without it, a process of ffmpeg is started for each frame, which takes five times as long.
+        sleap_io.set_default_video_plugin("pyav")
     try:
         labels = sleap_io.load_slp(str(path))
         # What is read later on would fail later on.
