@@ -45,6 +45,7 @@ class Imported:
             function that returns a PIL image, or raises UserError.
         left_out: Counts of what was left out, by description.
         assumed: Counts of what the source does not say and was assumed, by description.
+        info: Further keys of the json, such as `licenses`.
     """
 
     root: Path
@@ -54,6 +55,7 @@ class Imported:
     frames: dict[str, Callable[[], Image.Image]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     assumed: Counter[str] = field(default_factory=Counter)
+    info: dict[str, Any] = field(default_factory=dict)
 
     def add_image(self, split: str, path: Path, size: tuple[int, int] | None = None) -> int:
         """Add an image file and return its id. size: width and height in pixels; None: read from the file.
@@ -62,7 +64,7 @@ class Imported:
             UserError: If the file is not an image that can be read.
         """
         width, height = size or image_size(path)
-        name = self._file_name(path)
+        name = self.file_name(path)
         self.files[name] = path
         id_ = len(self.files) + len(self.frames)
         image = {"id": id_, "file_name": name, "width": width, "height": height}
@@ -79,7 +81,7 @@ class Imported:
             size: Width and height in pixels.
             read: Returns the image.
         """
-        name = self._file_name(path)
+        name = self.file_name(path)
         self.frames[name] = read
         id_ = len(self.files) + len(self.frames)
         image = {"id": id_, "file_name": name, "width": size[0], "height": size[1]}
@@ -95,7 +97,7 @@ class Imported:
         keypoints: ArrayLike,
         **more: Any,
     ) -> None:
-        """Add an object.
+        """Add an object; one that has neither a box nor a labelled keypoint is left out.
 
         Args:
             box: x0, y0, x1, y1 in pixels from the image's corner; None: the extent of the labelled keypoints.
@@ -105,6 +107,9 @@ class Imported:
         """
         points = np.array(keypoints, dtype=float).reshape(-1, 3)
         labelled = points[points[:, 2] > 0]
+        if box is None and not len(labelled):
+            self.left_out["objects without a box and without a labelled keypoint"] += 1
+            return
         if box is None:
             low, high = labelled[:, :2].min(axis=0) + 0.5, labelled[:, :2].max(axis=0) + 0.5
             box = [*low.tolist(), *high.tolist()]
@@ -125,8 +130,8 @@ class Imported:
     def _split(self, name: str) -> dict[str, list[dict[str, Any]]]:
         return self.splits.setdefault(name, {"images": [], "annotations": []})
 
-    def _file_name(self, path: Path) -> str:
-        """Relative to the root; files elsewhere keep their folder's name. Unique."""
+    def file_name(self, path: Path) -> str:
+        """A new `file_name`: relative to the root; files elsewhere keep their folder's name. Unique."""
         try:
             name = path.relative_to(self.root).as_posix()
         except ValueError:
