@@ -258,7 +258,9 @@ def test_malformed_package_is_refused_in_one_line(malformed, tmp_path, skeleton,
     save(tmp_path / "a.pkg.slp", frame(images, 0, user(skeleton)), embed=True)
 
     def read_all():
-        for read_frame in read(tmp_path / "a.pkg.slp").frames.values():
+        imported = read(tmp_path / "a.pkg.slp")
+        for read_frame in imported.frames.values():
             assert min(read_frame().size) > 0
+        return imported
 
     malformed.check(tmp_path, read_all, suffixes={".slp"}, max_examples=60)

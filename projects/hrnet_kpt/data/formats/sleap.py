@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -123,9 +122,6 @@ def _load(path: Path) -> Any:
         raise UserError(
             f'{path}: reading SLEAP files needs sleap-io: pip install "hrnet_kpt[formats]"'
         ) from None
-    if find_spec("av") and sleap_io.get_default_video_plugin() is None:
-        # Without it, a process of ffmpeg is started for each frame, which takes five times as long.
-        sleap_io.set_default_video_plugin("pyav")
     try:
         labels = sleap_io.load_slp(str(path))
         # What is read later on would fail later on.
@@ -212,9 +208,10 @@ class _Frames:
 
     def _open(self) -> str:
         """Open the video; return why it cannot be."""
-        if self.video.backend is not None:
+        name = str(self.video.filename)
+        if self.video.backend is not None and os.path.exists(name):
             return ""
-        path = find_file(str(self.video.filename), self.folder)
+        path = find_file(name, self.folder)
         if path is None:
             return "not found"
         try:
