@@ -29,6 +29,8 @@ REASONS = {
     "dataloader.train.mapper._target_": "16-bit images, keypoints in the order of the schema, any flip",
     "dataloader.test.mapper._target_": "16-bit images, images annotated as they are stored",
     "dataloader.train.seed": "the run's seed",
+    "dataloader.train.repeat_threshold": "a switch that the baseline does not have, off",
+    "dataloader.train.classes": "names for the log",
     **{
         f"dataloader.{split}.{key}": reason
         for split in ("train", "test")

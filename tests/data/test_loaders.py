@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.data.samplers import RepeatFactorTrainingSampler
 from detectron2.utils import comm
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,12 @@ from PIL import Image
 
 from hrnet_kpt.data.coco import load_keypoint_dataset
 from hrnet_kpt.data.images import BadImageError
-from hrnet_kpt.data.loaders import InfiniteDataset, build_test_loader, build_train_loader
+from hrnet_kpt.data.loaders import (
+    InfiniteDataset,
+    build_test_loader,
+    build_train_loader,
+    repeat_factors,
+)
 from hrnet_kpt.data.mapper import KeypointMapper
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.seeding import seeded
@@ -123,6 +129,113 @@ def test_a_loader_with_prefetching_workers_resumes():
     first = take(loader, 4)
     again.load_state_dict(loader.state_dict())
     assert first + take(again, 4) == expected
+
+
+def classed(*classes):
+    """Records of images with one object of each of these classes."""
+    return [
+        {**record, "annotations": [{"category_id": c} for c in own]}
+        for record, own in zip(records(len(classes)), classes, strict=True)
+    ]
+
+
+CLASSED = st.lists(st.lists(st.integers(0, 3), max_size=3), min_size=1, max_size=12)
+
+
+@settings(max_examples=50, deadline=None)
+@given(classes=CLASSED, threshold=st.floats(0.01, 1))
+def test_repeat_factors_are_those_of_detectron2(classes, threshold):
+    factors, _ = repeat_factors(classed(*classes), threshold)
+    oracle = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency
+    np.testing.assert_allclose(factors, oracle(classed(*classes), threshold), rtol=1e-6)
+
+
+# Class 0 is in all 20 images, 1 in five, 2 in one: sqrt(0.5 / 0.25) and sqrt(0.5 / 0.05).
+RARE = classed([0, 2], *[[0, 1]] * 5, *[[0]] * 14)
+FACTORS = np.array([10**0.5, *[2**0.5] * 5, *[1.0] * 14])
+
+
+def test_repeats_follow_the_factors():
+    """Each image floor(r) or ceil(r) times in an epoch, and r times in the mean."""
+    epochs = 400
+    samples = InfiniteDataset(RARE, mapped, 3, repeat_factors(RARE, 0.5)[0])
+    counts = np.array([samples.repeats(epoch) for epoch in range(epochs)])
+    assert (counts >= np.floor(FACTORS)).all() and (counts <= np.ceil(FACTORS)).all()
+    rest = FACTORS - np.floor(FACTORS)
+    bound = 5 * np.sqrt(rest * (1 - rest) / epochs)  # five standard deviations of a binomial's mean
+    assert (abs(counts.mean(axis=0) - FACTORS) <= bound).all()
+    # Images are drawn independently: so many different totals, with this variance.
+    variance = (rest * (1 - rest)).sum()
+    assert counts.sum(axis=1).var() == pytest.approx(variance, rel=5 * (2 / epochs) ** 0.5)
+
+
+def test_epochs_with_repeats_follow_each_other():
+    samples = InfiniteDataset(RARE, mapped, 3, FACTORS)
+    lengths = [int(samples.repeats(epoch).sum()) for epoch in range(5)]
+    ids = [samples[position]["image_id"] for position in range(sum(lengths))]
+    orders = set()
+    for epoch, length in enumerate(lengths):
+        own, ids = ids[:length], ids[length:]
+        assert np.bincount(own).tolist() == samples.repeats(epoch).tolist()
+        orders.add(tuple(own))
+    assert len(orders) == 5
+    again = InfiniteDataset(RARE, mapped, 3, FACTORS)
+    for position in (70, 3, 26, 27, 100):
+        assert again[position] == samples[position]
+
+
+def test_without_repeats_the_order_is_a_permutation_from_the_seed():
+    for loader in (
+        build_train_loader(records(11), mapped, 1, seed=3),
+        build_train_loader(classed(*[[0]] * 11), mapped, 1, seed=3, repeat_threshold=1),
+    ):
+        positions = [loader.samples[p]["image_id"] for p in range(33)]
+        expected = [np.random.default_rng((3, epoch)).permutation(11) for epoch in range(3)]
+        assert positions == np.concatenate(expected).tolist()
+        assert len(loader) == 11
+
+
+@pytest.mark.parametrize("stop", [1, 4, 9])
+def test_a_loader_with_repeats_resumes_with_any_number_of_workers(stop):
+    def build(workers=0):
+        return build_train_loader(RARE, mapped, 4, workers, seed=3, repeat_threshold=0.5)
+
+    expected = take(build(), 12)
+    loader, again = build(), build(2)
+    first = take(loader, stop)
+    again.load_state_dict(loader.state_dict())
+    assert first + take(again, 12 - stop) == expected
+
+
+def test_processes_share_an_epoch_with_repeats(monkeypatch):
+    """Together they read what one process reads."""
+    samples = InfiniteDataset(RARE, mapped, 0, FACTORS)
+    monkeypatch.setattr(comm, "get_world_size", lambda: 3)
+    read = {}
+    for rank in range(3):
+        monkeypatch.setattr(comm, "get_rank", lambda rank=rank: rank)
+        loader = build_train_loader(RARE, mapped, 3, seed=0, repeat_threshold=0.5)
+        read |= {sample["position"]: sample for [sample] in take(loader, 20)}
+    assert read == {position: samples[position] for position in range(60)}
+
+
+def test_repeated_classes_and_the_length_of_an_epoch_are_logged(caplog):
+    caplog.set_level("INFO", logger="hrnet_kpt")
+    names = {"worker": (), "drone": (), "queen": ()}
+    loader = build_train_loader(RARE, mapped, 1, seed=0, repeat_threshold=0.5, classes=names)
+    assert len(loader) == round(FACTORS.sum()) == 24
+    [message] = caplog.messages
+    assert "queen 3.16 times, drone 1.41 times:" in message and "worker" not in message
+    assert "24.2 images" in message and "of 20" in message
+    caplog.clear()
+    build_train_loader(RARE, mapped, 1, seed=0)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 20, float("nan")])
+def test_a_threshold_that_is_no_fraction_is_refused(threshold):
+    with pytest.raises(UserError, match="repeat_threshold"):
+        build_train_loader(RARE, mapped, 1, repeat_threshold=threshold)
 
 
 @pytest.mark.parametrize("size", [0, 3])

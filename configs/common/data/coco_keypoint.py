@@ -55,6 +55,8 @@ dataloader = dict(
         ),
         total_batch_size=16,
         num_workers=4,
+        repeat_threshold=0.0,  # 0.1: images of classes in less than a tenth of the images are repeated, as for LVIS
+        classes="${data.classes}",
         seed="${train.seed}",
         on_bad_image="${data.on_bad_image}",
         max_bad_images="${data.max_bad_images}",

@@ -107,14 +107,14 @@ class RandomAffine(T.Augmentation):
                 center = linear @ (box[:2] + box[2:]) / 2
                 low, high = low.clip(-center, size - center), high.clip(-center, size - center)
             shift = np.random.uniform(low, high)
-            transform = AffineTransform(np.column_stack([linear, shift]), size[::-1])
+            transform = AffineTransform(np.column_stack([linear, shift]), size[::-1].tolist())
             window = np.array([0, 0, *size])
             if keeps_instances(
                 window, transform.apply_box(boxes), transform.apply_keypoints(keypoints)
             ):
                 return transform
         scale = min(1.0, *(size / image_size))
-        return AffineTransform(np.array([[scale, 0, 0], [0, scale, 0]]), size[::-1])
+        return AffineTransform(np.array([[scale, 0, 0], [0, scale, 0]]), size[::-1].tolist())
 
 
 class AffineTransform(T.Transform):

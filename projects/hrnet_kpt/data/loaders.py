@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
+from bisect import bisect
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
@@ -15,8 +18,9 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset
 
-from ..errors import UserError
+from ..errors import UserError, join_names
 from ..seeding import seeded
+from .categories import Classes, resolve_classes
 from .images import BadImageError
 from .workers import iterate, worker_options
 
@@ -121,33 +125,62 @@ class Samples(Dataset):
 
 
 class InfiniteDataset(Samples):
-    """An infinite stream of samples: position p belongs to epoch p // len(dataset), each shuffled by itself.
+    """An infinite stream of samples, epoch after epoch, each shuffled by itself.
 
-    The sample of a position, with its augmentations, depends only on the seed.
+    An epoch has image i floor(r_i) times, and once more with the probability r_i - floor(r_i), where r_i is its repeat
+    factor. What is at a position, with its augmentations, depends only on the seed.
+
+    Args:
+        repeat_factors: At least 1 for each image; None: each image is once in each epoch.
     """
 
     def __init__(
-        self, dataset: Sequence[Record], mapper: Callable[[Record], Record], seed: int
+        self,
+        dataset: Sequence[Record],
+        mapper: Callable[[Record], Record],
+        seed: int,
+        repeat_factors: np.ndarray | None = None,
     ) -> None:
         super().__init__(dataset, mapper)
         self.seed = seed
+        self.repeat_factors = repeat_factors
+        self.starts = [0]  # the first position of each epoch so far, if images are repeated
         self.epoch = -1
         self.order: np.ndarray = np.zeros(0, dtype=np.int64)
 
     def __getitem__(self, position: int) -> Record | BadSample:
-        epoch, index = divmod(position, len(self))
+        epoch, index = self._locate(position)
         if epoch != self.epoch:
             generator = np.random.default_rng((self.seed, epoch))
-            self.epoch, self.order = epoch, generator.permutation(len(self))
+            indices = np.repeat(np.arange(len(self)), self.repeats(epoch))
+            self.epoch, self.order = epoch, generator.permutation(indices)
         with seeded(self.seed, position):
             sample = super().__getitem__(int(self.order[index]))
         if not isinstance(sample, BadSample):
             sample["position"] = position
         return sample
 
+    def _locate(self, position: int) -> tuple[int, int]:
+        """The epoch of a position, and its index in the epoch."""
+        if self.repeat_factors is None:
+            return divmod(position, len(self))
+        while self.starts[-1] <= position:
+            length = int(self.repeats(len(self.starts) - 1).sum())
+            self.starts.append(self.starts[-1] + length)
+        epoch = bisect(self.starts, position) - 1
+        return epoch, position - self.starts[epoch]
+
+    def repeats(self, epoch: int) -> np.ndarray:
+        """How often each image is in an epoch."""
+        if self.repeat_factors is None:
+            return np.ones(len(self), dtype=np.int64)
+        whole = np.floor(self.repeat_factors)
+        drawn = np.random.default_rng((self.seed, epoch, 1)).random(len(whole))
+        return (whole + (drawn < self.repeat_factors - whole)).astype(np.int64)
+
 
 class TrainingLoader:
-    """An endless iterable of batches; `len` is the number of images of an epoch.
+    """An endless iterable of batches; `len` is the number of images of an epoch, the mean if images are repeated.
 
     Of n processes, each reads every n-th position of the stream. Images wider than high and others are in separate
     batches, which need less padding. An iterator made after `load_state_dict` continues with the batch after the last
@@ -168,7 +201,8 @@ class TrainingLoader:
         self.waiting: list[int] = []  # positions of images that were read and are in no batch yet
 
     def __len__(self) -> int:
-        return len(self.samples)
+        factors = self.samples.repeat_factors
+        return len(self.samples) if factors is None else round(factors.sum())
 
     def state_dict(self) -> dict[str, Any]:
         return {"position": self.position, "waiting": list(self.waiting)}
@@ -248,6 +282,8 @@ def build_train_loader(
     prefetch_factor: int = 2,
     pin_memory: bool = False,
     timeout: float = 600,
+    repeat_threshold: float = 0,
+    classes: Classes | str = "auto",
 ) -> TrainingLoader:
     """Build the loader of endless, shuffled batches; for one seed they are the same with any number of workers.
 
@@ -259,6 +295,9 @@ def build_train_loader(
         prefetch_factor: Images that each worker loads in advance.
         pin_memory: Put images into page-locked memory, from which copies to a GPU are faster.
         timeout: Seconds without an image from the workers after which the run fails; 0 waits forever.
+        repeat_threshold: Images of classes that are in a smaller fraction of the images than this are repeated, see
+            `repeat_factors`; 0: none.
+        classes: See `resolve_classes`; for the log.
 
     Raises:
         UserError: If the batch cannot be split evenly over the processes. Iterators raise it if an image, or all of
@@ -272,12 +311,64 @@ def build_train_loader(
             f"dataloader.train.total_batch_size={total_batch_size} must be a multiple of the "
             f"{processes} processes"
         )
-    samples = InfiniteDataset(dataset, mapper, seed if seed >= 0 else comm.shared_random_seed())
+    factors = None
+    if repeat_threshold:
+        factors, by_class = repeat_factors(dataset, repeat_threshold)
+        log_repeats(by_class, factors, repeat_threshold, list(resolve_classes(classes)))
+    seed = seed if seed >= 0 else comm.shared_random_seed()
+    samples = InfiniteDataset(dataset, mapper, seed, factors)
     bad = BadImages(on_bad_image, max_bad_images, len(samples))
     options = worker_options(num_workers) | {"pin_memory": pin_memory and torch.cuda.is_available()}
     if num_workers:
         options["prefetch_factor"] = prefetch_factor
     return TrainingLoader(samples, total_batch_size // processes, bad, timeout, options)
+
+
+def repeat_factors(
+    dataset: Sequence[Record], threshold: float
+) -> tuple[np.ndarray, dict[int, float]]:
+    """How often images are repeated so that rare classes are seen more often, as for LVIS.
+
+    A class that is in the fraction f of the images has the factor max(1, sqrt(threshold / f)), an image the largest
+    factor of its classes: https://arxiv.org/abs/1908.03195, appendix B.2.
+
+    Args:
+        dataset: Dataset dicts.
+        threshold: Fraction of the images.
+
+    Returns:
+        The factor of each image, and of each class by its `category_id`.
+    """
+    if not 0 < threshold <= 1:
+        raise UserError(
+            f"dataloader.train.repeat_threshold={threshold} must be a fraction from 0 to 1"
+        )
+    present = [{a["category_id"] for a in record.get("annotations", ())} for record in dataset]
+    images = Counter(chain.from_iterable(present))
+    by_class = {
+        class_: max(1.0, math.sqrt(threshold * len(dataset) / count))
+        for class_, count in sorted(images.items())
+    }
+    factors = [max((by_class[class_] for class_ in own), default=1.0) for own in present]
+    return np.array(factors), by_class
+
+
+def log_repeats(
+    by_class: Mapping[int, float], factors: np.ndarray, threshold: float, names: Sequence[str]
+) -> None:
+    """Log the factors of the classes that are repeated, the rarest first, and the length of an epoch."""
+    repeated = sorted(((factor, c) for c, factor in by_class.items() if factor > 1), reverse=True)
+    listed = [
+        f"{names[class_] if class_ < len(names) else class_} {factor:.2f} times"
+        for factor, class_ in repeated
+    ]
+    logger.info(
+        "dataloader.train.repeat_threshold=%g repeats the images with %s: an epoch has %.1f images in the mean, of %d",
+        threshold,
+        join_names(listed, 30) or "no class",
+        factors.sum(),
+        len(factors),
+    )
 
 
 def build_test_loader(

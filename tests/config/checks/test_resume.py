@@ -49,3 +49,12 @@ def test_another_optimizer_is_an_error(tmp_path):
     [finding] = check_resume(cfg, None)
     assert (finding.level, finding.name) == ("error", "resume-differs")
     assert "SGD" in str(finding) and "AdamW" in str(finding)
+
+
+def test_a_run_of_an_older_version_goes_on_without_warnings(tmp_path):
+    cfg = load_config(PAGE, [f"train.output_dir={tmp_path}"])
+    old = cfg.copy()
+    for name in ("repeat_threshold", "classes"):
+        del old.dataloader.train[name]
+    save_config(absolute_paths(old), tmp_path / "config.yaml")
+    assert list(check_resume(cfg, None)) == []

@@ -53,6 +53,7 @@ def test_new_key_is_written_in_one_place(cfg, repository, tmp_path, monkeypatch)
         ("train.hooks", "mine"), ("train.ddp.broadcast_buffers", "no"), ("train.clip_grad_norm", math.nan),
         ("train.output_dir", ""), ("data.timeout", -1), ("data.timeout", math.inf), ("inference.compile", 1),
         ("inference.instance_score", "best"), ("optimizer.lr", "fast"), ("dataloader.train.total_batch_size", 0),
+        ("dataloader.train.repeat_threshold", -0.1), ("dataloader.train.repeat_threshold", "rare"),
         ("dataloader.train.on_bad_image", "ignore"), ("model.roi_heads.box_predictor.test_score_thresh", 50),
         ("model.proposal_generator.anchor_matcher.thresholds", [30.0, 70.0]),
         ("model.proposal_generator.post_nms_topk", [0, 0]),

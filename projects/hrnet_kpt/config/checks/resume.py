@@ -52,6 +52,8 @@ FREE = [
     "data.max_bad_images",
     "data.timeout",
 ]
+# Keys that older configs may lack.
+ADDED = ("train.", "dataloader.train.repeat_threshold", "dataloader.train.classes")
 # The length of the run and its learning rate.
 SCHEDULE = ("train.max_iter", "train.max_epochs", "lr_multiplier")
 
@@ -78,7 +80,7 @@ def check_resume(cfg: DictConfig, model: nn.Module | None) -> Iterator[Finding]:
         d
         for d in differences(old, absolute_paths(cfg))
         # A key that is missing in an older config has its default value.
-        if not (_under(d.key, FREE) or (d.old is ABSENT and d.key.startswith("train.")))
+        if not (_under(d.key, FREE) or (d.old is ABSENT and d.key.startswith(ADDED)))
         # `auto` is read again from the same images.
         and not (d.key.endswith(".image_range") and (d.old is ABSENT or d.new == "auto"))
     ]

@@ -60,6 +60,7 @@ FRACTIONS = (
     "model.roi_heads.proposal_matcher.thresholds",
     "lr_multiplier.warmup_factor",
     "train.ema.decay",
+    "dataloader.train.repeat_threshold",
 )
 # Positive integers, or lists of them.
 COUNTS = (

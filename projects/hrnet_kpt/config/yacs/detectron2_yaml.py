@@ -43,8 +43,8 @@ DATASETS.PROPOSAL_FILES_TEST: proposals are computed
 INPUT.MASK_FORMAT: polygons stay polygons, other segmentations become bitmaps
 INPUT.CROP.TYPE INPUT.CROP.SIZE: images are not cropped
 DATALOADER.ASPECT_RATIO_GROUPING: batches are shuffled without regard to aspect ratios
-DATALOADER.SAMPLER_TRAIN: each image once per epoch, shuffled
-DATALOADER.REPEAT_THRESHOLD DATALOADER.REPEAT_SQRT: each image once per epoch
+DATALOADER.SAMPLER_TRAIN: images are shuffled; dataloader.train.repeat_threshold repeats those of rare classes
+DATALOADER.REPEAT_THRESHOLD DATALOADER.REPEAT_SQRT: dataloader.train.repeat_threshold, with the square root
 MODEL.ANCHOR_GENERATOR.ANGLES: anchors are not rotated
 MODEL.RESNETS.OUT_FEATURES: model.backbone.bottom_up.out_features follows MODEL.FPN.IN_FEATURES
 MODEL.RESNETS.DEFORM_MODULATED MODEL.RESNETS.DEFORM_NUM_GROUPS: convolutions are not deformable

@@ -1,52 +1,94 @@
-#!/usr/bin/env python
-"""Convert a Label Studio export, "JSON" or "JSON-MIN", to a COCO-format JSON file.
+"""Label Studio's exports "JSON" and "JSON-MIN".
 
 An object is a rectangle (RectangleLabels) with the keypoints (KeyPointLabels) that were moved into it in the list of
 regions; other keypoints belong to the rectangle around them. Polygons and ellipses are replaced by the rectangle around
 them. Label Studio's own COCO export puts all keypoints of an image into one object.
 """
 
+from __future__ import annotations
+
 import math
-import sys
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from hrnet_kpt.cli.parser import Parser, run_tool
-from hrnet_kpt.data.images import IMAGE_EXTENSIONS
-from hrnet_kpt.data.label_exports import Box, Conversion, Point
-from hrnet_kpt.errors import UserError, one_line
-from hrnet_kpt.io import read_json_file
+from ...errors import UserError
+from ...io import read_json_file
+from ..images import IMAGE_EXTENSIONS
+from .grouping import (
+    MAX_FILES,
+    Box,
+    LabelledImage,
+    Point,
+    add_images,
+    json_files,
+    read_head,
+    refuse_malformed,
+    select_keypoints,
+)
+from .imported import Imported, Options
 
-EXAMPLES = """
-examples:
-  docs/scripts/label_studio_to_coco.py export.json cats/all.json --keypoints nose left_ear right_ear
-"""
+NAME = "label-studio"
+TITLE = "Label Studio (JSON or JSON-MIN)"
 GEOMETRY = ("x", "y", "width", "height", "rotation", "radiusX", "radiusY", "points", "rle")
+# Keys of tasks, annotations and regions that no other program writes.
+TASK_KEYS = (
+    *("was_cancelled", "completed_by", "original_width", "file_upload", "annotation_id"),
+    *("annotator", "lead_time", "completions"),
+)
+VIDEO_EXTENSIONS = (".mp4", ".webm", ".ogg", ".mov", ".avi", ".mkv")
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = Parser(__doc__, EXAMPLES)
-    parser.add_argument("export", type=Path, help="json file that Label Studio exported")
-    parser.add_argument("output", type=Path, help="COCO-format json to write")
-    parser.add_argument("--keypoints", nargs="+", required=True, metavar="NAME", help="in order")
-    parser.add_argument(
-        "--ignore", nargs="+", default=[], metavar="NAME", help="labels to leave out"
-    )
-    args = parser.parse_args(argv)
+def recognize(path: Path) -> str:
+    """What tells that a json file, or one in a folder, is an export of Label Studio; "" if nothing does."""
+    for file in islice(json_files(path), MAX_FILES):
+        key = _task_key(file)
+        if key:
+            return f'{file.name} is a list of tasks with "{key}"'
+    return ""
 
-    def work() -> None:
-        conversion = Conversion(args.keypoints, args.ignore)
-        for task in read_tasks(args.export):
-            where = f"{args.export}: task {task.get('id')}"
-            try:
-                add_task(task, where, conversion)
-            except (KeyError, TypeError, AttributeError, IndexError) as error:
-                reason = f"not as Label Studio writes it ({one_line(error)})"
-                raise UserError(f"{where}: {reason}") from error
-        conversion.write(args.output)
 
-    return run_tool(work, args.debug)
+def _task_key(file: Path) -> str:
+    """The first key of a task or a region in a json file; "" if it is no export of Label Studio."""
+    head = read_head(file)
+    return next((key for key in TASK_KEYS if f'"{key}"' in head), "")
+
+
+def read(path: Path, options: Options) -> Imported:
+    """Read the tasks of an export; their images are below the folder.
+
+    Args:
+        path: The exported json file, or a folder that has it in it or in a subfolder.
+
+    Raises:
+        UserError: If there is no export, or several, or one is not as Label Studio writes it; if the options name
+            keypoints and points have other labels; if no image is found.
+    """
+    export = path if path.is_file() else _find_export(path)
+    imported = Imported(root=export.parent if path.is_file() else path)
+    images: list[LabelledImage] = []
+    for task in read_tasks(export):
+        where = f"{export}: task {task.get('id')}"
+        with refuse_malformed(where, "Label Studio"):
+            images += read_task(task, where, imported)
+    labels = [point.label for image in images for point in image.points]
+    add_images(imported, images, select_keypoints(labels, options, imported))
+    return imported
+
+
+def _find_export(folder: Path) -> Path:
+    exports = [file for file in json_files(folder) if _task_key(file)]
+    if not exports:
+        raise UserError(
+            f"{folder}: there is no json file in it that Label Studio exported as JSON or JSON-MIN: name the file"
+        )
+    if len(exports) > 1:
+        names = ", ".join(file.relative_to(folder).as_posix() for file in exports[:3])
+        raise UserError(
+            f"{folder}: {len(exports)} json files are exports of Label Studio ({names}): name the one to read"
+        )
+    return exports[0]
 
 
 def read_tasks(path: Path) -> list[dict[str, Any]]:
@@ -86,22 +128,24 @@ def read_tasks(path: Path) -> list[dict[str, Any]]:
     return list(by_id.values())
 
 
-def add_task(task: dict[str, Any], where: str, conversion: Conversion) -> None:
-    """Add the image of a task and its objects, if it is labelled."""
-    annotation = choose_annotation(task, conversion)
+def read_task(task: dict[str, Any], where: str, imported: Imported) -> list[LabelledImage]:
+    """The image of a task, in a list; an empty one if the task is not labelled."""
+    annotation = choose_annotation(task, imported)
     if annotation is None:
-        return
-    regions = merge_regions(annotation.get("result") or [], where, conversion)
+        return []
+    regions = merge_regions(annotation.get("result") or [], where, imported)
+    name = image_name(task, where)
+    if name.lower().endswith(VIDEO_EXTENSIONS):
+        imported.left_out["tasks about videos: label frames"] += 1
+        return []
     sized = [region for region in regions if region["size"]]
     if len(sized) < len(regions):
-        conversion.left_out["regions without the size of their image"] += len(regions) - len(sized)
-    if not regions:
-        conversion.assumed["images labelled as empty: written without width and height"] += 1
+        imported.left_out["regions without the size of their image"] += len(regions) - len(sized)
     size = sized[0]["size"] if sized else None
-    conversion.add_image(image_name(task, where), size, *read_regions(sized, conversion))
+    return [LabelledImage(name, size, *read_regions(sized, imported))]
 
 
-def choose_annotation(task: dict[str, Any], conversion: Conversion) -> dict[str, Any] | None:
+def choose_annotation(task: dict[str, Any], imported: Imported) -> dict[str, Any] | None:
     """The annotation of a task to use; None if there is none.
 
     Of several, those that are marked as ground truth come first, then those with regions, then the newest.
@@ -110,12 +154,12 @@ def choose_annotation(task: dict[str, Any], conversion: Conversion) -> dict[str,
     kept = [a for a in written if not (a.get("was_cancelled") or a.get("skipped"))]
     if not kept:
         why = "tasks that were skipped" if written else "tasks that are not labelled yet"
-        conversion.left_out[why] += 1
+        imported.left_out[why] += 1
         return None
     if len(kept) < len(written):
-        conversion.left_out["annotations that were skipped, of tasks with others"] += 1
+        imported.left_out["annotations that were skipped, of tasks with others"] += 1
     if len(kept) > 1:
-        conversion.left_out[
+        imported.left_out[
             "annotations of tasks with several: ground truth, what is not empty, and the newest come first"
         ] += len(kept) - 1
 
@@ -127,7 +171,7 @@ def choose_annotation(task: dict[str, Any], conversion: Conversion) -> dict[str,
 
 
 def merge_regions(
-    results: list[dict[str, Any]], where: str, conversion: Conversion
+    results: list[dict[str, Any]], where: str, imported: Imported
 ) -> list[dict[str, Any]]:
     """The regions of an annotation: id, parent, type, size of the image, geometry, labels.
 
@@ -142,7 +186,7 @@ def merge_regions(
             parents.setdefault(result.get("to_id"), result.get("from_id"))
             continue
         if not isinstance(value, dict) or not any(key in value for key in GEOMETRY):
-            conversion.left_out["answers about whole images"] += 1
+            imported.left_out["answers about whole images"] += 1
             continue
         turned = result.get("image_rotation") or value.get("image_rotation")
         if turned:
@@ -156,7 +200,7 @@ def merge_regions(
         )
         region["parent"] = region["parent"] or result.get("parentID")
         sides = [{**value, **result}.get(f"original_{side}") for side in ("width", "height")]
-        region["size"] = tuple(sides) if all(sides) else region["size"]
+        region["size"] = size_of(sides) if all(sides) else region["size"]
         region["kind"] = result.get("type") or region["kind"]
         for key, content in value.items():
             if key in GEOMETRY:
@@ -169,21 +213,28 @@ def merge_regions(
     return list(regions.values())
 
 
+def size_of(sides: list[Any]) -> tuple[int, int]:
+    width, height = (int(side) for side in sides)
+    if width <= 0 or height <= 0:
+        raise ValueError(f"the image's size is {width} x {height}")
+    return width, height
+
+
 def read_regions(
-    regions: list[dict[str, Any]], conversion: Conversion
+    regions: list[dict[str, Any]], imported: Imported
 ) -> tuple[list[Box], list[Point]]:
     """The boxes and points of an image, in pixels."""
     boxes, points = [], []
     for region in regions:
-        corners = corners_of(region, conversion)
+        corners = corners_of(region, imported)
         if not corners:
-            conversion.left_out[f"regions of type {region['kind']}"] += 1
+            imported.left_out[f"regions of type {region['kind']}"] += 1
             continue
         if not region["labels"]:
-            conversion.left_out["regions without a label"] += 1
+            imported.left_out["regions without a label"] += 1
             continue
         if len(region["labels"]) > 1:
-            conversion.assumed["regions with several labels: the first one"] += 1
+            imported.assumed["regions with several labels: the first one"] += 1
         label, group = region["labels"][0], region["parent"]
         if len(corners) == 1:
             points.append(Point(label, *corners[0], group))
@@ -193,7 +244,7 @@ def read_regions(
     return boxes, points
 
 
-def corners_of(region: dict[str, Any], conversion: Conversion) -> list[tuple[float, float]]:
+def corners_of(region: dict[str, Any], imported: Imported) -> list[tuple[float, float]]:
     """The corners of a region, or its point, in pixels; empty for other regions.
 
     Coordinates of regions are percentages of the image. Rectangles are rotated clockwise about their upper left corner.
@@ -202,14 +253,14 @@ def corners_of(region: dict[str, Any], conversion: Conversion) -> list[tuple[flo
     if "rle" in region:
         return []
     if "points" in region:
-        conversion.assumed["polygons: the rectangle around them"] += 1
+        imported.assumed["polygons: the rectangle around them"] += 1
         return [(x * width, y * height) for x, y in region["points"]]
     if "x" not in region or "y" not in region:
         return []
     x, y, angle = region["x"] * width, region["y"] * height, math.radians(region.get("rotation", 0))
     cosine, sine = math.cos(angle), math.sin(angle)
     if "radiusX" in region:
-        conversion.assumed["ellipses: the rectangle around them"] += 1
+        imported.assumed["ellipses: the rectangle around them"] += 1
         a, b = region["radiusX"] * width, region["radiusY"] * height
         # Half the sides of the rectangle around a rotated ellipse.
         p, q = math.hypot(a * cosine, b * sine), math.hypot(a * sine, b * cosine)
@@ -217,7 +268,7 @@ def corners_of(region: dict[str, Any], conversion: Conversion) -> list[tuple[flo
     if "height" not in region:
         return [(x, y)]
     if angle:
-        conversion.assumed["rotated rectangles: the upright one around them"] += 1
+        imported.assumed["rotated rectangles: the upright one around them"] += 1
     w, h = region["width"] * width, region["height"] * height
     return [
         (x + u * w * cosine - v * h * sine, y + u * w * sine + v * h * cosine)
@@ -259,7 +310,3 @@ def path_in(address: str) -> str:
     if address.startswith("/data/upload/"):
         return unquote(address.rpartition("/")[2])
     return address
-
-
-if __name__ == "__main__":
-    sys.exit(main())
