@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class Imported:
         splits: Images and annotations by the name of the split, "train", "val" or "test"; only "all" if the source has
             no splits. Ids are unique over all splits.
         files: The path of each image's file, by its `file_name`.
+        frames: What reads an image that has no file of its own, such as a frame of a video, by its `file_name`: a
+            function that returns a PIL image, or raises UserError.
         left_out: Counts of what was left out, by description.
         assumed: Counts of what the source does not say and was assumed, by description.
         info: Further keys of the json, such as `licenses`.
@@ -50,6 +52,7 @@ class Imported:
     categories: list[dict[str, Any]] = field(default_factory=list)
     splits: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
+    frames: dict[str, Callable[[], Image.Image]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     assumed: Counter[str] = field(default_factory=Counter)
     info: dict[str, Any] = field(default_factory=dict)
@@ -63,8 +66,25 @@ class Imported:
         width, height = size or image_size(path)
         name = self.file_name(path)
         self.files[name] = path
-        id_ = len(self.files)
+        id_ = len(self.files) + len(self.frames)
         image = {"id": id_, "file_name": name, "width": width, "height": height}
+        self._split(split)["images"].append(image)
+        return id_
+
+    def add_frame(
+        self, split: str, path: Path, size: tuple[int, int], read: Callable[[], Image.Image]
+    ) -> int:
+        """Add an image that has no file of its own and return its id; see `frames`.
+
+        Args:
+            path: The file that it would be, below the root; a .png.
+            size: Width and height in pixels.
+            read: Returns the image.
+        """
+        name = self.file_name(path)
+        self.frames[name] = read
+        id_ = len(self.files) + len(self.frames)
+        image = {"id": id_, "file_name": name, "width": size[0], "height": size[1]}
         self._split(split)["images"].append(image)
         return id_
 
@@ -117,7 +137,7 @@ class Imported:
         except ValueError:
             name = f"{path.parent.name}/{path.name}"
         stem, number = name, 1
-        while name in self.files:
+        while name in self.files or name in self.frames:
             number += 1
             name = f"{Path(stem).with_suffix('')}_{number}{path.suffix}"
         return name
