@@ -120,6 +120,12 @@ TOKENS = (
 )  # fmt: skip
 # Of horses, cattle and cars: the near side is the left one. They begin a name, with or without a separator.
 NEAR_OFF = ("near", "off")
+# Parts of bodies that there are two of: with l or r before or after one of them, no second pair is needed.
+PARTS = (
+    "ankle", "antenna", "antler", "arm", "brow", "cheek", "claw", "ear", "elbow", "eye", "fetlock", "fin", "finger",
+    "flank", "foot", "haltere", "hand", "heel", "hip", "hock", "hoof", "horn", "knee", "leg", "limb", "nostril", "paw",
+    "shin", "shoulder", "side", "stifle", "thigh", "thumb", "toe", "wing", "wrist",
+)  # fmt: skip
 # Words for the two ends of a vertical axis.
 LEVELS = (("top", "bottom"), ("upper", "lower"), ("oben", "unten"), ("haut", "bas"))
 
@@ -140,8 +146,8 @@ def left_right_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     * the letter l or r between separators, digits, ends and changes of case: l_eye, eye-L, eyeL, LEye, L1, 1r; not
       where the names are an enumeration, with k or q in the same position;
     * near and off at the start, as of horses: Nearknee, Offknee;
-    * the letter l or r at either end of a word: Lwing, fl. Such a pair counts if there is another one, or if the
-      letter is a capital where other names have none.
+    * the letter l or r at either end of a word: Lwing, fl. Such a pair counts if there is another one, if the letter is
+      a capital where other names have none, or if the rest is a part of the body: lear and rear, but not lip and rip.
     """
     texts = {unicodedata.normalize("NFC", name): name for name in names}
     pairs: dict[str, str] = {}
@@ -161,7 +167,9 @@ def left_right_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     for at in (0, -1):
         used = {*pairs, *pairs.values()}
         found = list(_letters([text for text in texts if text not in used], at))
-        if len(found) > 1 or any(_capital(pair[0], texts, at) for pair in found):
+        if len(found) > 1 or any(
+            _of_part(pair[0], at) or _capital(pair[0], texts, at) for pair in found
+        ):
             accept(found)
     order = {name: i for i, name in enumerate(names)}
     return sorted(
@@ -277,6 +285,12 @@ def _letters(texts: Sequence[str], at: int) -> Iterator[tuple[str, str]]:
             if right in known and known.isdisjoint(enumeration):
                 yield name, right
                 break
+
+
+def _of_part(name: str, at: int) -> bool:
+    """Whether the rest of the word with the side's letter ends in a part of the body: lear, Lfrontpaw, wingl."""
+    part = next(part for part in _tokens(name) if len(part) > 1 and part[at] in "lL")
+    return (part[1:] if at == 0 else part[:-1]).lower().endswith(PARTS)
 
 
 def _capital(name: str, texts: Iterable[str], at: int) -> bool:
