@@ -42,6 +42,12 @@ def test_flipping_twice_is_the_identity(bases):
         ("ab", "flip_pairs", [["a", "c"]]),
         ("abc", "flip_pairs", [["a", "b"], ["b", "c"]]),
         ("ab", "skeleton", [["a", "z"]]),
+        ("ab", "reference", ["a", "z"]),
+        ("ab", "reference", ["a"]),
+        ("ab", "reference", ["a", "a"]),
+        ("abc", "reference", ["a", "b", "c"]),
+        ("ab", "reference", "ab"),
+        ("ab", "reference", [["a", "b"]]),
     ],
 )
 def test_contradicting_schema_is_refused(names, field, value):

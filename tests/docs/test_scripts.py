@@ -1,63 +1,8 @@
-"""The scripts of docs/datasets.md."""
+"""The scripts of docs/comparison.md."""
 
 import json
 
 import pytest
-
-
-@pytest.fixture
-def script(load_tool):
-    return lambda name: load_tool(f"docs/scripts/{name}.py").main
-
-
-@pytest.mark.parametrize(
-    ("images", "words"),
-    [
-        ([], ["no image of 0"]),
-        ([{"id": 1, "file_name": "a.jpg"}], ["no image of 1"]),
-        ([{"id": 1}], ["file_name", "id 1"]),
-    ],
-)
-def test_split_that_cannot_be_is_refused(images, words, script, tmp_path, capsys):
-    path = tmp_path / "all.json"
-    path.write_text(json.dumps({"images": images, "annotations": []}), encoding="utf-16")
-    assert script("split_coco")([str(path)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert all(word in line for word in words)
-    assert [file.name for file in tmp_path.iterdir()] == ["all.json"]
-
-
-def test_split_matches_ids_by_value_and_counts_what_has_no_image(script, tmp_path, capsys):
-    content = {
-        "images": [{"id": str(i), "file_name": f"{i}.jpg"} for i in range(20)],
-        "annotations": [{"id": i, "image_id": i} for i in range(25)],
-    }
-    (tmp_path / "all.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())
-    assert script("split_coco")([str(tmp_path / "all.json")]) == 0
-    parts = [json.loads((tmp_path / f"all_{s}.json").read_text()) for s in ("train", "test")]
-    assert sorted(a["id"] for part in parts for a in part["annotations"]) == list(range(20))
-    assert "left out (5)" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("series", [[], ["--series", "_"]])
-def test_split_keeps_every_image_and_its_objects_together(series, script, tmp_path):
-    names = [f"{i // 5}_{i}.jpg" for i in range(300)]
-    content = {
-        "images": [{"id": i, "file_name": name} for i, name in enumerate(names)],
-        "annotations": [{"id": i, "image_id": i // 2} for i in range(600)],
-        "categories": ["kept"],
-    }
-    (tmp_path / "all.json").write_text(json.dumps(content))
-    assert script("split_coco")([str(tmp_path / "all.json"), *series]) == 0
-    train, test = (json.loads((tmp_path / f"all_{s}.json").read_text()) for s in ("train", "test"))
-    assert sorted(i["id"] for part in (train, test) for i in part["images"]) == list(range(300))
-    for part in (train, test):
-        assert part["categories"] == ["kept"]
-        ids = [image["id"] for image in part["images"]]
-        assert [a["image_id"] for a in part["annotations"]] == [i for i in ids for _ in range(2)]
-    assert 0.1 < len(test["images"]) / 300 < 0.3
-    groups = [{i["file_name"].split("_")[0] for i in part["images"]} for part in (train, test)]
-    assert (not groups[0] & groups[1]) == bool(series)
 
 
 def test_yolo_labels_are_the_same_people(load_tool, synthetic_people, tmp_path):
@@ -80,6 +25,26 @@ def test_yolo_labels_are_the_same_people(load_tool, synthetic_people, tmp_path):
                 if expected[i + 2]:
                     assert 96 * points[i] - 0.5 == pytest.approx(expected[i], abs=0.01)
     assert "kpt_shape: [17, 3]" in (tmp_path / "data.yaml").read_text()
+
+
+def test_perfect_yolo_results_have_ap_100(load_tool, synthetic_people, tmp_path):
+    annotations = synthetic_people / "test.json"
+    results = [
+        {
+            "image_id": a["image_id"],
+            "category_id": 1,
+            "bbox": a["bbox"],
+            "score": 0.9,
+            "keypoints": [v + 0.5 * (i % 3 < 2) for i, v in enumerate(a["keypoints"])],
+        }
+        for a in json.loads(annotations.read_text())["annotations"]
+    ]
+    (tmp_path / "predictions.json").write_text(json.dumps(results))
+    scores = load_tool("docs/scripts/yolo_results.py").evaluate(
+        tmp_path / "predictions.json", annotations
+    )
+    assert scores["bbox"]["AP"] == scores["keypoints"]["AP"] == pytest.approx(100)
+    assert scores["keypoints"]["NME"] == pytest.approx(0, abs=1e-6)
 
 
 def test_comparison_is_drawn(load_tool, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The keypoint schema: names, flip pairs, skeleton and sigmas; that of COCO's persons; left and right in names."""
+"""The keypoint schema: names, flip pairs, skeleton, sigmas; that of COCO's persons; left and right in names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 
 from omegaconf import ListConfig, OmegaConf
 
-from ..errors import UserError
+from ..errors import UserError, join_names
 
 # For keypoints whose annotation noise is unknown: near the middle of COCO's range (0.025 to 0.107).
 DEFAULT_SIGMA = 0.05
@@ -26,6 +26,7 @@ class KeypointSchema:
         skeleton: Pairs of names that a visualization joins by a line.
         sigmas: Standard deviation of each keypoint's annotations, as a fraction of the object's size: the constants of
             COCO's object keypoint similarity (https://cocodataset.org/#keypoints-eval). Default: DEFAULT_SIGMA.
+        reference: Two names, whose distance in an object is the length that PCK-ref is relative to; empty for none.
 
     Raises:
         UserError: If the attributes contradict one another.
@@ -35,9 +36,12 @@ class KeypointSchema:
     flip_pairs: Sequence[Sequence[str]] = ()
     skeleton: Sequence[Sequence[str]] = ()
     sigmas: Sequence[float] = ()
+    reference: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        for field in ("names", "flip_pairs", "skeleton", "sigmas"):
+        if isinstance(self.reference, str):
+            object.__setattr__(self, "reference", (self.reference,))  # one name, not its letters
+        for field in ("names", "flip_pairs", "skeleton", "sigmas", "reference"):
             values = getattr(self, field)
             # A config passes ListConfigs, which instantiate has resolved: `${` in a name is no interpolation now.
             if isinstance(values, ListConfig):
@@ -60,12 +64,25 @@ class KeypointSchema:
         flipped = [name for pair in self.flip_pairs for name in pair]
         if len(set(flipped)) != len(flipped):
             raise UserError(f"flip_pairs: a keypoint is in two pairs: {self.flip_pairs}")
+        if self.reference and not is_reference(self.reference, self.names):
+            raise UserError(
+                f"reference: {list(self.reference)} must be two different names of {join_names(self.names)}"
+            )
 
     @property
     def flip_indices(self) -> list[int]:
         """Keypoint i of a flipped instance is keypoint flip_indices[i] of the instance."""
         partner = {a: b for pair in self.flip_pairs for a, b in (pair, pair[::-1])}
         return [self.names.index(partner.get(name, name)) for name in self.names]
+
+
+def is_reference(reference: Sequence[object], names: Sequence[str]) -> bool:
+    """Whether these are two different names of keypoints."""
+    return (
+        len(reference) == 2
+        and all(name in names for name in reference)
+        and reference[0] != reference[1]
+    )
 
 
 _COCO_PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")

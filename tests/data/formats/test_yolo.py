@@ -72,8 +72,8 @@ def test_fractions_become_pixels(tmp_path):
     for path in (tmp_path, tmp_path / "data.yaml", tmp_path.parent):
         assert yolo.recognize(path) == "data.yaml with `kpt_shape`"
     imported = read(tmp_path)
-    assert imported.root == tmp_path
-    assert names_of(imported) == {"train": ["images/train/a.png"], "val": ["images/val/b.png"]}
+    assert imported.root == tmp_path / "images"
+    assert names_of(imported) == {"train": ["train/a.png"], "val": ["val/b.png"]}
     assert imported.categories == [
         {
             "id": 1,
@@ -131,19 +131,19 @@ def layout_lists(folder):
         f"./../images/train/a.png\n\n{folder}/images/train/gone.png\n",
     )
     text(folder / "lists" / "val.txt", "/home/me/set/images/val/b.png\r\n")
-    return {"train": ["images/train/a.png"], "val": ["images/val/b.png", "images/more/c.png"]}
+    return {"train": ["train/a.png"], "val": ["val/b.png", "more/c.png"]}
 
 
 def layout_cvat(folder):
     """As CVAT's export Ultralytics YOLO Pose 1.0."""
     write(folder, path="./", train="train.txt", val=...)
     text(folder / "train.txt", "images/train/a.png\n")
-    return {"train": ["images/train/a.png"]}
+    return {"train": ["a.png"]}
 
 
 def layout_of_another_machine(folder):
     write(folder, path="C:\\Users\\me\\cats", train="C:\\Users\\me\\cats\\images\\train")
-    return {"train": ["images/train/a.png"], "val": ["images/val/b.png"]}
+    return {"train": ["train/a.png"], "val": ["val/b.png"]}
 
 
 def layout_elsewhere(folder):
@@ -178,10 +178,10 @@ def test_layouts(tmp_path, layout):
 
 def test_each_image_is_in_one_split(tmp_path):
     imported = read(write(tmp_path, val=["images/val", "images/train/a.png"], test="images/val"))
-    assert names_of(imported) == {"train": ["images/train/a.png"], "val": ["images/val/b.png"]}
+    assert names_of(imported) == {"train": ["train/a.png"], "val": ["val/b.png"]}
     assert sorted(imported.left_out.values()) == [1, 1]
     same = read(write(tmp_path, train="images", val="images"))
-    assert names_of(same) == {"train": ["images/train/a.png", "images/val/b.png"]}
+    assert names_of(same) == {"train": ["train/a.png", "val/b.png"]}
 
 
 def test_what_is_missing_is_counted(tmp_path):

@@ -65,8 +65,7 @@ def read(path: Path, options: Options) -> Imported:
     header = read_header(file, content, options.keypoints, imported.assumed)
     splits = _images_of_splits(file, content, imported)
     every = [image for images in splits.values() for image in images]
-    if not all(image.is_relative_to(file.parent) for image in every):
-        imported.root = Path(os.path.commonpath([image.parent for image in every]))
+    imported.root = Path(os.path.commonpath([image.parent for image in every]))
     imported.categories = header.categories
     labels = {image: _label_file(image) for image in every}
     if not any(labels.values()):
