@@ -78,7 +78,7 @@ def draw_curves(metrics: Path, output: Path) -> None:
         precision.axvline(overfitting.best, color="black", linestyle=":", label=label)
     precision.set(title=title, ylim=(0, 100))
     if precision.lines:
-        precision.legend(loc="upper left")
+        precision.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     rate.plot(*_series(rows, "lr"))
     rate.set(title="learning rate")
     for axes in (losses, precision, rate):
