@@ -48,6 +48,9 @@ def test_overfitting(test, train, best, seen):
         ([50.0], [99.0]),
         # openfield_mouse: it still rises, however much lower than on training images.
         ([20.0, 60.0, 83.4, 91.0, 94.0], [40.0, 90.0, 97.0, 99.0, 99.9]),
+        # 32 photographs of glue_tubes, with and without a decaying rate.
+        ([15.1, 35.8, 43.4, 37.8, 39.7, 40.7, 42.2], [90.0, 97.5, 95.2, 99.2, 98.9, 98.6, 99.4]),
+        ([13.6, 1.4, 32.6, 20.1], [53.9, 54.3, 73.4, 74.4]),
         # Noise of a few points, after the best.
         ([60.0, 54.0, 58.0, 53.0, 57.0, 55.0], [80.0, 85.0, 90.0, 95.0, 97.0, 99.0]),
         ([50.0, 43.0, 43.0, 43.0], [60.0, 70.0, 80.0, 90.0]),
