@@ -134,18 +134,23 @@ class EvalHook(HookBase):
         )
         if found is None or found.seen != iteration:
             return
-        task = found.task
-        remedy = (
-            f"the run will end with the weights of iteration {found.best} (train.best.restore), and"
-            if self.restore
-            else f"train.best.metric={task}/AP train.best.restore=true ends a run with its best weights, and"
-        )
+        metric = f"{found.task}/AP"
+        remedies = ["more images or augmentations (dataloader.train.mapper.augmentations) delay it"]
+        if not self.patience:
+            remedies.insert(0, "train.best.patience=3 stops the run")
+        if not self.restore:
+            needed = "" if self.metric else f"train.best.metric={metric} "
+            remedies.insert(0, f"{needed}train.best.restore=true lets it end with its best weights")
         logger.warning(
-            "Overfitting: %s/AP on test images fell from %.1f after iteration %d to %.1f, and is %.1f on training "
-            "images; %s train.best.patience=3 ends it sooner; stronger augmentation "
-            "(dataloader.train.mapper.augmentations) and more images delay it",
-            task, found.best_test, found.best, found.test, found.train, remedy,
-        )  # fmt: skip
+            "Overfitting: %s fell from %.1f after iteration %d to %.1f on test images, and is %.1f on training images: "
+            "%s",
+            metric,
+            found.best_test,
+            found.best,
+            found.test,
+            found.train,
+            "; ".join(remedies),
+        )
 
     def _put(self, entry: dict[str, Any]) -> None:
         storage, iteration = self.trainer.storage, entry["iteration"]
@@ -209,7 +214,7 @@ class EvalHook(HookBase):
                 BEST,
                 f"stays that of iteration {found}"
                 if found >= 0
-                else "is that of a better one, if any",
+                else "will be that of a better one",
             )
 
 

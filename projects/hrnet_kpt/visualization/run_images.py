@@ -81,9 +81,9 @@ def draw_curves(metrics: Path, output: Path) -> None:
         if any(name in row for row in rows):
             pixels.plot(*_series(rows, name), marker="o", label=name)
     pixels.set(title="errors of detected keypoints, pixels", ylim=(0, None))
-    for axes, corner in ((precision, "upper left"), (pixels, "lower left")):
+    for axes in (precision, pixels):
         if axes.lines:
-            axes.legend(loc=corner)
+            axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     rate.plot(*_series(rows, "lr"))
     rate.set(title="learning rate")
     for axes in (losses, precision, pixels, rate):
