@@ -268,7 +268,9 @@ def test_setup_keeps_the_choice_of_detectron2_until_another_is_made(ready):
 # --------------------------------------------------------------------------------- pinned sets
 
 
-@pytest.mark.parametrize("name", ["runtime.txt", "export.txt", "dev.txt", "detectron2.txt"])
+@pytest.mark.parametrize(
+    "name", ["runtime.txt", "export.txt", "formats.txt", "dev.txt", "detectron2.txt"]
+)
 def test_every_requirement_is_pinned(name):
     lines = (ROOT / "requirements" / name).read_text(encoding="utf-8").splitlines()
     requirements = [line for line in lines if line and not line.startswith("#")]

@@ -43,6 +43,17 @@ def test_flip_pairs_follow_names():
     assert read({"keypoints": names})[0].flip_pairs == (("LEye", "REye"),)
 
 
+def test_flip_pairs_of_the_category_take_precedence_over_its_names():
+    names = ["a", "b", "left_c", "right_c"]
+    declared = {"keypoints": names, "flip_pairs": [["b", "a"]]}
+    assert read(declared)[0].flip_pairs == (("b", "a"),)
+    assert read(declared)[0].flip_indices == [1, 0, 2, 3]
+    assert read({"keypoints": names, "flip_pairs": []})[0].flip_pairs == ()
+    assert read({"keypoints": names, "flip_pairs": None})[0].flip_pairs == (("left_c", "right_c"),)
+    own = read({**declared, "name": "x"}, CAT, share=False)[0]
+    assert own.flip_pairs == (("x/b", "x/a"), ("cat/left_paw", "cat/right_paw"))
+
+
 def test_sigmas_are_the_files_else_cocos_else_a_default_with_a_warning(caplog):
     named = {"keypoints": ["a", "nose"]}
     declared = {**named, "sigmas": [0.1, 0.2]}
@@ -83,6 +94,11 @@ def test_categories_can_have_keypoints_of_their_own():
         ([{"keypoints": 3}], "names-malformed"),
         ([{"keypoints": ["a", "b"], "skeleton": [[1, 2, 1]]}], "skeleton-malformed"),
         ([{"keypoints": ["a", "b"], "skeleton": ["ab"]}], "skeleton-malformed"),
+        ([{"keypoints": ["a", "b"], "flip_pairs": [["a", "c"]]}], "flip-pairs-malformed"),
+        ([{"keypoints": ["a", "b"], "flip_pairs": [["a", "b", "a"]]}], "flip-pairs-malformed"),
+        ([{"keypoints": ["a", "b"], "flip_pairs": [1, 0]}], "flip-pairs-malformed"),
+        ([{"keypoints": ["a", "b"], "flip_pairs": [[{}, "b"]]}], "flip-pairs-malformed"),
+        ([{"keypoints": ["a", "b"], "flip_pairs": {"a": "b"}}], "flip-pairs-malformed"),
         ([{"name": ["x"], "keypoints": ["a"]}], "category-incomplete"),
         ([{"id": [1], "keypoints": ["a"]}], "category-incomplete"),
         ([{"id": 2, "keypoints": ["a"]}, {**BOX, "id": "2"}], "category-ids-mixed"),

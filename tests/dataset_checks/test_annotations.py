@@ -121,6 +121,7 @@ DEFECTS = [
     ("skeleton-from-zero", "warning", put("category", skeleton=[[0, 1], [3, 4]]), (), ()),
     ("skeleton-malformed", "error", put("category", skeleton=[[1, 2, 3]]), (), ()),
     ("skeleton-malformed", "error", put("category", skeleton=["1-2"]), (), ()),
+    ("flip-pairs-malformed", "error", put("category", flip_pairs=[[1, 2]]), (), ()),
     ("sigmas-length", "error", put("category", sigmas=[0.1]), (), ()),
     ("sigmas-not-positive", "error", put("category", sigmas=[0.1, 0.1, 0, 0.1, 0.1]), (), ()),
     ("sigmas-large", "warning", put("category", sigmas=[0.1, 0.1, 1.0, 0.1, 0.1]), (), ()),

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from pycocotools import mask as rle
 from pycocotools.cocoeval import COCOeval
 
+from hrnet_kpt.data.boxes import Margin
 from hrnet_kpt.data.schema import COCO_PERSON
-from hrnet_kpt.dataset_checks.boxes import Margin, read_margin
 from hrnet_kpt.dataset_checks.repair import repair
-from hrnet_kpt.errors import UserError
 from hrnet_kpt.evaluation.ground_truth import index
 
 
@@ -91,14 +90,6 @@ def test_a_class_whose_boxes_are_all_empty_is_a_warning_beside_others(people, le
     tip.update(bbox=[9, 9, 0, 0], keypoints=[9, 9, 2], num_keypoints=1)
     content["annotations"].append(tip)
     assert levels(content)["no-usable-box"] == "warning"
-
-
-def test_margins_are_fractions_or_pixels():
-    for text, margin in (("0.2", (0.2, False)), (".5", (0.5, False)), ("40px", (40, True))):
-        assert read_margin(text) == margin
-    for text in ("", "0", "-1", "20%", "px", "auto", "nan", "4 0px"):
-        with pytest.raises(UserError):
-            read_margin(text)
 
 
 def with_areas(content, area_of):

@@ -47,6 +47,8 @@ def test_sets_without_names_give_their_pairs(request, name):
     assert check_flip_pairs(annotation_table(content, "x.json")) == []
     pairs = without_names(content)
     assert found_pairs(content) == pairs
+    content["categories"][0]["flip_pairs"] = [[str(a), str(b)] for a, b in pairs]
+    assert check_flip_pairs(annotation_table(content, "x.json")) == []
 
 
 @pytest.mark.parametrize("name", [*OTHER_SETS, "glue_tubes/train", "glue_tubes/test"])

@@ -11,7 +11,7 @@ from .. import __version__
 
 NAMES = (
     "train", "evaluate", "predict", "inspect", "check-data", "export", "convert-weights", "from-yacs",
-    "visualize-data", "analyze-errors", "benchmark", "replay",
+    "import-data", "visualize-data", "analyze-errors", "benchmark", "replay",
 )  # fmt: skip
 COMMANDS = {name: import_module(f"{__package__}.{name.replace('-', '_')}") for name in NAMES}
 

@@ -29,7 +29,7 @@ def read_labels(
 ) -> tuple[KeypointSchema, dict[str, list[str]]]:
     """Read the keypoint schema and the classes from the `categories` of COCO-format annotations.
 
-    Flip pairs are found by name (see `schema.left_right_pairs`). A keypoint's sigma is that of the first category with
+    Flip pairs are the category's (see `flip_pairs_of`). A keypoint's sigma is that of the first category with
     `sigmas` for it (evaluation uses each category's own, see GroundTruth.sigmas), else COCO's sigma for that name, else
     DEFAULT_SIGMA, with a warning. Skeleton entries whose keypoints do not exist are ignored with a warning.
 
@@ -57,7 +57,7 @@ def read_labels(
         names = [f"{category['name']}/{name}" for name in own] if prefix else own
         classes[category["name"]] = names
         full = dict(zip(own, names, strict=True))
-        for left, right in left_right_pairs(own):
+        for left, right in flip_pairs_of(category):
             # Where two categories pair a keypoint differently, the first one counts.
             if not {full[left], full[right]} & {*flip_pairs, *flip_pairs.values()}:
                 flip_pairs[full[left]] = full[right]
@@ -234,6 +234,12 @@ def _errors_of(category: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             "skeleton-malformed",
             f"has {malformed[0]!r} in its `skeleton`, which is not a pair of keypoint numbers: remove it",
         )
+    pairs = category.get("flip_pairs")
+    if pairs is not None and not _pairs_names(pairs, names):
+        yield (
+            "flip-pairs-malformed",
+            f"has `flip_pairs` {str(pairs)[:80]}: give pairs of its keypoints' names, each name once, or remove them",
+        )
     sigmas = category.get("sigmas")
     if not sigmas or not names:
         return
@@ -254,6 +260,25 @@ def keypoint_names(category: Mapping[str, Any]) -> list[str]:
     """The names of a category's keypoints, in the order of its annotations; empty where `keypoints` is not a list."""
     listed = category.get("keypoints")
     return [str(name) for name in listed] if isinstance(listed, list) else []
+
+
+def flip_pairs_of(category: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The pairs of keypoint names that a flip swaps: the category's `flip_pairs`, else those that its names tell.
+
+    `flip_pairs` is no key of COCO's. An import writes it where the source has flip pairs of its own.
+    """
+    names, pairs = keypoint_names(category), category.get("flip_pairs")
+    if pairs is None or not _pairs_names(pairs, names):
+        return left_right_pairs(names)
+    return [(left, right) for left, right in pairs]
+
+
+def _pairs_names(pairs: Any, names: Sequence[str]) -> bool:
+    try:
+        KeypointSchema(tuple(dict.fromkeys(names)), pairs)
+    except (UserError, TypeError):
+        return False
+    return True
 
 
 def bones_of(category: Mapping[str, Any]) -> list[Any]:

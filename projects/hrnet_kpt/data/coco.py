@@ -21,7 +21,7 @@ from ..io import read_json_file
 from .categories import Classes, keypoint_indices, resolve_classes, resolve_schema
 from .images import annotated_size, find_images
 from .masks import Segmentation, read_segmentation
-from .references import describe_ambiguous_ids, is_id, normalise
+from .references import Normalised, describe_ambiguous_ids, is_id, normalise
 from .schema import KeypointSchema
 
 logger = logging.getLogger(__name__)
@@ -109,6 +109,11 @@ def read_json(annotations: str | Path, labelled: bool = True) -> dict[str, Any]:
 
 
 def read_coco(annotations: str | Path) -> dict[str, Any]:
+    """The content of `read_normalised`."""
+    return read_normalised(annotations).content
+
+
+def read_normalised(annotations: str | Path) -> Normalised:
     """Read a COCO-format JSON file, normalised (see `references`); a file for prediction needs no `annotations`.
 
     Raises:
@@ -141,7 +146,7 @@ def read_coco(annotations: str | Path) -> dict[str, Any]:
             annotations,
             references.root,
         )
-    return references.content
+    return references
 
 
 def annotations_of(content: dict[str, Any], where: str) -> list[dict[str, Any]]:

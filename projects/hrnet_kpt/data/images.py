@@ -189,9 +189,10 @@ class FoundImages:
 def find_images(names: Sequence[Any], folder: str) -> FoundImages:
     """Find the file of each name in a folder and its subfolders.
 
-    A file of exactly this name comes first. Else the name may differ in the ways of SPELLINGS, lack its extension, and
-    have other folders: the file with the longest matching end of the path is taken. A name is ambiguous where several
-    files match equally well, or two different names match one file. If all names are exact, nothing is searched.
+    A file of exactly this name comes first, then one in the subfolder `images`. Else the name may differ in the ways of
+    SPELLINGS, lack its extension, and have other folders: the file with the longest matching end of the path is taken.
+    A name is ambiguous where several files match equally well, or two different names match one file. If all names are
+    exact, nothing is searched.
 
     Args:
         names: `file_name` of each image; values that are not strings have no file.
@@ -203,8 +204,10 @@ def find_images(names: Sequence[Any], folder: str) -> FoundImages:
         if not isinstance(name, str):
             return None
         parent, slash, base = name.rpartition("/")
-        path = os.path.join(folder, parent + slash)
-        return os.path.join(folder, name) if base in files_in(path) else None
+        for place in (folder, os.path.join(folder, "images")) if folder else ("",):
+            if base in files_in(os.path.join(place, parent + slash)):
+                return os.path.join(place, name)
+        return None
 
     paths = [exact_path(name) for name in names]
     left = [row for row, path in enumerate(paths) if path is None and isinstance(names[row], str)]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from pycocotools import mask as rle
 
+from ..data.boxes import Margin, grow
 from ..data.masks import read_segmentation
 from ..errors import UserError
 from ..evaluation.explain import TINY_AREA
@@ -68,27 +68,6 @@ def beyond_border(table: AnnotationTable) -> tuple[np.ndarray, np.ndarray]:
     return outside, over
 
 
-class Margin(NamedTuple):
-    """What is added to every side of a box: a fraction of its larger side, or pixels."""
-
-    value: float
-    pixels: bool
-
-
-def read_margin(text: str) -> Margin:
-    """Parse the margin of the command line: `0.2` is a fraction of the larger side, `40px` are pixels.
-
-    Raises:
-        UserError: If it is neither.
-    """
-    match = re.fullmatch(r"(\d*\.?\d+)(px)?", text.strip())
-    if not match or float(match[1]) == 0:
-        raise UserError(
-            f"--grow-boxes {text}: give a fraction of the larger side, such as 0.2, or pixels, such as 40px"
-        )
-    return Margin(float(match[1]), match[2] is not None)
-
-
 def tight(table: AnnotationTable, points: LabelledPoints) -> tuple[np.ndarray, np.ndarray]:
     """Which boxes are the extent of their labelled keypoints, (N,), and the extents x1, y1, x2, y2, (N, 4)."""
     extents = points.extents(len(table.boxes))
@@ -131,13 +110,8 @@ def grow_boxes(table: AnnotationTable, margin: Margin) -> tuple[list[dict[str, A
     """
     touching, extents = tight(table, labelled_points(table))
     empty = np.isfinite(extents).all(axis=1) & ~(table.boxes[:, 2:] > 0).all(axis=1)
-    sides = extents[:, 2:] - extents[:, :2]
-    added = np.full(len(sides), margin.value)
-    if not margin.pixels:
-        added = margin.value * sides.max(axis=1, initial=0)
-    sizes = table.image_sizes(unknown=np.inf)
-    low = (extents[:, :2] - added[:, None]).clip(0)
-    high = np.minimum(extents[:, 2:] + added[:, None], sizes)
+    grown = grow(extents, margin, table.image_sizes(unknown=np.inf))
+    low, high = grown[:, :2], grown[:, 2:]
     chosen = (touching | empty) & (high > low).all(axis=1) & ~table.crowd
     boxes = np.concatenate([low, high - low], axis=1).round(2)
     old = table.boxes[:, 2:].prod(axis=1)

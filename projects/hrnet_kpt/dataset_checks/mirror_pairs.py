@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.categories import keypoint_names
-from ..data.schema import left_right_pairs
+from ..data.categories import flip_pairs_of, keypoint_names
 from .average_pose import MIN_KEYPOINTS, align_similarity, average_pose
 from .finding import Finding, finding, format_count
 from .table import AnnotationTable
@@ -41,12 +40,12 @@ def check_flip_pairs(
     Args:
         table: Of the json.
         named: Names of the keypoints of each category, by its name; the json's by default.
-        pairs: Pairs of names that are known; those that follow from the names by default.
+        pairs: Pairs of names that are known; those of each category by default, see `flip_pairs_of`.
     """
     found: list[Finding] = []
     for index, category in enumerate(table.categories):
         names = list((named or {}).get(category.get("name"), keypoint_names(category)))
-        known = left_right_pairs(names) if pairs is None else pairs
+        known = flip_pairs_of(category) if pairs is None else pairs
         paired = [pair for pair in known if set(pair) <= set(names)]
         rows, points = table.keypoints[index]
         if len(names) != points.shape[1] or len(names) - 2 * len(paired) < 2:

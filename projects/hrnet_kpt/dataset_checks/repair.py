@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from ..data.boxes import Margin
 from ..data.categories import bones_of, is_integer, joins_keypoints
 from ..data.images import ANY_RANGE, BadImageError, annotated_size, image_paths, open_image, respell
 from ..data.references import normalise
 from ..errors import UserError
 from ..evaluation.ground_truth import AREA_FRACTION
 from ..io import replace_text, to_json
-from .boxes import ROUNDING, Margin, beyond_border, grow_boxes, implausible_areas, plausible_area
+from .boxes import ROUNDING, beyond_border, grow_boxes, implausible_areas, plausible_area
 from .categories import counts_from_zero, highest_joint
 from .conventions import COCO, converted, detect_convention
 from .duplicates import doubled, split_objects

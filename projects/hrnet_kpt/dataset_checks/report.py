@@ -12,18 +12,17 @@ import numpy as np
 from PIL import Image
 from tabulate import tabulate
 
-from ..data.categories import keypoint_names, read_labels
+from ..data.boxes import Margin, read_margin
+from ..data.categories import flip_pairs_of, keypoint_names, read_labels
 from ..data.coco import load_keypoint_dataset, read_json
 from ..data.image_range import ImageRange, find_image_range
 from ..data.images import BadImageError, annotated_size, open_image
 from ..data.mapper import KeypointMapper
-from ..data.schema import left_right_pairs
 from ..errors import UserError, refuse_errors
 from ..visualization.adapters import drawable_record
 from ..visualization.draw import captioned, contact_sheet, draw_image
 from ..visualization.run_images import draw_usable
 from .annotations import Labels, check_annotations, check_set, labels_of
-from .boxes import Margin, read_margin
 from .finding import Finding, format_count
 from .images import Opened, check_images, check_leaks
 from .mirror_pairs import check_flip_pairs
@@ -142,7 +141,7 @@ def describe(table: AnnotationTable) -> str:
     for i, category in enumerate(table.categories):
         rows = _keypoint_rows(table, i)
         if rows:
-            pairs = len(left_right_pairs(keypoint_names(category)))
+            pairs = len(flip_pairs_of(category))
             lines += [
                 "",
                 f"{category.get('name')}: {format_count(len(rows), 'keypoint')}, {format_count(pairs, 'flip pair')}. "
@@ -175,7 +174,8 @@ def _keypoint_rows(table: AnnotationTable, category: int) -> list[dict[str, Any]
     rows, points = table.keypoints[category]
     if not names or len(names) != points.shape[1]:
         return []
-    partner = {a: b for pair in left_right_pairs(names) for a, b in (pair, pair[::-1])}
+    pairs = flip_pairs_of(table.categories[category])
+    partner = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
     instances = max(1, int(((table.category == category) & ~table.crowd).sum()))
     alone = ~table.crowd[rows]
     boxes, points = table.boxes[rows[alone]][:, None], points[alone]

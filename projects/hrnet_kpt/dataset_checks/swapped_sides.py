@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data.categories import keypoint_names
-from ..data.schema import left_right_pairs
+from ..data.categories import flip_pairs_of, keypoint_names
 from .average_pose import MIN_KEYPOINTS, Pose, align_similarity, average_pose
 from .finding import Finding
 from .keypoints import labelled_of
@@ -64,7 +63,10 @@ def check_sides(table: AnnotationTable) -> list[Finding]:
 def _check_category(table: AnnotationTable, category: int) -> Iterator[Finding]:
     names = keypoint_names(table.categories[category])
     pairs = np.array(
-        [(names.index(left), names.index(right)) for left, right in left_right_pairs(names)],
+        [
+            (names.index(left), names.index(right))
+            for left, right in flip_pairs_of(table.categories[category])
+        ],
         dtype=np.int64,
     ).reshape(-1, 2)
     if len(pairs) < 2 or len(names) != table.num_keypoints[category]:

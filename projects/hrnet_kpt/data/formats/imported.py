@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,16 +41,21 @@ class Imported:
         splits: Images and annotations by the name of the split, "train", "val" or "test"; only "all" if the source has
             no splits. Ids are unique over all splits.
         files: The path of each image's file, by its `file_name`.
+        frames: What reads an image that has no file of its own, such as a frame of a video, by its `file_name`: a
+            function that returns a PIL image, or raises UserError.
         left_out: Counts of what was left out, by description.
         assumed: Counts of what the source does not say and was assumed, by description.
+        info: Further keys of the json, such as `licenses`.
     """
 
     root: Path
     categories: list[dict[str, Any]] = field(default_factory=list)
     splits: dict[str, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
+    frames: dict[str, Callable[[], Image.Image]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
     assumed: Counter[str] = field(default_factory=Counter)
+    info: dict[str, Any] = field(default_factory=dict)
 
     def add_image(self, split: str, path: Path, size: tuple[int, int] | None = None) -> int:
         """Add an image file and return its id. size: width and height in pixels; None: read from the file.
@@ -59,10 +64,27 @@ class Imported:
             UserError: If the file is not an image that can be read.
         """
         width, height = size or image_size(path)
-        name = self._file_name(path)
+        name = self.file_name(path)
         self.files[name] = path
-        id_ = len(self.files)
+        id_ = len(self.files) + len(self.frames)
         image = {"id": id_, "file_name": name, "width": width, "height": height}
+        self._split(split)["images"].append(image)
+        return id_
+
+    def add_frame(
+        self, split: str, path: Path, size: tuple[int, int], read: Callable[[], Image.Image]
+    ) -> int:
+        """Add an image that has no file of its own and return its id; see `frames`.
+
+        Args:
+            path: The file that it would be, below the root; a .png.
+            size: Width and height in pixels.
+            read: Returns the image.
+        """
+        name = self.file_name(path)
+        self.frames[name] = read
+        id_ = len(self.files) + len(self.frames)
+        image = {"id": id_, "file_name": name, "width": size[0], "height": size[1]}
         self._split(split)["images"].append(image)
         return id_
 
@@ -75,7 +97,7 @@ class Imported:
         keypoints: ArrayLike,
         **more: Any,
     ) -> None:
-        """Add an object.
+        """Add an object; one that has neither a box nor a labelled keypoint is left out.
 
         Args:
             box: x0, y0, x1, y1 in pixels from the image's corner; None: the extent of the labelled keypoints.
@@ -85,6 +107,9 @@ class Imported:
         """
         points = np.array(keypoints, dtype=float).reshape(-1, 3)
         labelled = points[points[:, 2] > 0]
+        if box is None and not len(labelled):
+            self.left_out["objects without a box and without a labelled keypoint"] += 1
+            return
         if box is None:
             low, high = labelled[:, :2].min(axis=0) + 0.5, labelled[:, :2].max(axis=0) + 0.5
             box = [*low.tolist(), *high.tolist()]
@@ -105,14 +130,14 @@ class Imported:
     def _split(self, name: str) -> dict[str, list[dict[str, Any]]]:
         return self.splits.setdefault(name, {"images": [], "annotations": []})
 
-    def _file_name(self, path: Path) -> str:
-        """Relative to the root; files elsewhere keep their folder's name. Unique."""
+    def file_name(self, path: Path) -> str:
+        """A new `file_name`: relative to the root; files elsewhere keep their folder's name. Unique."""
         try:
             name = path.relative_to(self.root).as_posix()
         except ValueError:
             name = f"{path.parent.name}/{path.name}"
         stem, number = name, 1
-        while name in self.files:
+        while name in self.files or name in self.frames:
             number += 1
             name = f"{Path(stem).with_suffix('')}_{number}{path.suffix}"
         return name
