@@ -1,9 +1,36 @@
-"""The small HRNet Keypoint R-CNN for a folder of your own, of tools/import_data.py: data.root=FOLDER."""
+"""A small HRNet Keypoint R-CNN from scratch, for a folder that tools/import_data.py writes: data.root=FOLDER.
+
+tools/new_config.py writes a config on top of this one, with the values for a data set and a machine.
+"""
+
+import detectron2.data.transforms as T
+from detectron2.config import LazyCall as L
+
+from hrnet_kpt.data.augmentation import ColorJitter, RandomAffine
 
 from .common.data.folder import data, dataloader
 from .hrnet_w18_small_kpt_synthetic import inference, lr_multiplier, model, optimizer, train
 
-dataloader.train.mapper.augmentations[0].update(short_edge_length=[192], max_size=192)
-dataloader.test.mapper.augmentations[0].update(short_edge_length=192, max_size=192)
+# Windows of the image: a step takes as long for large photographs as for small ones.
+dataloader.train.mapper.augmentations = [
+    L(T.ResizeShortestEdge)(short_edge_length=[256], max_size=640),
+    L(RandomAffine)(angle=10, scale=[0.8, 1.25], quarter_turns=False, size=[192, 192]),
+    L(T.RandomFlip)(horizontal=True),
+    # Strong, because a hundred photographs show few colors of the background: docs/datasets.md has the effect.
+    L(ColorJitter)(
+        brightness=0.6,
+        contrast=0.6,
+        saturation=0.8,
+        hue=0.5,
+        gray=0.2,
+        blur=1.5,
+        image_format="${model.input_format}",
+    ),
+]
+dataloader.train.mapper.cache_mib = 1024
+dataloader.test.mapper.augmentations[0].update(short_edge_length=256, max_size=640)
 dataloader.train.update(total_batch_size=4, num_workers=1)
 dataloader.test.num_workers = 0
+
+train.ema.update(enabled=True, decay=0.995)
+inference.keypoint_decoding = "dark"  # between the pixels of the heatmap

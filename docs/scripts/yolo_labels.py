@@ -2,7 +2,7 @@
 
 python docs/scripts/yolo_labels.py datasets/synthetic_people output/yolo_people
 
-The first folder contains {train,test}.json and {train,test}/*.jpg, as that of the synthetic people does.
+The first folder contains train.json, test.json and their images, as that of the synthetic people does.
 """
 
 import sys
@@ -28,8 +28,8 @@ def write_labels(root: Path, output: Path) -> None:
         names = content["categories"][0]["keypoints"]
         if any(category["keypoints"] != names for category in content["categories"]):
             raise UserError(f"{root}/{split}.json: YOLO needs the same keypoints in every category")
-        for folder in ("images", "labels"):
-            (output / folder / split).mkdir(parents=True, exist_ok=True)
+        for kind in ("images", "labels"):
+            (output / kind / split).mkdir(parents=True, exist_ok=True)
         lines = {image["id"]: [] for image in content["images"]}
         images = {image["id"]: image for image in content["images"]}
         for annotation in content["annotations"]:
@@ -47,7 +47,8 @@ def write_labels(root: Path, output: Path) -> None:
                 values += [(px + 0.5) / width, (py + 0.5) / height, v] if v else [0, 0, 0]
             text = " ".join(f"{value:.6g}" for value in values)
             lines[image["id"]].append(f"{classes[annotation['category_id']]} {text}")
-        paths = image_paths(content["images"], str(root / split))
+        folder = root / split
+        paths = image_paths(content["images"], str(folder if folder.is_dir() else root))
         for image, path in zip(content["images"], paths, strict=True):
             # YOLO's results name an image by the number in its file name: use the id of the annotations.
             name = f"{image['id']:012d}"

@@ -68,6 +68,11 @@ OVERRIDES = [
     (["model.proposal_generator.pre_nms_topk=9"], "pre_nms_topk"),
     (["model.proposal_generator.pre_nms_topk=[9.5,8]"], "pre_nms_topk.0"),
     (["data.keypoints=[a]"], "data.keypoints", "auto"),
+    (["data.keypoints.reference=[nose,tail]"], "data.keypoints", "reference", "'tail'", "left_eye"),
+    (["data.keypoints={reference:[nose]}"], "data.keypoints", "reference", "'nose'", "two"),
+    (["data.keypoints={reference:nose}"], "data.keypoints", "reference", "'nose'", "two"),
+    (["data.keypoints.reference=[nose,nose]"], "data.keypoints", "reference", "different"),
+    (["data.keypoints.references=[nose,tail]"], "data.keypoints", "auto"),
     (["model.roi_heads.num_classes=two"], "model.roi_heads.num_classes", "model.roi_heads.num_classes.classes"),
     # ranges and choices
     (["train.max_iter=0"], "train.max_iter=0"),

@@ -16,6 +16,7 @@ from hrnet_kpt.config.save import absolute_paths
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.weights.labels import labels_beside
 
+PAGE = "hrnet_w18_small_kpt_synthetic.py"
 PIECES = [
     "$",
     "${",
@@ -87,11 +88,41 @@ def test_names_come_back_from_config_yaml(keypoints, name, tmp_path):
     assert labels_beside(tmp_path / "model_final.pth").to_dict() == labels_of_config(cfg).to_dict()
 
 
+def test_reference_may_be_set_beside_what_the_data_give(write_set, tmp_path):
+    names = ["nose", "left_${x}", "tail"]
+    paths = write_set({"cow": names})
+    reference = r"data.keypoints.reference=[nose,left_\${x}]"
+    cfg = load_config(PAGE, [*paths, reference])
+    save_config(cfg, tmp_path / "config.yaml")
+    for config in (cfg, load_config(tmp_path / "config.yaml")):
+        schema = instantiate(config.data.keypoints)
+        assert list(schema.names) == names
+        assert schema.reference == ("nose", "left_${x}")
+        assert schema.sigmas == (0.026, 0.05, 0.05)
+    two = ["data.keypoints.sigmas=[1,2,3]", "data.keypoints.reference=[tail,nose]"]
+    schema = instantiate(load_config(PAGE, [*paths, *two]).data.keypoints)
+    assert (schema.sigmas, schema.reference) == ((1, 2, 3), ("tail", "nose"))
+
+
+def test_saved_configs_without_a_reference_have_none_and_may_get_one(write_set, tmp_path):
+    cfg = load_config(PAGE, write_set({"cow": ["nose", "tail"]}))
+    del cfg.data.keypoints.reference
+    older = tmp_path / "config.yaml"
+    save_config(cfg, older)
+    assert instantiate(load_config(older).data.keypoints).reference == ()
+    for override in (
+        "data.keypoints={reference:[tail,nose]}",
+        "data.keypoints.reference=[tail,nose]",
+    ):
+        schema = instantiate(load_config(older, [override]).data.keypoints)
+        assert schema.reference == ("tail", "nose")
+
+
 @pytest.mark.parametrize("kind", ["yaml", "py"])
 def test_whole_config_with_such_names_is_saved_and_read(kind, write_set, tmp_path):
     keypoints = ["nose", "${left}_eye", "a$b", "\\${x}", "it's", 'a "b"', "c.d"]
     paths = write_set({"cow ${1}": keypoints})
-    cfg = load_config("hrnet_w18_small_kpt_synthetic.py", paths)
+    cfg = load_config(PAGE, paths)
     save_config(absolute_paths(cfg), tmp_path / f"config.{kind}")
     again = load_config(tmp_path / f"config.{kind}")
     for config in (cfg, again):

@@ -64,6 +64,14 @@ def test_sigmas_are_the_files_else_cocos_else_a_default_with_a_warning(caplog):
     assert record.args[1] == "a"
 
 
+def test_reference_is_that_of_the_first_category_with_one():
+    cat = {**CAT, "reference": ["nose", "left_paw"]}
+    bird = {**BIRD, "reference": ["beak", "nose"]}
+    assert read(BOX, cat, bird)[0].reference == ("nose", "left_paw")
+    assert read(CAT, bird, share=False)[0].reference == ("bird/beak", "bird/nose")
+    assert read({**CAT, "reference": "Smith (2020)"})[0].reference == ()
+
+
 def test_categories_share_keypoints_of_one_name():
     schema, classes = read(CAT, BOX, BIRD)
     assert schema.names == ("nose", "left_paw", "right_paw", "beak")
@@ -90,6 +98,10 @@ def test_categories_can_have_keypoints_of_their_own():
         ([{"keypoints": ["a"], "sigmas": [0.1, 0.1]}], "sigmas-length"),
         ([{"keypoints": ["a"], "sigmas": ["wide"]}], "sigmas-not-positive"),
         ([{"keypoints": ["a"], "sigmas": 0.1}], "sigmas-length"),
+        ([{"keypoints": ["a", "b"], "reference": ["a"]}], "reference-malformed"),
+        ([{"keypoints": ["a", "b"], "reference": ["b", "b"]}], "reference-malformed"),
+        ([{"keypoints": ["a", "b"], "reference": ["a", "c"]}], "reference-malformed"),
+        ([{"keypoints": ["a", "b"], "reference": [1, 2]}], "reference-malformed"),
         ([{"keypoints": "nose"}], "names-malformed"),
         ([{"keypoints": 3}], "names-malformed"),
         ([{"keypoints": ["a", "b"], "skeleton": [[1, 2, 1]]}], "skeleton-malformed"),

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hrnet_kpt.data import COCO_PERSON, KeypointSchema
+from hrnet_kpt.data import COCO_PERSON, KeypointSchema, images, mapper
 from hrnet_kpt.data.coco import load_keypoint_dataset
 from hrnet_kpt.data.mapper import KeypointMapper, is_mirrored
 from hrnet_kpt.seeding import seeded
@@ -165,3 +165,22 @@ def test_keypoints_stay_on_the_parts_that_the_image_shows(figure, steps):
         assert v == 2
         # The centre of a square keeps its grey when the image is resized.
         assert abs(int(sample["image"][0, int(y), int(x)]) - grey[shown]) <= 1
+
+
+@pytest.mark.parametrize(("cache_mib", "reads"), [(0, 6), (0.06, 5), (1, 3)])
+def test_cached_images_are_read_once_and_stay_as_they_were(cache_mib, reads, tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    records = []
+    for i in range(3):  # 40 KiB each as an array: one of them in 0.06 MiB
+        pixels = random.integers(0, 256, (100, 137, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        records.append({"file_name": str(tmp_path / f"{i}.png"), "image_id": i})
+    count = []
+    monkeypatch.setattr(
+        mapper, "read_image", lambda *args: (count.append(args), images.read_image(*args))[1]
+    )
+
+    reader = KeypointMapper(False, augmentations=[], image_format="RGB", cache_mib=cache_mib)
+    first, second = ([reader(record)["image"] for record in records] for _ in range(2))
+    assert len(count) == reads
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))

@@ -103,7 +103,7 @@ def test_ap_of_masks_is_that_of_pycocotools(synthetic_people):
         shared = {k: annotation[k] for k in ("image_id", "category_id", "bbox", "keypoints")}
         segmentation = {**encoded, "counts": encoded["counts"].decode()}
         results.append({**shared, "segmentation": segmentation, "score": float(random.random())})
-    scores, _, _ = evaluate_results(truth, results, masks=True)
+    scores, _ = evaluate_results(truth, results, masks=True)
     coco = COCO(str(synthetic_people / "test.json"))
     plain = [{k: v for k, v in r.items() if k not in ("bbox", "keypoints")} for r in results]
     evaluation = COCOeval(coco, coco.loadRes(copy.deepcopy(plain)), "segm")

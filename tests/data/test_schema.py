@@ -42,6 +42,12 @@ def test_flipping_twice_is_the_identity(bases):
         ("ab", "flip_pairs", [["a", "c"]]),
         ("abc", "flip_pairs", [["a", "b"], ["b", "c"]]),
         ("ab", "skeleton", [["a", "z"]]),
+        ("ab", "reference", ["a", "z"]),
+        ("ab", "reference", ["a"]),
+        ("ab", "reference", ["a", "a"]),
+        ("abc", "reference", ["a", "b", "c"]),
+        ("ab", "reference", "ab"),
+        ("ab", "reference", [["a", "b"]]),
     ],
 )
 def test_contradicting_schema_is_refused(names, field, value):
@@ -83,6 +89,12 @@ def test_every_spelling_gives_its_pairs_and_no_more(left, right):
         (["Head", "Lwing", "Lleg", "Rleg", "Rwing"], [("Lwing", "Rwing"), ("Lleg", "Rleg")]),
         (["head", "Lwing", "Rwing"], [("Lwing", "Rwing")]),
         (["nose", "lear", "rear", "leye", "reye"], [("lear", "rear"), ("leye", "reye")]),
+        (["nose", "lear", "rear"], [("lear", "rear")]),
+        (["Head", "Rwrist", "Lwrist"], [("Lwrist", "Rwrist")]),
+        (["NOSE", "LEAR", "REAR", "TAIL"], [("LEAR", "REAR")]),
+        (["nose", "earl", "earr"], [("earl", "earr")]),
+        (["lfrontpaw", "rfrontpaw", "tail"], [("lfrontpaw", "rfrontpaw")]),
+        (["front", "rear", "ear"], []),
         (["fl", "fr", "hl", "hr"], [("fl", "fr"), ("hl", "hr")]),
         (["FLpaw", "FRpaw", "HLpaw", "HRpaw"], [("FLpaw", "FRpaw"), ("HLpaw", "HRpaw")]),
         (["L", "M", "R"], [("L", "R")]),
@@ -108,6 +120,7 @@ def test_names_of_real_projects(names, pairs):
     [
         ["lip", "rip"], ["Lip", "Rip"], ["LIP", "RIP"], ["lamp", "ramp"], ["light", "right"], ["leg", "reg"],
         ["heel", "heer"], ["cell", "celr"], ["cleft", "bright", "upright"], ["line", "recht"],
+        ["earl", "pearl", "rear"], ["lever", "rever"], ["lend", "rend"],
         ["port", "bow", "stern"], ["near", "far"], ["head", "tail"], [],
         list("abcdefghijklmnopqrstuvwxyz"),
         [f"row_{letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"],
@@ -131,6 +144,58 @@ def test_pairs_of_animal_data_sets():
     assert pairs == [("Nearknee", "Offknee"), ("Nearfrontfoot", "Offfrontfoot")]
     assert all(is_near_off_pair(pair) for pair in pairs)
     assert not is_near_off_pair(("left_eye", "right_eye"))
+
+
+# Names of keypoints, {} for the side, and its words: DeepLabCut's SuperAnimal models, SLEAP's flies, MARS and others.
+REAL = {
+    "superanimal_topviewmouse": (
+        "nose {}_ear {}_ear_tip {}_eye neck mid_back mouse_center mid_backend mid_backend2 mid_backend3 tail_base "
+        "tail1 tail2 tail3 tail4 tail5 {}_shoulder {}_midside {}_hip tail_end head_midpoint",
+        ("left", "right"),
+    ),
+    "superanimal_quadruped": (
+        "nose upper_jaw lower_jaw mouth_end_{} {}_eye {}_earbase {}_earend {}_antler_base {}_antler_end neck_base "
+        "neck_end throat_base throat_end back_base back_end back_middle tail_base tail_end front_{}_thai front_{}_knee "
+        "front_{}_paw back_{}_paw back_{}_thai back_{}_knee belly_bottom body_middle_{}",
+        ("left", "right"),
+    ),
+    "fly32": (
+        "head thorax abdomen wing{} foreleg{}1 foreleg{}2 foreleg{}3 foreleg{}4 midleg{}1 midleg{}2 midleg{}3 "
+        "midleg{}4 hindleg{}1 hindleg{}2 hindleg{}3 hindleg{}4 eye{} neck",
+        ("L", "R"),
+    ),
+    "MARS": ("nose_tip {}_ear neck {}_side_body tail_base", ("left", "right")),
+    "openfield_mouse": ("snout {}ear tailbase", ("left", "right")),
+    "AP-10K": (
+        "{}_Eye Nose Neck Root_of_tail {}_Shoulder {}_Elbow {}_F_Paw {}_Hip {}_Knee {}_B_Paw",
+        ("L", "R"),
+    ),
+    "horse-10": (
+        "Nose Eye {}knee {}frontfetlock {}frontfoot Shoulder Midshoulder Elbow Girth Wither {}hindhock {}hindfetlock "
+        "{}hindfoot Hip Stifle Ischium",
+        ("Near", "Off"),
+    ),
+    "OpenPose": (
+        "Nose Neck {}Shoulder {}Elbow {}Wrist MidHip {}Hip {}Knee {}Ankle {}Eye {}Ear {}BigToe {}SmallToe {}Heel",
+        ("L", "R"),
+    ),
+    "DANNCE": (
+        "Ear{} Snout SpineF SpineM Tail(base) Tail(mid) Tail(end) Forepaw{} Wrist{} Elbow{} Shoulder{} Hindpaw{} "
+        "Ankle{} Knee{}",
+        ("L", "R"),
+    ),
+}
+
+
+@pytest.mark.parametrize("project", REAL)
+def test_all_pairs_and_no_others_are_found_in_real_projects(project):
+    forms, (left, right) = REAL[project]
+    names, pairs = [], []
+    for form in forms.split():
+        if "{}" in form:
+            pairs.append((form.format(left), form.format(right)))
+        names += pairs[-1] if "{}" in form else [form]
+    assert left_right_pairs(names) == pairs
 
 
 words = st.text("abcdefghij", min_size=2, max_size=6)

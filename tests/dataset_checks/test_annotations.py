@@ -125,6 +125,7 @@ DEFECTS = [
     ("sigmas-length", "error", put("category", sigmas=[0.1]), (), ()),
     ("sigmas-not-positive", "error", put("category", sigmas=[0.1, 0.1, 0, 0.1, 0.1]), (), ()),
     ("sigmas-large", "warning", put("category", sigmas=[0.1, 0.1, 1.0, 0.1, 0.1]), (), ()),
+    ("reference-malformed", "error", put("category", reference=["beak"]), (), ()),
     ("annotation-without-id", "warning", drop("annotation", "id"), (), (7,)),
     ("annotation-without-image-id", "error", drop("annotation", "image_id"), (12,), ()),
     ("annotation-without-category-id", "error", drop("annotation", "category_id"), (12,), (7,)),

@@ -1,13 +1,8 @@
-"""The scripts of docs/datasets.md."""
+"""The scripts of docs/comparison.md."""
 
 import json
 
 import pytest
-
-
-@pytest.fixture
-def script(load_tool):
-    return lambda name: load_tool(f"docs/scripts/{name}.py").main
 
 
 def test_yolo_labels_are_the_same_people(load_tool, synthetic_people, tmp_path):
@@ -30,6 +25,26 @@ def test_yolo_labels_are_the_same_people(load_tool, synthetic_people, tmp_path):
                 if expected[i + 2]:
                     assert 96 * points[i] - 0.5 == pytest.approx(expected[i], abs=0.01)
     assert "kpt_shape: [17, 3]" in (tmp_path / "data.yaml").read_text()
+
+
+def test_perfect_yolo_results_have_ap_100(load_tool, synthetic_people, tmp_path):
+    annotations = synthetic_people / "test.json"
+    results = [
+        {
+            "image_id": a["image_id"],
+            "category_id": 1,
+            "bbox": a["bbox"],
+            "score": 0.9,
+            "keypoints": [v + 0.5 * (i % 3 < 2) for i, v in enumerate(a["keypoints"])],
+        }
+        for a in json.loads(annotations.read_text())["annotations"]
+    ]
+    (tmp_path / "predictions.json").write_text(json.dumps(results))
+    scores = load_tool("docs/scripts/yolo_results.py").evaluate(
+        tmp_path / "predictions.json", annotations
+    )
+    assert scores["bbox"]["AP"] == scores["keypoints"]["AP"] == pytest.approx(100)
+    assert scores["keypoints"]["NME"] == pytest.approx(0, abs=1e-6)
 
 
 def test_comparison_is_drawn(load_tool, tmp_path, capsys):

@@ -1,18 +1,22 @@
 """KeypointEvaluator against detectron2's, over several processes, and with unreadable images."""
 
+import dataclasses
 import json
 
+import detectron2.data.transforms as T
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_coco_json
 from detectron2.evaluation import COCOEvaluator
+from detectron2.modeling import GeneralizedRCNN
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 
 from hrnet_kpt.data import COCO_PERSON, KeypointSchema
 from hrnet_kpt.data.coco import load_keypoint_dataset
 from hrnet_kpt.data.loaders import BadImages
+from hrnet_kpt.data.mapper import KeypointMapper
 from hrnet_kpt.errors import UserError
 from hrnet_kpt.evaluation.evaluator import KeypointEvaluator, evaluate_results
 from hrnet_kpt.evaluation.ground_truth import load_ground_truth
@@ -122,6 +126,48 @@ def test_each_result_has_the_keypoints_of_its_own_category(tmp_path):
          "keypoints": [5.5, 6.5, 8, -0.5, 0.5, 2]},
         {"image_id": 1, "category_id": 6, "bbox": [1, 2, 3, 6], "score": 0.5},
     ]  # fmt: skip
+
+
+def test_errors_are_in_pixels_of_the_image_and_not_of_what_the_model_saw(
+    synthetic_people, tmp_path, caplog
+):
+    """The images of 96 pixels are enlarged to 240: predictions that are 6 and 8 pixels off there are 4 pixels off."""
+    folder = [str(synthetic_people / name) for name in ("test.json", "test")]
+    reference = ["left_shoulder", "right_hip"]
+    schema = dataclasses.replace(COCO_PERSON, reference=reference)
+    evaluator = KeypointEvaluator(folder[0], schema, CLASSES, str(tmp_path))
+    mapper = KeypointMapper(
+        is_train=True,  # with labels
+        augmentations=[T.ResizeShortestEdge(short_edge_length=240, max_size=240)],
+        image_format="RGB",
+        keypoint_hflip_indices=COCO_PERSON.flip_indices,
+    )
+    for number, record in enumerate(load_keypoint_dataset(*folder)):
+        sample = mapper(record)
+        assert sample["image"].shape[1:] == (240, 240)
+        labels = sample["instances"][number == 0 :]  # the first person is not detected
+        found = Instances((240, 240))
+        found.pred_boxes, found.pred_classes = labels.gt_boxes, labels.gt_classes
+        found.scores = torch.ones(len(labels))
+        found.pred_keypoints = labels.gt_keypoints.tensor + torch.tensor([6.0, 8.0, 0.0])
+        outputs = GeneralizedRCNN._postprocess([found], [sample], [(240, 240)])
+        evaluator.process([sample], outputs)
+    with caplog.at_level("INFO"):
+        scores = evaluator.evaluate()["keypoints"]
+    assert scores["error_px"] == pytest.approx(4, abs=1e-4)
+    assert scores["median_px"] == pytest.approx(4, abs=1e-4)
+    written = json.loads((tmp_path / "evaluation.json").read_text())
+    assert written["keypoints"]["error_px"] == scores["error_px"]
+    assert written["reference"] == reference
+    objects = written["detected"]["objects"]
+    assert objects["detected"] == objects["labelled"] - 1
+    rows = {row["keypoint"]: row for row in written["per_keypoint"]}
+    assert rows["nose"]["error_px"] == pytest.approx(4, abs=1e-4)
+    assert "PCK-ref@0.2" in rows["nose"] and "PCK-ref@0.5" in written["keypoints"]
+    log = caplog.text
+    assert "mean 4.00, median 4.00" in log
+    assert f"{objects['detected']} of {objects['labelled']} objects" in log
+    assert all(name in log for name in ("error_px", "median_px", "detected", *reference))
 
 
 def test_json_without_annotations_gives_results_but_no_scores(tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -11,7 +12,7 @@ from hrnet_kpt.data.categories import read_labels
 from hrnet_kpt.evaluation.ground_truth import load_ground_truth
 from hrnet_kpt.visualization.adapters import drawable
 from hrnet_kpt.visualization.draw import LEFT, RIGHT
-from hrnet_kpt.visualization.run_images import draw_predictions
+from hrnet_kpt.visualization.run_images import draw_curves, draw_predictions
 
 CONTENT = {
     "images": [
@@ -63,6 +64,23 @@ def draw(folder, truth):
         return drawn, np.asarray(Image.open(output)) if output.is_file() else None
 
     return draw
+
+
+def test_curves_show_errors_in_pixels(tmp_path, monkeypatch):
+    rows = [
+        {"iteration": 0, "total_loss": 2.0, "lr": 0.1, "keypoints/error_px": None},
+        {"iteration": 9, "total_loss": 1.0, "lr": 0.1, "keypoints/error_px": 7.0, "bbox/AP": 3.0},
+        {"iteration": 19, "total_loss": 1.0, "lr": 0.1, "keypoints/error_px": 4.0},
+    ]
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    saved, save = [], Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda fig, path: saved.append(fig) or save(fig, path))
+    draw_curves(metrics, tmp_path / "curves.png")
+    lines = {line.get_label(): line for axes in saved[0].axes for line in axes.lines}
+    assert lines["keypoints/error_px"].get_ydata() == pytest.approx([np.nan, 7, 4], nan_ok=True)
+    assert lines["keypoints/error_px"].axes is not lines["bbox/AP"].axes
+    assert "keypoints/median_px" not in lines
 
 
 def test_drawable_instances_have_labels_and_the_keypoints_of_the_schema(truth):

@@ -18,7 +18,7 @@ data = dict(
         annotations="${data.root}/annotations/person_keypoints_val2017.json",
         images="${data.root}/val2017",
     ),
-    keypoints="auto",  # or an L(KeypointSchema)(names, flip_pairs, skeleton, sigmas)
+    keypoints="auto",  # or an L(KeypointSchema)(names, flip_pairs, skeleton, sigmas, reference)
     classes="auto",  # or a mapping: names of classes, each with a list of names of keypoints
     masks=False,  # True: segmentations are read for a mask head, and evaluated
     share_keypoints=True,  # True: two classes with a keypoint of the same name share it; False: each has its own
@@ -51,6 +51,7 @@ dataloader = dict(
             image_format="${model.input_format}",
             keypoint_hflip_indices=L(flip_indices)(keypoints="${data.keypoints}"),
             image_range="${data.image_range}",
+            cache_mib=0,  # memory of each worker, in MiB, for decoded images, which then are read only once
         ),
         total_batch_size=16,
         num_workers=4,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import typing
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import GrammarParseError, OmegaConfBaseException
 
+from ..data.schema import KeypointSchema
 from ..errors import UserError
 from .keys import child_of, closest_keys, is_interpolation, is_list, is_mapping, walk, written
 from .override_values import MisfitError, Override, fit, read_as, read_override, shown
@@ -18,6 +20,8 @@ from .yacs_keys import YACS_KEYS
 
 # Read from the data; in a saved config, which has the result, `auto` reads them again.
 AUTO = ("data.keypoints", "data.classes")
+# Each may be set where data.keypoints is `auto`, which completes the others, or was saved by an older version.
+SCHEMA_FIELDS = {f"data.keypoints.{field.name}" for field in dataclasses.fields(KeypointSchema)}
 
 
 def apply_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
@@ -50,7 +54,7 @@ def _shortened(text: str) -> str:
 
 def _apply(cfg: DictConfig, override: Override) -> None:
     parent, last = _parent(cfg, override)
-    if child_of(parent, last) is None and override.action != "add":
+    if child_of(parent, last) is None and not _may_add(override.key, override):
         raise MisfitError(_unknown(cfg, override))
     if override.action == "delete":
         _delete(parent, last, override)
@@ -64,7 +68,7 @@ def _put(
 ) -> None:
     """Replace a value by one of the same type; a mapping replaces values in a sub-tree."""
     if child_of(parent, last) is None:
-        if override.action != "add":
+        if not _may_add(key, override):
             raise MisfitError(f"names {key}, which does not exist: write +{key}=VALUE to add it")
         _assign(parent, last, value)
         return
@@ -96,6 +100,10 @@ def _put(
         fit(old, followed, "", key)
 
 
+def _may_add(key: str, override: Override) -> bool:
+    return override.action == "add" or (override.action == "set" and key in SCHEMA_FIELDS)
+
+
 def _delete(parent: DictConfig | ListConfig, last: str, override: Override) -> None:
     """Delete the key; `~key=value` only if it has that value."""
     if override.value is not None:
@@ -117,6 +125,13 @@ def _parent(cfg: DictConfig, override: Override) -> tuple[DictConfig | ListConfi
             node[part] = {}
         child = child_of(node, part)
         here = ".".join(path[:depth])
+        if (
+            written(child) == "auto"
+            and override.key in SCHEMA_FIELDS
+            and _may_add(override.key, override)
+        ):
+            node[part] = {}
+            child = child_of(node, part)
         if is_interpolation(child):
             raise MisfitError(f"cannot change {here}, which follows {written(child)}: change that")
         if not (is_mapping(child) or is_list(child)):

@@ -66,6 +66,7 @@ def _resolve(cfg: DictConfig) -> None:
             flip_pairs=[[escape(name) for name in pair] for pair in schema.flip_pairs],
             skeleton=[[escape(name) for name in pair] for pair in schema.skeleton],
             sigmas=list(schema.sigmas),
+            reference=[*map(escape, schema.reference)],
         )
     try:
         schema = instantiate(cfg.data.keypoints)
@@ -150,6 +151,8 @@ def _complete(
         return dataclasses.replace(schema, **fields)
     except TypeError as error:
         raise UserError(f"data.keypoints={fields}: each field must be a list ({error})") from error
+    except UserError as error:
+        raise UserError(f"data.keypoints: {error}") from error
 
 
 def labels_of_config(cfg: DictConfig) -> Labels:

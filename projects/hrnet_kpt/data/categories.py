@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import UserError, join_names
 from .references import describe_ambiguous_ids, is_id, normalise
-from .schema import COCO_PERSON, DEFAULT_SIGMA, KeypointSchema, left_right_pairs
+from .schema import COCO_PERSON, DEFAULT_SIGMA, KeypointSchema, is_reference, left_right_pairs
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -31,7 +31,8 @@ def read_labels(
 
     Flip pairs are the category's (see `flip_pairs_of`). A keypoint's sigma is that of the first category with
     `sigmas` for it (evaluation uses each category's own, see GroundTruth.sigmas), else COCO's sigma for that name, else
-    DEFAULT_SIGMA, with a warning. Skeleton entries whose keypoints do not exist are ignored with a warning.
+    DEFAULT_SIGMA, with a warning. Skeleton entries whose keypoints do not exist are ignored with a warning. The
+    reference is that of the first category with a list `reference`.
 
     Args:
         content: The annotations.
@@ -52,6 +53,7 @@ def read_labels(
     coco_sigmas: dict[str, float | None] = {}
     flip_pairs: dict[str, str] = {}
     skeleton: dict[tuple[str, str], None] = {}
+    reference: list[str] = []
     for category in categories:
         own = keypoint_names(category)
         names = [f"{category['name']}/{name}" for name in own] if prefix else own
@@ -62,6 +64,7 @@ def read_labels(
             if not {full[left], full[right]} & {*flip_pairs, *flip_pairs.values()}:
                 flip_pairs[full[left]] = full[right]
         skeleton.update(((names[a], names[b]), None) for a, b in _bones(category, own, where))
+        reference = reference or [full[name] for name in reference_of(category)]
         coco_sigmas |= {full[name]: _COCO_SIGMAS.get(name) for name in own}
         for name, sigma in zip(names, category.get("sigmas") or [None] * len(own), strict=True):
             if declared_sigmas.get(name) is None:
@@ -73,6 +76,7 @@ def read_labels(
         flip_pairs=list(flip_pairs.items()),
         skeleton=list(skeleton),
         sigmas=_complete_sigmas(declared_sigmas, coco_sigmas, where),
+        reference=reference,
     )
     return schema, classes
 
@@ -240,6 +244,12 @@ def _errors_of(category: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             "flip-pairs-malformed",
             f"has `flip_pairs` {str(pairs)[:80]}: give pairs of its keypoints' names, each name once, or remove them",
         )
+    reference = reference_of(category)
+    if reference and not is_reference(reference, names):
+        yield (
+            "reference-malformed",
+            f"has the `reference` {reference}: give two different names of its `keypoints`, or none",
+        )
     sigmas = category.get("sigmas")
     if not sigmas or not names:
         return
@@ -285,6 +295,12 @@ def bones_of(category: Mapping[str, Any]) -> list[Any]:
     """The entries of a category's `skeleton`, valid or not."""
     skeleton = category.get("skeleton") or []
     return skeleton if isinstance(skeleton, list) else [skeleton]
+
+
+def reference_of(category: Mapping[str, Any]) -> list[Any]:
+    """The names in a category's `reference`, valid or not; empty where it is no list: a field of someone else's."""
+    reference = category.get("reference")
+    return reference if isinstance(reference, list) else []
 
 
 def is_integer(value: Any) -> bool:

@@ -31,6 +31,7 @@ UPRIGHT = {  # the transposition that makes an image upright, by the value of th
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SWAPPING = [UPRIGHT[value] for value in (5, 6, 7, 8)]  # those that swap width and height
 
 
 class BadImageError(UserError):
@@ -108,6 +109,21 @@ def open_image(
     )
 
 
+def upright_size(path: str | Path) -> tuple[int, int]:
+    """Width and height in pixels of the upright image, from the header of its file.
+
+    Raises:
+        BadImageError: If it cannot be read.
+    """
+    try:
+        with Image.open(path) as stored:
+            width, height = stored.size
+            return (height, width) if _transposition(stored) in SWAPPING else (width, height)
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadImageError(f"{path}: the image cannot be read ({reason})") from error
+
+
 def contrast(rgb: Image.Image) -> int:
     """The largest difference between two pixels of an RGB image in one channel."""
     extrema: Any = rgb.getextrema()
@@ -143,11 +159,15 @@ def _to_rgb(image: Image.Image, deep: np.ndarray | None, image_range: ImageRange
 
 
 def _upright(image: Image.Image, stored: Image.Image) -> Image.Image:
-    try:
-        method = UPRIGHT.get(stored.getexif().get(ORIENTATION, 1))
-    except Exception:  # damaged EXIF data raise any exception; the pixels are fine
-        method = None
+    method = _transposition(stored)
     return image if method is None else image.transpose(method)
+
+
+def _transposition(stored: Image.Image) -> Image.Transpose | None:
+    try:
+        return UPRIGHT.get(stored.getexif().get(ORIENTATION, 1))
+    except Exception:  # damaged EXIF data raise any exception; the pixels are fine
+        return None
 
 
 # Pillow also opens formats that are not photographs: PDF, EPS, weather data.
@@ -211,7 +231,7 @@ def find_images(names: Sequence[Any], folder: str) -> FoundImages:
 
     paths = [exact_path(name) for name in names]
     left = [row for row, path in enumerate(paths) if path is None and isinstance(names[row], str)]
-    files = _files_below(folder) if left and folder else []
+    files = files_below(folder) if left and folder else []
     matches = match_names([names[row] for row in left], files, folder)
     kinds: dict[int, str] = {}
     several: list[int] = []
@@ -359,7 +379,7 @@ def _files_in(folder: str) -> set[str]:
         return set()
 
 
-def _files_below(folder: str) -> list[str]:
+def files_below(folder: str) -> list[str]:
     """The files of a folder and its subfolders, without hidden ones; empty if there are more than MAX_ENTRIES."""
     left, found, seen, count = [""], list[str](), set[str](), 0
     while left and count <= MAX_ENTRIES:

@@ -51,6 +51,7 @@ class KeypointMapper:
         keypoint_hflip_indices: Keypoint i of a flipped instance is keypoint keypoint_hflip_indices[i] of the instance.
             Required for training.
         image_range: The range of pixels with more than 8 bits; see `images.read_image`.
+        cache_mib: Decoded images are kept in memory, up to this size in MiB in each worker process.
     """
 
     def __init__(
@@ -61,18 +62,19 @@ class KeypointMapper:
         image_format: str,
         keypoint_hflip_indices: Sequence[int] = (),
         image_range: ImageRange = "8-bit",
+        cache_mib: float = 0.0,
     ) -> None:
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
         self.image_format = image_format
         self.image_range = parse_range(image_range)
         self.keypoint_hflip_indices = np.array(keypoint_hflip_indices, dtype=np.int64)
+        self.cache: dict[str, np.ndarray] = {}
+        self.free_bytes = cache_mib * 2**20
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         sample = {key: value for key, value in record.items() if key != "annotations"}
-        image = read_image(
-            record["file_name"], self.image_format, annotated_size(record), self.image_range
-        )
+        image = self._read(record)
         sample["height"], sample["width"] = image.shape[:2]
         annotations = [
             annotation
@@ -98,6 +100,17 @@ class KeypointMapper:
         pixels = np.ascontiguousarray(inputs.image.transpose(2, 0, 1))
         sample["image"] = torch.as_tensor(pixels)
         return sample
+
+    def _read(self, record: dict[str, Any]) -> np.ndarray:
+        name = record["file_name"]
+        if name in self.cache:
+            return self.cache[name]
+        image = read_image(name, self.image_format, annotated_size(record), self.image_range)
+        # The first images stay: in epochs of random order, this is as good as replacing them.
+        if image.nbytes <= self.free_bytes:
+            self.free_bytes -= image.nbytes
+            self.cache[name] = image
+        return image
 
     def _instances(self, inputs: KeypointInput, classes: list[int], mirrored: bool) -> Instances:
         height, width = inputs.image.shape[:2]

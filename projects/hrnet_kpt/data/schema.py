@@ -1,4 +1,4 @@
-"""The keypoint schema: names, flip pairs, skeleton and sigmas; that of COCO's persons; left and right in names."""
+"""The keypoint schema: names, flip pairs, skeleton, sigmas; that of COCO's persons; left and right in names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 
 from omegaconf import ListConfig, OmegaConf
 
-from ..errors import UserError
+from ..errors import UserError, join_names
 
 # For keypoints whose annotation noise is unknown: near the middle of COCO's range (0.025 to 0.107).
 DEFAULT_SIGMA = 0.05
@@ -26,6 +26,7 @@ class KeypointSchema:
         skeleton: Pairs of names that a visualization joins by a line.
         sigmas: Standard deviation of each keypoint's annotations, as a fraction of the object's size: the constants of
             COCO's object keypoint similarity (https://cocodataset.org/#keypoints-eval). Default: DEFAULT_SIGMA.
+        reference: Two names, whose distance in an object is the length that PCK-ref is relative to; empty for none.
 
     Raises:
         UserError: If the attributes contradict one another.
@@ -35,9 +36,12 @@ class KeypointSchema:
     flip_pairs: Sequence[Sequence[str]] = ()
     skeleton: Sequence[Sequence[str]] = ()
     sigmas: Sequence[float] = ()
+    reference: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        for field in ("names", "flip_pairs", "skeleton", "sigmas"):
+        if isinstance(self.reference, str):
+            object.__setattr__(self, "reference", (self.reference,))  # one name, not its letters
+        for field in ("names", "flip_pairs", "skeleton", "sigmas", "reference"):
             values = getattr(self, field)
             # A config passes ListConfigs, which instantiate has resolved: `${` in a name is no interpolation now.
             if isinstance(values, ListConfig):
@@ -60,12 +64,25 @@ class KeypointSchema:
         flipped = [name for pair in self.flip_pairs for name in pair]
         if len(set(flipped)) != len(flipped):
             raise UserError(f"flip_pairs: a keypoint is in two pairs: {self.flip_pairs}")
+        if self.reference and not is_reference(self.reference, self.names):
+            raise UserError(
+                f"reference: {list(self.reference)} must be two different names of {join_names(self.names)}"
+            )
 
     @property
     def flip_indices(self) -> list[int]:
         """Keypoint i of a flipped instance is keypoint flip_indices[i] of the instance."""
         partner = {a: b for pair in self.flip_pairs for a, b in (pair, pair[::-1])}
         return [self.names.index(partner.get(name, name)) for name in self.names]
+
+
+def is_reference(reference: Sequence[object], names: Sequence[str]) -> bool:
+    """Whether these are two different names of keypoints."""
+    return (
+        len(reference) == 2
+        and all(name in names for name in reference)
+        and reference[0] != reference[1]
+    )
 
 
 _COCO_PARTS = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
@@ -103,6 +120,12 @@ TOKENS = (
 )  # fmt: skip
 # Of horses, cattle and cars: the near side is the left one. They begin a name, with or without a separator.
 NEAR_OFF = ("near", "off")
+# Parts of bodies that there are two of: with l or r before or after one of them, no second pair is needed.
+PARTS = (
+    "ankle", "antenna", "antler", "arm", "brow", "cheek", "claw", "ear", "elbow", "eye", "fetlock", "fin", "finger",
+    "flank", "foot", "haltere", "hand", "heel", "hip", "hock", "hoof", "horn", "knee", "leg", "limb", "nostril", "paw",
+    "shin", "shoulder", "side", "stifle", "thigh", "thumb", "toe", "wing", "wrist",
+)  # fmt: skip
 # Words for the two ends of a vertical axis.
 LEVELS = (("top", "bottom"), ("upper", "lower"), ("oben", "unten"), ("haut", "bas"))
 
@@ -123,8 +146,8 @@ def left_right_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     * the letter l or r between separators, digits, ends and changes of case: l_eye, eye-L, eyeL, LEye, L1, 1r; not
       where the names are an enumeration, with k or q in the same position;
     * near and off at the start, as of horses: Nearknee, Offknee;
-    * the letter l or r at either end of a word: Lwing, fl. Such a pair counts if there is another one, or if the
-      letter is a capital where other names have none.
+    * the letter l or r at either end of a word: Lwing, fl. Such a pair counts if there is another one, if the letter is
+      a capital where other names have none, or if the rest is a part of the body: lear and rear, but not lip and rip.
     """
     texts = {unicodedata.normalize("NFC", name): name for name in names}
     pairs: dict[str, str] = {}
@@ -144,7 +167,9 @@ def left_right_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     for at in (0, -1):
         used = {*pairs, *pairs.values()}
         found = list(_letters([text for text in texts if text not in used], at))
-        if len(found) > 1 or any(_capital(pair[0], texts, at) for pair in found):
+        if len(found) > 1 or any(
+            _of_part(pair[0], at) or _capital(pair[0], texts, at) for pair in found
+        ):
             accept(found)
     order = {name: i for i, name in enumerate(names)}
     return sorted(
@@ -260,6 +285,12 @@ def _letters(texts: Sequence[str], at: int) -> Iterator[tuple[str, str]]:
             if right in known and known.isdisjoint(enumeration):
                 yield name, right
                 break
+
+
+def _of_part(name: str, at: int) -> bool:
+    """Whether the rest of the word with the side's letter ends in a part of the body: lear, Lfrontpaw, wingl."""
+    part = next(part for part in _tokens(name) if len(part) > 1 and part[at] in "lL")
+    return (part[1:] if at == 0 else part[:-1]).lower().endswith(PARTS)
 
 
 def _capital(name: str, texts: Iterable[str], at: int) -> bool:

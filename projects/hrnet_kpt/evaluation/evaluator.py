@@ -1,10 +1,10 @@
-"""The evaluator of `dataloader.evaluator`: COCO's metrics, PCK, NME, calibration, and their files."""
+"""The evaluator of `dataloader.evaluator`: COCO's metrics, PCK, NME, errors in pixels, calibration, and their files."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..data.schema import KeypointSchema
 from ..errors import UserError
 from ..io import replace_text, to_json
 from . import scoring
-from .calibration import Calibration, fit_calibration
+from .calibration import fit_calibration
 from .explain import NAMES, explain
 from .ground_truth import GroundTruth, load_ground_truth, without_images
 
@@ -31,8 +31,9 @@ logger = logging.getLogger(__name__)
 class KeypointEvaluator(DatasetEvaluator):
     """COCO's AP of boxes, masks and keypoints for any keypoints and classes, with PCK, NME and metrics by keypoint.
 
-    `evaluate` returns {"bbox": {...}, "segm": {...}, "keypoints": {...}} in percent, and {} in all processes but the
-    main one. Images that `bad_images`, if it is set, lists as unreadable are not part of the evaluation.
+    `evaluate` returns {"bbox": {...}, "segm": {...}, "keypoints": {...}} in percent, error_px and median_px in pixels,
+    and {} in all processes but the main one. Images that `bad_images`, if it is set, lists as unreadable are not part
+    of the evaluation.
 
     Args:
         annotations: The COCO-format json of the test images.
@@ -86,15 +87,13 @@ class KeypointEvaluator(DatasetEvaluator):
         if not self.truth.annotated:
             logger.warning("No metrics: the json of the test images has no annotations")
             return {}
-        scores, rows, calibration = evaluate_results(truth, results, self.masks)
+        scores, details = evaluate_results(truth, results, self.masks)
         content = {
             **scores,
-            "per_keypoint": rows,
+            **details,
             "max_detections": {task: truth.detection_limit(task) for task in scores},
             "images": images,
         }
-        if calibration is not None:
-            content["calibration"] = dataclasses.asdict(calibration)
         replace_text(self.output_dir / "evaluation.json", to_json(content, indent=1))
         return scores
 
@@ -142,11 +141,13 @@ def to_results(
 
 def evaluate_results(
     truth: GroundTruth, results: Sequence[dict[str, Any]], masks: bool = False
-) -> tuple[dict[str, dict[str, float]], list[dict[str, Any]], Calibration | None]:
+) -> tuple[dict[str, dict[str, float]], dict[str, Any]]:
     """Evaluate COCO-format results; log the metrics, and the reason of each AP of 0 or NaN.
 
     Returns:
-        The metrics in percent by task; a row for each keypoint of the schema; the calibration of keypoint scores.
+        The metrics by task, in percent or, if scoring.PIXELS names them, in pixels; and the other entries of
+        evaluation.json. `per_keypoint`: a row for each keypoint of the schema; `detected`: see count_detected;
+        `reference`: that of the schema; `calibration`: of keypoint scores, if there are enough.
     """
     boxes = scoring.evaluate_boxes(truth, results)
     evaluations = {"bbox": boxes}
@@ -156,22 +157,57 @@ def evaluate_results(
     if keypoints is not None:
         evaluations["keypoints"] = keypoints
     scores = {task: scoring.metrics(truth, found, task) for task, found in evaluations.items()}
-    rows: list[dict[str, Any]] = []
-    calibration = None
+    details: dict[str, Any] = {"per_keypoint": []}
     if keypoints is not None:
         distances = scoring.keypoint_distances(truth, results, boxes)
-        rows = scoring.per_keypoint(truth, distances)
-        calibration = fit_calibration(distances["score"], distances["oks"])
         scores["keypoints"] |= scoring.distance_metrics(distances)
+        details = {
+            "per_keypoint": scoring.per_keypoint(truth, distances),
+            "detected": scoring.count_detected(distances),
+        }
+        if truth.schema.reference:
+            details["reference"] = list(truth.schema.reference)
+        calibration = fit_calibration(distances["score"], distances["oks"])
+        if calibration is not None:
+            details["calibration"] = dataclasses.asdict(calibration)
+        rows = [*details["per_keypoint"], scoring.keypoint_row("all", distances)]
         table = tabulate(rows, headers="keys", floatfmt=".1f")
-        logger.info("Keypoints of detected instances:\n%s", table)
+        logger.info("Keypoints; OKS and errors in pixels are of detected ones:\n%s", table)
     for task, found in scores.items():
-        figures = ", ".join(f"{name} {value:.1f}" for name, value in found.items())
+        figures = ", ".join(
+            f"{name} {value:.1f}"
+            for name, value in found.items()
+            if name not in scoring.PIXELS and not name.startswith("PCK-ref")
+        )
         limit = truth.max_detections
         limited = f", up to {limit} detections an image" if limit else ""
         logger.info("%s, percent%s: %s", NAMES[task], limited, figures)
+        if task == "keypoints":
+            _log_distances(details, found)
         if warning := scoring.limits_exceeded(truth, task):
             logger.warning(warning)
         for reason in explain(truth, results, evaluations[task], task):
             logger.warning(reason)
-    return scores, rows, calibration
+    return scores, details
+
+
+def _log_distances(details: Mapping[str, Any], found: Mapping[str, float]) -> None:
+    """Log the keypoint metrics that `evaluate_results` does not log in percent of all, each with what it is about."""
+    objects = details["detected"]["objects"]
+    logger.info(
+        "keypoints, pixels: mean %.2f, median %.2f; %d of %d objects detected",
+        found["error_px"],
+        found["median_px"],
+        objects["detected"],
+        objects["labelled"],
+    )
+    if "reference" in details:
+        logger.info(
+            "PCK-ref, percent: %s, of %s to %s in %d of %d objects",
+            ", ".join(
+                f"@{t:g} {found[f'PCK-ref@{t:g}']:.1f}" for t in scoring.REFERENCE_THRESHOLDS
+            ),
+            *details["reference"],
+            objects["with_reference"],
+            objects["labelled"],
+        )

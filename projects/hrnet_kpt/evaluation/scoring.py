@@ -1,4 +1,4 @@
-"""Metrics of COCO-format results: AP and AR by pycocotools, PCK, NME, and figures for each keypoint."""
+"""Metrics of COCO-format results: AP and AR by pycocotools, PCK, NME, pixels, and figures for each keypoint."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ METRICS = {
     "keypoints": {"AP": 0, "AP50": 1, "AP75": 2, "APm": 3, "APl": 4, "AR": 5},
 }
 PCK_THRESHOLDS = (0.05, 0.1, 0.2)
+# Torso-normalized PCK is given at 0.1 and 0.2, head-normalized PCK at 0.5.
+REFERENCE_THRESHOLDS = (0.1, 0.2, 0.5)
+# The metrics that are in pixels, not in percent.
+PIXELS = ("error_px", "median_px")
 
 Results = Sequence[Mapping[str, Any]]
 
@@ -149,14 +153,19 @@ def keypoint_distances(
     """The distance of each labelled keypoint to its prediction, in the result that matches its instance's box.
 
     Returns:
-        Arrays with one row for each labelled keypoint. `keypoint`: its index in the schema. `distance`: in pixels, inf
-        if the instance was not detected. `box`: width and height of the instance's box. `oks`: the keypoint's
-        similarity, exp(-d^2 / (2 area (2 sigma)^2)), and `score`: of the prediction; both NaN if the instance was not
-        detected.
+        Arrays with one row for each labelled keypoint. `keypoint`: its index in the schema. `object`: a number for each
+        instance. `distance`: in pixels of the image that the json describes, whatever size the model saw; inf if the
+        instance was not detected. `box`: width and height of the instance's box. `oks`: the keypoint's similarity,
+        exp(-d^2 / (2 area (2 sigma)^2)), and `score`: of the prediction; both NaN if the instance was not detected.
+        `reference`, if the schema has one: its length in the instance, in pixels; NaN if the instance has none.
     """
-    empty = {"keypoint": (0,), "distance": (0,), "box": (0, 2), "oks": (0,), "score": (0,)}
+    empty: dict[str, tuple[int, ...]] = {"keypoint": (0,), "object": (0,), "distance": (0,)}
+    empty |= {"box": (0, 2), "oks": (0,), "score": (0,)}
+    reference = [truth.schema.names.index(name) for name in truth.schema.reference]
+    if reference:
+        empty["reference"] = (0,)
     columns: dict[str, list[np.ndarray]] = {name: [] for name in empty}
-    for annotation, match in match_boxes(boxes):
+    for number, (annotation, match) in enumerate(match_boxes(boxes)):
         indices = truth.keypoint_indices[annotation["category_id"]]
         if not len(indices):
             continue
@@ -174,36 +183,95 @@ def keypoint_distances(
         columns["box"].append(np.tile(annotation["bbox"][2:], (labelled.sum(), 1)))
         columns["oks"].append(similarity[labelled])
         columns["score"].append(predicted[labelled, 2])
+        columns["object"].append(np.full(labelled.sum(), number))
+        if reference:
+            length = _reference_length(points[np.isin(indices, reference)])
+            columns["reference"].append(np.full(labelled.sum(), length))
     return {
         name: np.concatenate(parts) if parts else np.zeros(empty[name])
         for name, parts in columns.items()
     }
 
 
+def _reference_length(points: np.ndarray) -> float:
+    """The distance of the two keypoints of the reference, (0 to 2, 3); NaN if it is 0, or one is missing."""
+    if len(points) < 2 or not (points[:, 2] > 0).all():
+        return float("nan")
+    return float(np.linalg.norm(points[0, :2] - points[1, :2])) or float("nan")
+
+
+def distance_metric_names(reference: bool) -> list[str]:
+    """The names of `distance_metrics`, for a schema with or without a reference."""
+    thresholds = REFERENCE_THRESHOLDS if reference else ()
+    return [
+        *(f"PCK@{t:g}" for t in PCK_THRESHOLDS),
+        "NME",
+        *(f"PCK-ref@{t:g}" for t in thresholds),
+        *PIXELS,
+    ]
+
+
 def distance_metrics(distances: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """PCK and NME in percent; NaN without keypoints to measure.
+    """PCK and NME in percent, and errors in pixels; NaN without keypoints to measure.
 
     PCK@t: The fraction of labelled keypoints predicted within t times the longer side of the instance's box. Keypoints
         of instances that were not detected count as missed.
     NME: The mean distance divided by sqrt(width * height) of the box, over detected instances.
+    PCK-ref@t, if the schema has a reference: As PCK, within t times the distance between the two keypoints of the
+        reference in the ground truth. Instances in which these are not both labelled are left out. With the ends of a
+        head or a torso this is PCK as it is given for FLIC and LSP. MPII's PCKh@0.5 divides by 0.6 times
+        the diagonal of an annotated box of the head instead, so that its numbers differ.
+    error_px, median_px: The mean and the median distance in pixels, over labelled keypoints of detected instances, of
+        any score. DeepLabCut calls this mean RMSE.
     """
     distance, box = distances["distance"], distances["box"]
     found = np.isfinite(distance)
     relative = distance / box.max(axis=1, initial=1e-9)
     values = {f"PCK@{t:g}": _percent(relative <= t) for t in PCK_THRESHOLDS}
     normalised = distance[found] / np.sqrt(box[found].prod(axis=1)).clip(1e-9)
-    return {**values, "NME": _percent(normalised)}
+    values["NME"] = _percent(normalised)
+    if "reference" in distances:
+        measured = ~np.isnan(distances["reference"])
+        relative = distance[measured] / distances["reference"][measured]
+        values |= {f"PCK-ref@{t:g}": _percent(relative <= t) for t in REFERENCE_THRESHOLDS}
+    pixels = distance[found] if found.any() else np.array([np.nan])
+    return {**values, "error_px": float(np.mean(pixels)), "median_px": float(np.median(pixels))}
+
+
+def count_detected(distances: Mapping[str, np.ndarray]) -> dict[str, dict[str, int]]:
+    """How many labelled keypoints, and objects that have some, there are, and how many of them were detected.
+
+    If the schema has a reference, `with_reference` is the number of those that PCK-ref is about.
+    """
+    rows = {"labelled": np.ones(len(distances["distance"]), dtype=bool)}
+    rows["detected"] = np.isfinite(distances["distance"])
+    if "reference" in distances:
+        rows["with_reference"] = ~np.isnan(distances["reference"])
+    objects = {name: len(np.unique(distances["object"][own])) for name, own in rows.items()}
+    return {"objects": objects, "keypoints": {name: int(own.sum()) for name, own in rows.items()}}
 
 
 def per_keypoint(truth: GroundTruth, distances: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """For each keypoint of the schema: the number of labels, the mean OKS if detected, and PCK@0.1, in percent."""
-    rows = []
-    for index, name in enumerate(truth.schema.names):
-        part = {key: values[distances["keypoint"] == index] for key, values in distances.items()}
-        oks = _percent(part["oks"][np.isfinite(part["distance"])])
-        pck = distance_metrics(part)["PCK@0.1"]
-        rows.append({"keypoint": name, "labelled": len(part["oks"]), "OKS": oks, "PCK@0.1": pck})
-    return rows
+    """A row of figures for each keypoint of the schema; see `keypoint_row`."""
+    of = distances["keypoint"]
+    return [
+        keypoint_row(name, {key: values[of == index] for key, values in distances.items()})
+        for index, name in enumerate(truth.schema.names)
+    ]
+
+
+def keypoint_row(name: str, distances: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The number of labels, and of those detected; OKS of detected ones and PCK in percent; errors in pixels."""
+    found = np.isfinite(distances["distance"])
+    figures = distance_metrics(distances)
+    shown = ("PCK@0.1", *(["PCK-ref@0.2"] if "reference" in distances else []), *PIXELS)
+    return {
+        "keypoint": name,
+        "labelled": len(found),
+        "detected": int(found.sum()),
+        "OKS": _percent(distances["oks"][found]),
+        **{metric: figures[metric] for metric in shown},
+    }
 
 
 def _percent(values: np.ndarray) -> float:

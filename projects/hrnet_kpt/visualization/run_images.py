@@ -50,11 +50,11 @@ def write_run_images(cfg: DictConfig, truth: GroundTruth | None = None) -> None:
 
 
 def draw_curves(metrics: Path, output: Path) -> None:
-    """Plot losses, AP and learning rate over the iterations of a metrics.json."""
+    """Plot losses, AP, errors in pixels and learning rate over the iterations of a metrics.json."""
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
     # Not with pyplot, whose backend belongs to a notebook that calls this.
-    figure = Figure(figsize=(16, 4.2), dpi=110)
-    losses, precision, rate = figure.subplots(1, 3)
+    figure = Figure(figsize=(21, 4.2), dpi=110)
+    losses, precision, pixels, rate = figure.subplots(1, 4)
     names = sorted({name for row in rows for name in row if name.startswith("loss_")})
     for name in ["total_loss", *names]:
         losses.plot(*_series(rows, name), label=name, linewidth=2 if name == "total_loss" else 1)
@@ -64,11 +64,16 @@ def draw_curves(metrics: Path, output: Path) -> None:
         if any(name in row for row in rows):
             precision.plot(*_series(rows, name), marker="o", label=name)
     precision.set(title="AP on the test images, percent", ylim=(0, 100))
-    if precision.lines:
-        precision.legend(loc="upper left")
+    for name in ("keypoints/error_px", "keypoints/median_px"):
+        if any(name in row for row in rows):
+            pixels.plot(*_series(rows, name), marker="o", label=name)
+    pixels.set(title="errors of detected keypoints, pixels", ylim=(0, None))
+    for axes, corner in ((precision, "upper left"), (pixels, "lower left")):
+        if axes.lines:
+            axes.legend(loc=corner)
     rate.plot(*_series(rows, "lr"))
     rate.set(title="learning rate")
-    for axes in (losses, precision, rate):
+    for axes in (losses, precision, pixels, rate):
         axes.set(xlabel="iteration", xlim=(0, 1.03 * rows[-1]["iteration"]))
         axes.grid(alpha=0.3)
     figure.tight_layout()

@@ -9,7 +9,13 @@ import pytest
 
 from hrnet_kpt.analysis.errors.matching import match
 from hrnet_kpt.analysis.errors.stages import break_down_ap
-from hrnet_kpt.analysis.errors.tables import analyze_errors, image_scores, keypoint_table, within
+from hrnet_kpt.analysis.errors.tables import (
+    analyze_errors,
+    image_scores,
+    keypoint_table,
+    tables,
+    within,
+)
 from hrnet_kpt.errors import UserError
 
 # Similarity is exp(-d^2 / 200) with a keypoint of an instance of the default area.
@@ -23,6 +29,25 @@ def test_no_detections_at_all_are_false_negatives(truth_of, annotation):
     assert analysis["AP"]["all"]["contributions"]["false_negatives"] == 1
     assert analysis["instances"]["mean_oks_of_found"] is None
     assert analysis["images"][0]["oks"] == 0
+
+
+def test_errors_in_pixels_are_those_of_the_instances_found(truth_of, detection, annotation):
+    """Of two people found and one missed; the second has no labelled nose."""
+    shift = np.array([[3, 4], [0, 0], [0, 12]])
+    truth = truth_of(annotation(POSE), annotation(OTHER, visible=[0, 2, 1]), annotation(POSE + 900))
+    results = [detection(POSE + shift), detection(OTHER + 2 * shift)]
+    analysis, _ = analyze_errors(truth, results)
+    rows = {row["keypoint"]: row for row in analysis["keypoints"]["all"]}
+    found = {name: (row["error_px"], row["median_px"]) for name, row in rows.items()}
+    assert found == {
+        "nose": (5, 5), "left_hand": (0, 0), "right_hand": (18, 18), "tail": (None, None),
+    }  # fmt: skip
+    instances = analysis["instances"]
+    assert (instances["error_px"], instances["median_px"]) == ((5 + 0 + 12 + 0 + 24) / 5, 5)
+    text = tables(analysis)
+    assert "8.20 and 5.00" in text and max(map(len, text.splitlines()[3:])) <= 120
+    nothing, _ = analyze_errors(truth, [])
+    assert nothing["instances"]["error_px"] is None
 
 
 def test_size_of_the_instance_decides_where_its_errors_count(truth_of, detection, annotation):

@@ -28,6 +28,7 @@ def test_another_model_is_an_error(check, tmp_path):
         (["model.roi_heads.box_predictor.test_score_thresh=0.1"], "model.roi_heads.box_predictor.test_score_thresh"),
         (["dataloader.train.total_batch_size=8"], "dataloader.train.total_batch_size"),
         (["train.seed=3"], "train.seed"),
+        (["data.keypoints.reference=[nose,left_hip]"], None),
         (["train.log_period=3", "dataloader.train.num_workers=0", "train.device=cpu"], None),
     ],
 )  # fmt: skip

@@ -6,6 +6,8 @@ from hrnet_kpt.config import check_config, load_config
 from hrnet_kpt.config.checks.schedule import check_switches
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
+LOSS = "train.best.metric=validation/total_loss"
+REFERENCE = "data.keypoints.reference=[left_shoulder,right_hip]"
 SGD = "optimizer={_target_:torch.optim.SGD,params:[],lr:0.02,momentum:0.9}"
 
 
@@ -51,8 +53,14 @@ def test_milestones_may_have_the_length_of_the_run():
         (["train.best.patience=3"], "metric-unknown", "train.best.metric"),
         (["train.accumulation_steps=5"], "batch-uneven", "train.accumulation_steps"),
         (["train.best.metric=keypoints/PCK@0.1", "train.best.patience=3"], None, None),
+        (["train.best.metric=keypoints/PCK-ref@0.2"], "metric-unknown", "train.best.metric"),
+        ([REFERENCE, "train.best.metric=keypoints/PCK-ref@0.2"], None, None),
+        (["train.best.metric=keypoints/error_px", "train.best.mode=min"], None, None),
+        (["train.best.metric=keypoints/median_px"], "metric-mode", "train.best.metric"),
+        ([LOSS, "train.validation_loss=true"], "metric-mode", "train.best.metric"),
+        ([LOSS, "train.validation_loss=true", "train.best.mode=min"], None, None),
     ],
 )
 def test_switches_that_need_others(overrides, name, key):
     found = check_switches(load_config(PAGE, overrides), processes=1)
-    assert [(f.name, f.keys) for f in found] == ([(name, (key,))] if name else [])
+    assert [(f.name, f.keys[0]) for f in found] == ([(name, key)] if name else [])

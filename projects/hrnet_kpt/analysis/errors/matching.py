@@ -52,6 +52,7 @@ class Pair:
         annotation: The instance.
         indices: Index of each keypoint in the schema.
         similarity: To the keypoint's own ground truth; NaN if that is not labelled.
+        distance: To the keypoint's own ground truth, in pixels; NaN if that is not labelled.
         kind: Index in KINDS; -1 if the ground truth is not labelled.
     """
 
@@ -59,6 +60,7 @@ class Pair:
     annotation: Mapping[str, Any]
     indices: np.ndarray
     similarity: np.ndarray
+    distance: np.ndarray
     kind: np.ndarray
 
     @property
@@ -213,7 +215,9 @@ def _pair(matches: Matches, index: int, annotation: Mapping[str, Any], labels: L
     kind = np.where(choices.max(axis=0) >= CLOSE_SIMILARITY, choices.argmax(axis=0), MISS)
     kind[own >= GOOD_SIMILARITY] = GOOD
     kind[own < 0] = -1
-    return Pair(index, annotation, indices, np.where(own < 0, np.nan, own), kind)
+    distance = np.linalg.norm(labels.points[me, indices] - predicted, axis=1)
+    own, distance = (np.where(kind < 0, np.nan, values) for values in (own, distance))
+    return Pair(index, annotation, indices, own, distance, kind)
 
 
 def annotations_with_keypoints(truth: GroundTruth, image: Any) -> list[Mapping[str, Any]]:

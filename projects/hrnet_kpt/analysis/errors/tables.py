@@ -44,6 +44,7 @@ def analyze_errors(
             "found": len(matches.pairs),
             "missed": len(matches.missed),
             "mean_oks_of_found": _mean([pair.oks for pair in matches.pairs]),
+            **_pixels(np.concatenate([[], *(pair.distance for pair in matches.pairs)])),
         },
         "detections": {
             "paired": len(matches.pairs),
@@ -73,23 +74,27 @@ def keypoint_table(pairs: Sequence[Pair], schema: KeypointSchema) -> list[dict[s
     Returns:
         A row for each keypoint. `labelled`: number of pairs whose ground truth labels it. `count`: number of them by
         kind. `lost`: by kind the sum over pairs of (1 - similarity) / number of labelled keypoints of the instance.
-        Over all keypoints and kinds, `lost` adds up to the sum of 1 - OKS of the pairs.
+        Over all keypoints and kinds, `lost` adds up to the sum of 1 - OKS of the pairs. `error_px`, `median_px`: mean
+        and median distance in pixels.
     """
+    indices = np.concatenate([[], *(pair.indices for pair in pairs)])
+    distances = np.concatenate([[], *(pair.distance for pair in pairs)])
     count = np.zeros((len(schema.names), len(KINDS)), dtype=int)
     lost = np.zeros(count.shape)
     for pair in pairs:
         labelled = pair.kind >= 0
-        indices = pair.indices[labelled], pair.kind[labelled]
-        np.add.at(count, indices, 1)
-        np.add.at(lost, indices, pair.lost[labelled])
+        cells = pair.indices[labelled], pair.kind[labelled]
+        np.add.at(count, cells, 1)
+        np.add.at(lost, cells, pair.lost[labelled])
     return [
         {
             "keypoint": name,
             "labelled": int(counts.sum()),
             "count": dict(zip(KINDS, counts.tolist(), strict=True)),
             "lost": dict(zip(KINDS, losses.tolist(), strict=True)),
+            **_pixels(distances[indices == index]),
         }
-        for name, counts, losses in zip(schema.names, count, lost, strict=True)
+        for index, (name, counts, losses) in enumerate(zip(schema.names, count, lost, strict=True))
     ]
 
 
@@ -150,7 +155,8 @@ def tables(analysis: Mapping[str, Any]) -> str:
         parts.append(
             f"Keypoints of the instances found{f' ({remark})' if remark else ''}: percent with each kind "
             "of error, and what that takes from the\nmean OKS of these instances, which is "
-            f"{100 * instances['mean_oks_of_found']:.1f}:\n"
+            f"{100 * instances['mean_oks_of_found']:.1f}; mean and median error in pixels of the image, "
+            f"{instances['error_px']:.2f} and {instances['median_px']:.2f} of all:\n"
             + _keypoint_text(rows, instances["found"])
         )
     return "\n\n".join(parts)
@@ -163,8 +169,10 @@ def _keypoint_text(rows: Sequence[Mapping[str, Any]], found: int) -> str:
         cells = [
             f"{100 * row['count'][kind] / row['labelled']:.1f}  {lost[kind]:5.2f}" for kind in KINDS
         ]
-        lines.append([row["keypoint"], str(row["labelled"]), *cells, f"{sum(lost.values()):.2f}"])
-    return _text(lines, ["keypoint", "labelled", *KINDS, "in all"])
+        cells.append(f"{sum(lost.values()):.2f}")
+        cells.append(f"{row['error_px']:.1f}  {row['median_px']:5.1f}")
+        lines.append([row["keypoint"], str(row["labelled"]), *cells])
+    return _text(lines, ["keypoint", "labelled", *KINDS, "in all", "pixels"])
 
 
 def _text(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
@@ -172,5 +180,11 @@ def _text(rows: Sequence[Sequence[str]], headers: Sequence[str]) -> str:
     return tabulate(rows, headers=headers, colalign=align, disable_numparse=True)
 
 
-def _mean(values: Sequence[float]) -> float | None:
+def _pixels(distances: np.ndarray) -> dict[str, float | None]:
+    """Mean and median of the distances that are not NaN, those of labelled keypoints; None if there are none."""
+    known = distances[~np.isnan(distances)]
+    return {"error_px": _mean(known), "median_px": float(np.median(known)) if len(known) else None}
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float | None:
     return float(np.mean(values)) if len(values) else None

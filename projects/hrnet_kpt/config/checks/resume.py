@@ -47,6 +47,7 @@ FREE = [
     "data.root",
     "data.test",
     "data.generate",
+    "data.keypoints.reference",
     "data.on_bad_image",
     "data.max_bad_images",
     "data.timeout",

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ...errors import UserError
-from ...evaluation.scoring import METRICS, PCK_THRESHOLDS
+from ...evaluation.scoring import METRICS, PIXELS, distance_metric_names
 from ..findings import Finding, error, warning
 from ..keys import copy_within, value_at
 from ..signatures import accepts, calls, target_of
@@ -20,11 +20,8 @@ SGD_RATE_PER_IMAGE = 0.02 / 16
 ADAM_RATE = 0.005
 BATCH = "dataloader.train.total_batch_size"
 
-RESULTS = {
-    "bbox": [*METRICS["bbox"]],
-    "segm": [*METRICS["segm"]],
-    "keypoints": [*METRICS["keypoints"], *(f"PCK@{t:g}" for t in PCK_THRESHOLDS), "NME"],
-}
+# Results of which less is better, as of losses.
+ERRORS = ("NME", *PIXELS)
 EVALUATOR = "KeypointEvaluator"
 
 
@@ -177,15 +174,20 @@ def _check_best(cfg: DictConfig) -> Iterator[Finding]:
     # By name, because the check must not import the engine.
     if not metric or getattr(target_of(cfg.dataloader.evaluator), "__name__", "") != EVALUATOR:
         return
+    results = {task: list(names) for task, names in METRICS.items()}
+    results["keypoints"] += distance_metric_names(bool(value_at(cfg, "data.keypoints.reference")))
     task, _, name = metric.partition("/")
-    if task == "validation":
-        if not cfg.train.validation_loss:
-            message = f"{key}={metric} needs train.validation_loss=true: set it"
-            yield error("metric-unknown", key, message)
-    elif name not in RESULTS.get(task, ()):
-        known = ", ".join(f"{task}/{name}" for task in RESULTS for name in RESULTS[task])
-        message = f"{key}={metric} is not a result of the evaluation: use one of {known}, or validation/total_loss"
+    if task == "validation" and not cfg.train.validation_loss:
+        message = f"{key}={metric} needs train.validation_loss=true: set it"
         yield error("metric-unknown", key, message)
+    elif task != "validation" and name not in results.get(task, ()):
+        known = ", ".join(f"{task}/{name}" for task in results for name in results[task])
+        reference = "; PCK-ref needs data.keypoints.reference" if "PCK-ref" in name else ""
+        message = f"{key}={metric} is not a result of the evaluation: use one of {known}, or validation/total_loss"
+        yield error("metric-unknown", key, message + reference)
+    elif (task == "validation" or name in ERRORS) and cfg.train.best.mode == "max":
+        message = f"train.best.mode=max keeps the checkpoint with the largest {metric}: set train.best.mode=min"
+        yield error("metric-mode", (key, "train.best.mode"), message)
 
 
 def _check_validation(cfg: DictConfig) -> Iterator[Finding]:

@@ -221,7 +221,8 @@ def _image_folders(path: Path, root: Path) -> Iterator[Path]:
     bases = [path.parent, root]
     if root.name.lower() in ("annotations", "labels"):  # one of its files was given
         bases.append(root.parent)
-    for name in (parts[0], *spelt, *SPLIT_NAMES.get(split_of(path, root), ())):
+    subset = parts[0].removeprefix("person_keypoints_")
+    for name in (parts[0], subset, *spelt, *SPLIT_NAMES.get(split_of(path, root), ())):
         for base in bases:
             yield from (base / "images" / name, base / name / "images", base / name)
     yield from (base / "images" for base in bases)
