@@ -258,3 +258,14 @@ def test_exact_names_need_one_listing_per_folder(folder, monkeypatch):
     assert None not in find_images(names * 20, images).paths
     assert len(listed) == len(set(listed)) == 10
     assert len(find_images([name.upper() for name in names], images).respelled) == 50
+
+
+def test_subfolder_images_is_the_folder_itself(tmp_path):
+    """Its files are exact; a file of the folder comes first, though both have one of that name."""
+    for name in ("images/a.png", "images/x/a.png", "images/b.png", "b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_images(["a.png", "x/a.png", "b.png"], str(tmp_path))
+    expected = ["images/a.png", "images/x/a.png", "b.png"]
+    assert [os.path.relpath(path, tmp_path) for path in found.paths] == expected
+    assert not found.respelled and not found.several and not found.searched

@@ -57,7 +57,7 @@ def test_every_command_is_one_that_its_tool_takes(blocks, repository, parse_comm
     assert len(tools) >= 5
     parse_commands(tools)
     scripts = [command[1] for command in commands if command[0] == "python"]
-    assert all((repository / script).is_file() for script in scripts) and len(scripts) == 3
+    assert all((repository / script).is_file() for script in scripts) and len(scripts) == 2
 
 
 def test_every_key_that_the_page_names_exists(repository):

@@ -10,56 +10,6 @@ def script(load_tool):
     return lambda name: load_tool(f"docs/scripts/{name}.py").main
 
 
-@pytest.mark.parametrize(
-    ("images", "words"),
-    [
-        ([], ["no image of 0"]),
-        ([{"id": 1, "file_name": "a.jpg"}], ["no image of 1"]),
-        ([{"id": 1}], ["file_name", "id 1"]),
-    ],
-)
-def test_split_that_cannot_be_is_refused(images, words, script, tmp_path, capsys):
-    path = tmp_path / "all.json"
-    path.write_text(json.dumps({"images": images, "annotations": []}), encoding="utf-16")
-    assert script("split_coco")([str(path)]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert all(word in line for word in words)
-    assert [file.name for file in tmp_path.iterdir()] == ["all.json"]
-
-
-def test_split_matches_ids_by_value_and_counts_what_has_no_image(script, tmp_path, capsys):
-    content = {
-        "images": [{"id": str(i), "file_name": f"{i}.jpg"} for i in range(20)],
-        "annotations": [{"id": i, "image_id": i} for i in range(25)],
-    }
-    (tmp_path / "all.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(content).encode())
-    assert script("split_coco")([str(tmp_path / "all.json")]) == 0
-    parts = [json.loads((tmp_path / f"all_{s}.json").read_text()) for s in ("train", "test")]
-    assert sorted(a["id"] for part in parts for a in part["annotations"]) == list(range(20))
-    assert "left out (5)" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("series", [[], ["--series", "_"]])
-def test_split_keeps_every_image_and_its_objects_together(series, script, tmp_path):
-    names = [f"{i // 5}_{i}.jpg" for i in range(300)]
-    content = {
-        "images": [{"id": i, "file_name": name} for i, name in enumerate(names)],
-        "annotations": [{"id": i, "image_id": i // 2} for i in range(600)],
-        "categories": ["kept"],
-    }
-    (tmp_path / "all.json").write_text(json.dumps(content))
-    assert script("split_coco")([str(tmp_path / "all.json"), *series]) == 0
-    train, test = (json.loads((tmp_path / f"all_{s}.json").read_text()) for s in ("train", "test"))
-    assert sorted(i["id"] for part in (train, test) for i in part["images"]) == list(range(300))
-    for part in (train, test):
-        assert part["categories"] == ["kept"]
-        ids = [image["id"] for image in part["images"]]
-        assert [a["image_id"] for a in part["annotations"]] == [i for i in ids for _ in range(2)]
-    assert 0.1 < len(test["images"]) / 300 < 0.3
-    groups = [{i["file_name"].split("_")[0] for i in part["images"]} for part in (train, test)]
-    assert (not groups[0] & groups[1]) == bool(series)
-
-
 def test_yolo_labels_are_the_same_people(load_tool, synthetic_people, tmp_path):
     load_tool("docs/scripts/yolo_labels.py").write_labels(synthetic_people, tmp_path)
     content = json.loads((synthetic_people / "test.json").read_text())

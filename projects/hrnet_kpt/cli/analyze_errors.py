@@ -17,7 +17,7 @@ def parser(prog: str = TOOL) -> Parser:
     parser = Parser(__doc__, EXAMPLES, prog)
     add = parser.add_argument
     add("--run", metavar="FOLDER", help="an evaluated run; replaces --annotations and --results")
-    add("--annotations", metavar="FILE", help="COCO-format json with keypoints")
+    add("--annotations", metavar="FILE", help="COCO-format json, or a folder with test.json")
     add("--results", metavar="FILE", help="COCO-format results: coco_instances_results.json")
     add("--images", metavar="FOLDER", help="for worst.png and best.png (default: the run's)")
     add("--output", metavar="FOLDER", help="for errors.json and plots (default: RUN/errors)")
@@ -32,10 +32,12 @@ def main(argv: list[str] | None = None, prog: str = TOOL) -> int:
 
 def run(args: Namespace) -> int:
     from ..analysis.errors.report import write_error_report
+    from ..data.formats.recognize import annotation_file
     from ..engine.setup import set_up_logging
 
     set_up_logging()
+    truth = args.annotations and annotation_file(args.annotations, "test")
     skipped = write_error_report(
-        args.run, args.annotations, args.results, args.images, args.output, args.max_detections
+        args.run, truth, args.results, args.images, args.output, args.max_detections
     )
     return SKIPPED_SOME if skipped else 0

@@ -9,6 +9,7 @@ EXAMPLES = """
 exit status: 0 no errors, perhaps warnings; 2 errors (with --fix: errors that OUT.json still has)
 
 examples:
+  %(prog)s --annotations datasets/cats --draw output/samples
   %(prog)s --annotations train.json --images train --draw output/samples
   %(prog)s --annotations train.json --images train --fix train_fixed.json
   %(prog)s --annotations cvat.json --images train --fix train_fixed.json --grow-boxes 0.2
@@ -19,8 +20,9 @@ examples:
 def parser(prog: str = TOOL) -> Parser:
     parser = Parser(__doc__, EXAMPLES, prog)
     add = parser.add_argument
-    add("--annotations", required=True, metavar="A.json", help="a COCO-format json")
-    add("--images", required=True, metavar="DIR", help="the folder of its images")
+    annotations = "a COCO-format json, or an imported folder: train.json, test.json and images"
+    add("--annotations", required=True, metavar="A.json", help=annotations)
+    add("--images", metavar="DIR", help="the folder of its images (default: that of --annotations)")
     add(
         "--test-annotations",
         metavar="B.json",
@@ -49,14 +51,32 @@ def run(args: Namespace) -> None:
     from ..data.image_range import parse_range
     from ..dataset_checks.report import check_dataset
 
-    sets = [(args.annotations, args.images)]
-    if args.test_annotations:
-        sets.append((args.test_annotations, args.test_images or args.images))
     check_dataset(
-        sets,
+        _sets(args),
         open_images=not args.skip_opening_images,
         fix=args.fix,
         draw=args.draw,
         grow=args.grow_boxes,
         image_range=parse_range(args.image_range or "auto"),
     )
+
+
+def _sets(args: Namespace) -> list[tuple[str, str]]:
+    """Json and image folder of the training set, and of the test set if there is one."""
+    import os
+
+    from ..data.formats.recognize import annotation_file
+    from ..errors import UserError
+
+    folder = args.annotations
+    is_folder = os.path.isdir(folder)
+    if not is_folder and not args.images:
+        raise UserError(f"--images is missing: the folder of the images of {folder}")
+    images = args.images or folder
+    sets = [(annotation_file(folder, "train", "all"), images)]
+    test = args.test_annotations
+    if is_folder and not test and os.path.isfile(os.path.join(folder, "test.json")):
+        test = annotation_file(folder, "test")
+    if test:
+        sets.append((test, args.test_images or images))
+    return sets

@@ -44,7 +44,9 @@ def main(argv: list[str] | None = None, prog: str = TOOL) -> int:
 
 
 def run(args: Namespace) -> int:
+    from ..data.formats.recognize import annotation_file
     from ..inference.predict.app import predict
 
+    args.annotations = annotation_file(args.annotations, "test", "all")
     logging.basicConfig(format="warning: %(message)s")
     return SKIPPED_SOME if predict(args) else 0

@@ -20,6 +20,7 @@ from omegaconf import DictConfig
 from ..config.keys import value_at
 from ..config.resolve import is_generated
 from ..data.categories import resolve_schema
+from ..data.formats.recognize import remedy
 from ..data.mapper import flip_directions
 from ..data.schema import is_near_off_pair
 from ..errors import UserError
@@ -115,6 +116,7 @@ def set_up_logging(output_dir: str | None = None) -> None:
 def check_data_files(cfg: DictConfig, *splits: str) -> None:
     """Raise UserError that names each annotation file and image folder that does not exist and is not generated."""
     missing = []
+    root = str(cfg.data.get("root", ""))
     for split in splits:
         if is_generated(cfg, cfg.data[split].annotations):
             continue
@@ -122,13 +124,15 @@ def check_data_files(cfg: DictConfig, *splits: str) -> None:
             path = cfg.data[split][key]
             if not exists(path):
                 missing.append(f"data.{split}.{key}: {path} does not exist")
+    if missing and root and cfg.data.train.annotations == os.path.join(root, "train.json"):
+        raise UserError("\n".join([f"{missing[0]}: {remedy(root)}", *missing[1:]]))
     if missing:
         folder = os.environ.get("DETECTRON2_DATASETS", "unset, so ./datasets")
-        remedy = (
+        set_folder = (
             "; set the variable DETECTRON2_DATASETS to the folder that holds your data sets (it is "
             f"{folder}), or data.{{train,test}}.{{annotations,images}}; `make demo` needs none"
         )
-        raise UserError("\n".join([missing[0] + remedy, *missing[1:]]))
+        raise UserError("\n".join([missing[0] + set_folder, *missing[1:]]))
 
 
 # Findings about mirrored images, which are logged again right before the training starts.

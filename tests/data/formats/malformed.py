@@ -179,11 +179,13 @@ def assert_consistent(imported, numbers=True):
     annotations = [a for part in imported.splits.values() for a in part["annotations"]]
     for entries in (images, annotations):
         assert len({entry["id"] for entry in entries}) == len(entries)
-    assert len({image["file_name"] for image in images}) == len(images)
-    assert {image["file_name"] for image in images} <= set(imported.files)
-    assert all(imported.files[image["file_name"]].is_file() for image in images)
+    names = {image["file_name"] for image in images}
+    assert names <= {*imported.files, *imported.frames}
+    assert all(imported.files[name].is_file() for name in names & imported.files.keys())
+    assert not any(name.startswith("/") or ".." in name.split("/") for name in names)
     for part in imported.splits.values():
         ids = {image["id"] for image in part["images"]}
+        assert len({image["file_name"] for image in part["images"]}) == len(ids)
         assert all(a["image_id"] in ids for a in part["annotations"])
     assert all(a["category_id"] in keypoints for a in annotations)
     if numbers:

@@ -185,7 +185,7 @@ def _of_one_task(imported: Imported, root: Path, paths: Sequence[Path]) -> list[
     with_keypoints = [
         path
         for path, content in contents.items()
-        if any(map(keypoint_names, content["categories"]))
+        if any(category.get("keypoints") for category in content["categories"])
     ]
     for path in with_keypoints and contents.keys() - set(with_keypoints):
         _leave_out(imported, root, path, "its categories have no keypoints, as others have")
@@ -224,7 +224,7 @@ def _image_folders(path: Path, root: Path) -> Iterator[Path]:
     subset = parts[0].removeprefix("person_keypoints_")
     for name in (parts[0], subset, *spelt, *SPLIT_NAMES.get(split_of(path, root), ())):
         for base in bases:
-            yield from (base / name, base / "images" / name, base / name / "images")
+            yield from (base / "images" / name, base / name / "images", base / name)
     yield from (base / "images" for base in bases)
     yield from bases
 

@@ -58,9 +58,9 @@ def read(path: Path, options: Options) -> Imported:
     """Read a project folder, or its config.yaml. Images of a video are in one folder; there are no splits.
 
     Coordinates are taken as they are: labels are set in matplotlib or napari, where the center of the first pixel is
-    0, 0, as for COCO's keypoints (https://napari.org: the integer coordinates of an image layer are pixel centers).
-    They are rounded to 0.01 pixels. An individual is an object, and so are the unique bodyparts of an image. An image
-    whose row is empty stays, as an image without objects.
+    0, 0 (imshow's default extent; https://github.com/napari/napari/issues/310), as for COCO's keypoints. They are
+    rounded to 0.01 pixels. An individual is an object, and so are the unique bodyparts of an image. An image whose row
+    is empty stays, as an image without objects.
 
     Raises:
         UserError: If a file is missing or malformed; with its name and line.
@@ -68,10 +68,17 @@ def read(path: Path, options: Options) -> Imported:
     file = path / CONFIG if path.is_dir() else path
     project = _read_config(file)
     data = Imported(file.parent)
-    keypoints = choose_keypoints(project.keypoints, options, str(file))
-    _add_categories(data, project, keypoints)
-    for folder in _video_folders(file.parent):
-        _read_folder(data, folder, project, keypoints, file)
+    _add_categories(data, project, choose_keypoints(project.keypoints, options, str(file)))
+    folders = _video_folders(file.parent)
+    done: set[Path] = set()
+    for folder in folders:
+        for labels in _label_files(folder, project.scorer):
+            _read_labels(data, labels, project, done, file)
+    images = {
+        path for folder in folders for path in folder.iterdir() if path.suffix.lower() in IMAGES
+    }
+    if images - done:
+        data.left_out["images in labeled-data without a row of labels"] = len(images - done)
     if not data.files:
         reasons = "; ".join(f"{what}: {count}" for what, count in data.left_out.items())
         raise UserError(
@@ -111,7 +118,7 @@ def _read_config(file: Path) -> Project:
         raise UserError(
             f"{file}: {' and '.join(keys.values())}: twice the name {join_names(repeated)}"
         )
-    bones = []
+    bones: list[tuple[str, str]] = []
     for chain in _list(config, "skeleton", file):
         if not isinstance(chain, list) or not all(isinstance(name, str) for name in chain):
             raise UserError(f"{file}: skeleton: {str(chain)[:60]} is not a list of bodyparts")
@@ -170,37 +177,34 @@ def _label_files(folder: Path, scorer: str) -> list[Path]:
     return [files[stem] for stem in sorted(files, key=lambda stem: (stem != first, stem))]
 
 
-def _read_folder(
-    data: Imported, folder: Path, project: Project, keypoints: dict[str, list[str]], config: Path
+def _read_labels(
+    data: Imported, file: Path, project: Project, done: set[Path], config: Path
 ) -> None:
-    done: set[Path] = set()
-    for file in _label_files(folder, project.scorer):
-        labels = read_labels(file)
-        objects = _objects(labels, project, keypoints, data, file, config)
-        for row, parts in enumerate(labels.images):
-            # Rows may have the paths of another computer, or of a folder that was renamed.
-            places = [folder.parent.joinpath(*parts[-2:]), folder / parts[-1]]
-            path = next((p for p in places if ".." not in parts and os.path.isfile(p)), None)
-            if path is None:
-                data.left_out["labelled images that are not there"] += 1
-                continue
-            if path in done:
-                data.left_out["second labels of an image, by the same scorer or another one"] += 1
-                continue
-            done.add(path)
-            image = data.add_image("all", path)
-            for category, points in objects:
-                if (points[row, :, 2] > 0).any():
-                    data.add_object("all", image, category, None, points[row])
-    unlabelled = {path for path in folder.iterdir() if path.suffix.lower() in IMAGES} - done
-    if unlabelled:
-        data.left_out["images in labeled-data without a row of labels"] += len(unlabelled)
+    """Add the images and objects of one table of labels. done: the images that have labels."""
+    labels = read_labels(file)
+    objects = _objects(labels, project, data, file, config)
+    for row, parts in enumerate(labels.images):
+        # Rows may have the paths of another computer, or of a folder that was renamed.
+        places = [file.parents[1].joinpath(*parts[-2:]), file.parent / parts[-1]]
+        path = next((p for p in places if ".." not in parts and os.path.isfile(p)), None)
+        if path is None:
+            data.left_out["labelled images that are not there"] += 1
+            continue
+        if path in done:
+            data.left_out["second labels of an image, by the same scorer or another one"] += 1
+            continue
+        done.add(path)
+        image = data.add_image("all", path)
+        for category, points in objects:
+            if (points[row, :, 2] > 0).any():
+                data.add_object("all", image, category, None, points[row])
+                if data.categories[category - 1]["name"] == UNIQUE:
+                    data.assumed[f"unique bodyparts are an object of the class {UNIQUE!r}"] += 1
 
 
 def _objects(
     labels: Labels,
     project: Project,
-    keypoints: dict[str, list[str]],
     data: Imported,
     file: Path,
     config: Path,

@@ -6,6 +6,7 @@ import csv
 import io
 import pickle
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,8 @@ def _read_csv(path: Path) -> Labels:
         images.append(_parts("/".join(row[:start]), place))
         values.append([_number(cell, place) for cell in row[start:]])
         places.append(place)
-    return _checked(path, columns, images, np.array(values, dtype=float), places)
+    table = np.array(values, dtype=float).reshape(len(images), len(columns))
+    return _checked(path, columns, images, table, places)
 
 
 def _number(cell: str, place: str) -> float:
@@ -105,16 +107,18 @@ def _checked(
     values: np.ndarray,
     places: list[str],
 ) -> Labels:
-    values = values.reshape(len(images), len(columns))
+    if values.shape != (len(images), len(columns)):
+        raise UserError(f"{path}: {len(columns)} names of columns for {values.shape[1]} columns")
     if len({len(column) for column in columns}) != 1 or len(columns[0]) not in (3, 4):
         raise UserError(f"{path}: the columns are not named by scorer, bodypart and coordinate")
     if len(columns[0]) == 3:
         columns = [(scorer, "", part, axis) for scorer, part, axis in columns]
+    times = Counter(columns)
     for column in columns:
-        if columns.count(column) > 1:
+        if times[column] > 1:
             raise UserError(f"{path}: two columns are called {', '.join(filter(None, column))}")
         for axis in ("x", "y"):
-            if (*column[:3], axis) not in columns:
+            if (*column[:3], axis) not in times:
                 raise UserError(
                     f"{path}: {', '.join(filter(None, column[:3]))} has no column {axis}"
                 )

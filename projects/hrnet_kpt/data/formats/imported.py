@@ -81,7 +81,7 @@ class Imported:
             size: Width and height in pixels.
             read: Returns the image.
         """
-        name = self._file_name(path)
+        name = self.file_name(path)
         self.frames[name] = read
         id_ = len(self.files) + len(self.frames)
         image = {"id": id_, "file_name": name, "width": size[0], "height": size[1]}

@@ -23,7 +23,7 @@ def choose_keypoints(
     Raises:
         UserError: If an option names a keypoint that no category has, or no keypoint remains.
     """
-    known = [name for names in categories.values() for name in names]
+    known = list(dict.fromkeys(name for names in categories.values() for name in names))
     for option in (options.keypoints, options.ignore):
         unknown = [name for name in option if name not in known]
         if unknown:

@@ -61,18 +61,33 @@ def recognize(path: Path) -> tuple[ModuleType, str]:
     raise UserError(f"{path} is none of the formats {', '.join(FORMATS)}: {_describe(path)}")
 
 
+def annotation_file(path: str, *splits: str) -> str:
+    """The json of the first of these splits that an imported folder has; a path that is no folder stays as it is.
+
+    Raises:
+        UserError: If the folder has none of them.
+    """
+    if not os.path.isdir(path):
+        return path
+    files = [os.path.join(path, f"{split}.json") for split in splits]
+    found = next(filter(os.path.isfile, files), None)
+    if found is None:
+        missing = " nor ".join(map(os.path.basename, files))
+        raise UserError(f"{path} has no {missing}: {remedy(path)}")
+    return found
+
+
 def remedy(root: str | Path) -> str:
-    """What to do about a folder that is no imported data set, in words; "" if it is of no format."""
+    """What to do with a folder that should be an imported one."""
     path = Path(root)
-    found = seen_formats(path) if path.is_dir() else {}
-    if not found:
-        return ""
+    if not path.is_dir():
+        return "there is no such folder: tools/import_data.py writes it"
+    if (path / "all.json").is_file():
+        return "it has all.json, without a split: import it again with --test-share 0.2"
+    found = seen_formats(path)
     seen = "; ".join(f"{find_format(name).TITLE} ({what})" for name, what in found.items())
-    choice = f" --format {next(iter(found))}" if len(found) > 1 else ""
-    return (
-        f"{path} is a data set of another layout, {seen}: import it with tools/import_data.py --input {path} "
-        f"--output DIR{choice}, and use DIR"
-    )
+    seen = f"it is {seen}" if seen else _describe(path)
+    return f"{seen}; tools/import_data.py --input {path} --output DIR writes a folder to use"
 
 
 def _describe(path: Path) -> str:

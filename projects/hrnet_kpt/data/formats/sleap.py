@@ -112,7 +112,7 @@ def _split_files(path: Path) -> dict[str, Path]:
         splits[found.pop()] = file
     if not splits:
         raise UserError(f"{path} has no .slp file")
-    return splits
+    return {split: splits[split] for split in ("train", "val", "test") if split in splits}
 
 
 def _load(path: Path) -> Any:
@@ -208,9 +208,10 @@ class _Frames:
 
     def _open(self) -> str:
         """Open the video; return why it cannot be."""
-        if self.video.backend is not None:
+        name = str(self.video.filename)
+        if self.video.backend is not None and os.path.exists(name):
             return ""
-        path = find_file(str(self.video.filename), self.folder)
+        path = find_file(name, self.folder)
         if path is None:
             return "not found"
         try:

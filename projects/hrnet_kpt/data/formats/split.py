@@ -113,8 +113,8 @@ def series_of(names: Sequence[str], series: str = "") -> tuple[Callable[[str], s
 def choose_test(sizes: Mapping[str, int], share: float) -> set[str]:
     """Series for the test set, by the hash of their names, so that a series stays in its set when others are added.
 
-    Where that gives less than half or more than twice the share, as with few series, series are taken in the order of
-    their hashes as long as each brings the number of images closer to the share.
+    Where the number of images is then not within a quarter of the share, as with few series, series are taken in the
+    order of their hashes as long as each brings it closer to the share.
 
     Args:
         sizes: Number of images by series.
@@ -133,7 +133,8 @@ def choose_test(sizes: Mapping[str, int], share: float) -> set[str]:
     }
     chosen = {name for name in sizes if hashes[name] < share}
     target = share * sum(sizes.values())
-    if target / 2 <= sum(sizes[name] for name in chosen) <= 2 * target and len(chosen) < len(sizes):
+    count = sum(sizes[name] for name in chosen)
+    if abs(count - target) <= target / 4 and 0 < len(chosen) < len(sizes):
         return chosen
     chosen, count = set(), 0
     for name in sorted(sizes, key=lambda name: (hashes[name], name)):

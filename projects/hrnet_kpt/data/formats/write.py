@@ -103,7 +103,7 @@ def refuse_output(output: Path, source: Path) -> None:
 def _write_images(
     imported: Imported, splits: Mapping[str, Part], folder: Path, copy: bool
 ) -> list[str]:
-    """Link or copy the images of all splits; return remarks."""
+    """Link or copy the images of all splits, and write those that have no file; return remarks."""
     folder.mkdir(exist_ok=True)
     remarks = []
     problem = "" if copy else _link_problem(folder)
@@ -111,7 +111,12 @@ def _write_images(
         copy = True
         remarks.append(f"images are copied, since links cannot be made here ({problem})")
     names = {image["file_name"] for part in splits.values() for image in part["images"]}
-    for name in sorted(names):
+    for name in sorted(names & imported.frames.keys()):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(target) as unfinished:
+            imported.frames[name]().save(unfinished)
+    for name in sorted(names & imported.files.keys()):
         source = Path(os.path.realpath(imported.files[name]))
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
