@@ -35,7 +35,7 @@ def config_source(
     lines += [line for fact in facts[1:] for line in _docstring(fact)]
     lines += [UNKNOWN, '"""', ""]
     lines += ["from hrnet_kpt.config import load_page", ""]
-    lines += [*_comment(page_reason), f"{', '.join(PAGE_NODES)} = load_page({_code(page)})", ""]
+    lines += [*_comment(page_reason), f"{', '.join(PAGE_NODES)} = load_page({_code(page)})"]
     for choice in choices:
         lines += [*_comment(choice.reason), *_assignments(choice.settings)]
     source = "\n".join(lines) + "\n"
