@@ -23,7 +23,7 @@ dataloader.train.mapper.augmentations = [
         saturation=0.8,
         hue=0.5,
         gray=0.2,
-        blur=1.5,
+        blur=1.0,
         image_format="${model.input_format}",
     ),
 ]

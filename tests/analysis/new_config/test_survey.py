@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hrnet_kpt.analysis.new_config.appearance import compare_colors, find_direction
 from hrnet_kpt.analysis.new_config.machine import has_bfloat16, this_machine
-from hrnet_kpt.analysis.new_config.survey import is_fixed_camera, survey_data
+from hrnet_kpt.analysis.new_config.survey import survey_data
+from hrnet_kpt.dataset_checks.table import annotation_table
 from hrnet_kpt.errors import UserError
 
 POINTS = [30, 40, 2, 35, 45, 2]
@@ -71,23 +73,69 @@ def test_too_few_images_and_an_empty_test_set(write_json):
         survey_data(full, write_json("empty", [[], []]))
 
 
-def test_frames_of_a_fixed_camera_are_alike(tmp_path):
-    random = np.random.default_rng(0)
-    background = random.integers(0, 256, (60, 80, 3), dtype=np.uint8)
-    for number in range(6):
-        frame = background.copy()
-        frame[5 * number : 5 * number + 20, 20:50] = 0  # an object that moves
-        Image.fromarray(frame).save(tmp_path / f"frame{number}.png")
-        other = random.integers(0, 256, (6, 8, 3), dtype=np.uint8).repeat(10, 0).repeat(10, 1)
-        Image.fromarray(other).save(tmp_path / f"other{number}.png")
-    frames, others = (
-        [str(tmp_path / f"{name}{number}.png") for number in range(6)]
-        for name in ("frame", "other")
-    )
+def test_colors_of_images_are_compared(tmp_path):
+    def write(name, colors):
+        for number, color in enumerate(colors):
+            pixels = np.full((90, 120, 3), color, dtype=np.uint8)
+            pixels[:, ::2] += 20  # mean color + 10
+            Image.fromarray(pixels).save(tmp_path / f"{name}{number}.png")
+        return [str(tmp_path / f"{name}{number}.png") for number in range(len(colors))]
+
+    train = write("train", [(50, 50, 50), (50, 54, 50), (50, 50, 59)])
+    test = write("test", [(50, 84, 90), (50, 50, 50), (50, 54, 62)])
     (tmp_path / "broken.png").write_bytes(b"no image")
-    assert is_fixed_camera([*frames, str(tmp_path / "broken.png"), None])
-    assert not is_fixed_camera(others)
-    assert not is_fixed_camera(frames[:2])
+    broken = [str(tmp_path / "broken.png"), None]
+    # From one another 4, 4 and 9. From the nearest of these: (0, 30, 40) from the second or (0, 34, 31) from the third,
+    # 46.0 at least; 0; (0, 4, 3): 5.
+    colors = compare_colors([*train, *broken], [*test, *broken])
+    assert colors.known == pytest.approx(4) and colors.new == pytest.approx(5)
+    assert compare_colors(train[:1], test) is None and compare_colors(train, broken) is None
+
+
+def table_of(vectors, visible=2):
+    """Annotations with the head at (50, 50), the tail at the end of the vector from there, the ear at a tenth of it."""
+    boxes = [[0, 0, 100, 100]] * len(vectors)
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 100, "height": 100}],
+        "categories": [
+            {"id": 1, "name": "box", "keypoints": []},
+            {"id": 2, "name": "rat", "keypoints": ["head", "ear", "tail"]},
+        ],
+        "annotations": [
+            {
+                "id": i,
+                "image_id": 1,
+                "category_id": 2,
+                "bbox": box,
+                "keypoints": [50, 50, 2, 50 + x / 10, 50 + y / 10, 2, 50 + x, 50 + y, visible],
+            }
+            for i, (box, (x, y)) in enumerate(zip(boxes, vectors, strict=True), 1)
+        ],
+    }
+    return annotation_table(content, "train.json")
+
+
+@pytest.mark.parametrize(
+    ("vectors", "alignment"),
+    [
+        ([(0, 40), (0, 9)], 1),
+        ([(0, 40), (40, 0)], np.sqrt(0.5)),
+        ([(30, 40), (-30, 40), (30, -40), (-30, -40)], 0),
+        ([(30, 40), (-3, 4)], 0.8),
+    ],
+)
+def test_alignment_of_directions(vectors, alignment):
+    table = table_of(vectors)
+    found = find_direction(table, np.ones(len(vectors), dtype=bool))
+    assert (found.start, found.end) == ("head", "tail")
+    assert found.alignment == pytest.approx(alignment)
+    assert find_direction(table, np.zeros(len(vectors), dtype=bool)) is None
+
+
+def test_direction_is_of_keypoints_that_are_labelled():
+    found = find_direction(table_of([(0, 40), (40, 0)], visible=0), np.ones(2, dtype=bool))
+    assert (found.start, found.end) == ("head", "ear")
+    assert found.alignment == pytest.approx(np.sqrt(0.5))
 
 
 def test_bfloat16_is_among_the_flags_of_the_processor():

@@ -7,6 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from hrnet_kpt.analysis.new_config import choose, run, write
+from hrnet_kpt.analysis.new_config.appearance import Colors, Direction
 from hrnet_kpt.analysis.new_config.choose import Choice, Times
 from hrnet_kpt.config import load_config
 from hrnet_kpt.errors import UserError
@@ -25,10 +26,11 @@ def test_longest_file_has_60_lines(survey_of, machine_of):
         unlabeled=123_456,
         keypoints=[f"left_keypoint_{number}" for number in range(30)],
         image_range=(0, 65535),
-        fixed_camera=True,
+        colors=Colors(new=12.3, known=14.5),
+        direction=Direction("left_keypoint_1", "left_keypoint_29", 0.123),
     )
     machine = machine_of(name="A Processor of a Long Name @ 2.70 GHz", bfloat16=True)
-    page = load_config("hrnet_w18_small_kpt_synthetic.py")
+    page = load_config("own.py")
     folder = "/home/somebody/photographs/mice"
     files = {split: (f"{folder}/{split}.json", folder) for split in ("train", "test")}
     times = Times(1.23, 45.6, 78.9)

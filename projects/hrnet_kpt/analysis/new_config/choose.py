@@ -19,11 +19,25 @@ from .survey import Survey
 SMALL_PAGE = "own.py"
 PRETRAINED_PAGE = "hrnet_w18_kpt_lighter_head.py"
 # Size of images: the longer side of the median object becomes OBJECT_LENGTH pixels.
-OBJECT_LENGTH = 112
+OBJECT_LENGTH = 104
 SHORT_SIDES = {"cpu": (192, 480), "cuda": (640, 800)}  # minimum and maximum
 MULTIPLE = 32
 MAX_ASPECT = 2.5  # of images; longer ones are scaled down further
 TRAINING_SCALES = (0.8, 0.9, 1.0, 1.1, 1.2)
+# The window of the image in training, in lengths of the objects of this quantile; at least so many pixels.
+WINDOW_LENGTHS, WINDOW_QUANTILE, MIN_WINDOW = 1.3, 0.95, 128
+# Quarter turns are added if the objects' directions are less aligned than this.
+ALIGNED = 0.5
+# Test images have new colors if they are farther from the training images than this many times what these are from one
+# another, plus so many levels of 255. Otherwise the colors are changed less than on the page.
+NEW_COLORS, NEW_LEVELS = 2.0, 2.0
+SLIGHT_JITTER = {
+    "brightness": 0.2,
+    "contrast": 0.2,
+    "saturation": 0.2,
+    "hue": 0.02,
+    "gray": 0,
+}
 # Anchors: one size for each of the five levels.
 ANCHOR_QUANTILES = (0.05, 0.275, 0.5, 0.725, 0.95)  # of sqrt(area)
 ANCHOR_MULTIPLE = 8
@@ -38,11 +52,11 @@ COUNTED_DETECTIONS = 20  # of an image and a class, in COCO's keypoint AP
 # Optimization.
 CPU_BATCH = 4
 GPU_BATCHES = ((16, 16.0), (8, 8.0), (4, 0.0))  # images, and the GiB of memory that they need
-EPOCHS = (60, 12)  # for EPOCH_IMAGES or less, and for 1000 times as many or more
+EPOCHS = (80, 12)  # for EPOCH_IMAGES or less, and for 1000 times as many or more
 EPOCH_IMAGES = 100
 MIN_ITERATIONS = 100
 WARMUP_FRACTION, WARMUP = 0.1, (10, 1000)
-EMA_FRACTION, EMA_DECAYS = 0.05, (0.99, 0.9998)  # of a run, over which weights are averaged
+EMA_FRACTION, EMA_DECAYS = 0.125, (0.99, 0.9998)  # of a run, over which weights are averaged
 # Evaluations.
 EVALUATIONS, EVALUATION_GAP, EVALUATION_TIME = (
     8,
@@ -130,8 +144,8 @@ def choose_input(survey: Survey, device: str, augmentations: Sequence[str]) -> C
     at_input = float(np.median(survey.box_sizes_at(short, longest).max(axis=1)))
     reason = (
         f"The median object is {number(original)} pixels long in images of {number(survey.short_side)} (the shorter "
-        f"side), and {number(at_input)} at {short}; the aim is {OBJECT_LENGTH}, at {SHORT_SIDES[device][0]} to "
-        f"{SHORT_SIDES[device][1]}, but at most the original size."
+        f"side), {number(at_input)} at {short} (aim: {OBJECT_LENGTH}; {SHORT_SIDES[device][0]} to "
+        f"{SHORT_SIDES[device][1]}, at most the original)."
     )
     test = "dataloader.test.mapper.augmentations.0"
     settings: dict[str, Any] = {
@@ -148,8 +162,50 @@ def choose_input(survey: Survey, device: str, augmentations: Sequence[str]) -> C
         if not affine:
             reason += f" In training {TRAINING_SCALES[0]} to {TRAINING_SCALES[-1]} times that."
     if affine:
-        settings[f"{train}.{augmentations.index('RandomAffine')}.size"] = [short, short]
+        lengths = survey.box_sizes_at(short, longest).max(axis=1)
+        large = float(np.quantile(lengths, WINDOW_QUANTILE))
+        window = min(short, round_to(max(MIN_WINDOW, WINDOW_LENGTHS * large), MULTIPLE))
+        settings[f"{train}.{augmentations.index('RandomAffine')}.size"] = [window, window]
+        reason += (
+            f" Training sees windows of {window}, {WINDOW_LENGTHS} times the {100 * WINDOW_QUANTILE:g} percent "
+            f"quantile of lengths, {number(large)} (at least {MIN_WINDOW})."
+        )
     return Choice(reason, settings)
+
+
+def choose_augmentations(survey: Survey, augmentations: Sequence[str]) -> list[Choice]:
+    """Rotations by the objects' directions, and changes of color by those between training and test images.
+
+    Args:
+        augmentations: Names of the page's augmentations in training, in their order.
+    """
+    found = []
+    train = "dataloader.train.mapper.augmentations"
+    if survey.direction and "RandomAffine" in augmentations:
+        start, end, alignment = survey.direction
+        turns = alignment < ALIGNED
+        reason = (
+            f"From {start} to {end}, directions have an alignment of {alignment:.2f} (1: all the same, 0: all "
+            f"directions): {'' if turns else 'no '}quarter turns (below {ALIGNED})."
+        )
+        key = f"{train}.{augmentations.index('RandomAffine')}.quarter_turns"
+        found.append(Choice(reason, {key: turns}))
+    if survey.colors and "ColorJitter" in augmentations:
+        new, known = survey.colors
+        limit = NEW_COLORS * known + NEW_LEVELS
+        distance = (
+            f"Mean colors of test images are {new:.1f} levels from the nearest training image, of training images "
+            f"{known:.1f}"
+        )
+        key = f"{train}.{augmentations.index('ColorJitter')}"
+        if new <= limit:
+            reason = f"{distance}: known colors (up to {limit:.1f}) are changed slightly."
+            settings = {f"{key}.{name}": value for name, value in SLIGHT_JITTER.items()}
+            found.append(Choice(reason, settings))
+        else:
+            reason = f"{distance}: new colors (above {limit:.1f}), so they are changed strongly, as the page does."
+            found.append(Choice(reason, {}))
+    return found
 
 
 def choose_anchors(survey: Survey, device: str) -> Choice:
@@ -240,15 +296,14 @@ def choose_device(machine: Machine) -> Choice:
         "train.device": machine.device,
         "train.amp": amp,
         "dataloader.train.num_workers": workers,
-        "dataloader.test.num_workers": workers,
     }
     return Choice(reason, settings)
 
 
-def choose_inference(survey: Survey) -> list[Choice]:
-    """Decoding of heatmaps, and the range of deep images."""
+def choose_inference(survey: Survey, page_decoding: str) -> list[Choice]:
+    """Decoding of heatmaps, if the page has another one, and the range of deep images."""
     found = []
-    if survey.keypoints:
+    if survey.keypoints and page_decoding != "dark":
         reason = "Keypoints between the pixels of a heatmap: more accurate than at its maximum, without training."
         found.append(Choice(reason, {"inference.keypoint_decoding": "dark"}))
     if not isinstance(survey.image_range, str):
@@ -317,16 +372,16 @@ def choose_schedule(
     warmup = int(clip(WARMUP_FRACTION * iterations, WARMUP))
     decay = float(f"{clip(1 - 1 / (EMA_FRACTION * iterations), EMA_DECAYS):.4g}")
     return [
-        Choice(reason, {"train.max_iter": iterations}),
         Choice(
-            f"Of {iterations} iterations, a tenth to warm up ({WARMUP[0]} to {WARMUP[1]}) and a twentieth in the "
-            f"average of weights that is evaluated (decay {EMA_DECAYS[0]} to {EMA_DECAYS[1]}); {evaluations} evaluation"
-            f"{'s' * (evaluations != 1)}, at least {EVALUATION_GAP} apart.",
+            f"{reason} {evaluations} evaluation{'s' * (evaluations != 1)}, at least {EVALUATION_GAP} iterations apart.",
+            {"train.max_iter": iterations, "train.eval_period": period},
+        ),
+        Choice(
+            f"Of {iterations} iterations, a tenth to warm up ({WARMUP[0]} to {WARMUP[1]}) and an eighth in the "
+            f"average of weights that is evaluated (decay {EMA_DECAYS[0]} to {EMA_DECAYS[1]}).",
             {
                 "lr_multiplier.warmup_iters": warmup,
                 "train.ema": {"enabled": True, "decay": decay},
-                "train.eval_period": period,
-                "train.checkpointer.period": period,
             },
         ),
     ]

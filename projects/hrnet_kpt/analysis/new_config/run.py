@@ -146,10 +146,8 @@ def _paths(files: dict[str, tuple[str, str]], output: Path) -> Choice:
     settings: dict[str, Any] = {}
     for split, (file, images) in files.items():
         settings[f"data.{split}"] = {"annotations": escape(file), "images": escape(images)}
-    return Choice(
-        "The data; the folder of the results.",
-        {**settings, "train.output_dir": escape(f"output/{output.stem}")},
-    )
+    settings["train.output_dir"] = escape(f"output/{output.stem}")
+    return Choice("", settings)
 
 
 def _choose_model(survey: Survey, machine: Machine, page: DictConfig) -> list[Choice]:
@@ -159,9 +157,10 @@ def _choose_model(survey: Survey, machine: Machine, page: DictConfig) -> list[Ch
     batch, rate = page.dataloader.train.total_batch_size, page.optimizer.lr
     return [
         choose.choose_input(survey, machine.device, augmentations),
+        *choose.choose_augmentations(survey, augmentations),
         choose.choose_anchors(survey, machine.device),
         choose.choose_counts(survey),
-        *choose.choose_inference(survey),
+        *choose.choose_inference(survey, page.inference.keypoint_decoding),
         choose.choose_device(machine),
         choose.choose_batch(survey, machine, batch, rate),
         *choose.choose_repeats(survey),
@@ -202,7 +201,7 @@ def _open_images(files: dict[str, tuple[str, str]], report: Callable[[str], obje
 
 
 def title(survey: Survey) -> str:
-    names = join_names([*survey.class_objects], 3)
+    names = join_names([*survey.class_objects], 2)
     points = f"with {format_count(len(survey.keypoints), 'keypoint')}, " if survey.keypoints else ""
     return f"A detector of {names}, {points}learned from {format_count(survey.images, 'image')}."
 
@@ -213,7 +212,7 @@ def describe_data(survey: Survey) -> list[str]:
     (width, height), _ = sizes[0]
     others = f" (and {format_count(len(sizes) - 1, 'other size')})" if len(sizes) > 1 else ""
     classes = join_names([f"{name} {n}" for name, n in survey.class_objects.items()], 2)
-    points = join_names([*survey.keypoints], 4)
+    points = join_names([*survey.keypoints], 2)
     pairs = format_count(len(survey.flip_pairs), "flip pair")
     sentences = [
         f"{format_count(survey.images, 'training image')} of {width} x {height}{others} with "
@@ -224,10 +223,7 @@ def describe_data(survey: Survey) -> list[str]:
         else "No keypoints.",
     ]
     if survey.unlabeled:
-        what = format_count(survey.unlabeled, "training image")
-        sentences.append(f"{what} without objects: not used.")
-    if survey.fixed_camera:
-        sentences.append("All images look alike, test images too.")
+        sentences.append(f"Without objects, not used: {survey.unlabeled}.")
     return sentences
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -18,12 +15,9 @@ from ...data.images import image_paths
 from ...dataset_checks.keypoints import labelled_counts
 from ...dataset_checks.table import AnnotationTable, annotation_table
 from ...errors import UserError
+from .appearance import Colors, Direction, compare_colors, find_direction
 
 MIN_IMAGES = 5  # to learn from
-# Two frames of a fixed camera differ by less than this in most pixels of their thumbnails, in gray levels: in
-# openfield_mouse by 1.5; two photographs of glue_tubes by 20.
-FIXED_CAMERA = 5.0
-THUMBNAIL, COMPARED = 32, 12  # pixels, images
 
 
 @dataclass(frozen=True)
@@ -43,7 +37,8 @@ class Survey:
         keypoints: Names.
         flip_pairs: Pairs of names that a flip swaps.
         image_range: data.image_range of the training images.
-        fixed_camera: Whether the images look like frames of one video.
+        colors: How the colors of test images differ from those of training images.
+        direction: In which directions the objects lie.
     """
 
     image_sizes: np.ndarray
@@ -59,7 +54,8 @@ class Survey:
     keypoints: Sequence[str] = ()
     flip_pairs: Sequence[Sequence[str]] = ()
     image_range: ImageRange = "8-bit"
-    fixed_camera: bool = False
+    colors: Colors | None = None
+    direction: Direction | None = None
 
     @property
     def images(self) -> int:
@@ -133,7 +129,10 @@ def survey_data(
         keypoints=schema.names if schema else (),
         flip_pairs=schema.flip_pairs if schema else (),
         image_range=image_range,
-        fixed_camera=is_fixed_camera([paths[row] for row in rows]),
+        colors=compare_colors(
+            [paths[row] for row in rows], image_paths(test_table.images, test[1])
+        ),
+        direction=find_direction(table, learned) if schema else None,
     )
 
 
@@ -165,30 +164,3 @@ def _size(table: AnnotationTable, row: int, path: str | None) -> Sequence[float]
             f"{table.where}: image {table.images[row].get('file_name')!r} has no width and height, and cannot be "
             f"opened ({error}): give --images, the folder of the images"
         ) from error
-
-
-def is_fixed_camera(paths: Sequence[str | None]) -> bool:
-    """Whether images look like frames of a fixed camera: their thumbnails are almost the same.
-
-    At most COMPARED images are read, evenly spaced; those that cannot be read are ignored.
-    """
-    chosen = np.unique(np.linspace(0, len(paths) - 1, COMPARED).astype(int)) if paths else []
-    thumbnails = [found for i in chosen if (found := _thumbnail(paths[i])) is not None]
-    if len(thumbnails) < 3:
-        return False
-    differences = [np.median(np.abs(a - b)) for a, b in combinations(thumbnails, 2)]
-    return bool(np.median(differences) < FIXED_CAMERA)
-
-
-def _thumbnail(path: str | None) -> np.ndarray | None:
-    if path is None or not os.path.isfile(path):
-        return None
-    try:
-        with Image.open(Path(path)) as image:
-            image.draft(
-                "L", (4 * THUMBNAIL, 4 * THUMBNAIL)
-            )  # JPEG: decodes at a fraction of the size
-            small = image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-    except UNREADABLE:
-        return None
-    return np.asarray(small, dtype=float).ravel()

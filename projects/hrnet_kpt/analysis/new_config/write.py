@@ -72,9 +72,10 @@ def _assignments(settings: dict[str, Any]) -> list[str]:
             lines.append(f"{target}.{name} = {_code(value)}")
         else:
             arguments = ", ".join(f"{name}={_code(value)}" for name, value in values.items())
-            lines.append(f"{target}.update({arguments})")
-            if len(lines[-1]) > WIDTH:
-                lines[-1:] = [f"{target}.{name} = {_code(value)}" for name, value in values.items()]
+            if len(line := f"{target}.update({arguments})") <= WIDTH:
+                lines.append(line)
+            else:
+                lines += [f"{target}.{name} = {_code(value)}" for name, value in values.items()]
     return lines
 
 
