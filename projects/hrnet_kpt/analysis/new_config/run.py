@@ -223,7 +223,7 @@ def describe_data(survey: Survey) -> list[str]:
         else "No keypoints.",
     ]
     if survey.unlabeled:
-        sentences.append(f"Without objects, not used: {survey.unlabeled}.")
+        sentences.append(f"Unlabeled: {survey.unlabeled}.")
     return sentences
 
 
