@@ -100,14 +100,14 @@ def test_colors_are_changed_strongly_where_test_images_have_new_ones(new, slight
 
 
 def test_anchors_are_quantiles_of_the_objects(survey_of):
-    # Squares of 20, 40, ... 420: quantiles 0.05, 0.275, 0.5, 0.725 and 0.95 are the 1st, 5.5th, 10th, 14.5th and 19th
+    # Squares of 20, 40, ... 420: quantiles 0.05, 0.35, 0.65, 0.95 and 1 are the 1st, 7th, 13th, 19th and 20th
     # of the values from 0. The median is 220: 480 * 104 / 220 = 227, rounded 224, times 7 / 15 of the original.
     survey = survey_of([(side, side) for side in range(20, 440, 20)])
     choice = choose.choose_anchors(survey, "cpu")
-    original = [40, 130, 220, 310, 400]
-    expected = [14 / 30 * value for value in original]  # 18.7, 60.7, 102.7, 144.7, 186.7
+    original = [40, 160, 280, 400, 420]
+    expected = [14 / 30 * value for value in original]  # 18.7, 74.7, 130.7, 186.7, 196
     assert choice.settings == {
-        f"{ANCHORS}.sizes": [[16], [64], [104], [144], [184]],
+        f"{ANCHORS}.sizes": [[16], [72], [128], [184], [200]],
         f"{ANCHORS}.aspect_ratios": [0.5, 1.0, 2.0],
     }
     assert names_all(choice.reason, *(f"{value:.3g}" for value in expected))
@@ -215,7 +215,7 @@ def test_images_of_rare_classes_are_repeated(survey_of):
 def test_evaluation_is_by_what_the_data_have(survey_of):
     points = choose.choose_evaluation(survey_of([(9, 9)] * 100))
     assert points.settings["train.best"] == {"metric": "keypoints/AP", "restore": True}
-    assert points.settings["train.eval_train_images"] == 32
+    assert points.settings["train.eval_train_images"] == 16
     boxes = choose.choose_evaluation(survey_of([(9, 9)] * 7, keypoints=()))
     assert boxes.settings["train.best"]["metric"] == "bbox/AP"
     assert boxes.settings["train.eval_train_images"] == 7 and names_all(boxes.reason, 7)

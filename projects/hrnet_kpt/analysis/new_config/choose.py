@@ -39,7 +39,7 @@ SLIGHT_JITTER = {
     "gray": 0,
 }
 # Anchors: one size for each of the five levels.
-ANCHOR_QUANTILES = (0.05, 0.275, 0.5, 0.725, 0.95)  # of sqrt(area)
+ANCHOR_QUANTILES = (0.05, 0.35, 0.65, 0.95, 1.0)  # of sqrt(area)
 ANCHOR_MULTIPLE = 8
 SHAPE_QUANTILES = (0.05, 0.95)  # of height / width
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
@@ -63,7 +63,7 @@ EVALUATIONS, EVALUATION_GAP, EVALUATION_TIME = (
     25,
     0.15,
 )  # number, iterations, fraction of the time
-TRAINING_IMAGES_EVALUATED = 32
+TRAINING_IMAGES_EVALUATED = 16
 # Images of classes in a smaller fraction of the images than this, times that of the most frequent class, are repeated.
 RARE = 0.3
 # Workers of the data loaders.
