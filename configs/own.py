@@ -13,7 +13,7 @@ from .hrnet_w18_small_kpt_synthetic import inference, lr_multiplier, model, opti
 
 # Windows of the image: a step takes as long for large photographs as for small ones.
 dataloader.train.mapper.augmentations = [
-    L(T.ResizeShortestEdge)(short_edge_length=[256], max_size=640),
+    L(T.ResizeShortestEdge)(short_edge_length=[256], sample_style="choice", max_size=640),
     L(RandomAffine)(angle=10, scale=[0.8, 1.25], quarter_turns=False, size=[192, 192]),
     L(T.RandomFlip)(horizontal=True),
     # Strong, because a hundred photographs show few colors of the background: docs/datasets.md has the effect.
@@ -23,7 +23,7 @@ dataloader.train.mapper.augmentations = [
         saturation=0.8,
         hue=0.5,
         gray=0.2,
-        blur=1.5,
+        blur=1.0,
         image_format="${model.input_format}",
     ),
 ]

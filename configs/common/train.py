@@ -21,10 +21,13 @@ train = dict(
     ddp=dict(broadcast_buffers=False, find_unused_parameters=False, fp16_compression=False),
     checkpointer=dict(period=5000, max_to_keep=100),
     eval_period=5000,
+    # 32, for example: evaluations also measure AP on 32 training images, and warn of overfitting; 0: none.
+    eval_train_images=0,
     validation_loss=False,  # True: evaluations also compute the losses on the test images
     # metric: "keypoints/AP", for example, saves the best checkpoint as model_best.pth; mode "min" for losses such as
     # "validation/total_loss". patience: number of evaluations without a better one after which the run ends; 0: never.
-    best=dict(metric="", mode="max", patience=0),
+    # restore=True: the run ends with the best weights instead of the last: in model_final.pth, results and images.
+    best=dict(metric="", mode="max", patience=0, restore=False),
     # If a loss or gradient is Inf or NaN: "stop", or "skip" up to max_skipped iterations.
     divergence=dict(policy="stop", max_skipped=10),
     log_period=20,

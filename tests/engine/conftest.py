@@ -44,12 +44,15 @@ def read_metrics(folder):
 
 @pytest.fixture(scope="session")
 def assert_same_run():
-    """Function of two run folders: their weights, states and metrics are the same, bit by bit."""
+    """Function of two run folders: their weights, states and metrics are the same, bit by bit.
 
-    def check(folder, expected):
+    checkpoint: the name of the last checkpoint in the first folder.
+    """
+
+    def check(folder, expected, checkpoint="model_final.pth"):
         contents = []
-        for path in (folder, expected):
-            content = torch.load(Path(path) / "model_final.pth", weights_only=True)
+        for path in (Path(folder) / checkpoint, Path(expected) / "model_final.pth"):
+            content = torch.load(path, weights_only=True)
             metrics = content["trainer"].pop("metrics")
             content["trainer"]["recent"] = {k: v for k, v in metrics.items() if k not in MEASURED}
             contents.append(content)

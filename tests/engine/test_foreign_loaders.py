@@ -112,6 +112,7 @@ def test_detectron2s_loader_takes_our_mapper(tiny, tmp_path):
     ("override", "name"),
     [
         ("train.validation_loss=true", "validation-impossible"),
+        ("train.eval_train_images=8", "train-images-impossible"),
         ("train.max_epochs=2", "batch-unknown"),
         ("train.reference_batch_size=16", "batch-unknown"),
     ],

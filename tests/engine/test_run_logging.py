@@ -9,10 +9,12 @@ import pytest
 from detectron2.utils.events import EventStorage
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 
 from hrnet_kpt.engine.run_logging import LogFile, MetricsWriter, ProgressWriter, rewind_metrics
 from hrnet_kpt.io import to_json
+from hrnet_kpt.visualization import run_images
 from hrnet_kpt.visualization.run_images import draw_curves
 
 
@@ -118,6 +120,25 @@ def test_curves_have_gaps_for_them_also_in_older_files(tmp_path):
     with Image.open(tmp_path / "curves.png") as image:
         assert min(image.size) > 100
     assert rewind_metrics(tmp_path / "metrics.json", 4) == 3
+
+
+def test_curves_show_where_ap_on_test_and_training_images_part(tmp_path, monkeypatch):
+    test, train = [50.0, 40.0, 5.0], [60.0, 80.0, 99.0]
+    lines = [
+        {"iteration": 10 * i, "total_loss": 1.0, "lr": 0.1, "bbox/AP": a, "bbox_train/AP": b}
+        for i, (a, b) in enumerate(zip(test, train, strict=True))
+    ]
+    (tmp_path / "metrics.json").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    figures = []
+    monkeypatch.setattr(
+        run_images, "Figure", lambda **size: figures.append(Figure(**size)) or figures[-1]
+    )
+    draw_curves(tmp_path / "metrics.json", tmp_path / "curves.png")
+    drawn = [line.get_xydata().tolist() for line in figures[0].axes[1].lines]
+    assert drawn[:2] == [[[0, a], [10, b], [20, c]] for a, b, c in (test, train)]
+    assert [x for x, _ in drawn[2]] == [0, 0]  # a vertical line at the best
+    labels = [text.get_text() for text in figures[0].axes[1].get_legend().get_texts()]
+    assert labels[:2] == ["bbox/AP", "bbox_train/AP"] and len(labels) == 3
 
 
 NUMBERS = st.floats() | st.integers() | st.none() | st.booleans() | st.text(max_size=3)

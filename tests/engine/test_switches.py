@@ -54,8 +54,10 @@ def test_a_run_that_gets_no_better_ends_early_and_stays_ended(tiny, tmp_path):
     assert load(folder)["iteration"] == 2
     assert load(folder, "model_best.pth")["iteration"] == 0
     assert (folder / "last_checkpoint").read_text() == "model_final.pth"
-    train(cfg, resume=True)
+    train(load_config(PAGE, [*tiny, *options, "train.best.restore=true"]), resume=True)
     assert [row["iteration"] for row in read_metrics(folder)] == [0, 1, 2]
+    assert load(folder)["iteration"] == 0
+    assert load(folder, (folder / "last_checkpoint").read_text())["iteration"] == 2
 
 
 def test_an_unknown_metric_is_refused_with_the_known_ones():

@@ -11,7 +11,7 @@ from .. import __version__
 
 NAMES = (
     "train", "evaluate", "predict", "inspect", "check-data", "export", "convert-weights", "from-yacs",
-    "import-data", "visualize-data", "analyze-errors", "benchmark", "replay",
+    "import-data", "new-config", "visualize-data", "analyze-errors", "benchmark", "replay",
 )  # fmt: skip
 COMMANDS = {name: import_module(f"{__package__}.{name.replace('-', '_')}") for name in NAMES}
 
@@ -51,9 +51,10 @@ def summary(module: ModuleType) -> str:
 
 
 def unknown(name: str) -> str:
-    close = difflib.get_close_matches(name, [*COMMANDS, "--help", "--version"], n=1)
+    is_option = name.startswith("-")
+    close = difflib.get_close_matches(name, ["--help", "--version"] if is_option else COMMANDS, n=1)
     remedy = f"did you mean {close[0]}?" if close else f"the commands are {', '.join(COMMANDS)}"
-    kind = "option" if name.startswith("-") else "command"
+    kind = "option" if is_option else "command"
     return f"error: unknown {kind} {name}: {remedy}; see hrnet-kpt --help"
 
 

@@ -32,6 +32,8 @@ logger = logging.getLogger(__name__)
 # The right side of an assignment that is not a dict or a node.
 PLAIN = (ast.Constant, ast.List, ast.Tuple, ast.Set, ast.UnaryOp, ast.BinOp, ast.JoinedStr)
 
+PAGE_NODES = ("data", "dataloader", "inference", "lr_multiplier", "model", "optimizer", "train")
+
 
 def load_config(name: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
     """Load a config file, apply overrides, and resolve the keypoints and classes of the data.
@@ -52,6 +54,19 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> DictConfig:
     if "keypoints" in (cfg.get("data") or {}):
         resolve_labels(cfg)
     return cfg
+
+
+def load_page(name: str | Path) -> tuple[Any, ...]:
+    """Load a config file for another one, in any folder, that changes some of its values.
+
+    Args:
+        name: As of find_page.
+
+    Returns:
+        The nodes PAGE_NODES, in this order.
+    """
+    page = LazyConfig.load(str(find_page(name)))
+    return tuple(page[node] for node in PAGE_NODES)
 
 
 def load_with_changes(
@@ -91,6 +106,12 @@ def find_config(name: str | Path) -> Path:
     raise UserError(
         f"config file {str(name)!r} does not exist{meant}: give a path, or one of {known}"
     )
+
+
+def find_page(name: str | Path) -> Path:
+    """As find_config, but a file in `configs/` comes before one of the same name in the current folder."""
+    shipped = (folder / name for folder in config_folders())
+    return next((path for path in shipped if path.is_file()), None) or find_config(name)
 
 
 def _read_python(path: Path) -> DictConfig:

@@ -362,10 +362,15 @@ def log_repeats(
         f"{names[class_] if class_ < len(names) else class_} {factor:.2f} times"
         for factor, class_ in repeated
     ]
+    what = (
+        f"the images with {join_names(listed, 30)}"
+        if listed
+        else "no image, as no class is in fewer"
+    )
     logger.info(
-        "dataloader.train.repeat_threshold=%g repeats the images with %s: an epoch has %.1f images in the mean, of %d",
+        "dataloader.train.repeat_threshold=%g repeats %s: an epoch has %.1f images in the mean, of %d",
         threshold,
-        join_names(listed, 30) or "no class",
+        what,
         factors.sum(),
         len(factors),
     )

@@ -21,6 +21,7 @@ from ..config.diff import Difference, format_differences
 from ..data.loaders import seeded
 from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError
+from ..evaluation.overfitting import TrainImagesEvaluator, spread
 from ..inference.build import inference_model
 from ..io import parse_once
 from ..memory import keep_freed_memory
@@ -70,6 +71,22 @@ def evaluate(
 def build_evaluation(cfg: DictConfig) -> tuple[Any, DatasetEvaluator]:
     """The loader of the test images and the evaluator; `run_evaluation` can take them repeatedly."""
     return instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+
+
+def build_train_images_evaluation(cfg: DictConfig) -> tuple[Any, DatasetEvaluator] | None:
+    """The same for `train.eval_train_images` training images, read as the test images are; None if that is 0."""
+    count, loaders = cfg.train.get("eval_train_images", 0), cfg.dataloader
+    if not count:
+        return None
+    where = cfg.data.train.annotations
+    dataset = instantiate(loaders.train.dataset)
+    records = spread(dataset, count)
+    evaluator = instantiate(
+        {**loaders.evaluator, "_target_": TrainImagesEvaluator, "annotations": where}
+    )
+    evaluator.keep_images([record["image_id"] for record in records])
+    logger.info("Evaluations also cover %d of %d training images", len(records), len(dataset))
+    return instantiate({**loaders.test, "dataset": records}), evaluator
 
 
 def run_evaluation(

@@ -31,7 +31,7 @@ from ..dataset_checks.table import annotation_table
 from ..errors import UserError, refuse_errors
 from ..inference.build import build_model
 from ..weights.read import local_weights
-from ..weights.run_checkpoints import newest_checkpoint
+from ..weights.run_checkpoints import newest_checkpoint, result_checkpoint
 from .setup import check_data_files, mirror_directions
 
 logger = logging.getLogger(__name__)
@@ -44,8 +44,8 @@ class PreparedRun:
     Attributes:
         cfg: A copy of the config with each `auto` resolved.
         warnings: Warnings about the config and the data, one line each.
-        checkpoint: Path and content of the checkpoint to resume from, tensors on the CPU; None if there is none. Set it
-            to None once model and trainer are restored: it takes as much memory as both.
+        checkpoint: Path and content of the checkpoint to resume from, or to evaluate, tensors on the CPU; None if there
+            is none. Set it to None once model and trainer are restored: it takes as much memory as both.
     """
 
     cfg: DictConfig
@@ -79,7 +79,8 @@ def prepare_run(
 
     Args:
         training: True for training, False for evaluation.
-        resume: Resume from the newest checkpoint in `cfg.train.output_dir`, if there is one.
+        resume: Resume from the newest checkpoint in `cfg.train.output_dir`, if there is one; or evaluate the weights
+            that the run has left.
         processes: Number of processes of the run; by default that of the current process group.
         check_only: No run follows. No checkpoint is read, missing data are a warning, and weights that the run would
             download are downloaded and compared.
@@ -116,7 +117,8 @@ def prepare_run(
             refuse_errors(findings)
         return run
     if resume:
-        run.checkpoint = newest_checkpoint(Path(cfg.train.output_dir))
+        read = newest_checkpoint if training else result_checkpoint
+        run.checkpoint = read(Path(cfg.train.output_dir))
     if len(set(comm.all_gather(run.start_iter))) > 1:
         raise UserError(
             f"train.output_dir={cfg.train.output_dir}: not every process finds the same checkpoint there: all "

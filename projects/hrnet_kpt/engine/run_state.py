@@ -12,7 +12,17 @@ from detectron2.utils import comm
 from ..errors import UserError
 from ..io import replace_text
 from ..weights.labels import LABELS, Labels, labels_of
-from ..weights.run_checkpoints import FINAL, LAST, link_checkpoint, save_checkpoint
+from ..weights.run_checkpoints import (
+    BEST,
+    FINAL,
+    LAST,
+    checkpoint_name,
+    link_checkpoint,
+    number_last_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+    save_result,
+)
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -43,7 +53,7 @@ class RunState:
     def save(self) -> Path:
         """Write a checkpoint of this iteration, unless it is written already; return its path."""
         trainer = self.trainer
-        name = f"model_{trainer.iter:07d}.pth"
+        name = checkpoint_name(trainer.iter)
         if trainer.iter + 1 >= trainer.max_iter:
             name = FINAL
         if self.saved == trainer.iter:
@@ -72,7 +82,7 @@ class RunState:
         }
         if trainer.ema:
             content["training_model"] = content["model"]
-            content["model"] = trainer.ema.module.state_dict()
+            content["model"] = trainer.evaluated.state_dict()
             content["averaged"] = int(trainer.ema.n_averaged)
         return content
 
@@ -97,7 +107,7 @@ class RunState:
         # Strictly: `model` was built with the same weights, but not with the batch norms' counts.
         trainer.module.load_state_dict(content.get("training_model", content["model"]))
         if trainer.ema:
-            trainer.ema.module.load_state_dict(content["model"])
+            trainer.evaluated.load_state_dict(content["model"])
             trainer.ema.n_averaged.fill_(content.get("averaged", 0))
         # The config's optimizer options replace those in the checkpoint: a lower rate after a divergence, say.
         options = [
@@ -115,6 +125,32 @@ class RunState:
             group.update(own, initial_lr=own["lr"])
         self._restore_loader(content.get("loaders"))
         self.saved, self.path = content["iteration"], path
+
+    def finish_with_best(self) -> int | None:
+        """Load the weights of model_best.pth into the evaluated model, and let model_final.pth be them.
+
+        The last checkpoint keeps its state under its numbered name, from which the run can be continued.
+
+        Returns:
+            The iteration of model_best.pth; None if there is no such file, or it is the last checkpoint: then nothing
+            was changed.
+        """
+        path = self.folder / BEST
+        if not path.is_file():
+            return None
+        try:
+            content = read_checkpoint(path, mmap=True)
+        except UserError as error:
+            logger.warning("%s: the run ends with its last weights", error)
+            return None
+        best = int(content["iteration"])
+        if best == self.saved:
+            return None
+        self.trainer.evaluated.load_state_dict(content["model"])
+        if comm.is_main_process():
+            self.path = number_last_checkpoint(self.path, self.saved, self.max_to_keep)
+            save_result(self.folder, content, self.saved)
+        return best
 
     def _restore_loader(self, states: list[dict[str, Any] | None] | None) -> None:
         loader = self.trainer.data_loader

@@ -84,6 +84,11 @@ class Trainer(SimpleTrainer):
         # Flags and numbers are exchanged on the CPU: no GPU has to wait for them.
         self.group: Any = dist.new_group(backend="gloo") if comm.get_world_size() > 1 else None
 
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model that is evaluated: the EMA if there is one."""
+        return self.ema.module if self.ema else self.module
+
     def rates_by_part(self) -> dict[str, float]:
         """The learning rate of each part of the model, see `optim.rates_by_part`."""
         return rates_by_part(self.optimizer, self.module)

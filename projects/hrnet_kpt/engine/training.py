@@ -6,8 +6,9 @@ import errno
 import logging
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import torch
 from detectron2.config import instantiate
 from detectron2.engine import HookBase, create_ddp_model
 from detectron2.engine.hooks import IterationTimer
-from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter, TensorboardXWriter
 from omegaconf import DictConfig
@@ -30,13 +30,19 @@ from ..config.signatures import with_labels
 from ..data.workers import errors_of_workers_in_one_line
 from ..errors import UserError
 from ..evaluation.evaluator import KeypointEvaluator
+from ..evaluation.overfitting import log_comparison
 from ..io import parse_once, remove_unfinished, replace_text
 from ..modeling.layers import put_channels_last
 from ..visualization.run_images import write_run_images
 from ..weights.run_checkpoints import not_written
 from .divergence import DivergencePolicy
 from .eval_hook import EvalHook
-from .evaluation import build_evaluation, run_evaluation, validation_losses
+from .evaluation import (
+    build_evaluation,
+    build_train_images_evaluation,
+    run_evaluation,
+    validation_losses,
+)
 from .hooks import LogRates, LRScheduler, SaveCheckpoints, StopOnSignal, WatchData, WriteMetrics
 from .optim import build_ema, build_optimizer
 from .prepare import PreparedRun, build_run_model, prepare_run
@@ -60,8 +66,8 @@ def train(
         overrides: What was changed in the config file; written to overrides.txt and to the log.
 
     Returns:
-        The results of the last evaluation, {"bbox": {"AP": ...}, "keypoints": {"AP": ...}} in percent; empty in
-        all processes but the first.
+        The results of the last evaluation, or of the best one with `train.best.restore`, {"bbox": {"AP": ...},
+        "keypoints": {"AP": ...}} in percent; empty in all processes but the first.
 
     Raises:
         UserError: If the config or its files are wrong, which is found before the first iteration, or a disk is full.
@@ -87,17 +93,19 @@ def train(
         state = build_state(cfg, trainer)
         stop_on_signal = StopOnSignal(state)
         test_loader, evaluator = build_evaluation(cfg)
-        eval_hook = build_eval_hook(cfg, state, stop_on_signal, test_loader, evaluator)
+        evaluate_test = partial(run_evaluation, cfg, trainer.evaluated, test_loader, evaluator)
+        eval_hook = build_eval_hook(cfg, state, stop_on_signal, evaluate_test)
         trainer.register_hooks(build_hooks(cfg, state, eval_hook, stop_on_signal, start_iter))
         resume_run(run, state)
     log_mirrors(cfg, run.warnings)
     with full_disk_in_one_line(state.folder), errors_of_workers_in_one_line("dataloader.train"):
         trainer.train(start_iter, max(start_iter, cfg.train.max_iter))
         report_skipped(cfg, loader)
+        results = eval_hook.finish(evaluate_test)
         if comm.is_main_process():
             truth = evaluator.truth if isinstance(evaluator, KeypointEvaluator) else None
             write_run_images(cfg, truth)
-    return eval_hook.results
+    return results
 
 
 def dev_run(cfg: DictConfig) -> DictConfig:
@@ -197,17 +205,19 @@ def build_eval_hook(
     cfg: DictConfig,
     state: RunState,
     stop_on_signal: StopOnSignal,
-    loader: Any,
-    evaluator: DatasetEvaluator,
+    evaluate_test: Callable[[], dict[str, Any]],
 ) -> EvalHook:
-    """The hook that evaluates the model, or its EMA if there is one."""
-    trainer = state.trainer
-    model = trainer.ema.module if trainer.ema else trainer.module
+    """The hook that evaluates the model, or its EMA if there is one, on test and on training images."""
+    model = state.trainer.evaluated
+    train_images = build_train_images_evaluation(cfg)
     validation_loader = instantiate(with_labels(cfg)) if cfg.train.validation_loss else None
 
     def evaluate() -> dict[str, Any]:
         with stop_on_signal.evaluation():
-            results = run_evaluation(cfg, model, loader, evaluator)
+            results = evaluate_test()
+            if train_images:
+                results = {**results, **run_evaluation(cfg, model, *train_images)}
+                log_comparison(results)
             if validation_loader is not None:
                 losses = validation_losses(model, validation_loader)
                 results = {**results, "validation": losses}

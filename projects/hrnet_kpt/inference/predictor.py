@@ -29,7 +29,7 @@ from ..data.masks import to_rle
 from ..errors import UserError, refuse_errors
 from ..evaluation.calibration import Calibration, load_calibration
 from ..memory import keep_freed_memory
-from ..weights.run_checkpoints import newest_checkpoint
+from ..weights.run_checkpoints import result_checkpoint
 from .build import build_model, inference_model
 
 logger = logging.getLogger(__name__)
@@ -147,7 +147,7 @@ class Predictor:
 
     @classmethod
     def from_run(cls, folder: str | Path, device: str = "") -> Predictor:
-        """A predictor with the config.yaml of a run folder and the checkpoint that --resume takes.
+        """A predictor with the config.yaml of a run folder and the checkpoint of `files_of_run`.
 
         Raises:
             UserError: If one of these is missing.
@@ -257,7 +257,7 @@ def to_array(
 
 
 def files_of_run(folder: str | Path) -> tuple[str, str]:
-    """The paths of a run folder's config.yaml and of the checkpoint that --resume takes.
+    """The paths of a run folder's config.yaml and checkpoint: the newest, or the best if the run has ended with it.
 
     Raises:
         UserError: If one of these is missing, or no checkpoint can be read.
@@ -265,7 +265,7 @@ def files_of_run(folder: str | Path) -> tuple[str, str]:
     folder = Path(os.path.expanduser(folder))
     if not (folder / "config.yaml").is_file():
         raise UserError(f"{folder} is not a run folder: there is no config.yaml in it")
-    newest = newest_checkpoint(folder, mmap=True)
-    if newest is None:
+    found = result_checkpoint(folder, mmap=True)
+    if found is None:
         raise UserError(f"{folder} has no checkpoint yet: train, or go on with --resume")
-    return str(folder / "config.yaml"), str(newest[0])
+    return str(folder / "config.yaml"), str(found[0])

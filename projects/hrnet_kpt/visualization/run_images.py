@@ -18,6 +18,7 @@ from ..data.categories import resolve_classes, resolve_schema
 from ..data.image_range import parse_range
 from ..data.images import BadImageError, annotated_size, image_paths, open_image
 from ..evaluation.ground_truth import GroundTruth, load_ground_truth
+from ..evaluation.overfitting import SUFFIX, find_overfitting
 from ..evaluation.results import read_results
 from ..io import atomic_write
 from .adapters import drawable
@@ -50,7 +51,10 @@ def write_run_images(cfg: DictConfig, truth: GroundTruth | None = None) -> None:
 
 
 def draw_curves(metrics: Path, output: Path) -> None:
-    """Plot losses, AP, errors in pixels and learning rate over the iterations of a metrics.json."""
+    """Plot losses, AP, errors in pixels and learning rate over the iterations of a metrics.json.
+
+    AP on training images is dashed. Where it parts from AP on test images, a vertical line marks the best AP on these.
+    """
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
     # Not with pyplot, whose backend belongs to a notebook that calls this.
     figure = Figure(figsize=(21, 4.2), dpi=110)
@@ -60,17 +64,26 @@ def draw_curves(metrics: Path, output: Path) -> None:
         losses.plot(*_series(rows, name), label=name, linewidth=2 if name == "total_loss" else 1)
     losses.set(title="training losses", yscale="log")
     losses.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    title = "AP on the test images, percent"
     for name in ("keypoints/AP", "segm/AP", "bbox/AP"):
         if any(name in row for row in rows):
-            precision.plot(*_series(rows, name), marker="o", label=name)
-    precision.set(title="AP on the test images, percent", ylim=(0, 100))
+            [line] = precision.plot(*_series(rows, name), marker="o", label=name)
+            on_train = name.replace("/", f"{SUFFIX}/")
+            if any(on_train in row for row in rows):
+                title = "AP on test images, and on training images (dashed), percent"
+                style = {"color": line.get_color(), "linestyle": "--", "marker": "."}
+                precision.plot(*_series(rows, on_train), label=on_train, **style)
+    if overfitting := find_overfitting(rows):
+        label = f"overfitting after {overfitting.best}"
+        precision.axvline(overfitting.best, color="black", linestyle=":", label=label)
+    precision.set(title=title, ylim=(0, 100))
     for name in ("keypoints/error_px", "keypoints/median_px"):
         if any(name in row for row in rows):
             pixels.plot(*_series(rows, name), marker="o", label=name)
     pixels.set(title="errors of detected keypoints, pixels", ylim=(0, None))
-    for axes, corner in ((precision, "upper left"), (pixels, "lower left")):
+    for axes in (precision, pixels):
         if axes.lines:
-            axes.legend(loc=corner)
+            axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     rate.plot(*_series(rows, "lr"))
     rate.set(title="learning rate")
     for axes in (losses, precision, pixels, rate):

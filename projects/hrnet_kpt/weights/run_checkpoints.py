@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,21 @@ import torch
 
 from ..errors import UserError, one_line
 from ..io import atomic_write, replace_text
+from .labels import LABELS
 
 logger = logging.getLogger(__name__)
 
 NUMBERED = re.compile(r"model_(\d{7})\.pth")
 FINAL, BEST, LAST = "model_final.pth", "model_best.pth", "last_checkpoint"
-# Keys of every checkpoint of a run.
+# Keys of every checkpoint of a run that can be resumed.
 CONTENT = ("model", "trainer", "iteration")
+# In a model_final.pth with the best weights: the last iteration of the run that has left it.
+LAST_ITERATION = "last_iteration"
+
+
+def checkpoint_name(iteration: int) -> str:
+    """The name of the checkpoint after this iteration, counted from 0, unless it is the run's last."""
+    return f"model_{iteration:07d}.pth"
 
 
 def save_checkpoint(folder: Path, name: str, content: dict[str, Any], max_to_keep: int) -> Path:
@@ -40,10 +49,40 @@ def save_checkpoint(folder: Path, name: str, content: dict[str, Any], max_to_kee
         replace_text(folder / LAST, name)
     except (OSError, RuntimeError) as error:  # torch's own writer raises the latter on a full disk
         raise UserError(not_written(path, error)) from error
+    _delete_old(folder, name, max_to_keep)
+    return path
+
+
+def number_last_checkpoint(path: Path, iteration: int, max_to_keep: int) -> Path:
+    """Give the last checkpoint its numbered name, also in last_checkpoint, so that model_final.pth may be another.
+
+    Returns:
+        Its path of that name.
+    """
+    name = checkpoint_name(iteration)
+    if path.name != name:
+        link_checkpoint(path, name)
+        replace_text(path.with_name(LAST), name)
+        _delete_old(path.parent, name, max_to_keep)
+    return path.with_name(name)
+
+
+def save_result(folder: Path, content: Mapping[str, Any], last_iteration: int) -> None:
+    """Write the weights of a checkpoint as model_final.pth, without the training state: it is not for resuming."""
+    kept = {key: content[key] for key in ("model", LABELS, "iteration") if key in content}
+    path = folder / FINAL
+    try:
+        with atomic_write(path) as unfinished:
+            torch.save({**kept, LAST_ITERATION: last_iteration}, unfinished)
+    except (OSError, RuntimeError) as error:
+        raise UserError(not_written(path, error)) from error
+
+
+def _delete_old(folder: Path, name: str, max_to_keep: int) -> None:
+    """Delete the oldest numbered checkpoints above `max_to_keep`, but not the one of this name."""
     for old in numbered(folder)[max_to_keep:]:
         if old.name != name:
             old.unlink(missing_ok=True)
-    return path
 
 
 def link_checkpoint(source: Path, name: str) -> None:
@@ -94,20 +133,50 @@ def newest_checkpoint(folder: Path, mmap: bool = False) -> tuple[Path, dict[str,
     reasons = []
     for path in candidates:
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-            if not isinstance(content, dict) or any(key not in content for key in CONTENT):
-                raise ValueError("it is not a checkpoint of a run")
-        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-            reasons.append(f"{path} cannot be read ({one_line(error).split('. ')[0]})")
-            logger.warning("%s: trying the one before", reasons[-1])
-            continue
-        return path, content
+            return path, read_checkpoint(path, mmap)
+        except UserError as error:
+            reasons.append(str(error))
+            logger.warning("%s: trying the one before", error)
     if reasons:
         raise UserError(
             f"{reasons[0]}, nor any other of {len(reasons)} checkpoints in {folder}: start anew in another "
             "train.output_dir"
         )
     return None
+
+
+def result_checkpoint(folder: Path, mmap: bool = False) -> tuple[Path, dict[str, Any]] | None:
+    """The path and content of the checkpoint that is used after the training: see `newest_checkpoint`.
+
+    It is the newest one, unless the run has ended with its best weights (train.best.restore): then it is
+    model_final.pth, which does not hold for a run that goes on after that.
+    """
+    newest, final = newest_checkpoint(folder, mmap), folder / FINAL
+    if newest is None or newest[0] == final or not final.is_file():
+        return newest
+    try:
+        content = read_checkpoint(final, mmap, ("model", "iteration"))
+    except UserError as error:
+        logger.warning("%s: using %s", error, newest[0])
+        return newest
+    return (final, content) if content.get(LAST_ITERATION) == newest[1]["iteration"] else newest
+
+
+def read_checkpoint(
+    path: Path, mmap: bool = False, keys: Sequence[str] = CONTENT
+) -> dict[str, Any]:
+    """The content of a checkpoint, tensors on the CPU.
+
+    Raises:
+        UserError: If it cannot be read, or lacks one of the keys.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        if not isinstance(content, dict) or any(key not in content for key in keys):
+            raise ValueError("it is not a checkpoint of a run")
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} cannot be read ({one_line(error).split('. ')[0]})") from error
+    return content
 
 
 def numbered(folder: Path) -> list[Path]:

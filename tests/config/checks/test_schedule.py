@@ -51,6 +51,12 @@ def test_milestones_may_have_the_length_of_the_run():
         (["train.best.metric=AP"], "metric-unknown", "train.best.metric"),
         (["train.best.metric=validation/total_loss"], "metric-unknown", "train.best.metric"),
         (["train.best.patience=3"], "metric-unknown", "train.best.metric"),
+        (["train.best.restore=true"], "metric-unknown", "train.best.metric"),
+        (
+            ["train.best.metric=keypoints_train/AP", "train.eval_train_images=9"],
+            "metric-unknown",
+            "train.best.metric",
+        ),
         (["train.accumulation_steps=5"], "batch-uneven", "train.accumulation_steps"),
         (["train.best.metric=keypoints/PCK@0.1", "train.best.patience=3"], None, None),
         (["train.best.metric=keypoints/PCK-ref@0.2"], "metric-unknown", "train.best.metric"),

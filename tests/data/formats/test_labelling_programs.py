@@ -208,6 +208,20 @@ def test_points_without_boxes_are_one_object(program, request):
 
 
 @pytest.mark.parametrize("program", FORMATS)
+def test_boxes_of_points_are_grown_and_others_are_not(program, request):
+    read = request.getfixturevalue(program)
+    points = [("nose", 110, 20, "z"), ("left_ear", 150, 60, "z"), ("nose", 5, 5, "b0")]
+    content = FORMATS[program](APART, points)
+    tight = [APART[0], APART[1], (110, 20, 40, 40)]
+    assert [box for box, _ in found(read(content))] == tight
+    grown = found(read(content, grow_boxes="10px"))
+    assert [box for box, _ in grown[:2]] == APART
+    assert grown[2][0] == pytest.approx((100, 10, 60, 60), abs=0.5)
+    with pytest.raises(UserError, match="--grow-boxes"):
+        read(FORMATS[program](APART, points[2:]), grow_boxes="10px")
+
+
+@pytest.mark.parametrize("program", FORMATS)
 def test_unknown_labels_are_refused_in_one_line_or_left_out(program, request):
     read = request.getfixturevalue(program)
     content = FORMATS[program]([(0, 0, 9, 9)], [("tail", 1, 1, "b0"), ("nose", 2, 2, "b0")])
@@ -545,12 +559,13 @@ def test_hidden_points_of_labelme_are_labelled_as_occluded(labelme):
     assert annotation["keypoints"][:3] == [49.5, 29.5, 1]
 
 
-@pytest.mark.parametrize("options", [Options(), Options(keypoints=NAMES)])
+@pytest.mark.parametrize("options", [Options(), Options(keypoints=NAMES, grow_boxes="0.2")])
 @pytest.mark.parametrize("program", FORMATS)
 def test_malformed_files_are_refused_in_one_line(program, options, malformed, tmp_path):
     Image.new("RGB", SIZE).save(tmp_path / "a.jpg")
     boxes = [(0, 0, 60, 60), (40, 40, 60, 60)]
     points = [("nose", 50, 50, None), ("nose", 10, 10, "b0"), ("left_ear", 70, 70, "b1")]
+    points += [("nose", 150, 20, "z"), ("left_ear", 160, 30, "z")]
     if program == "labelme":
         content = as_file(boxes, points)
         content["shapes"].append(shape("circle", "cat", [[150, 50], [160, 50]], flags={}))

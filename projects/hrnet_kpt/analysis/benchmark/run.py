@@ -151,7 +151,7 @@ def run_benchmark(
         batch, repeats = options.training_batch, options.repeats
         training = time_training(cfg, training_size, batch, repeats, device)
     machine = {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }
@@ -192,7 +192,7 @@ def _time_inference(
     return {**case, "results": results}
 
 
-def _processor() -> str:
+def processor() -> str:
     try:
         return re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.M)[0]
     except (OSError, IndexError):

@@ -29,6 +29,7 @@ FREE = [
     "train.ddp",
     "train.log_period",
     "train.eval_period",
+    "train.eval_train_images",
     "train.checkpointer",
     "train.hooks",
     "train.writers",

@@ -12,6 +12,7 @@ from ...errors import UserError
 from ...evaluation.scoring import METRICS, PIXELS, distance_metric_names
 from ..findings import Finding, error, warning
 from ..keys import copy_within, value_at
+from ..override_values import shown
 from ..signatures import accepts, calls, target_of
 from .build import describe, try_to_build
 
@@ -160,6 +161,7 @@ def check_switches(cfg: DictConfig, processes: int) -> list[Finding]:
     """Check the metric of the best checkpoint, what switches need of the loaders, and how batches are split."""
     return [
         *_check_best(cfg),
+        *_check_train_images(cfg),
         *_check_validation(cfg),
         *_check_batch_size(cfg),
         *_check_parts(cfg, processes),
@@ -167,12 +169,15 @@ def check_switches(cfg: DictConfig, processes: int) -> list[Finding]:
 
 
 def _check_best(cfg: DictConfig) -> Iterator[Finding]:
-    key, metric, patience = "train.best.metric", cfg.train.best.metric, cfg.train.best.patience
-    if patience and not metric:
-        message = f"train.best.patience={patience} needs a metric: set {key}, e.g. to keypoints/AP"
-        yield error("metric-unknown", key, message)
-    # By name, because the check must not import the engine.
-    if not metric or getattr(target_of(cfg.dataloader.evaluator), "__name__", "") != EVALUATOR:
+    key, metric = "train.best.metric", cfg.train.best.metric
+    for name in ("patience", "restore"):
+        value = cfg.train.best.get(name)
+        if value and not metric:
+            message = (
+                f"train.best.{name}={shown(value)} needs a metric: set {key}, e.g. to keypoints/AP"
+            )
+            yield error("metric-unknown", key, message)
+    if not metric or not _has_own_evaluator(cfg):
         return
     results = {task: list(names) for task, names in METRICS.items()}
     results["keypoints"] += distance_metric_names(bool(value_at(cfg, "data.keypoints.reference")))
@@ -188,6 +193,24 @@ def _check_best(cfg: DictConfig) -> Iterator[Finding]:
     elif (task == "validation" or name in ERRORS) and cfg.train.best.mode == "max":
         message = f"train.best.mode=max keeps the checkpoint with the largest {metric}: set train.best.mode=min"
         yield error("metric-mode", (key, "train.best.mode"), message)
+
+
+def _has_own_evaluator(cfg: DictConfig) -> bool:
+    """Whether the evaluator is a KeypointEvaluator."""
+    # By name, because the check must not import the engine.
+    return getattr(target_of(cfg.dataloader.evaluator), "__name__", "") == EVALUATOR
+
+
+def _check_train_images(cfg: DictConfig) -> Iterator[Finding]:
+    """Training images are evaluated with the loader and the evaluator of the test images."""
+    key, count = "train.eval_train_images", cfg.train.get("eval_train_images")
+    nodes = ("dataloader.train.dataset", "dataloader.test.dataset")
+    missing = [node for node in nodes if value_at(cfg, node) is None]
+    if not _has_own_evaluator(cfg):
+        missing.append(f"dataloader.evaluator as a {EVALUATOR}")
+    if count and missing:
+        message = f"{key}={count} needs {', '.join(missing)}: add it, or set {key}=0"
+        yield error("train-images-impossible", key, message)
 
 
 def _check_validation(cfg: DictConfig) -> Iterator[Finding]:

@@ -117,6 +117,8 @@ FREE = ("data.keypoints", "data.classes", "data.image_range")
 OPTIONAL = (
     *FREE,
     "train.init_strict",
+    "train.best.restore",
+    "train.eval_train_images",
     "train.checkpointer.max_to_keep",
     "train.ddp.",
     "data.root",

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from ...errors import UserError
 from ...io import replace_text
 from ..keys import child_of, written
-from ..load import find_config
+from ..load import PAGE_NODES, find_config
 from ..signatures import annotation_and_default, target_of
 from . import detectron2_yaml, maskrcnn_benchmark_yaml
 from .translation import Code, Translation, read_flat
@@ -24,7 +24,6 @@ CODEBASES: dict[str, Any] = {
     "maskrcnn-benchmark": maskrcnn_benchmark_yaml,
 }
 WIDTH = 100
-NODES = ("data", "dataloader", "inference", "lr_multiplier", "model", "optimizer", "train")
 
 
 def convert_yaml(source: str, output: str) -> list[str]:
@@ -100,14 +99,10 @@ def _python_file(
     codes = [value for value in changed.values() if isinstance(value, Code)]
     imports = {line for code in codes for line in code.imports}
     if output.resolve().parent == page.resolve().parent:
-        load = f"from .{page.stem} import {', '.join(NODES)}"
+        load = f"from .{page.stem} import {', '.join(PAGE_NODES)}"
     else:
-        imports |= {
-            "from detectron2.config import LazyConfig",
-            "from hrnet_kpt.config.load import find_config",
-        }
-        load = f'_page = LazyConfig.load(str(find_config("{page.name}")))\n'
-        load += "\n".join(f"{name} = _page.{name}" for name in NODES)
+        imports.add("from hrnet_kpt.config import load_page")
+        load = f'{", ".join(PAGE_NODES)} = load_page("{page.name}")'
     assignments = []
     for key, value in changed.items():
         first, *parts = key.split(".")

@@ -8,7 +8,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from ...errors import UserError, one_line
 from ..coco import to_coco
 from ..images import find_images
 from .imported import Imported, Options
+from .keypoint_objects import set_boxes
 
 UNNAMED = "object"  # class of objects that consist of points only
 IN_BOX = "points without a group: assigned to the rectangle around them"
 IN_SEVERAL = "points in several rectangles, without a group: give them the group of their rectangle"
 HEAD = 1 << 16  # bytes by which a file is recognized
+MAX_SIDE = 10**6  # of an image, in pixels
 MAX_FILES = 50  # in a folder, of which none is recognized
 
 
@@ -112,13 +114,19 @@ def select_keypoints(labels: Iterable[str], options: Options, result: Imported) 
     return list(options.keypoints)
 
 
-def add_images(result: Imported, images: Sequence[LabelledImage], keypoints: Sequence[str]) -> None:
+def add_images(
+    result: Imported,
+    images: Sequence[LabelledImage],
+    keypoints: Sequence[str],
+    options: Options,
+) -> None:
     """Add images and their objects to the split "all", and the categories, which all have these keypoints.
 
     Points with other labels are not added.
 
     Raises:
-        UserError: If there is no image, or no image file is found below `result.root`.
+        UserError: If there is no image, or no image file is found below `result.root`; if the options grow boxes of
+            points, and there are none.
     """
     objects: list[tuple[int, Box | None, list[Point]]] = []
     for image, path in _find_files(result, images):
@@ -137,15 +145,16 @@ def add_images(result: Imported, images: Sequence[LabelledImage], keypoints: Seq
         for name, id_ in ids.items()
     ]
     for image_id, box, own in objects:
+        corners = (box.x0, box.y0, box.x1, box.y1) if box else None
+        category = ids[box.label if box else unnamed]
         values = _keypoints(own, keypoints, result.left_out)
-        if box is None:
-            result.assumed[
-                "objects without a rectangle: the box is the extent of their points"
-            ] += 1
-            result.add_object("all", image_id, ids[unnamed], None, values)
-        else:
-            corners = (box.x0, box.y0, box.x1, box.y1)
-            result.add_object("all", image_id, ids[box.label], corners, values)
+        result.add_object("all", image_id, category, corners, values)
+    unboxed = {number for number, (_, box, _) in enumerate(objects, 1) if box is None}
+    if options.grow_boxes:
+        _grow_boxes(result, unboxed, options)
+    elif unboxed:
+        what = "objects without a rectangle: the box is the extent of their points"
+        result.assumed[what] += len(unboxed)
 
 
 def _find_files(
@@ -181,6 +190,20 @@ def _find_files(
     if moved:
         result.assumed["images found under another path than the labels have"] += moved
     return files
+
+
+def _grow_boxes(result: Imported, unboxed: set[int], options: Options) -> None:
+    """Grow the boxes of the objects without a rectangle. unboxed: ids of their annotations."""
+    if not unboxed:
+        raise UserError(
+            f"{result.root}: --grow-boxes is for objects without a rectangle, and all have one"
+        )
+    content = result.splits["all"]
+    own = [a for a in content["annotations"] if a["id"] in unboxed]
+    part = replace(result, splits={"all": {**content, "annotations": own}})  # with the same counts
+    set_boxes(part, options)
+    removed = unboxed - {a["id"] for a in part.splits["all"]["annotations"]}
+    content["annotations"] = [a for a in content["annotations"] if a["id"] not in removed]
 
 
 def _reasons(left_out: Counter[str]) -> str:

@@ -18,6 +18,7 @@ from ...io import read_json_file
 from ..images import IMAGE_EXTENSIONS
 from .grouping import (
     MAX_FILES,
+    MAX_SIDE,
     Box,
     LabelledImage,
     Point,
@@ -73,7 +74,7 @@ def read(path: Path, options: Options) -> Imported:
         with refuse_malformed(where, "Label Studio"):
             images += read_task(task, where, imported)
     labels = [point.label for image in images for point in image.points]
-    add_images(imported, images, select_keypoints(labels, options, imported))
+    add_images(imported, images, select_keypoints(labels, options, imported), options)
     return imported
 
 
@@ -215,7 +216,7 @@ def merge_regions(
 
 def size_of(sides: list[Any]) -> tuple[int, int]:
     width, height = (int(side) for side in sides)
-    if width <= 0 or height <= 0:
+    if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         raise ValueError(f"the image's size is {width} x {height}")
     return width, height
 

@@ -18,6 +18,7 @@ from ...errors import UserError
 from ...io import read_json_file
 from .grouping import (
     MAX_FILES,
+    MAX_SIDE,
     Box,
     LabelledImage,
     Point,
@@ -78,7 +79,7 @@ def read(path: Path, options: Options) -> Imported:
     for file, image in images.items():
         with refuse_malformed(file, "labelme"):
             image.boxes = read_boxes(shapes[file], keypoints, imported)
-    add_images(imported, list(images.values()), keypoints)
+    add_images(imported, list(images.values()), keypoints, options)
     return imported
 
 
@@ -91,11 +92,11 @@ def image_name(content: dict[str, Any], path: Path, folder: Path) -> str:
 
 
 def image_size(content: dict[str, Any]) -> tuple[int, int] | None:
-    """Width and height in pixels; None if old versions did not write them."""
-    width, height = content.get("imageWidth"), content.get("imageHeight")
-    if type(width) is int and type(height) is int and width > 0 and height > 0:
-        return width, height
-    return None
+    """Width and height in pixels; None if they are missing, as in old versions, or impossible."""
+    sides: list[Any] = [content.get("imageWidth"), content.get("imageHeight")]
+    if not all(type(side) is int and 0 < side <= MAX_SIDE for side in sides):
+        return None
+    return sides[0], sides[1]
 
 
 def kind_of(shape: dict[str, Any]) -> str:

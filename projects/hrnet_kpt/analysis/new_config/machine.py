@@ -1,0 +1,91 @@
+"""The machine on which a new config is to be trained."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ...errors import UserError
+from ..benchmark.run import processor
+
+# Instructions that multiply bfloat16, as Linux calls them: of x86 and of ARM. Without them it is slower than float32.
+BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
+GIBI = 2**30
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine, as far as a config depends on it.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        name: Of the processor or the GPU.
+        cores: Number of CPU cores that this process may use.
+        threads: Number of CPU threads that torch uses.
+        bfloat16: Whether the device has instructions for bfloat16.
+        memory: GPU memory in GiB; 0 for a CPU.
+        torch: Version.
+    """
+
+    device: str
+    name: str
+    cores: int
+    threads: int
+    bfloat16: bool
+    memory: float
+    torch: str
+
+    def describe(self) -> str:
+        cores = f"{self.threads} thread{'s' * (self.threads != 1)} on {self.cores} CPU cores"
+        memory = f", {self.memory:.0f} GiB" if self.device == "cuda" else ""
+        return f"{self.name}{memory}, {cores}, torch {self.torch}"
+
+
+def this_machine(device: str | None = None) -> Machine:
+    """Describe this machine.
+
+    Args:
+        device: "cpu" or "cuda"; None for a GPU if there is one.
+
+    Raises:
+        UserError: If there is no GPU, and `device` asks for one.
+    """
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise UserError("--device cuda: torch finds no GPU on this machine; use --device cpu")
+    device = device or ("cuda" if available else "cpu")
+    on_gpu = device == "cuda"
+    properties = torch.cuda.get_device_properties(0) if on_gpu else None
+    return Machine(
+        device=device,
+        name=properties.name if properties else processor(),
+        cores=usable_cores(),
+        threads=torch.get_num_threads(),
+        bfloat16=torch.cuda.is_bf16_supported(False) if on_gpu else has_bfloat16(_cpuinfo()),
+        memory=properties.total_memory / GIBI if properties else 0.0,
+        torch=torch.__version__,
+    )
+
+
+def usable_cores() -> int:
+    """Number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def has_bfloat16(cpuinfo: str) -> bool:
+    """Whether a processor has instructions for bfloat16. cpuinfo: the content of /proc/cpuinfo."""
+    flags = re.findall(r"^(?:flags|Features)\s*: (.*)$", cpuinfo, re.MULTILINE)
+    return bool(flags) and not BF16_INSTRUCTIONS.isdisjoint(flags[0].split())
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
