@@ -99,25 +99,30 @@ def test_colors_are_changed_strongly_where_test_images_have_new_ones(new, slight
     assert choose.choose_augmentations(survey, PAGE) == []
 
 
-def test_anchors_are_quantiles_of_the_objects(survey_of):
-    # Squares of 20, 40, ... 420: quantiles 0.05, 0.35, 0.65, 0.95 and 1 are the 1st, 7th, 13th, 19th and 20th
-    # of the values from 0. The median is 220: 480 * 104 / 220 = 227, rounded 224, times 7 / 15 of the original.
-    survey = survey_of([(side, side) for side in range(20, 440, 20)])
-    choice = choose.choose_anchors(survey, "cpu")
-    original = [40, 160, 280, 400, 420]
-    expected = [14 / 30 * value for value in original]  # 18.7, 74.7, 130.7, 186.7, 196
+@pytest.mark.parametrize(
+    ("sides", "sizes"),
+    [
+        # The median is 220: 480 * 104 / 220 = 227, rounded 224, times 7 / 15 of the original: 102.7. The quantiles 0.05
+        # and 0.95 are 40 and 400, and the fourth root of 10 is 1.778.
+        (range(20, 440, 20), [32, 56, 104, 184, 324]),
+        # All of one size, 320 / 480 of 160: 106.7; the ratio is sqrt(2).
+        ([160] * 9, [52, 76, 108, 152, 212]),
+        # From 7 to 700 of 480: the fourth root of 100 is above 2. 200 * 256 / 480 = 106.7.
+        ([7] * 4 + [200] * 4 + [700] * 4, [28, 52, 108, 212, 428]),
+    ],
+)
+def test_anchors_follow_the_sizes_of_objects(sides, sizes, survey_of):
+    choice = choose.choose_anchors(survey_of([(side, side) for side in sides]), "cpu")
     assert choice.settings == {
-        f"{ANCHORS}.sizes": [[16], [72], [128], [184], [200]],
+        f"{ANCHORS}.sizes": [[size] for size in sizes],
         f"{ANCHORS}.aspect_ratios": [0.5, 1.0, 2.0],
     }
-    assert names_all(choice.reason, *(f"{value:.3g}" for value in expected))
-    assert names_all(choice.reason, "1", "0.35", "2.9")
+    assert names_all(choice.reason, "1", "0.35", "2.9", "1.41")
 
 
-def test_anchors_grow_even_if_objects_have_one_size(survey_of):
-    # 160 x 90 at 320 / 480: sqrt(area) 80
-    choice = choose.choose_anchors(survey_of([(160, 90)] * 9), "cpu")
-    assert choice.settings[f"{ANCHORS}.sizes"] == [[80], [88], [96], [104], [112]]
+def test_reason_of_anchors_names_the_objects(survey_of):
+    choice = choose.choose_anchors(survey_of([(side, side) for side in range(20, 440, 20)]), "cpu")
+    assert names_all(choice.reason, "18.7", "103", "187", "1.78")
 
 
 def test_long_objects_get_more_shapes(survey_of):

@@ -20,3 +20,10 @@ def test_times_belong_to_a_machine_a_model_and_a_batch(survey_of, machine_of):
     assert len({key, *others}) == len(others) + 1
     schedule = load_config("hrnet_w18_small_kpt_synthetic.py", ["train.max_iter=7"])
     assert step_times.cache_key(schedule, survey, machine_of()) == key
+
+
+def test_a_busy_machine_is_a_warning(caplog):
+    step_times._warn_if_busy(0.97)
+    assert not caplog.records
+    step_times._warn_if_busy(0.42)
+    assert "42 %" in caplog.text and "--time-again" in caplog.text

@@ -38,9 +38,10 @@ SLIGHT_JITTER = {
     "hue": 0.02,
     "gray": 0,
 }
-# Anchors: one size for each of the five levels.
-ANCHOR_QUANTILES = (0.05, 0.35, 0.65, 0.95, 1.0)  # of sqrt(area)
-ANCHOR_MULTIPLE = 8
+# Anchors: one size for each of the five levels, that of the median object in the middle, in equal ratios.
+ANCHOR_QUANTILES = (0.05, 0.5, 0.95)  # of sqrt(area)
+ANCHOR_RATIOS = (math.sqrt(2), 2.0)  # minimum and maximum
+ANCHOR_MULTIPLE = 4
 SHAPE_QUANTILES = (0.05, 0.95)  # of height / width
 ASPECT_RATIOS = (0.5, 1.0, 2.0)
 MATCHED_SHAPES = (0.35, 2.9)  # that these aspect ratios match
@@ -212,11 +213,10 @@ def choose_anchors(survey: Survey, device: str) -> Choice:
     """Sizes and aspect ratios of anchors, at the input size."""
     short = choose_short_side(survey, device)
     boxes = survey.box_sizes_at(short, choose_longest_side(survey, short))
-    quantiles = np.quantile(np.sqrt(boxes.prod(axis=1)), ANCHOR_QUANTILES)
-    sizes: list[int] = []
-    for quantile in quantiles.tolist():
-        least = sizes[-1] + ANCHOR_MULTIPLE if sizes else ANCHOR_MULTIPLE
-        sizes.append(max(least, round_to(quantile, ANCHOR_MULTIPLE)))
+    small, middle, large = np.quantile(np.sqrt(boxes.prod(axis=1)), ANCHOR_QUANTILES).tolist()
+    # Four steps from the smallest to the largest.
+    ratio = clip((large / small) ** 0.25, ANCHOR_RATIOS)
+    sizes = [round_to(middle * ratio**step, ANCHOR_MULTIPLE) for step in range(-2, 3)]
     low, high = np.quantile(boxes[:, 1] / boxes[:, 0], SHAPE_QUANTILES).tolist()
     ratios = list(ASPECT_RATIOS)
     if low < MATCHED_SHAPES[0]:
@@ -224,11 +224,11 @@ def choose_anchors(survey: Survey, device: str) -> Choice:
     if high > MATCHED_SHAPES[1]:
         ratios.append(min(10.0, round(high, 1)))
     more = len(ratios) > len(ASPECT_RATIOS)
-    percent = ", ".join(f"{100 * q:g}" for q in ANCHOR_QUANTILES)
     reason = (
-        f"The {percent} percent quantiles of sqrt(area) at that size are {', '.join(map(number, quantiles))}, an "
-        f"anchor for each level; 90 percent have a height / width of {number(low)} to {number(high)} (three shapes "
-        f"match {MATCHED_SHAPES[0]} to {MATCHED_SHAPES[1]})."
+        f"sqrt(area) at that size is {number(small)} to {number(large)} for 90 percent of the objects, "
+        f"{number(middle)} in the median: anchors of the five levels in the ratio {number(ratio)} "
+        f"({number(ANCHOR_RATIOS[0])} to 2). Height / width is {number(low)} to {number(high)} (three shapes match "
+        f"{MATCHED_SHAPES[0]} to {MATCHED_SHAPES[1]})."
     )
     generator = "model.proposal_generator.anchor_generator"
     settings: dict[str, Any] = {

@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 WARM_UP_ITERATIONS = 3  # memory is allocated, and the workers' queues are filled
 MIN_SECONDS, MIN_ITERATIONS = 10.0, 5
+MIN_WORKING = 0.8  # fraction of the time; less is due to other processes
 EVALUATED_IMAGES = 24
 ENDLESS = 100_000  # iterations
 # What the time of a step depends on.
@@ -107,17 +108,24 @@ def _write(file: Path, cache: dict[str, list[float]]) -> None:
 
 
 class Stopwatch(HookBase):
-    """Ends a training when its iterations have been timed long enough; `seconds` has the time of each."""
+    """Ends a training when its iterations have been timed long enough.
+
+    Attributes:
+        seconds: Of each iteration.
+        working: Seconds that the main thread had a CPU core, of each iteration.
+    """
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
-        self.last = 0.0
+        self.working: list[float] = []
+        self.last = (0.0, 0.0)
 
     def before_step(self) -> None:
-        self.last = time.perf_counter()
+        self.last = time.perf_counter(), time.thread_time()
 
     def after_step(self) -> None:
-        self.seconds.append(time.perf_counter() - self.last)
+        self.seconds.append(time.perf_counter() - self.last[0])
+        self.working.append(time.thread_time() - self.last[1])
         timed = self.seconds[WARM_UP_ITERATIONS:]
         if len(timed) >= MIN_ITERATIONS and sum(timed) >= MIN_SECONDS:
             self.trainer.max_iter = self.trainer.iter + 1
@@ -149,7 +157,19 @@ def measure(run: PreparedRun, survey: Survey) -> tuple[float, float]:
         start = time.perf_counter()
         run_evaluation(cfg, trainer.evaluated, loader, evaluator)
         evaluation = (time.perf_counter() - start) * evaluated_images / count
+    if run.cfg.train.device == "cpu":
+        _warn_if_busy(sum(stopwatch.working) / sum(stopwatch.seconds))
     return median(stopwatch.seconds[WARM_UP_ITERATIONS:]), evaluation
+
+
+def _warn_if_busy(working: float) -> None:
+    """working: The fraction of the time that the training had a CPU core."""
+    if working < MIN_WORKING:
+        logger.warning(
+            "this machine is busy: the training had a CPU core for %.0f %% of the time; if that changes, the measured "
+            "times are wrong: repeat this with --time-again then",
+            100 * working,
+        )
 
 
 @contextmanager
