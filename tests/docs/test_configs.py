@@ -83,7 +83,7 @@ def test_example_configs_have_no_errors(blocks, repository, tmp_path, monkeypatc
         (copy / part.name).symlink_to(part)
     (tmp_path / "my_backbones.py").write_text(module)
     monkeypatch.syspath_prepend(tmp_path)
-    assert len(configs) == 5
+    assert len(configs) == 6
     for number, example in enumerate(configs):
         assert len(code_lines(example)) <= 10
         (copy / f"mine_{number}.py").write_text(example)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 
 
@@ -20,6 +21,13 @@ def test_example_of_the_readme_runs(
     lines = capsys.readouterr().out.splitlines()
     found = [line for line in lines if re.fullmatch(r"[01]\.\d\d \[.*\] \[.*\]", line)]
     assert len(found) == 3
+
+
+def test_commands_of_the_readme_are_valid(repository, parse_commands):
+    text = (repository / "README.md").read_text().replace("\\\n", " ")
+    commands = re.findall(r"^(?:\$ )?(tools/\w+\.py --.*)$", text, re.MULTILINE)
+    assert len(commands) >= 15
+    parse_commands(map(shlex.split, commands))
 
 
 def test_every_config_is_listed_once(repository):

@@ -57,6 +57,8 @@ def test_cells_run_one_after_the_other(notebook, tmp_path, monkeypatch, capsys, 
     saved = load_config(names["folder"] / "my_config.py")
     assert saved.train.output_dir == str(names["folder"] / "next_run")
     assert check_config(saved) == []
+    written = load_config(names["path"])
+    assert written.data.train.annotations == str(names["folder"] / "more_people" / "train.json")
 
 
 def assert_told(printed):
@@ -76,6 +78,7 @@ EXPECTED = {
     "save": ["no differences"],
     "command": ["exit status 0"],
     "command-train": ["exit status 0"],
+    "new-config": ["12 training images of 96 x 96", 'load_page("own.py")', "# "],
 }
 
 
