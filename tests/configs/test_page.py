@@ -31,6 +31,7 @@ REASONS = {
     "dataloader.train.seed": "the run's seed",
     "dataloader.train.repeat_threshold": "a switch that the baseline does not have, off",
     "dataloader.train.classes": "names for the log",
+    "dataloader.train.mapper.cache_mib": "a switch that the baseline does not have, off",
     **{
         f"dataloader.{split}.{key}": reason
         for split in ("train", "test")
@@ -64,7 +65,8 @@ REASONS = {
         f"train.{key}": "a switch that the baseline does not have, off"
         for key in (
             *("max_epochs", "accumulation_steps", "clip_grad_value", "ema", "validation_loss"),
-            *("best", "hooks", "writers", "divergence", "deterministic", "fast_dev_run"),
+            *("best", "eval_train_images", "hooks", "writers", "divergence", "deterministic"),
+            "fast_dev_run",
         )
     },
     "train.seed": "a key that the baseline reads but does not list",
