@@ -49,7 +49,8 @@ def test_format_is_imported_trained_on_and_evaluated(name, samples, tmp_path, ti
         assert points == {k: pytest.approx(p, abs=0.01) for k, p in cats[image].items()}, image
     capsys.readouterr()
     assert check_data.main(["--annotations", str(output)]) == 0
-    assert "file-name-respelled" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "file-name-respelled" not in printed and "area-missing" not in printed
 
     tiny = [o for o in tiny if not o.startswith(("data.", "train.max_iter"))]
     more = [f"data.root={output}", "train.max_iter=2"]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from ...errors import UserError
+from ..images import upright_size
 
 
 @dataclass(frozen=True)
@@ -58,12 +58,14 @@ class Imported:
     info: dict[str, Any] = field(default_factory=dict)
 
     def add_image(self, split: str, path: Path, size: tuple[int, int] | None = None) -> int:
-        """Add an image file and return its id. size: width and height in pixels; None: read from the file.
+        """Add an image file and return its id. size: width and height in pixels; None: those of the upright image.
+
+        Programs show photographs upright, and so count their labels.
 
         Raises:
-            UserError: If the file is not an image that can be read.
+            UserError: If the size must be read, and cannot be.
         """
-        width, height = size or image_size(path)
+        width, height = size or upright_size(path)
         name = self.file_name(path)
         self.files[name] = path
         id_ = len(self.files) + len(self.frames)
@@ -141,16 +143,3 @@ class Imported:
             number += 1
             name = f"{Path(stem).with_suffix('')}_{number}{path.suffix}"
         return name
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file, from its header.
-
-    Raises:
-        UserError: If it cannot be read.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{path}: not an image that can be read: {error}") from error
