@@ -193,6 +193,20 @@ def test_predictions_count_only_without_other_labels(tmp_path, skeleton, images)
     assert sorted(imported.assumed.values()) == [1, 1]  # the prediction, and its box
 
 
+def test_boxes_of_instances_are_taken_and_other_things_counted(tmp_path, skeleton, images):
+    first, second = user(skeleton), user(skeleton)
+    labelled = frame(images, 0, first, second)
+    labelled.bboxes += [
+        sio.UserBoundingBox(5, 6, 35, 30, instance=first),
+        sio.UserBoundingBox(1, 2, 3, 4),
+    ]
+    labelled.centroids.append(sio.UserCentroid(1, 2))
+    labelled.masks.append(sio.UserSegmentationMask.from_numpy(np.ones((48, 64), bool)))
+    imported = read(save(tmp_path / "a.slp", labelled))
+    assert found(imported) == [(1, KEYPOINTS, [5, 6, 30, 24]), (1, KEYPOINTS, BOX)]
+    assert sorted(imported.left_out.values()) == [1, 1, 1]
+
+
 def test_splits_of_a_folder(tmp_path, skeleton, images):
     folder = tmp_path / "package"
     folder.mkdir()

@@ -24,8 +24,8 @@ from ..coco import to_coco
 from ..images import upright_size
 from ..masks import read_segmentation
 from . import coco
-from .extents import grow_extents
 from .imported import Imported, Options
+from .keypoint_objects import grow_extents
 
 NAME = "cvat"
 TITLE = "CVAT's COCO Keypoints 1.0"
@@ -57,8 +57,8 @@ def read(path: Path, options: Options) -> Imported:
     files = _find_annotations(path) or coco.find_annotations(path)
     if not files:
         raise UserError(
-            f"{path}: there is no annotations/{PREFIX}*.json: export the task or project as COCO Keypoints 1.0, with images, and "
-            "unpack it"
+            f"{path}: there is no annotations/{PREFIX}*.json: export the task or project as COCO Keypoints "
+            "1.0, with images, and unpack it"
         )
     imported = coco.read_files(_root(path), files, replace(options, grow_boxes=""))
     _refuse_points(path, imported.categories)

@@ -46,6 +46,7 @@ class Imported:
         left_out: Counts of what was left out, by description.
         assumed: Counts of what the source does not say and was assumed, by description.
         info: Further keys of the json, such as `licenses`.
+        unboxed: Ids of the objects that were added without a box.
     """
 
     root: Path
@@ -56,6 +57,7 @@ class Imported:
     left_out: Counter[str] = field(default_factory=Counter)
     assumed: Counter[str] = field(default_factory=Counter)
     info: dict[str, Any] = field(default_factory=dict)
+    unboxed: set[int] = field(default_factory=set)
 
     def add_image(self, split: str, path: Path, size: tuple[int, int] | None = None) -> int:
         """Add an image file and return its id. size: width and height in pixels; None: those of the upright image.
@@ -112,13 +114,15 @@ class Imported:
         if box is None and not len(labelled):
             self.left_out["objects without a box and without a labelled keypoint"] += 1
             return
+        id_ = sum(len(part["annotations"]) for part in self.splits.values()) + 1
         if box is None:
+            self.unboxed.add(id_)
             low, high = labelled[:, :2].min(axis=0) + 0.5, labelled[:, :2].max(axis=0) + 0.5
             box = [*low.tolist(), *high.tolist()]
         x0, y0, x1, y1 = (float(value) for value in box)
         annotations = self._split(split)["annotations"]
         annotation = {
-            "id": sum(len(part["annotations"]) for part in self.splits.values()) + 1,
+            "id": id_,
             "image_id": image_id,
             "category_id": category_id,
             "bbox": [x0, y0, x1 - x0, y1 - y0],
