@@ -11,6 +11,7 @@ from PIL import Image
 from hrnet_kpt.cli import check_data
 from hrnet_kpt.cli.import_data import main
 from hrnet_kpt.config import load_config
+from hrnet_kpt.data.formats.recognize import FORMATS
 from hrnet_kpt.engine import train
 from hrnet_kpt.errors import UserError
 
@@ -128,11 +129,19 @@ def test_other_folders_are_not_written(cats, output, refused, tmp_path):
         (["--test-share", "2"], "--test-share 2"),
         (["--series", "_"], "--test-share"),
         (["--keypoints", "a"], "--keypoints"),
+        (["--keypoints", "a", "b", "a"], "a twice"),
+        (["--keypoints", "a", "--ignore", "a", "c"], "--ignore name a twice"),
     ],
 )
 def test_wrong_options(arguments, word, cats, output, refused):
     assert word in refused(main, command(cats, output, *arguments))[0]
     assert not output.exists()
+
+
+def test_archive_is_named_for_every_format(output, refused, tmp_path):
+    (tmp_path / "cats.zip").write_bytes(b"PK")
+    for more in ([], *(["--format", name] for name in FORMATS)):
+        assert "unpack it" in refused(main, command(tmp_path / "cats.zip", output, *more))[0]
 
 
 def test_path_that_does_not_exist(output, refused, tmp_path):

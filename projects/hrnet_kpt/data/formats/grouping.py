@@ -94,7 +94,7 @@ def select_keypoints(labels: Iterable[str], options: Options, result: Imported) 
     """
     counts = Counter(labels)
     for label in options.ignore:
-        if label not in options.keypoints and counts[label]:
+        if counts[label]:
             result.left_out[f"points called {label!r}"] += counts.pop(label)
     unknown = {label: count for label, count in counts.items() if label not in options.keypoints}
     if not options.keypoints:

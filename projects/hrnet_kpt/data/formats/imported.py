@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from ...errors import UserError, join_names
 from ..images import upright_size
 
 
@@ -24,11 +25,21 @@ class Options:
         ignore: Labels of points to leave out.
         grow_boxes: How far boxes that are only the extent of their keypoints are moved outwards on every side: "0.2" of
             the longer side, or "40px"; "" for the format's own default.
+
+    Raises:
+        UserError: If a name is given twice.
     """
 
     keypoints: Sequence[str] = ()
     ignore: Sequence[str] = ()
     grow_boxes: str = ""
+
+    def __post_init__(self) -> None:
+        names = Counter([*self.keypoints, *set(self.ignore)])
+        repeated = [name for name, count in names.items() if count > 1]
+        if repeated:
+            options = "--keypoints and --ignore name" if self.ignore else "--keypoints names"
+            raise UserError(f"{options} {join_names(repeated)} twice: leave one out")
 
 
 @dataclass

@@ -81,13 +81,11 @@ def refuse_output(output: Path, source: Path) -> None:
     """
     inside, outside = Path(os.path.realpath(output)), Path(os.path.realpath(source))
     if inside == outside or outside in inside.parents:
-        raise UserError(
-            f"--output {output} is in the data set itself, {source}: give a folder elsewhere"
-        )
+        raise UserError(f"{output} is in the data set itself, {source}: give an --output elsewhere")
     if not output.exists():
         return
     if not output.is_dir():
-        raise UserError(f"--output {output} is a file: give a folder")
+        raise UserError(f"{output} is a file: give another --output")
     others = [path.name for path in sorted(output.iterdir()) if not path.name.startswith(".")]
     first_line = ""
     with suppress(OSError, UnicodeDecodeError):
@@ -99,7 +97,7 @@ def refuse_output(output: Path, source: Path) -> None:
             if earlier
             else f"has other files: {join_names(others, 4)}"
         )
-        raise UserError(f"--output {output} {what}: give a new or an empty folder")
+        raise UserError(f"{output}, for the imported data, {what}: give another --output")
 
 
 def _add_areas(imported: Imported, splits: Mapping[str, Part]) -> None:
