@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from pycocotools import mask as rle
 
 from ..errors import UserError
@@ -46,6 +47,9 @@ def segmentation_area(annotation: dict[str, Any], size: Sequence[Any]) -> float 
                 return float(sum(segmentation["counts"][1::2]))
             return float(rle.area(segmentation))
         width, height = map(int, size)
+        # pycocotools lists the pixels of the outline: one that is far longer than the image takes all memory.
+        if not (np.abs(np.concatenate(segmentation, dtype=float)) <= 2 * max(width, height)).all():
+            return None
         return float(rle.area(rle.merge(rle.frPyObjects(segmentation, height, width))))
     except (UserError, TypeError, ValueError, OverflowError):
         return None
