@@ -1,4 +1,4 @@
-"""tools/import_data.py, from a folder to two iterations of training."""
+"""tools/import_data.py: the folder that it writes, and what it refuses; test_every_format.py trains on such folders."""
 
 import json
 import os
@@ -11,14 +11,9 @@ from PIL import Image
 from hrnet_kpt.cli import check_data
 from hrnet_kpt.cli.import_data import main
 from hrnet_kpt.config import load_config
-from hrnet_kpt.data.formats import recognize
+from hrnet_kpt.data.formats.recognize import FORMATS
 from hrnet_kpt.engine import train
 from hrnet_kpt.errors import UserError
-
-
-@pytest.fixture(autouse=True)
-def formats(monkeypatch):
-    monkeypatch.setattr(recognize, "FORMATS", ("coco", "roboflow"))
 
 
 @pytest.fixture
@@ -134,6 +129,8 @@ def test_other_folders_are_not_written(cats, output, refused, tmp_path):
         (["--test-share", "2"], "--test-share 2"),
         (["--series", "_"], "--test-share"),
         (["--keypoints", "a"], "--keypoints"),
+        (["--keypoints", "a", "b", "a"], "a twice"),
+        (["--keypoints", "a", "--ignore", "a", "c"], "--ignore name a twice"),
     ],
 )
 def test_wrong_options(arguments, word, cats, output, refused):
@@ -141,26 +138,15 @@ def test_wrong_options(arguments, word, cats, output, refused):
     assert not output.exists()
 
 
+def test_archive_is_named_for_every_format(output, refused, tmp_path):
+    (tmp_path / "cats.zip").write_bytes(b"PK")
+    for more in ([], *(["--format", name] for name in FORMATS)):
+        assert "unpack it" in refused(main, command(tmp_path / "cats.zip", output, *more))[0]
+
+
 def test_path_that_does_not_exist(output, refused, tmp_path):
     for more in ([], ["--format", "coco"]):
         assert "does not exist" in refused(main, command(tmp_path / "nothing", output, *more))[0]
-
-
-def test_imported_folder_is_checked_trained_on_and_evaluated(cats, output, capsys, tiny):
-    main(command(cats, output, "--test-share", "0.25"))
-    capsys.readouterr()
-    assert check_data.main(["--annotations", str(output)]) == 0
-    printed = capsys.readouterr().out
-    assert (
-        "train.json" in printed and "test.json" in printed and "file-name-respelled" not in printed
-    )
-    tiny = [o for o in tiny if not o.startswith(("data.", "train.max_iter"))]
-    overrides = [*tiny, f"data.root={output}", "train.max_iter=2"]
-    run = output.parent / "run"
-    train(load_config("own.py", overrides))
-    assert (run / "model_final.pth").is_file()
-    rows = [json.loads(line) for line in (run / "metrics.json").read_text().splitlines()]
-    assert "keypoints/AP" in rows[-1]
 
 
 def test_other_folders_are_not_checked(cats, refused):
@@ -176,11 +162,45 @@ def test_source_as_data_root_names_the_import(cats, tiny):
     assert "data.train.annotations" in str(error.value)
 
 
-def test_real_folders(photographs, output, capsys):
+@pytest.mark.parametrize("kind", ["csv", "h5"])
+def test_openfield_mouse_as_deeplabcut_left_it_is_as_its_json(photographs, output, tmp_path, kind):
+    """The json was made from the same project: boxes are the keypoints and 20 %, all numbers have two digits."""
+    source = photographs / "openfield_mouse"
+    if kind == "h5":
+        pytest.importorskip("h5py")
+        project = tmp_path / "project"
+        (project / "labeled-data" / "m4s1").mkdir(parents=True)
+        (project / "config.yaml").symlink_to(source / "config.yaml")
+        for path in (source / "labeled-data" / "m4s1").iterdir():
+            if path.suffix != ".csv":
+                (project / path.relative_to(source)).symlink_to(path)
+    else:
+        project = source
+    assert main(command(project, output, "--format", "deeplabcut")) == 0
+    content = json.loads((output / "all.json").read_text())
+    (category,) = content["categories"]
+    names = {image["id"]: Path(image["file_name"]).name for image in content["images"]}
+    found = {names[annotation["image_id"]]: annotation for annotation in content["annotations"]}
+    assert len(names) == len(found) == len(content["annotations"]) == 116
+    for split in ("train", "test"):
+        content = json.loads((source / f"{split}.json").read_text())
+        keypoints = content["categories"][0]["keypoints"]
+        assert [name.replace("_", "") for name in keypoints] == category["keypoints"]
+        images = {image["id"]: image["file_name"] for image in content["images"]}
+        for expected in content["annotations"]:
+            annotation = found.pop(Path(images[expected["image_id"]]).name)
+            for key in ("keypoints", "bbox"):
+                np.testing.assert_allclose(annotation[key], expected[key], rtol=0, atol=0.01)
+    assert not found
+
+
+def test_real_folders(photographs, output, capsys, refused):
     """Images below labeled-data/ are found, also where the folder itself is data.root."""
     source = photographs / "openfield_mouse"
     assert check_data.main(["--annotations", str(source), "--skip-opening-images"]) == 0
-    assert main(command(source, output)) == 0
+    [line] = refused(main, command(source, output))
+    assert all(word in line for word in ("(coco)", "(deeplabcut)", "--format"))
+    assert main(command(source, output, "--format", "coco")) == 0
     for split, count in (("train", 93), ("test", 23)):
         old = json.loads((source / f"{split}.json").read_text())
         new = json.loads((output / f"{split}.json").read_text())

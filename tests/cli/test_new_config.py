@@ -265,3 +265,15 @@ def test_other_layouts_are_imported_beside_the_file(people, tmp_path):
     text = output.read_text()
     new_config(people, output, device="cpu", report=lines.append)
     assert output.read_text() == text
+
+
+def test_folder_for_imported_data_is_named_with_the_option(people, tmp_path, refused):
+    (tmp_path / "mine_data").mkdir()
+    (tmp_path / "mine_data" / "notes.txt").touch()
+    (people / "test.json").unlink()
+    [line] = refused(main, ["--data", people, "--output", tmp_path / "mine.py"])
+    assert "mine_data, for the imported data, has other files: notes.txt" in line
+    assert line.endswith("give another --output")
+    [line] = refused(main, ["--data", people, "--output", people / "mine.py"])
+    assert "mine_data is in the data set itself" in line
+    assert not (people / "mine_data").exists()

@@ -53,7 +53,12 @@ def test_extents_of_keypoints_are_a_finding(tight, rounded, levels):
     assert "box-from-keypoints" not in levels(tight)
 
 
-def test_grown_by_a_fraction_of_the_larger_side_up_to_the_border(tight, levels, labelled):
+@pytest.mark.parametrize(
+    "fraction", [1, 0.53]
+)  # of the box: the area as CVAT, or an import, writes it
+def test_grown_by_a_fraction_of_the_larger_side_up_to_the_border(tight, levels, labelled, fraction):
+    for annotation in tight["annotations"]:
+        annotation["area"] *= fraction
     repaired, done = repair(tight, margin=Margin(0.2, False))
     assert len(done) == 1
     for before, after in zip(tight["annotations"], repaired["annotations"], strict=True):

@@ -50,18 +50,16 @@ def run(args: Namespace) -> None:
     from pathlib import Path
 
     from ..data.formats.imported import Options
-    from ..data.formats.recognize import find_format, recognize
+    from ..data.formats.recognize import recognize
     from ..data.formats.split import make_splits
     from ..data.formats.write import refuse_output, write
-    from ..errors import UserError
 
     source, output = Path(args.input), Path(args.output)
-    if args.format and not source.exists():
-        raise UserError(f"{source} does not exist: give the folder of the data set, or its json")
-    module, seen = (find_format(args.format), "") if args.format else recognize(source)
+    module, seen = recognize(source, args.format)
     refuse_output(output, source)
+    options = Options(args.keypoints, args.ignore, args.grow_boxes)
     print(f"{source}: {module.TITLE}{f' ({seen})' if seen else ''}")
-    imported = module.read(source, Options(args.keypoints, args.ignore, args.grow_boxes))
+    imported = module.read(source, options)
     splits, remarks = make_splits(imported.splits, args.test_share, args.series)
     print(*write(imported, splits, output, source, remarks, args.copy), sep="\n")
     folder = shlex.quote(str(output))

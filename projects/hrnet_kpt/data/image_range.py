@@ -17,8 +17,10 @@ from ..errors import UserError
 # "auto": read from the images before a run; "8-bit": deeper images are refused; or the values of black and white.
 ImageRange = str | Sequence[float]
 
-# What Pillow raises for files that are truncated, corrupt, too large or not images.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+# What Pillow raises for files that are truncated, corrupt, too large or not images; RuntimeError of AVIF.
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, EOFError, RuntimeError, Image.DecompressionBombError,
+)  # fmt: skip
 MAX_SAMPLES = 100  # images from which the range of a data set is read
 INTEGER_MAXIMA = (255, 1023, 4095, 16383, 65535)  # of 8, 10, 12, 14 and 16 bits
 # Photographs with floats from 0 to 255 reach at least this value; below it the scale is not clear.

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as rle
 
+from ..data.areas import AREA_FRACTION, LARGER, plausible_area, segmentation_area
 from ..data.boxes import Margin, grow
-from ..data.masks import read_segmentation
-from ..errors import UserError
 from ..evaluation.explain import TINY_AREA
-from ..evaluation.ground_truth import AREA_FRACTION
 from .finding import Finding
 from .keypoints import LabelledPoints, labelled_points
 from .table import AnnotationTable
@@ -24,9 +21,7 @@ ROUNDING = 1.0  # pixels by which a box may cross the border: COCO's own boxes d
 MIN_EXTENT = 5.0
 MIN_TIGHT = 5
 NEARLY_ALL = 0.95
-# Rounding may make an area exceed its box by this fraction, and by the area of sides longer by this many pixels.
-LARGER = 0.1
-PIXELS = 2.0
+PIXELS = 2.0  # by which the sides of a box may be longer for an area that exceeds it: rounding, beside LARGER
 # Fewer too large areas, or a smaller fraction of a category's, are single mistakes; so are tiny ones of fewer areas.
 MIN_LARGER = 2
 MIN_LARGER_FRACTION = 0.01
@@ -102,8 +97,8 @@ def check_tight_boxes(table: AnnotationTable, points: LabelledPoints) -> Iterato
 def grow_boxes(table: AnnotationTable, margin: Margin) -> tuple[list[dict[str, Any]], int]:
     """Grow the boxes that are the extent of their keypoints, up to the border of the image.
 
-    Empty boxes become the grown extent of their keypoints. A missing area, or one that equals the old box's, becomes
-    AREA_FRACTION of the new box.
+    Empty boxes become the grown extent of their keypoints. A missing area, or one that was computed from the old box,
+    becomes AREA_FRACTION of the new one.
 
     Returns:
         All annotations, and how many boxes have grown.
@@ -119,11 +114,19 @@ def grow_boxes(table: AnnotationTable, margin: Margin) -> tuple[list[dict[str, A
     for row, entry in enumerate(table.annotations):
         if chosen[row]:
             entry = {**entry, "bbox": boxes[row].tolist()}
-            area = entry.get("area")
-            if type(area) not in (int, float) or not abs(area - old[row]) > 0.02 * old[row] + 1:
+            if not _is_own_area(entry, old[row]):
                 entry["area"] = AREA_FRACTION * float(boxes[row, 2:].prod())
         annotations.append(entry)
     return annotations, int(chosen.sum())
+
+
+def _is_own_area(annotation: Mapping[str, Any], box: float) -> bool:
+    """Whether an annotation has an area that is not just that of its box, in square pixels, or AREA_FRACTION of it."""
+    area: Any = annotation.get("area")
+    computed = (1.0,) if annotation.get("segmentation") else (1.0, AREA_FRACTION)
+    return type(area) in (int, float) and all(
+        abs(area - fraction * box) > 0.02 * box + 1 for fraction in computed
+    )
 
 
 def check_areas(table: AnnotationTable) -> Iterator[Finding]:
@@ -167,30 +170,16 @@ def implausible_areas(table: AnnotationTable) -> tuple[np.ndarray, np.ndarray]:
     return larger, tiny
 
 
-def plausible_area(table: AnnotationTable, row: int) -> float:
-    """What the area of an object should be, in pixels: its segmentation's, else AREA_FRACTION of its box."""
-    width, height = table.boxes[row, 2:].tolist()
-    area = segmentation_area(table, row)
-    if area is not None and 0 < area <= (1 + LARGER) * width * height:
-        return area
-    return AREA_FRACTION * width * height
+def area_of(table: AnnotationTable, row: int) -> float:
+    """The plausible area of an annotation that has a box."""
+    entry = {**table.annotations[row], "bbox": table.boxes[row].tolist()}
+    return plausible_area(entry, _size(table, row))
 
 
-def segmentation_area(table: AnnotationTable, row: int) -> float | None:
-    """The area of an annotation's segmentation in pixels, by pycocotools; None without a valid one."""
-    annotation, image = table.annotations[row], table.image[row]
-    if not annotation.get("segmentation"):
-        return None
-    try:
-        segmentation = read_segmentation(dict(annotation), "")
-        if isinstance(segmentation, dict):
-            if isinstance(segmentation["counts"], list):
-                return float(sum(segmentation["counts"][1::2]))
-            return float(rle.area(segmentation))
-        width, height = map(int, table.sizes[image] if image >= 0 else (np.nan, np.nan))
-        return float(rle.area(rle.merge(rle.frPyObjects(segmentation, height, width))))
-    except (UserError, TypeError, ValueError, OverflowError):
-        return None
+def _size(table: AnnotationTable, row: int) -> Sequence[float]:
+    """Width and height of an annotation's image; NaN if unknown."""
+    image = table.image[row]
+    return table.sizes[image].tolist() if image >= 0 else (np.nan, np.nan)
 
 
 def _sampled(chosen: np.ndarray) -> np.ndarray:
@@ -202,7 +191,10 @@ def _as_segmented(table: AnnotationTable, chosen: np.ndarray) -> bool:
     """Whether most of these annotations have the area of their segmentation."""
     rows, agree = _sampled(chosen), 0
     for row in rows:
-        segmented, area = segmentation_area(table, row), table.areas[row]
+        segmented, area = (
+            segmentation_area(table.annotations[row], _size(table, row)),
+            table.areas[row],
+        )
         agree += segmented is not None and abs(segmented - area) <= LARGER * area
     return 2 * agree > len(rows)
 
@@ -210,4 +202,4 @@ def _as_segmented(table: AnnotationTable, chosen: np.ndarray) -> bool:
 def _median_factor(table: AnnotationTable, chosen: np.ndarray) -> float:
     """The median ratio of areas to plausible areas."""
     rows = _sampled(chosen)
-    return float(np.median([table.areas[row] / plausible_area(table, row) for row in rows]))
+    return float(np.median([table.areas[row] / area_of(table, row) for row in rows]))

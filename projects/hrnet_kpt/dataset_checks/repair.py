@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from ..data.areas import AREA_FRACTION
 from ..data.boxes import Margin
 from ..data.categories import bones_of, is_integer, joins_keypoints
 from ..data.images import ANY_RANGE, BadImageError, annotated_size, image_paths, open_image, respell
 from ..data.references import normalise
 from ..errors import UserError
-from ..evaluation.ground_truth import AREA_FRACTION
 from ..io import replace_text, to_json
-from .boxes import ROUNDING, beyond_border, grow_boxes, implausible_areas, plausible_area
+from .boxes import ROUNDING, area_of, beyond_border, grow_boxes, implausible_areas
 from .categories import counts_from_zero, highest_joint
 from .conventions import COCO, converted, detect_convention
 from .duplicates import doubled, split_objects
@@ -322,7 +322,7 @@ def repair_areas(table: AnnotationTable, done: Counter[str]) -> list[Entry]:
             done[
                 f"`area` {what}: the segmentation's, else {AREA_FRACTION:g} of the box, written"
             ] += 1
-            entry = {**entry, "area": plausible_area(table, row)}
+            entry = {**entry, "area": area_of(table, row)}
         annotations.append(entry)
     return annotations
 

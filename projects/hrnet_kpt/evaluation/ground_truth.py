@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from pycocotools.coco import COCO
 
+from ..data.areas import AREA_FRACTION
 from ..data.categories import Classes, keypoint_indices
 from ..data.coco import annotations_of, read_coco
 from ..data.schema import KeypointSchema
@@ -21,9 +22,6 @@ from ..errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# The mean fraction of its box that a person's segmentation covers. It replaces missing areas, as in CrowdPose's
-# evaluation.
-AREA_FRACTION = 0.53
 # Detections per image and category that COCO's evaluation counts: https://cocodataset.org/#keypoints-eval.
 COCO_DETECTIONS = {"bbox": 100, "segm": 100, "keypoints": 20}
 

@@ -43,15 +43,16 @@ WORDS = (
 )
 
 
-def check(folder, read, *, numbers=True, suffixes=None, max_examples=100):
+def check(folder, read, *, numbers=True, suffixes=None):
     """Damage one file of the folder at a time, and call `read`: it returns an Imported, or raises UserError.
+
+    HYPOTHESIS_PROFILE=default tries new and more damages.
 
     Args:
         folder: A valid data set. The files are as before at the end.
         read: Function without arguments; its result is passed to `assert_consistent`, if it is not None.
         numbers: Whether coordinates must be finite numbers in what is read.
         suffixes: Of the files to damage, such as {".h5"}; by default all but images.
-        max_examples: Number of damaged copies.
     """
     files = sorted(
         path
@@ -62,7 +63,9 @@ def check(folder, read, *, numbers=True, suffixes=None, max_examples=100):
     assert files, f"{folder} has no file to damage"
     assert_consistent(read(), numbers)
 
-    @settings(max_examples=max_examples, deadline=None, suppress_health_check=list(HealthCheck))
+    examples = 15 if settings().derandomize else 300
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def damaged(data):
         path = data.draw(st.sampled_from(files), label="file")

@@ -201,6 +201,18 @@ def test_other_folders_are_not_recognized(tmp_path):
     assert cvat.recognize(tmp_path) == ""
 
 
+def test_file_of_another_name_is_recognized_by_its_content(tmp_path):
+    write(tmp_path)
+    file = tmp_path / "annotations" / "person_keypoints_default.json"
+    renamed = file.rename(tmp_path / "cats.json")
+    assert cvat.recognize(tmp_path) == cvat.recognize(renamed) == "cats.json"
+    assert len(read(tmp_path).splits["all"]["annotations"]) == 1
+    text = renamed.read_text()
+    for key in ("occluded", "num_keypoints", "licenses"):  # of another program that writes COCO
+        renamed.write_text(text.replace(f'"{key}"', '"other"'))
+        assert cvat.recognize(tmp_path) == ""
+
+
 def test_malformed_files_are_refused_in_one_line(malformed, tmp_path):
     rectangle = {**CAT_OF_TWO, "category_id": 2, "segmentation": [[1, 1, 9, 1, 9, 9]]}
     folder = write(tmp_path / "set", {"Train": [CAT_OF_TWO, rectangle], "Test": [CAT_OF_TWO]})

@@ -1,6 +1,5 @@
-"""DeepLabCut projects: tables in all their shapes, config.yaml, and a real project beside its COCO json."""
+"""DeepLabCut projects: tables in all their shapes, and config.yaml."""
 
-import json
 import pickle
 import shutil
 import sys
@@ -318,37 +317,6 @@ def test_h5_without_h5py_names_the_remedy(tmp_path, monkeypatch):
         read(root)
 
 
-# --------------------------------------------------------------------------- a real project
-
-
-@pytest.mark.parametrize("kind", ["csv", "h5"])
-def test_openfield_mouse_is_as_its_json(photographs, tmp_path, kind):
-    """The json was made from the same project: boxes are the keypoints and 20 %, all numbers have two digits."""
-    source = photographs / "openfield_mouse"
-    video = source / "labeled-data" / "m4s1"
-    if kind == "h5":
-        pytest.importorskip("h5py")
-    (tmp_path / "labeled-data").mkdir()
-    (tmp_path / "config.yaml").symlink_to(source / "config.yaml")
-    (tmp_path / "labeled-data" / "m4s1").mkdir()
-    for path in video.iterdir():
-        if path.suffix in (".png", f".{kind}"):
-            (tmp_path / "labeled-data" / "m4s1" / path.name).symlink_to(path)
-    imported = read(tmp_path)
-    part = imported.splits["all"]
-    names = {image["id"]: image["file_name"].split("/")[-1] for image in part["images"]}
-    found = {names[annotation["image_id"]]: annotation for annotation in part["annotations"]}
-    assert (len(part["images"]), len(found), imported.left_out) == (116, 116, {})
-    for split in ("train", "test"):
-        content = json.loads((source / f"{split}.json").read_text())
-        images = {image["id"]: image["file_name"] for image in content["images"]}
-        for expected in content["annotations"]:
-            annotation = found.pop(images[expected["image_id"]])
-            for key in ("keypoints", "bbox"):
-                np.testing.assert_allclose(annotation[key], expected[key], rtol=0, atol=0.01)
-    assert not found
-
-
 # -------------------------------------------------------------------------------- wrong input
 
 
@@ -397,11 +365,11 @@ def test_project_without_labels_or_images(tmp_path):
 @pytest.mark.parametrize(("config", "table"), [(CONFIG, TABLE), (MULTI, MULTI_TABLE)])
 def test_malformed_text_is_refused_in_one_line(malformed, tmp_path, config, table):
     write_project(tmp_path, config, {"Ann.csv": table})
-    malformed.check(tmp_path, lambda: read(tmp_path), max_examples=60)
+    malformed.check(tmp_path, lambda: read(tmp_path))
 
 
 @pytest.mark.parametrize("layout", ["fixed", "table"])
 def test_malformed_h5_is_refused_in_one_line(malformed, tmp_path, layout):
     write_project(tmp_path, tables={})
     write_h5(tmp_path / "labeled-data" / "clip" / "CollectedData_Ann.h5", TABLE, layout)
-    malformed.check(tmp_path, lambda: read(tmp_path), suffixes={".h5"}, max_examples=40)
+    malformed.check(tmp_path, lambda: read(tmp_path), suffixes={".h5"})

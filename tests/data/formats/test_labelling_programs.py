@@ -126,7 +126,7 @@ OBJECTS = st.lists(
     max_size=3,
 )
 LIGHT = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -579,4 +579,4 @@ def test_malformed_files_are_refused_in_one_line(program, options, malformed, tm
         module.recognize(tmp_path)
         return module.read(tmp_path, options)
 
-    malformed.check(tmp_path, read, max_examples=60)
+    malformed.check(tmp_path, read)

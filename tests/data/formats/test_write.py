@@ -58,3 +58,21 @@ def test_folder_that_cannot_be_made_is_refused(imported, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="file"):
         write(imported, imported.splits, tmp_path / "file" / "output", imported.root, [])
+
+
+def test_objects_get_an_area(imported, tmp_path):
+    """0.53 of the box of 4 x 4 pixels; a square of 3 x 3; others, and boxes that are none, stay."""
+    first = imported.splits["all"]["annotations"][0]
+    added = [
+        {"segmentation": [[2, 2, 5, 2, 5, 5, 2, 5]]},
+        {"area": 3},
+        {"bbox": None},
+        {"bbox": [1, 2, "x", float("nan")]},
+        {"bbox": [1, 2, 0, 5]},
+    ]
+    for id_, keys in enumerate(added, 2):
+        imported.splits["all"]["annotations"].append({**first, "id": id_, **keys})
+    report = write(imported, imported.splits, tmp_path / "output", imported.root, [])
+    written = imported.splits["all"]["annotations"]
+    assert [a.get("area") for a in written] == [8.48, 9, 3, None, None, None]
+    assert any(line.startswith("assumed (2): areas") for line in report)

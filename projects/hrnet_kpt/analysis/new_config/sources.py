@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ...data.coco import read_json
 from ...data.formats.imported import Options
-from ...data.formats.recognize import find_format, recognize
+from ...data.formats.recognize import recognize
 from ...data.formats.split import make_splits
 from ...data.formats.write import refuse_output, write
 from ...data.images import find_images
@@ -96,11 +96,8 @@ def import_data(
     source: Path, format_name: str | None, output: Path, report: Callable[[str], object]
 ) -> dict[str, Path]:
     """Import a data set into a folder with train.json, test.json and images; a source without splits is split."""
-    if format_name is not None:
-        module = find_format(format_name)
-    else:
-        module, seen = recognize(source)
-        report(f"{source}: {module.TITLE} ({seen})")
+    module, seen = recognize(source, format_name)
+    report(f"{source}: {module.TITLE}{f' ({seen})' if seen else ''}")
     refuse_output(output, source)
     imported = module.read(source, Options())
     share = TEST_SHARE if len(imported.splits) == 1 else None

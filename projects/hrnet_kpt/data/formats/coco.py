@@ -271,7 +271,7 @@ def _no_images(imported: Imported, files: Sequence[File]) -> str:
         return f"{names}: the list `images` is empty"
     return (
         f"{names}: none of the {len(images)} images is in {imported.root}; the first one is "
-        f"{str(images[0]['file_name'])[:200]!r}: put them there, or give another json alone: --input FILE.json"
+        f"{str(images[0]['file_name'])[:200]!r}: put them there, or give another json alone"
     )
 
 

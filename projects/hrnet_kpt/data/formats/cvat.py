@@ -24,18 +24,19 @@ from ..coco import to_coco
 from ..images import upright_size
 from ..masks import read_segmentation
 from . import coco
-from .extents import grow_extents
 from .imported import Imported, Options
+from .keypoint_objects import grow_extents
 
 NAME = "cvat"
 TITLE = "CVAT's COCO Keypoints 1.0"
 
-PATTERNS = ("annotations/person_keypoints_*.json", "person_keypoints_*.json")
+PREFIX = "person_keypoints_"
 DEFAULT = "person_keypoints_default.json"  # of a task without a subset
 # What Datumaro, which writes CVAT's exports, begins a json with.
 HEADER = re.compile(
     r'^\ufeff?\s*\{\s*"licenses"\s*:\s*\[\s*\{\s*"name"\s*:\s*""\s*,\s*"id"\s*:\s*0'
 )
+KEYS = (b'"num_keypoints"', b'"occluded"')  # of the annotations: they tell a file of another name
 
 Entry = dict[str, Any]
 
@@ -56,8 +57,8 @@ def read(path: Path, options: Options) -> Imported:
     files = _find_annotations(path) or coco.find_annotations(path)
     if not files:
         raise UserError(
-            f"{path}: there is no {PATTERNS[0]}: export the task or project as COCO Keypoints 1.0, with images, and "
-            "unpack it"
+            f"{path}: there is no annotations/{PREFIX}*.json: export the task or project as COCO Keypoints "
+            "1.0, with images, and unpack it"
         )
     imported = coco.read_files(_root(path), files, replace(options, grow_boxes=""))
     _refuse_points(path, imported.categories)
@@ -93,8 +94,10 @@ def read(path: Path, options: Options) -> Imported:
 
 def _find_annotations(path: Path) -> list[Path]:
     with suppress(OSError, ValueError):
-        files = [path] if path.is_file() else [f for p in PATTERNS for f in sorted(path.glob(p))]
-        return [file for file in files if _is_export(file)]
+        files = [path]
+        if path.is_dir():
+            files = sorted([*path.glob("annotations/*.json"), *path.glob("*.json")])
+        return [file for file in files[: coco.MAX_FILES] if _is_export(file)]
     return []
 
 
@@ -102,8 +105,13 @@ def _is_export(file: Path) -> bool:
     if file.name == DEFAULT:
         return True
     with file.open("rb") as stream:
-        start = stream.read(200).decode("utf-8", errors="replace")
-    return file.name.startswith("person_keypoints_") and HEADER.match(start) is not None
+        start = stream.read(200)
+        if not HEADER.match(start.decode("utf-8", errors="replace")):
+            return False
+        if file.name.startswith(PREFIX):
+            return True
+        content = start + stream.read()
+    return all(key in content for key in KEYS)
 
 
 def _root(path: Path) -> Path:

@@ -8,7 +8,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +94,7 @@ def select_keypoints(labels: Iterable[str], options: Options, result: Imported) 
     """
     counts = Counter(labels)
     for label in options.ignore:
-        if label not in options.keypoints and counts[label]:
+        if counts[label]:
             result.left_out[f"points called {label!r}"] += counts.pop(label)
     unknown = {label: count for label, count in counts.items() if label not in options.keypoints}
     if not options.keypoints:
@@ -149,12 +149,15 @@ def add_images(
         category = ids[box.label if box else unnamed]
         values = _keypoints(own, keypoints, result.left_out)
         result.add_object("all", image_id, category, corners, values)
-    unboxed = {number for number, (_, box, _) in enumerate(objects, 1) if box is None}
     if options.grow_boxes:
-        _grow_boxes(result, unboxed, options)
-    elif unboxed:
+        if not result.unboxed:
+            raise UserError(
+                f"{result.root}: --grow-boxes is for objects without a rectangle, and all have one"
+            )
+        set_boxes(result, options)
+    elif result.unboxed:
         what = "objects without a rectangle: the box is the extent of their points"
-        result.assumed[what] += len(unboxed)
+        result.assumed[what] += len(result.unboxed)
 
 
 def _find_files(
@@ -190,20 +193,6 @@ def _find_files(
     if moved:
         result.assumed["images found under another path than the labels have"] += moved
     return files
-
-
-def _grow_boxes(result: Imported, unboxed: set[int], options: Options) -> None:
-    """Grow the boxes of the objects without a rectangle. unboxed: ids of their annotations."""
-    if not unboxed:
-        raise UserError(
-            f"{result.root}: --grow-boxes is for objects without a rectangle, and all have one"
-        )
-    content = result.splits["all"]
-    own = [a for a in content["annotations"] if a["id"] in unboxed]
-    part = replace(result, splits={"all": {**content, "annotations": own}})  # with the same counts
-    set_boxes(part, options)
-    removed = unboxed - {a["id"] for a in part.splits["all"]["annotations"]}
-    content["annotations"] = [a for a in content["annotations"] if a["id"] not in removed]
 
 
 def _reasons(left_out: Counter[str]) -> str:

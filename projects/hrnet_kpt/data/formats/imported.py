@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from ...errors import UserError
+from ...errors import UserError, join_names
+from ..images import upright_size
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,21 @@ class Options:
         ignore: Labels of points to leave out.
         grow_boxes: How far boxes that are only the extent of their keypoints are moved outwards on every side: "0.2" of
             the longer side, or "40px"; "" for the format's own default.
+
+    Raises:
+        UserError: If a name is given twice.
     """
 
     keypoints: Sequence[str] = ()
     ignore: Sequence[str] = ()
     grow_boxes: str = ""
+
+    def __post_init__(self) -> None:
+        names = Counter([*self.keypoints, *set(self.ignore)])
+        repeated = [name for name, count in names.items() if count > 1]
+        if repeated:
+            options = "--keypoints and --ignore name" if self.ignore else "--keypoints names"
+            raise UserError(f"{options} {join_names(repeated)} twice: leave one out")
 
 
 @dataclass
@@ -46,6 +57,7 @@ class Imported:
         left_out: Counts of what was left out, by description.
         assumed: Counts of what the source does not say and was assumed, by description.
         info: Further keys of the json, such as `licenses`.
+        unboxed: Ids of the objects that were added without a box.
     """
 
     root: Path
@@ -56,14 +68,17 @@ class Imported:
     left_out: Counter[str] = field(default_factory=Counter)
     assumed: Counter[str] = field(default_factory=Counter)
     info: dict[str, Any] = field(default_factory=dict)
+    unboxed: set[int] = field(default_factory=set)
 
     def add_image(self, split: str, path: Path, size: tuple[int, int] | None = None) -> int:
-        """Add an image file and return its id. size: width and height in pixels; None: read from the file.
+        """Add an image file and return its id. size: width and height in pixels; None: those of the upright image.
+
+        Programs show photographs upright, and so count their labels.
 
         Raises:
-            UserError: If the file is not an image that can be read.
+            UserError: If the size must be read, and cannot be.
         """
-        width, height = size or image_size(path)
+        width, height = size or upright_size(path)
         name = self.file_name(path)
         self.files[name] = path
         id_ = len(self.files) + len(self.frames)
@@ -110,13 +125,15 @@ class Imported:
         if box is None and not len(labelled):
             self.left_out["objects without a box and without a labelled keypoint"] += 1
             return
+        id_ = sum(len(part["annotations"]) for part in self.splits.values()) + 1
         if box is None:
+            self.unboxed.add(id_)
             low, high = labelled[:, :2].min(axis=0) + 0.5, labelled[:, :2].max(axis=0) + 0.5
             box = [*low.tolist(), *high.tolist()]
         x0, y0, x1, y1 = (float(value) for value in box)
         annotations = self._split(split)["annotations"]
         annotation = {
-            "id": sum(len(part["annotations"]) for part in self.splits.values()) + 1,
+            "id": id_,
             "image_id": image_id,
             "category_id": category_id,
             "bbox": [x0, y0, x1 - x0, y1 - y0],
@@ -141,16 +158,3 @@ class Imported:
             number += 1
             name = f"{Path(stem).with_suffix('')}_{number}{path.suffix}"
         return name
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height of an image file, from its header.
-
-    Raises:
-        UserError: If it cannot be read.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{path}: not an image that can be read: {error}") from error

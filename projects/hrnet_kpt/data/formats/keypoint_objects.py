@@ -1,9 +1,9 @@
-"""Objects of programs that label keypoints only: which of their keypoints are taken, and the box around them."""
+"""Objects of programs that label keypoints: which of them are taken, and the box where it is only their extent."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from .imported import Imported, Options
 
 T = TypeVar("T", bound=Hashable)
 MARGIN = "0.2"  # of the longer side, where Options.grow_boxes says nothing
+TOLERANCE = 0.1  # pixels: what programs round to
 
 
 def choose_keypoints(
@@ -41,7 +42,7 @@ def choose_keypoints(
 
 
 def set_boxes(data: Imported, options: Options) -> None:
-    """Set the box of every object: the extent of its labelled keypoints and a margin, clipped to the image.
+    """Set the box of every object without one: the extent of its labelled keypoints and a margin, within the image.
 
     The extent is that of the coordinates as they are: half a pixel is far below the margin. An object whose labelled
     keypoints are all in one place gets a square of the usual size. Objects outside of their image are left out.
@@ -50,36 +51,29 @@ def set_boxes(data: Imported, options: Options) -> None:
         UserError: If the margin is malformed, or no object has an extent that the margin could be a fraction of.
     """
     margin = read_margin(options.grow_boxes or MARGIN)
-    sizes = {
-        image["id"]: (image["width"], image["height"])
-        for part in data.splits.values()
-        for image in part["images"]
-    }
-    annotations = [a for part in data.splits.values() for a in part["annotations"]]
+    annotations, sizes = _objects(data)
+    own = [annotation["id"] in data.unboxed for annotation in annotations]
+    annotations = [a for a, unboxed in zip(annotations, own, strict=True) if unboxed]
     if not annotations:
         return
-    extents = np.stack([_extent(annotation["keypoints"]) for annotation in annotations])
-    image_sizes = np.array([sizes[annotation["image_id"]] for annotation in annotations])
+    sizes = sizes[own]
+    extents = np.stack([_extent(annotation) for annotation in annotations])
     sides = (extents[:, 2:] - extents[:, :2]).max(axis=1)
     single = (sides == 0) & (not margin.pixels)
-    boxes = grow(extents, margin, image_sizes)
+    boxes = grow(extents, margin, sizes)
     if single.all():
         raise UserError(
             f"{data.root}: every object has one labelled keypoint, which tells no size: give the distance from "
-            "the keypoint to the sides of the box in pixels, such as --grow-boxes 40px"
+            "the keypoint to the sides of the box in pixels, such as tools/import_data.py --grow-boxes 40px"
         )
     if single.any():
         usual = float(np.median(sides[~single]))
-        boxes[single] = grow(extents[single], Margin(usual / 2, True), image_sizes[single])
+        boxes[single] = grow(extents[single], Margin(usual / 2, True), sizes[single])
         what = f"objects with one labelled keypoint: the box is a square of {usual:.0f} pixels"
         data.assumed[what] += int(single.sum())
-    outside = {
-        annotation["id"]
-        for annotation, box in zip(annotations, boxes, strict=True)
-        if not (box[2:] > box[:2]).all()
-    }
     for annotation, box in zip(annotations, boxes, strict=True):
-        annotation["bbox"] = [*box[:2].round(2).tolist(), *(box[2:] - box[:2]).round(2).tolist()]
+        _set_box(annotation, box)
+    outside = {a["id"] for a in annotations if min(a["bbox"][2:]) <= 0}
     for part in data.splits.values():
         part["annotations"] = [a for a in part["annotations"] if a["id"] not in outside]
     if outside:
@@ -89,8 +83,56 @@ def set_boxes(data: Imported, options: Options) -> None:
     data.assumed[what] += len(annotations) - len(outside) - int(single.sum())
 
 
-def _extent(keypoints: Sequence[float]) -> np.ndarray:
+def grow_extents(data: Imported, margin: str) -> None:
+    """Grow the boxes that are the extent of their keypoints, in place; without a margin, count them in `assumed`.
+
+    Boxes without width or height that are left are counted, too.
+
+    Args:
+        data: All images have a size.
+        margin: `Options.grow_boxes`.
+
+    Raises:
+        UserError: If the margin is malformed.
+    """
+    parsed = read_margin(margin) if margin else None
+    tight = empty = 0
+    for annotation, size in zip(*_objects(data), strict=True):
+        if any(annotation["keypoints"][2::3]):
+            extent = _extent(annotation) + 0.5  # boxes count from the corner
+            x, y, width, height = annotation["bbox"]
+            if (abs(extent - (x, y, x + width, y + height)) <= TOLERANCE).all():
+                tight += 1
+                if parsed is not None:
+                    _set_box(annotation, grow(extent[None], parsed, size[None])[0])
+        empty += min(annotation["bbox"][2:]) <= 0
+    if tight and parsed is None:
+        what = "boxes are only the extent of their keypoints: --grow-boxes 0.2 makes them larger"
+        data.assumed[what] = tight
+    elif tight:
+        data.assumed[f"boxes that were the extent of their keypoints: grown by {margin}"] = tight
+    if empty:
+        what = (
+            "boxes without width or height: --grow-boxes 40px gives those of single points a size"
+        )
+        data.assumed[what] = empty
+
+
+def _objects(data: Imported) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """The annotations of all splits, and the width and height of their images: (N, 2)."""
+    parts = data.splits.values()
+    sizes = {i["id"]: (i["width"], i["height"]) for part in parts for i in part["images"]}
+    annotations = [annotation for part in parts for annotation in part["annotations"]]
+    return annotations, np.array([sizes[a["image_id"]] for a in annotations]).reshape(-1, 2)
+
+
+def _extent(annotation: Mapping[str, Any]) -> np.ndarray:
     """x0, y0, x1, y1 of the labelled keypoints."""
-    points = np.reshape(keypoints, (-1, 3))
+    points = np.reshape(annotation["keypoints"], (-1, 3))
     xy = points[points[:, 2] > 0, :2]
     return np.concatenate([xy.min(axis=0), xy.max(axis=0)])
+
+
+def _set_box(annotation: dict[str, Any], box: np.ndarray) -> None:
+    """box: x0, y0, x1, y1."""
+    annotation["bbox"] = [*box[:2].round(2).tolist(), *(box[2:] - box[:2]).round(2).tolist()]

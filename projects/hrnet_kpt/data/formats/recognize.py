@@ -43,14 +43,19 @@ def seen_formats(path: Path) -> dict[str, str]:
     return found
 
 
-def recognize(path: Path) -> tuple[ModuleType, str]:
+def recognize(path: Path, name: str | None = None) -> tuple[ModuleType, str]:
     """The format of a folder or file, and what was seen of it.
+
+    Args:
+        name: The format, if the user gives it; then nothing is looked for, and "" was seen.
 
     Raises:
         UserError: If the path does not exist, or has none of the formats, or several.
     """
     if not path.exists():
         raise UserError(f"{path} does not exist: give the folder of the data set, or its json")
+    if name is not None and not _is_archive(path):
+        return find_format(name), ""
     found = seen_formats(path)
     if len(found) == 1:
         ((name, what),) = found.items()
@@ -90,10 +95,14 @@ def remedy(root: str | Path) -> str:
     return f"{seen}; tools/import_data.py --input {path} --output DIR writes a folder to use"
 
 
+def _is_archive(path: Path) -> bool:
+    return path.is_file() and path.name.lower().endswith(ARCHIVES)
+
+
 def _describe(path: Path) -> str:
     """What a path has instead of a data set, and what to do."""
     if path.is_file():
-        if path.name.lower().endswith(ARCHIVES):
+        if _is_archive(path):
             return "it is an archive: unpack it and give the folder"
         return "give the folder of the data set, or --format NAME"
     try:

@@ -42,8 +42,9 @@ def recognize(path: Path) -> str:
 def read(path: Path, options: Options) -> Imported:
     """Read a .slp file; or a folder with one, or with train, val and test files, which become splits.
 
-    Instances that a person labelled are objects; predicted instances only if there are no others. Points that are not
-    visible have v = 1. Frames of videos and images in the file become `Imported.frames`.
+    Instances that a person labelled are objects, with the box that belongs to them if there is one; predicted instances
+    only if there are no others. Points that are not visible have v = 1. Frames of videos and images in the file become
+    `Imported.frames`.
 
     Coordinates are taken as they are: since version 1.1 of the format the center of the first pixel is 0, 0
     (`LabelsV1Adaptor` in sleap/io/format/hdf5.py: "midpixel coordinates, top left corner at (-0.5, -0.5)"); sleap-io
@@ -70,15 +71,20 @@ def read(path: Path, options: Options) -> Imported:
         ):
             instances = frame.user_instances if by_people else frame.predicted_instances
             _leave_out(data, "predicted instances", len(frame.instances) - len(instances))
-            objects = [*filter(None, map(categories.object_of, instances))]
+            boxes = _boxes(frame, data)
+            objects = [
+                (*found, boxes.get(id(instance)))
+                for instance in instances
+                if (found := categories.object_of(instance)) is not None
+            ]
             _leave_out(data, "instances without a labelled point", len(instances) - len(objects))
             if not objects and not frame.is_negative:
                 _leave_out(data, "frames without a labelled instance", 1)
                 continue
             image = videos[order[id(frame.video)]].add_to(data, split, int(frame.frame_idx))
             if image is not None:
-                for category, points in objects:
-                    data.add_object(split, image, category, None, points)
+                for category, points, box in objects:
+                    data.add_object(split, image, category, box, points)
     if not data.files and not data.frames:
         reasons = "; ".join(f"{what}: {count}" for what, count in data.left_out.items())
         raise UserError(
@@ -86,6 +92,28 @@ def read(path: Path, options: Options) -> Imported:
         )
     set_boxes(data, options)
     return data
+
+
+def _boxes(frame: Any, data: Imported) -> dict[int, tuple[float, float, float, float]]:
+    """x0, y0, x1, y1 of the upright boxes that belong to instances, by these; what else was drawn is counted.
+
+    sleap-io reads and writes COCO's boxes without a shift: they count from the corner.
+    """
+    boxes = {
+        id(box.instance): (box.x1, box.y1, box.x2, box.y2)
+        for box in frame.bboxes
+        if box.instance is not None and not box.is_predicted and box.angle == 0
+        if 0 < box.x2 - box.x1 < math.inf and 0 < box.y2 - box.y1 < math.inf
+    }
+    _leave_out(
+        data,
+        "boxes that are rotated, predicted, empty or of no instance",
+        len(frame.bboxes) - len(boxes),
+    )
+    _leave_out(data, "centroids", len(frame.centroids))
+    _leave_out(data, "masks", len(frame.masks) + len(frame.label_images))
+    _leave_out(data, "regions", len(frame.rois))
+    return boxes
 
 
 def _leave_out(data: Imported, what: str, count: int) -> None:

@@ -49,7 +49,7 @@ def make_splits(
             )
         if "train" not in parts:
             raise UserError(
-                f"the source has {counts} images, but no train: give one of its files, --input FILE.json"
+                f"the source has {counts} images, but no train: give one of its files alone"
             )
         splits = {name: parts[name] for name in ("train", "val", "test") if name in parts}
         if "test" not in splits:

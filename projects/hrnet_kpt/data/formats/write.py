@@ -12,7 +12,8 @@ from typing import Any
 
 from ...errors import UserError, join_names
 from ...io import UNFINISHED, atomic_write, replace_text, to_json
-from ..categories import flip_pairs_of, keypoint_names
+from ..areas import AREA_FRACTION, plausible_area
+from ..categories import flip_pairs_of, is_positive, keypoint_names
 from .imported import Imported
 from .split import Part
 
@@ -51,6 +52,7 @@ def write(
     source = Path(os.path.abspath(source))
     refuse_output(output, source)
     first_line = f"{FIRST_LINE}{source}"
+    _add_areas(imported, splits)
     try:
         output.mkdir(parents=True, exist_ok=True)
         replace_text(output / RECORD, f"{first_line}\nnot finished\n")
@@ -79,13 +81,11 @@ def refuse_output(output: Path, source: Path) -> None:
     """
     inside, outside = Path(os.path.realpath(output)), Path(os.path.realpath(source))
     if inside == outside or outside in inside.parents:
-        raise UserError(
-            f"--output {output} is in the data set itself, {source}: give a folder elsewhere"
-        )
+        raise UserError(f"{output} is in the data set itself, {source}: give an --output elsewhere")
     if not output.exists():
         return
     if not output.is_dir():
-        raise UserError(f"--output {output} is a file: give a folder")
+        raise UserError(f"{output} is a file: give another --output")
     others = [path.name for path in sorted(output.iterdir()) if not path.name.startswith(".")]
     first_line = ""
     with suppress(OSError, UnicodeDecodeError):
@@ -97,7 +97,23 @@ def refuse_output(output: Path, source: Path) -> None:
             if earlier
             else f"has other files: {join_names(others, 4)}"
         )
-        raise UserError(f"--output {output} {what}: give a new or an empty folder")
+        raise UserError(f"{output}, for the imported data, {what}: give another --output")
+
+
+def _add_areas(imported: Imported, splits: Mapping[str, Part]) -> None:
+    """Give each object that has a box, and no area or 0, a plausible area, in place."""
+    for part in splits.values():
+        sizes = {image["id"]: (image.get("width"), image.get("height")) for image in part["images"]}
+        for annotation in part["annotations"]:
+            box: Any = annotation.get("bbox")
+            boxed = isinstance(box, list) and len(box) == 4
+            if not boxed or not all(is_positive(side) and side < 1e9 for side in box[2:]):
+                continue
+            if annotation.get("area"):
+                continue
+            annotation["area"] = round(plausible_area(annotation, sizes[annotation["image_id"]]), 2)
+            what = f"areas: of the segmentation, else {AREA_FRACTION:g} of the box"
+            imported.assumed[what] += 1
 
 
 def _write_images(

@@ -16,8 +16,8 @@ import numpy as np
 from ...errors import UserError
 from ..coco import to_coco
 from ..images import DRIVE, IMAGE_EXTENSIONS, files_below, upright_size
-from .extents import grow_extents
 from .imported import Imported, Options
+from .keypoint_objects import grow_extents
 from .yolo_yaml import (
     Header,
     as_text,
