@@ -67,4 +67,5 @@ def run(args: Namespace) -> None:
         print("next: the same command with --test-share 0.2, for a training and a test set")
         return
     print(f"next: tools/check_dataset.py --annotations {folder} --draw {folder}_samples")
-    print(f"      tools/lazyconfig_train_net.py --config-file configs/own.py data.root={folder}")
+    config = shlex.quote(f"{output.resolve().name}.py")
+    print(f"      tools/new_config.py --data {folder} --minutes 30 --output {config}")
