@@ -80,7 +80,10 @@ def uninterrupted(tiny_overrides, tmp_path_factory):
     "moments",
     [
         [("half a checkpoint", 2), ("before a rename", 7), ("in an iteration", 3)],
-        [("after a rename", 5), ("before a sync", 12), ("half a checkpoint", 1)],
+        pytest.param(
+            [("after a rename", 5), ("before a sync", 12), ("half a checkpoint", 1)],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["renames", "syncs"],
 )

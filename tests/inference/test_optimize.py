@@ -169,7 +169,8 @@ class TwoLayers(Backbone):
         return {f"p{2 + i}": x[:, :, :: 2**i, :: 2**i] for i in range(5)}
 
 
-@pytest.mark.parametrize("backbone", ["two layers", pytest.param("HRNet", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["two layers", "HRNet"])
 @torch.no_grad()
 def test_compiled_model_gives_the_same_and_is_not_compiled_for_every_size(backbone):
     few = "model.backbone.bottom_up.num_blocks=[1,1,1,1]"

@@ -69,6 +69,7 @@ def test_depth_leaves_counts_as_they_are(half_frozen, depth):
         assert {**node, "children": None} == {**whole[name], "children": None}
 
 
+@pytest.mark.slow
 def test_frozen_norms_hold_four_values_a_channel_in_buffers(trained):
     frozen, trained = (describe_structure(model, 0) for model in (build(), trained))
     affine = trained["norms"]["BatchNorm2d"]["parameters"]

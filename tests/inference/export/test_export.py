@@ -70,6 +70,7 @@ def test_heads_alone(predictor, tmp_path):
     torch.testing.assert_close(expected[0].sum(dim=1), torch.ones(3))
 
 
+@pytest.mark.slow
 def test_backbone_alone(run_folder, tmp_path):
     """An HRNet; the other tests have a small backbone in its place."""
     path, predictor = tmp_path / "backbone.pt2", Predictor.from_run(run_folder)
