@@ -41,6 +41,7 @@ def test_a_width_that_timm_does_not_have_is_one_line(script, tiny, capsys):
     assert errors.startswith("error: --models timm") and errors.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_bottom_ups_of_timm_and_of_the_page_cost_the_same(script):
     cfg = load_config("hrnet_w18_kpt.py")
     with torch.device("meta") as meta:

@@ -137,7 +137,7 @@ def die_after(cfg, name):
 @pytest.mark.parametrize(
     "names",
     [
-        ("last_checkpoint", "coco_instances_results.json"),
+        pytest.param(("last_checkpoint", "coco_instances_results.json"), marks=pytest.mark.slow),
         pytest.param(("model_best.pth", LAST, "model_final.pth"), marks=pytest.mark.slow),
     ],
 )

@@ -95,7 +95,17 @@ def test_the_folder_of_another_run_is_not_touched(run):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-@pytest.mark.parametrize("full", ["checkpoint", "last_checkpoint", "metrics.json", "evaluations"])
+@pytest.mark.parametrize(
+    "full",
+    [
+        "checkpoint",
+        "evaluations",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("last_checkpoint", "metrics.json")
+        ),
+    ],
+)
 def test_a_disk_that_fills_up_is_one_line(
     full, tiny_overrides, tmp_path, monkeypatch, finished, assert_same_run
 ):

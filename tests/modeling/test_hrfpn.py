@@ -264,6 +264,7 @@ def assert_exports_with_dynamic_size(model):
         assert_same(forward(exported, images), forward(model, images), 1e-5)
 
 
+@pytest.mark.slow
 def test_hrfpn_exports_with_dynamic_size():
     assert_exports_with_dynamic_size(build(out_channels=32))
 

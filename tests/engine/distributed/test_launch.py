@@ -202,7 +202,7 @@ def stop_like_a_training(folder, error):
 @pytest.mark.parametrize(
     ("signum", "error", "status", "line"),
     [
-        (signal.SIGINT, None, 130, "stopped after iteration 3"),
+        pytest.param(signal.SIGINT, None, 130, "stopped after iteration 3", marks=pytest.mark.slow),
         (signal.SIGTERM, None, 143, "stopped after iteration 3"),
         (signal.SIGTERM, UserError("disk full"), 2, "error: disk full"),
     ],

@@ -53,6 +53,7 @@ def test_model_that_finds_nothing_at_all_cannot_be_compared(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_heads_alone(predictor, tmp_path):
     path = tmp_path / "heads.onnx"
     export_model(predictor, path, part="heads")
