@@ -47,7 +47,7 @@ def segmentation_area(annotation: dict[str, Any], size: Sequence[Any]) -> float 
                 return float(sum(segmentation["counts"][1::2]))
             return float(rle.area(segmentation))
         width, height = map(int, size)
-        # pycocotools lists the pixels of the outline: one that is far longer than the image takes all memory.
+        # pycocotools rasterizes the edges of a polygon: those far longer than the image take all memory.
         if not (np.abs(np.concatenate(segmentation, dtype=float)) <= 2 * max(width, height)).all():
             return None
         return float(rle.area(rle.merge(rle.frPyObjects(segmentation, height, width))))

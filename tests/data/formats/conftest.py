@@ -1,7 +1,4 @@
-"""Fixtures of all formats."""
-
-import importlib.util
-from pathlib import Path
+"""Readers of labels beside an image."""
 
 import pytest
 from PIL import Image
@@ -10,16 +7,6 @@ from hrnet_kpt.data.formats import label_studio as label_studio_format
 from hrnet_kpt.data.formats import labelme as labelme_format
 
 from .labels import SIZE, reader
-
-
-@pytest.fixture(scope="session")
-def malformed():
-    """The module malformed.py: damaged copies of a data set."""
-    path = Path(__file__).with_name("malformed.py")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,6 @@ import json
 from hrnet_kpt.data.formats.imported import Options
 
 NAMES = ["nose", "left_ear", "right_ear"]
-
-
 SIZE = (200, 100)
 
 

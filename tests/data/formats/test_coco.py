@@ -10,6 +10,8 @@ from hrnet_kpt.data.formats import coco, roboflow
 from hrnet_kpt.data.formats.imported import Options
 from hrnet_kpt.errors import UserError
 
+from . import malformed
+
 CAT = {"id": 1, "name": "cat", "keypoints": ["nose", "left_ear", "right_ear"], "skeleton": [[1, 2]]}
 
 
@@ -93,7 +95,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_layouts(layout, write, tmp_path, malformed):
+def test_layouts(layout, write, tmp_path):
     files = LAYOUTS[layout]
     for number, (file, names, images, *_) in enumerate(files):
         write(file, names, images, first=10 * number + 1)
@@ -254,7 +256,7 @@ def test_options_of_other_formats_are_refused(write, tmp_path):
             coco.read(tmp_path, options)
 
 
-def test_roboflow(write, tmp_path, malformed):
+def test_roboflow(write, tmp_path):
     """The category that only groups the others is left out, and the splits are those of the folders."""
     dummy = {"id": 0, "name": "cats", "supercategory": "none"}
     cat = {**CAT, "supercategory": "cats"}
@@ -276,7 +278,7 @@ def test_roboflow(write, tmp_path, malformed):
 
 
 @pytest.mark.parametrize("module", [coco, roboflow])
-def test_malformed_files_are_read_or_refused_in_one_line(module, write, tmp_path, malformed):
+def test_malformed_files_are_read_or_refused_in_one_line(module, write, tmp_path):
     for split in ("train", "test"):
         file = f"{split}.json" if module is coco else f"{split}/_annotations.coco.json"
         write(file, [f"{split}{i}.png" for i in range(2)], split)

@@ -9,6 +9,8 @@ from hrnet_kpt.data.formats import cvat
 from hrnet_kpt.data.formats.imported import Options
 from hrnet_kpt.errors import UserError
 
+from . import malformed
+
 HEADER = {
     "licenses": [{"name": "", "id": 0, "url": ""}],
     "info": dict.fromkeys(
@@ -213,7 +215,7 @@ def test_file_of_another_name_is_recognized_by_its_content(tmp_path):
         assert cvat.recognize(tmp_path) == ""
 
 
-def test_malformed_files_are_refused_in_one_line(malformed, tmp_path):
+def test_malformed_files_are_refused_in_one_line(tmp_path):
     rectangle = {**CAT_OF_TWO, "category_id": 2, "segmentation": [[1, 1, 9, 1, 9, 9]]}
     folder = write(tmp_path / "set", {"Train": [CAT_OF_TWO, rectangle], "Test": [CAT_OF_TWO]})
     malformed.check(folder, lambda: read(folder, grow_boxes="2px"))

@@ -12,6 +12,8 @@ from hrnet_kpt.data.formats import deeplabcut
 from hrnet_kpt.data.formats.imported import Options
 from hrnet_kpt.errors import UserError
 
+from . import malformed
+
 CONFIG = """\
 # Project definitions (do not edit)
 Task: reaching
@@ -363,13 +365,13 @@ def test_project_without_labels_or_images(tmp_path):
 
 
 @pytest.mark.parametrize(("config", "table"), [(CONFIG, TABLE), (MULTI, MULTI_TABLE)])
-def test_malformed_text_is_refused_in_one_line(malformed, tmp_path, config, table):
+def test_malformed_text_is_refused_in_one_line(tmp_path, config, table):
     write_project(tmp_path, config, {"Ann.csv": table})
     malformed.check(tmp_path, lambda: read(tmp_path))
 
 
 @pytest.mark.parametrize("layout", ["fixed", "table"])
-def test_malformed_h5_is_refused_in_one_line(malformed, tmp_path, layout):
+def test_malformed_h5_is_refused_in_one_line(tmp_path, layout):
     write_project(tmp_path, tables={})
     write_h5(tmp_path / "labeled-data" / "clip" / "CollectedData_Ann.h5", TABLE, layout)
     malformed.check(tmp_path, lambda: read(tmp_path), suffixes={".h5"})

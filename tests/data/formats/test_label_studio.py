@@ -11,6 +11,7 @@ from hrnet_kpt.data.formats import label_studio as label_studio_format
 from hrnet_kpt.data.formats.imported import Options
 from hrnet_kpt.errors import UserError
 
+from . import malformed
 from .labels import (
     MIXED,
     NAMES,
@@ -184,7 +185,7 @@ def test_other_files_are_refused_in_one_line(content, label_studio):
 
 
 @pytest.mark.parametrize("options", [Options(), Options(keypoints=NAMES, grow_boxes="0.2")])
-def test_malformed_files_are_refused_in_one_line(options, malformed, tmp_path):
+def test_malformed_files_are_refused_in_one_line(options, tmp_path):
     Image.new("RGB", SIZE).save(tmp_path / "a.jpg")
     marked = as_task(*MIXED)[0]["annotations"][0]["result"]
     turned = {**POLYGON, "id": "p"}, {**ELLIPSE, "id": "e"}, CHOICE

@@ -10,6 +10,7 @@ from hrnet_kpt.data.formats import labelme as labelme_format
 from hrnet_kpt.data.formats.imported import Options
 from hrnet_kpt.errors import UserError
 
+from . import malformed
 from .labels import CAT, MIXED, NAMES, SIZE, as_file, file, found, objects_of, shape
 
 
@@ -94,7 +95,7 @@ def test_hidden_points_of_labelme_are_labelled_as_occluded(labelme):
 
 
 @pytest.mark.parametrize("options", [Options(), Options(keypoints=NAMES, grow_boxes="0.2")])
-def test_malformed_files_are_refused_in_one_line(options, malformed, tmp_path):
+def test_malformed_files_are_refused_in_one_line(options, tmp_path):
     Image.new("RGB", SIZE).save(tmp_path / "a.jpg")
     content = as_file(*MIXED)
     content["shapes"].append(shape("circle", "cat", [[150, 50], [160, 50]], flags={}))

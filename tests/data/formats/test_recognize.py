@@ -1,4 +1,4 @@
-"""The format of a folder; what a user is told who gives another one."""
+"""The recognition of formats, and the errors where none or several fit."""
 
 import json
 from types import SimpleNamespace

@@ -11,6 +11,8 @@ from hrnet_kpt.data.formats import sleap
 from hrnet_kpt.data.formats.imported import Options
 from hrnet_kpt.errors import UserError
 
+from . import malformed
+
 sio = pytest.importorskip("sleap_io")
 
 NAN = (np.nan, np.nan)
@@ -262,14 +264,14 @@ def test_wrong_input(tmp_path, skeleton, images, monkeypatch):
         read(path)
 
 
-def test_malformed_project_is_refused_in_one_line(malformed, tmp_path, skeleton, images):
+def test_malformed_project_is_refused_in_one_line(tmp_path, skeleton, images):
     save(
         tmp_path / "a.slp", frame(images, 0, user(skeleton)), frame(images, 2, predicted(skeleton))
     )
     malformed.check(tmp_path, lambda: read(tmp_path / "a.slp"), suffixes={".slp"})
 
 
-def test_malformed_package_is_refused_in_one_line(malformed, tmp_path, skeleton, images):
+def test_malformed_package_is_refused_in_one_line(tmp_path, skeleton, images):
     save(tmp_path / "a.pkg.slp", frame(images, 0, user(skeleton)), embed=True)
 
     def read_all():

@@ -14,6 +14,8 @@ from hrnet_kpt.data.formats.imported import Options
 from hrnet_kpt.data.schema import COCO_PERSON
 from hrnet_kpt.errors import UserError
 
+from . import malformed
+
 # In an image of 20 x 10 pixels: the box from 4, 1 to 16, 9; keypoints at 5, 2 and 15, 8 from the corner.
 ROW = "0 0.5 0.5 0.6 0.8 0.25 0.2 2 0 0 0 0.75 0.8 1"
 NAMES = ["nose", "left_ear", "right_ear"]
@@ -335,7 +337,7 @@ def test_folders_without_one_yaml_or_without_labels_are_refused(tmp_path):
         read(tmp_path)
 
 
-def test_malformed_files_are_refused_in_one_line(malformed, tmp_path):
+def test_malformed_files_are_refused_in_one_line(tmp_path):
     folder = write(tmp_path / "set", train="train.txt", path=".")
     text(folder / "train.txt", "images/train/a.png\n")
     malformed.check(folder, lambda: read(folder))

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 import re
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +14,7 @@ from ..categories import checked_categories, is_integer, keypoint_names
 from ..coco import read_normalised
 from ..images import FoundImages, find_images
 from .imported import Imported, Options
+from .json_files import json_files, read_head
 
 NAME = "coco"
 TITLE = "COCO-format json"
@@ -25,7 +22,6 @@ TITLE = "COCO-format json"
 Entry = dict[str, Any]
 
 LISTS = ("images", "annotations", "categories")
-START = 65536  # bytes of a json that are searched for one of its lists
 LIST = re.compile(rf'"({"|".join(LISTS)})"\s*:\s*\[')
 MAX_FILES = 200  # more json files are labels of single images
 MAX_DEPTH = 3  # of a json: annotations/train/cats.json
@@ -111,22 +107,19 @@ def find_annotations(path: Path) -> list[Path]:
     """The COCO-format files in a folder and its subfolders, sorted, or the file itself; without Roboflow's."""
     if path.is_file():
         return [path] if looks_like_coco(path) else []
-    files = sorted(_json_files(path, MAX_DEPTH))
+    files = [
+        file
+        for file in json_files(path, MAX_DEPTH)
+        if not file.name.startswith("_annotations.coco")
+    ]
     if len(files) > MAX_FILES:
         return []
-    return [file for file in files if looks_like_coco(file)]
+    return sorted(filter(looks_like_coco, files))
 
 
 def looks_like_coco(path: Path) -> bool:
     """Whether the start of a file has one of the lists of a COCO-format json."""
-    start = b""
-    with suppress(OSError, EOFError, zlib.error):
-        with path.open("rb") as file:
-            start = file.read(START)
-        if start.startswith(b"\x1f\x8b"):
-            with gzip.open(path) as compressed:
-                start = compressed.read(START)
-    text = start.decode(json.detect_encoding(start), errors="ignore").lstrip("\ufeff \t\r\n")
+    text = read_head(path)
     return text.startswith("{") and LIST.search(text) is not None
 
 
@@ -138,17 +131,6 @@ def split_of(path: Path, root: Path) -> str:
         if len(found) == 1:
             return found[0]
     return "all"
-
-
-def _json_files(folder: Path, depth: int) -> Iterator[Path]:
-    with suppress(OSError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith((".", "_annotations.coco")):
-                continue
-            if entry.is_dir():
-                yield from _json_files(Path(entry.path), depth - 1) if depth > 1 else ()
-            elif entry.name.lower().endswith((".json", ".json.gz")):
-                yield Path(entry.path)
 
 
 def _parts(path: Path, root: Path) -> list[str]:

@@ -125,7 +125,7 @@ def _refuse_points(path: Path, categories: Sequence[Entry]) -> None:
     if not any(map(keypoint_names, categories)):
         labels = join_names([str(category["name"]) for category in categories]) or "(none)"
         raise UserError(
-            f"{path}: no label is a skeleton: {labels}. In CVAT's constructor of labels, set up one skeleton with "
+            f"{path}: no label is a skeleton: {labels}. In CVAT's label constructor, set up one skeleton with "
             "these points, draw it on each object, and export again: single points are not exported"
         )
 

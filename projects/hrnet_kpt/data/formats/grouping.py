@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError, one_line
+from ...errors import UserError
 from ..coco import to_coco
 from ..images import find_images
 from .imported import Imported, Options
@@ -21,7 +19,6 @@ from .keypoint_objects import set_boxes
 UNNAMED = "object"  # class of objects that consist of points only
 IN_BOX = "points without a group: assigned to the rectangle around them"
 IN_SEVERAL = "points in several rectangles, without a group: give them the group of their rectangle"
-HEAD = 1 << 16  # bytes by which a file is recognized
 MAX_SIDE = 10**6  # of an image, in pixels
 MAX_FILES = 50  # in a folder, of which none is recognized
 
@@ -285,38 +282,3 @@ def group_points(
 
 def _lacks(points: Sequence[Point], point: Point) -> bool:
     return all(other.label != point.label for other in points)
-
-
-@contextmanager
-def refuse_malformed(where: Path | str, program: str) -> Iterator[None]:
-    """In this block, content of another structure than expected becomes a UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise UserError(f"{where}: not as {program} writes it ({one_line(error)})") from error
-
-
-def json_files(path: Path) -> Iterator[Path]:
-    """A file itself; the json files of a folder and its subfolders, in order, without hidden ones."""
-    if path.is_file():
-        yield path
-        return
-    for folder, subfolders, names in os.walk(path):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(".json") and not name.startswith("."):
-                yield Path(folder, name)
-
-
-def read_head(path: Path) -> str:
-    """The beginning of a text file; "" if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(HEAD)
-        return content.decode(json.detect_encoding(content), errors="ignore").lstrip(
-            "\ufeff \t\r\n"
-        )
-    except (OSError, ValueError):
-        return ""

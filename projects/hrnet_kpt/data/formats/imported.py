@@ -78,13 +78,10 @@ class Imported:
         Raises:
             UserError: If the size must be read, and cannot be.
         """
-        width, height = size or upright_size(path)
+        size = size or upright_size(path)
         name = self.file_name(path)
         self.files[name] = path
-        id_ = len(self.files) + len(self.frames)
-        image = {"id": id_, "file_name": name, "width": width, "height": height}
-        self._split(split)["images"].append(image)
-        return id_
+        return self._append_image(split, name, size)
 
     def add_frame(
         self, split: str, path: Path, size: tuple[int, int], read: Callable[[], Image.Image]
@@ -98,10 +95,7 @@ class Imported:
         """
         name = self.file_name(path)
         self.frames[name] = read
-        id_ = len(self.files) + len(self.frames)
-        image = {"id": id_, "file_name": name, "width": size[0], "height": size[1]}
-        self._split(split)["images"].append(image)
-        return id_
+        return self._append_image(split, name, size)
 
     def add_object(
         self,
@@ -116,7 +110,7 @@ class Imported:
 
         Args:
             box: x0, y0, x1, y1 in pixels from the image's corner; None: the extent of the labelled keypoints.
-            keypoints: (K, 3): x, y in COCO's coordinates (the centre of the first pixel is 0, 0), and v; 0, 0, 0 for
+            keypoints: (K, 3): x, y in COCO's coordinates (the center of the first pixel is 0, 0), and v; 0, 0, 0 for
                 those without a label.
             more: Further keys of the annotation, such as `segmentation`, `iscrowd` or `area`.
         """
@@ -143,6 +137,12 @@ class Imported:
             **more,
         }
         annotations.append(annotation)
+
+    def _append_image(self, split: str, name: str, size: tuple[int, int]) -> int:
+        id_ = len(self.files) + len(self.frames)
+        image = {"id": id_, "file_name": name, "width": size[0], "height": size[1]}
+        self._split(split)["images"].append(image)
+        return id_
 
     def _split(self, name: str) -> dict[str, list[dict[str, Any]]]:
         return self.splits.setdefault(name, {"images": [], "annotations": []})

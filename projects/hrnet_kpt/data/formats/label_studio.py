@@ -23,12 +23,10 @@ from .grouping import (
     LabelledImage,
     Point,
     add_images,
-    json_files,
-    read_head,
-    refuse_malformed,
     select_keypoints,
 )
 from .imported import Imported, Options
+from .json_files import json_files, read_head, refuse_malformed
 
 NAME = "label-studio"
 TITLE = "Label Studio (JSON or JSON-MIN)"

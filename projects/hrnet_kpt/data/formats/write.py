@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -194,7 +193,7 @@ def _describe(imported: Imported, splits: Mapping[str, Part], output: Path) -> l
         if names:
             lines.append(f"{category['name']}: mirroring swaps {pairs or 'no keypoints'}")
     for title, counts in (("left out", imported.left_out), ("assumed", imported.assumed)):
-        lines += [f"{title} ({count}): {what}" for what, count in Counter(counts).most_common()]
+        lines += [f"{title} ({count}): {what}" for what, count in counts.most_common()]
     return lines
 
 

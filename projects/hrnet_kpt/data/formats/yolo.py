@@ -1,7 +1,7 @@
-"""YOLO-pose: a yaml with `kpt_shape`, and a text file of boxes and keypoints for each image.
+"""YOLO-pose: a yaml with `kpt_shape`, and a label file, .txt, for each image.
 
-The format is that of https://docs.ultralytics.com/datasets/pose. A row of a text file has the class, the centre and the
-size of the box, and x, y or x, y, v of each keypoint; all lengths are fractions of the upright image.
+The format is that of https://docs.ultralytics.com/datasets/pose. A row of a label file has the class, the center and
+the size of the box, and x, y or x, y, v of each keypoint; all lengths are fractions of the upright image.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def recognize(path: Path) -> str:
 def read(path: Path, options: Options) -> Imported:
     """Read a folder with a yaml, or the yaml.
 
-    `train`, `val` and `test` are folders, lists of folders, or text files with paths of images. They are relative to
+    `train`, `val` and `test` are folders, lists of folders, or .txt lists of images. They are relative to
     `path`, or to the yaml where that does not exist, as in a copy from another machine. The labels of .../images/a.jpg
     are .../labels/a.txt, or beside the image. An image of two splits belongs to the first one.
 
@@ -227,13 +227,13 @@ def _add_image(
 
 
 def _lines(file: Path) -> list[str]:
-    """The lines of a text file, without spaces at the ends."""
+    """The lines of a label file or of a list of images, stripped."""
     try:
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not a text file in UTF-8 (byte {error.start})") from error
+        raise UserError(f"{file}: not UTF-8 (byte {error.start})") from error
     return [line.strip() for line in text.split("\n")]
 
 
