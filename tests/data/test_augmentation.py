@@ -228,6 +228,7 @@ def test_color_jitter_without_strength_changes_nothing():
 def test_color_jitter_equals_that_of_torchvision(name):
     image = torch.as_tensor(NOISE.transpose(2, 0, 1))
     changed = jitter(NOISE, **{name: 0.3})
+    assert np.abs(changed.astype(int) - NOISE).mean() > 1
     adjust = getattr(functional, f"adjust_{name}")
     middle = 0 if name == "hue" else 1
     factors = np.linspace(middle - 0.3, middle + 0.3, 1201)

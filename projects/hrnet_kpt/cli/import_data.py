@@ -50,16 +50,13 @@ def run(args: Namespace) -> None:
     from pathlib import Path
 
     from ..data.formats.imported import Options
-    from ..data.formats.recognize import recognize
+    from ..data.formats.recognize import read_source
     from ..data.formats.split import make_splits
-    from ..data.formats.write import refuse_output, write
+    from ..data.formats.write import write
 
     source, output = Path(args.input), Path(args.output)
-    module, seen = recognize(source, args.format)
-    refuse_output(output, source)
     options = Options(args.keypoints, args.ignore, args.grow_boxes)
-    print(f"{source}: {module.TITLE}{f' ({seen})' if seen else ''}")
-    imported = module.read(source, options)
+    imported = read_source(source, output, args.format, options, print)
     splits, remarks = make_splits(imported.splits, args.test_share, args.series)
     print(*write(imported, splits, output, source, remarks, args.copy), sep="\n")
     folder = shlex.quote(str(output))

@@ -235,3 +235,10 @@ def _shut_down_workers(iterator: Any, kill: bool) -> None:
         for worker in iterator._workers:
             worker.kill()
     iterator._shutdown_workers()
+
+
+def usable_cores() -> int:
+    """Number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

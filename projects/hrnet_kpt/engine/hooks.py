@@ -14,6 +14,7 @@ from detectron2.engine import HookBase, hooks
 from detectron2.utils import comm
 from detectron2.utils.events import EventWriter
 
+from ..data.workers import usable_cores
 from ..errors import Stopped
 from .run_state import RunState
 from .trainer import StopWaiting
@@ -166,7 +167,7 @@ class WatchData(HookBase):
                 "has %d CPUs), or store the images closer to their training size",
                 100 * fraction,
                 self.num_workers,
-                len(os.sched_getaffinity(0)),
+                usable_cores(),
             )
 
 

@@ -59,11 +59,9 @@ MIN_ITERATIONS = 100
 WARMUP_FRACTION, WARMUP = 0.1, (10, 1000)
 EMA_FRACTION, EMA_DECAYS = 0.125, (0.99, 0.9998)  # of a run, over which weights are averaged
 # Evaluations.
-EVALUATIONS, EVALUATION_GAP, EVALUATION_TIME = (
-    8,
-    25,
-    0.15,
-)  # number, iterations, fraction of the time
+EVALUATIONS = 8
+EVALUATION_GAP = 25  # minimum number of iterations between two
+EVALUATION_TIME = 0.15  # maximum fraction of the time
 TRAINING_IMAGES_EVALUATED = 16
 # Images of classes in a smaller fraction of the images than this, times that of the most frequent class, are repeated.
 RARE = 0.3

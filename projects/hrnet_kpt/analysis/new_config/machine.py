@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from ...data.workers import usable_cores
 from ...errors import UserError
 from ..benchmark.run import processor
 
@@ -69,13 +69,6 @@ def this_machine(device: str | None = None) -> Machine:
         memory=properties.total_memory / GIBI if properties else 0.0,
         torch=torch.__version__,
     )
-
-
-def usable_cores() -> int:
-    """Number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def has_bfloat16(cpuinfo: str) -> bool:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from ...data.coco import read_json
 from ...data.formats.imported import Options
-from ...data.formats.recognize import recognize
+from ...data.formats.recognize import read_source
 from ...data.formats.split import make_splits
-from ...data.formats.write import refuse_output, write
+from ...data.formats.write import write
 from ...data.images import find_images
 from ...errors import UserError
 
@@ -96,10 +96,7 @@ def import_data(
     source: Path, format_name: str | None, output: Path, report: Callable[[str], object]
 ) -> dict[str, Path]:
     """Import a data set into a folder with train.json, test.json and images; a source without splits is split."""
-    module, seen = recognize(source, format_name)
-    report(f"{source}: {module.TITLE}{f' ({seen})' if seen else ''}")
-    refuse_output(output, source)
-    imported = module.read(source, Options())
+    imported = read_source(source, output, format_name, Options(), report)
     share = TEST_SHARE if len(imported.splits) == 1 else None
     splits, remarks = make_splits(imported.splits, share)
     for line in write(imported, splits, output, source, remarks):

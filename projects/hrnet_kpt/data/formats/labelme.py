@@ -141,7 +141,7 @@ def read_boxes(
 
 def extent(kind: str, corners: list[list[float]]) -> tuple[float, float, float, float]:
     """The rectangle around a shape: x0, y0, x1, y1."""
-    if kind == "circle":  # its centre, and a point on its edge
+    if kind == "circle":  # its center, and a point on its edge
         (x, y), edge = corners[0], corners[1]
         radius = math.dist((x, y), edge)
         return x - radius, y - radius, x + radius, y + radius

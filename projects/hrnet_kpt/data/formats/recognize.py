@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import os
 from collections import Counter
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
 from ...errors import UserError, join_names
+from .imported import Imported, Options
+from .write import refuse_output
 
 # Of --format. Each is a module of this folder with NAME, TITLE, recognize(path) and read(path, options).
 FORMATS = (
@@ -64,6 +67,29 @@ def recognize(path: Path, name: str | None = None) -> tuple[ModuleType, str]:
         seen = "; ".join(f"{what} ({name})" for name, what in found.items())
         raise UserError(f"{path} can be several formats: {seen}: choose one with --format NAME")
     raise UserError(f"{path} is none of the formats {', '.join(FORMATS)}: {_describe(path)}")
+
+
+def read_source(
+    source: Path,
+    output: Path,
+    name: str | None,
+    options: Options,
+    report: Callable[[str], object],
+) -> Imported:
+    """Read a data set that is to be written to `output`.
+
+    Args:
+        name: The format; None: recognized.
+        report: Called with a line that says what was recognized.
+
+    Raises:
+        UserError: If the output would be refused, or the data set has no format, or is malformed.
+    """
+    module, seen = recognize(source, name)
+    refuse_output(output, source)
+    report(f"{source}: {module.TITLE}{f' ({seen})' if seen else ''}")
+    imported: Imported = module.read(source, options)
+    return imported
 
 
 def annotation_file(path: str, *splits: str) -> str:
