@@ -149,17 +149,11 @@ def evaluate_results(
         evaluation.json. `per_keypoint`: a row for each keypoint of the schema; `detected`: see count_detected;
         `reference`: that of the schema; `calibration`: of keypoint scores, if there are enough.
     """
-    boxes = scoring.evaluate_boxes(truth, results)
-    evaluations = {"bbox": boxes}
-    if masks:
-        evaluations["segm"] = scoring.evaluate_masks(truth, results)
-    keypoints = scoring.evaluate_keypoints(truth, results)
-    if keypoints is not None:
-        evaluations["keypoints"] = keypoints
+    evaluations = scoring.evaluate_tasks(truth, results, masks)
     scores = {task: scoring.metrics(truth, found, task) for task, found in evaluations.items()}
     details: dict[str, Any] = {"per_keypoint": []}
-    if keypoints is not None:
-        distances = scoring.keypoint_distances(truth, results, boxes)
+    if "keypoints" in evaluations:
+        distances = scoring.keypoint_distances(truth, results, evaluations["bbox"])
         scores["keypoints"] |= scoring.distance_metrics(distances)
         details = {
             "per_keypoint": scoring.per_keypoint(truth, distances),

@@ -51,15 +51,9 @@ class TrainImagesEvaluator(KeypointEvaluator):
         if not comm.is_main_process():
             return {}
         results = [result for part in gathered for result in part]
-        evaluations = {
-            "bbox": scoring.evaluate_boxes(truth, results),
-            "segm": scoring.evaluate_masks(truth, results) if self.masks else None,
-            "keypoints": scoring.evaluate_keypoints(truth, results),
-        }
         return {
             f"{task}{SUFFIX}": {"AP": scoring.metrics(truth, found, task)["AP"]}
-            for task, found in evaluations.items()
-            if found is not None
+            for task, found in scoring.evaluate_tasks(truth, results, self.masks).items()
         }
 
 

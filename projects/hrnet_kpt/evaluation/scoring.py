@@ -67,6 +67,17 @@ def evaluate_keypoints(truth: GroundTruth, results: Results) -> COCOeval | None:
     return _summarize(evaluation, parts)
 
 
+def evaluate_tasks(truth: GroundTruth, results: Results, masks: bool) -> dict[str, COCOeval]:
+    """The evaluations of all tasks: "bbox", "segm" with masks, and "keypoints" if a category has keypoints."""
+    evaluations = {"bbox": evaluate_boxes(truth, results)}
+    if masks:
+        evaluations["segm"] = evaluate_masks(truth, results)
+    keypoints = evaluate_keypoints(truth, results)
+    if keypoints is not None:
+        evaluations["keypoints"] = keypoints
+    return evaluations
+
+
 def metrics(truth: GroundTruth, evaluation: COCOeval, task: str) -> dict[str, float]:
     """METRICS of an evaluation in percent, NaN without ground truth; with several classes, the AP of each, too."""
     found = {name: float(evaluation.stats[i]) for name, i in METRICS[task].items()}
