@@ -284,3 +284,22 @@ def test_mapper_mirrors_keypoints_after_a_quarter_turn(synthetic_people):
                 for image, p in ((before["image"], a), (after["image"], b))
             ]
             assert (color[0].int() - color[1].int()).abs().max() < 60
+
+
+@pytest.mark.parametrize("quarter_turns", [False, True])
+def test_rotations_and_scales_have_the_range_that_was_asked_for(quarter_turns):
+    augmentation = RandomAffine(10, (0.5, 2.0), quarter_turns)
+    image = np.zeros((60, 80, 3), dtype=np.uint8)
+    angles, scales = [], []
+    for seed in range(60):
+        with seeded(seed):
+            (a, _, _), (b, _, _) = augmentation.get_transform(
+                image, np.zeros((0, 4)), np.zeros((0, 1, 3))
+            ).matrix
+        angles.append(np.degrees(np.arctan2(b, a)))
+        scales.append(np.hypot(a, b))
+    turns = np.round(np.array(angles) / 90).astype(int) % 4
+    beyond = (np.array(angles) - 90 * turns + 180) % 360 - 180
+    assert set(turns) == ({0, 1, 2, 3} if quarter_turns else {0})
+    assert -10 <= beyond.min() < -5 and 5 < beyond.max() <= 10
+    assert 0.5 <= min(scales) < 0.7 and 1.5 < max(scales) <= 2
