@@ -6,7 +6,9 @@ train = dict(
     init_strict=True,
     max_iter=90000,
     max_epochs=0.0,  # 12, for example: max_iter becomes that of 12 epochs
-    amp=dict(enabled=False, dtype="float16"),  # mixed precision; "bfloat16" needs no loss scaling
+    # Mixed precision. dtype: "auto" is bfloat16 if the device has instructions for it, else float16 on a GPU, which
+    # scales the loss, and float32 on a CPU.
+    amp=dict(enabled=False, dtype="auto"),
     channels_last=True,  # memory format of features, the fastest for most convolutions
     accumulation_steps=1,  # number of parts of a process's batch, one after the other: less memory
     # Maximum L2 norm of all gradients together; 0: no limit. detectron2 does not clip; HRNet's reference detectors

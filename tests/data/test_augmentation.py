@@ -236,7 +236,8 @@ def test_color_jitter_equals_that_of_torchvision(name):
         np.abs(adjust(image, f).numpy().transpose(1, 2, 0).astype(int) - changed).mean()
         for f in factors
     ]
-    assert min(differences) < 0.1 < max(differences)
+    # PIL computes with 8 bits, and torchvision with floats.
+    assert min(differences) < (2 if name == "hue" else 0.6) < max(differences)
 
 
 def test_color_jitter_of_bgr_is_that_of_rgb():

@@ -123,6 +123,15 @@ def test_a_loader_resumes_where_another_stopped(stops, batch_size, bad):
     assert batches == expected
 
 
+@pytest.mark.parametrize(
+    ("batch", "workers", "factor", "expected"),
+    [(2, 4, None, 2), (16, 4, None, 8), (16, 3, None, 11), (16, 4, 3, 3)],
+)
+def test_workers_load_two_batches_in_advance(batch, workers, factor, expected):
+    loader = build_train_loader(records(5), mapped, batch, workers, prefetch_factor=factor)
+    assert loader.options["prefetch_factor"] == expected
+
+
 def test_a_loader_with_prefetching_workers_resumes():
     expected = take(build_train_loader(records(11), mapped, 3, 0, seed=3), 8)
     loader, again = (build_train_loader(records(11), mapped, 3, 2, seed=3) for _ in range(2))

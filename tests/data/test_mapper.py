@@ -184,3 +184,44 @@ def test_cached_images_are_read_once_and_stay_as_they_were(cache_mib, reads, tmp
     first, second = ([reader(record)["image"] for record in records] for _ in range(2))
     assert len(count) == reads
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
+
+
+def test_images_are_cached_as_small_as_they_are_used(tmp_path, monkeypatch):
+    """With the same samples as without a cache, and the size of the file."""
+    pixels = np.random.default_rng(0).integers(0, 256, (100, 140, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    square = [[30.0, 20, 70, 20, 70, 60, 30, 60]]
+    annotation = {
+        "bbox": [30, 20, 40, 40], "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0,
+        "keypoints": [30, 20, 2, 70, 60, 1, 0, 0, 0], "segmentation": square,
+    }  # fmt: skip
+    record = {"file_name": str(tmp_path / "a.png"), "image_id": 1, "annotations": [annotation]}
+    count = []
+    monkeypatch.setattr(
+        mapper, "read_image", lambda *args: (count.append(args), images.read_image(*args))[1]
+    )
+    samples = []
+    for cache_mib in (0, 0.02):  # 20 KiB: 50 x 70 pixels, and not 100 x 140
+        reader = KeypointMapper(
+            True,
+            augmentations=[T.ResizeShortestEdge([50, 50], sample_style="choice"), T.RandomFlip()],
+            image_format="RGB",
+            keypoint_hflip_indices=[1, 0, 2],
+            cache_mib=cache_mib,
+        )
+        for seed in range(4):
+            with seeded(seed):
+                samples.append(reader(record))
+    assert len(count) == 4 + 1
+    resized = np.asarray(Image.fromarray(pixels).resize((70, 50), Image.Resampling.BILINEAR))
+    for without, cached in zip(samples[:4], samples[4:], strict=True):
+        assert (cached["height"], cached["width"]) == (100, 140)
+        assert (cached["image"] == without["image"]).all()
+        shown = cached["image"].numpy().transpose(1, 2, 0)
+        x1, *_ = box = cached["instances"].gt_boxes.tensor[0].tolist()
+        assert box == [15, 10, 35, 30] or box == [35, 10, 55, 30]
+        assert (shown == (resized if x1 == 15 else resized[:, ::-1])).all()
+        points = cached["instances"].gt_keypoints.tensor[0]
+        assert points[0 if x1 == 15 else 1].tolist() == [x1 if x1 == 15 else 55, 10, 2]
+        inside = cached["instances"].gt_masks.crop_and_resize(torch.tensor([box]), 8)
+        assert inside.all()

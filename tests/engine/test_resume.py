@@ -35,7 +35,7 @@ def not_deterministic_for_others():
     torch.use_deterministic_algorithms(False)
 
 
-HALF = ("train.amp.enabled=true", "dataloader.train.num_workers=2")
+HALF = ("train.amp.enabled=true", "train.amp.dtype=bfloat16", "dataloader.train.num_workers=2")
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ from detectron2.engine import hooks
 from detectron2.utils.events import EventStorage
 from torch import nn
 
+from hrnet_kpt.engine import trainer as trainer_module
 from hrnet_kpt.engine.evaluation import validation_losses
 from hrnet_kpt.engine.hooks import WatchData
-from hrnet_kpt.engine.optim import build_ema
-from hrnet_kpt.engine.trainer import Trainer, split
+from hrnet_kpt.engine.optim import EMA
+from hrnet_kpt.engine.trainer import Trainer, move_images, split
 
 RATE = 0.001
 
@@ -50,7 +51,7 @@ def trained(iterations, size=6, **options):
     model = Squares()
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     if options.pop("ema", False):
-        options["ema"] = build_ema(model, 0.9)
+        options["ema"] = EMA(model, 0.9)
     trainer = Trainer(model, batches(size), optimizer, **options)
     trainer.train(0, iterations)
     return trainer
@@ -120,6 +121,28 @@ def test_the_ema_follows_the_weights():
         decay = min(0.9, (1 + count) / (10 + count))
         expected = weight if expected is None else decay * expected + (1 - decay) * weight
     torch.testing.assert_close(ema.module.weight.detach(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_losses_are_read_after_the_backward_pass(monkeypatch):
+    """Reading them waits for a GPU, which would be idle until the backward pass is launched."""
+    events = []
+    numbers = trainer_module._numbers
+    monkeypatch.setattr(
+        trainer_module, "_numbers", lambda losses: (events.append("read"), numbers(losses))[1]
+    )
+    model = Squares()
+    model.weight.register_hook(lambda gradient: events.append("backward"))
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    Trainer(model, batches(6), optimizer, accumulation_steps=2).train(0, 2)
+    assert events == ["backward", "backward", "read", "read"] * 2
+
+
+def test_images_are_moved_and_the_rest_of_a_batch_is_as_it_was():
+    sample = {"image": torch.zeros(3, 4, 5), "height": 4}
+    other = torch.ones(2)
+    moved, same = move_images([sample, other], torch.device("meta"))
+    assert moved["image"].is_meta and moved["height"] == 4 and same is other
+    assert not sample["image"].is_meta
 
 
 def test_random_numbers_of_a_forward_pass_depend_on_seed_and_iteration_alone():

@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from detectron2.layers import ROIAlign
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import roi_align
 
-from hrnet_kpt.modeling.roi_align import CpuROIAlign
+from hrnet_kpt.modeling.roi_align import CpuROIAlign, use_cpu_roi_align
 
 
 def compare(features, rois, output_size, scale, samples, aligned):
@@ -53,12 +54,52 @@ def test_no_regions_and_one_without_size():
     compare(features, torch.tensor([[0.0, 8, 8, 8, 8]]), (7, 7), 0.25, 0, True)
 
 
-def test_gradients_are_torchvisions():
-    features = torch.randn(1, 6, 12, 12, generator=torch.Generator().manual_seed(0))
-    rois = torch.tensor([[0.0, 3, 5, 40, 30], [0, -6, 10, 17, 60]])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("aligned", [True, False])
+@pytest.mark.parametrize("samples", [0, 2])
+def test_gradients_are_torchvisions(samples, aligned, dtype):
+    features = torch.randn(2, 6, 12, 12, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    rois = torch.tensor([[0.0, 3, 5, 40, 30], [1, -6, 10, 17, 60], [1, 20, 20, 21, 22]])
     gradients = []
-    for pool in (CpuROIAlign((7, 7), 0.25, 0), lambda x, r: roi_align(x, r, (7, 7), 0.25, 0, True)):
+    for pool in (
+        CpuROIAlign((7, 7), 0.25, samples, aligned),
+        lambda x, r: roi_align(x, r.to(dtype), (7, 7), 0.25, samples, aligned),
+    ):
         own = features.clone().requires_grad_()
         pool(own, rois).square().sum().backward()
         gradients.append(own.grad)
+    tolerance = 1e-4 if dtype is torch.float32 else 1e-12
+    torch.testing.assert_close(*gradients, rtol=tolerance, atol=tolerance)
+
+
+def test_features_of_a_level_without_regions_get_gradients_of_zero():
+    features = torch.randn(1, 4, 10, 10, requires_grad=True)
+    CpuROIAlign((7, 7), 0.25, 0)(features, torch.zeros(0, 5)).sum().backward()
+    assert (features.grad == 0).all()
+
+
+def test_half_precision_is_pooled_as_float32():
+    features = torch.randn(1, 4, 20, 20, generator=torch.Generator().manual_seed(0)).bfloat16()
+    # bfloat16 would round the corners to whole pixels.
+    rois = torch.tensor([[0.0, 301.3, 302.6, 379.2, 391.4]])
+    pooled = CpuROIAlign((7, 7), 1 / 16, 2)(features, rois)
+    expected = roi_align(features.float(), rois, (7, 7), 1 / 16, 2, True)
+    assert pooled.dtype == torch.bfloat16
+    assert (pooled == expected.bfloat16()).float().mean() > 0.95
+
+
+def test_the_model_that_is_trained_has_it():
+    """With equal gradients, to rounding, in a small network."""
+    gradients = []
+    for use in (False, True):
+        torch.manual_seed(0)
+        model = torch.nn.ModuleDict(
+            {"conv": torch.nn.Conv2d(3, 5, 3), "pool": ROIAlign((3, 3), 0.5, 0)}
+        )
+        if use:
+            use_cpu_roi_align(model)
+            assert type(model["pool"]) is CpuROIAlign
+        features = model["conv"](torch.randn(1, 3, 16, 16))
+        model["pool"](features, torch.tensor([[0.0, 1, 2, 20, 30]])).square().sum().backward()
+        gradients.append(model["conv"].weight.grad)
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import detectron2.data.transforms as T
 import numpy as np
-import torch
 from PIL import Image, ImageFilter
 from torchvision.transforms.v2 import functional
 
@@ -85,7 +84,9 @@ class RandomAffine(T.Augmentation):
         size: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.angle, self.scale, self.quarter_turns, self.size = angle, scale, quarter_turns, size
+        self.angle, self.quarter_turns = angle, quarter_turns
+        # Not an omegaconf list, which takes a millisecond to read.
+        self.scale, self.size = tuple(scale), tuple(size) if size else None
 
     def get_transform(
         self, image: np.ndarray, boxes: np.ndarray, keypoints: np.ndarray
@@ -194,25 +195,27 @@ class ColorJitter(T.Augmentation):
         def around(middle: float, change: float) -> float:
             return float(np.random.uniform(middle - change, middle + change))
 
-        steps: list[tuple[Callable[..., torch.Tensor], float]] = [
+        steps: list[tuple[Callable[..., Image.Image], float]] = [
             (functional.adjust_brightness, around(1, self.brightness)),
             (functional.adjust_contrast, around(1, self.contrast)),
             (functional.adjust_saturation, around(1, self.saturation)),
             (functional.adjust_hue, around(0, self.hue)),
         ]
-        steps = [steps[i] for i in np.random.permutation(len(steps))]
+        used = (self.brightness, self.contrast, self.saturation, self.hue)
+        steps = [steps[i] for i in np.random.permutation(len(steps)) if used[i]]
         if np.random.uniform() < self.gray:
             steps.append((functional.adjust_saturation, 0.0))
         radius = np.random.uniform(0, self.blur) if np.random.uniform() < 0.5 else 0.0
 
         def change(pixels: np.ndarray) -> np.ndarray:
             rgb = pixels if self.image_format == "RGB" else pixels[..., ::-1]
-            tensor = torch.as_tensor(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+            # PIL's functions: those for tensors take four times as long to change the hue.
+            changed = Image.fromarray(np.ascontiguousarray(rgb))
             for adjust, value in steps:
-                tensor = adjust(tensor, value)
-            rgb = np.ascontiguousarray(tensor.numpy().transpose(1, 2, 0))
+                changed = adjust(changed, value)
             if radius:
-                rgb = np.asarray(Image.fromarray(rgb).filter(ImageFilter.GaussianBlur(radius)))
+                changed = changed.filter(ImageFilter.GaussianBlur(radius))
+            rgb = np.asarray(changed)
             return rgb if self.image_format == "RGB" else rgb[..., ::-1]
 
         return T.ColorTransform(change)

@@ -279,8 +279,8 @@ def build_train_loader(
     seed: int = -1,
     on_bad_image: str = "fail",
     max_bad_images: int = 100,
-    prefetch_factor: int = 2,
-    pin_memory: bool = False,
+    prefetch_factor: int | None = None,
+    pin_memory: bool = True,
     timeout: float = 600,
     repeat_threshold: float = 0,
     classes: Classes | str = "auto",
@@ -292,8 +292,8 @@ def build_train_loader(
         num_workers: Worker processes per training process; 0 loads the images in the training process.
         seed: -1 draws one.
         on_bad_image: "fail", or "skip" up to max_bad_images files.
-        prefetch_factor: Images that each worker loads in advance.
-        pin_memory: Put images into page-locked memory, from which copies to a GPU are faster.
+        prefetch_factor: Images that each worker loads in advance; None: two batches over all workers, at least 2 each.
+        pin_memory: Put images into page-locked memory, from which copies to a GPU are faster, if there is one.
         timeout: Seconds without an image from the workers after which the run fails; 0 waits forever.
         repeat_threshold: Images of classes that are in a smaller fraction of the images than this are repeated, see
             `repeat_factors`; 0: none.
@@ -304,13 +304,14 @@ def build_train_loader(
             them, cannot be used, and if a worker ends or is blocked.
     """
     processes = comm.get_world_size()
-    if prefetch_factor < 1:
+    if prefetch_factor is not None and prefetch_factor < 1:
         raise UserError(f"dataloader.train.prefetch_factor={prefetch_factor} must be at least 1")
     if total_batch_size < 1 or total_batch_size % processes:
         raise UserError(
             f"dataloader.train.total_batch_size={total_batch_size} must be a multiple of the "
             f"{processes} processes"
         )
+    batch_size = total_batch_size // processes
     factors = None
     if repeat_threshold:
         factors, by_class = repeat_factors(dataset, repeat_threshold)
@@ -320,8 +321,9 @@ def build_train_loader(
     bad = BadImages(on_bad_image, max_bad_images, len(samples))
     options = worker_options(num_workers) | {"pin_memory": pin_memory and torch.cuda.is_available()}
     if num_workers:
-        options["prefetch_factor"] = prefetch_factor
-    return TrainingLoader(samples, total_batch_size // processes, bad, timeout, options)
+        two_batches = math.ceil(2 * batch_size / num_workers)
+        options["prefetch_factor"] = prefetch_factor or max(2, two_batches)
+    return TrainingLoader(samples, batch_size, bad, timeout, options)
 
 
 def repeat_factors(

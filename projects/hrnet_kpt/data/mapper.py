@@ -33,8 +33,7 @@ class KeypointInput(T.AugInput):
 
     def transform(self, tfm: T.Transform) -> None:
         super().transform(tfm)
-        points = tfm.apply_coords(self.keypoints[..., :2].reshape(-1, 2))
-        self.keypoints[..., :2] = points.reshape(*self.keypoints.shape[:2], 2)
+        self.keypoints = transformed_keypoints(self.keypoints, tfm)
 
 
 class KeypointMapper:
@@ -51,7 +50,8 @@ class KeypointMapper:
         keypoint_hflip_indices: Keypoint i of a flipped instance is keypoint keypoint_hflip_indices[i] of the instance.
             Required for training.
         image_range: The range of pixels with more than 8 bits; see `images.read_image`.
-        cache_mib: Decoded images are kept in memory, up to this size in MiB in each worker process.
+        cache_mib: Images are kept in memory, up to this size in MiB in each worker process: decoded, and resized if the
+            first augmentation is a ResizeShortestEdge to a single length.
     """
 
     def __init__(
@@ -66,16 +66,20 @@ class KeypointMapper:
     ) -> None:
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
+        first = augmentations[0] if augmentations else None
+        self.resize = first if has_one_length(first) else None
+        self.after_resize = T.AugmentationList(augmentations[1:] if self.resize else augmentations)
         self.image_format = image_format
         self.image_range = parse_range(image_range)
         self.keypoint_hflip_indices = np.array(keypoint_hflip_indices, dtype=np.int64)
-        self.cache: dict[str, np.ndarray] = {}
+        self.cache: dict[str, tuple[np.ndarray, T.Transform]] = {}
         self.free_bytes = cache_mib * 2**20
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         sample = {key: value for key, value in record.items() if key != "annotations"}
-        image = self._read(record)
-        sample["height"], sample["width"] = image.shape[:2]
+        image, resize = self._read(record)
+        height, width = (resize.h, resize.w) if self.resize else image.shape[:2]
+        sample["height"], sample["width"] = height, width
         annotations = [
             annotation
             for annotation in record.get("annotations", ())
@@ -86,31 +90,38 @@ class KeypointMapper:
         shape = len(annotations), len(self.keypoint_hflip_indices), 3
         inputs = KeypointInput(
             image,
-            boxes=np.array(boxes, dtype=np.float64).reshape(-1, 4),
-            keypoints=keypoints.reshape(shape),
+            boxes=resize.apply_box(np.array(boxes, dtype=np.float64).reshape(-1, 4)),
+            keypoints=transformed_keypoints(keypoints.reshape(shape), resize),
         )
-        transforms = self.augmentations(inputs)
+        transforms = T.TransformList([resize, self.after_resize(inputs)])
         if self.is_train:
             classes = [annotation["category_id"] for annotation in annotations]
             instances = self._instances(inputs, classes, is_mirrored(transforms))
             if annotations and "segmentation" in annotations[0]:
                 segmentations = [annotation["segmentation"] for annotation in annotations]
-                instances.gt_masks = transformed_masks(segmentations, transforms, image.shape[:2])
+                instances.gt_masks = transformed_masks(segmentations, transforms, (height, width))
             sample["instances"] = filter_empty_instances(instances)
         pixels = np.ascontiguousarray(inputs.image.transpose(2, 0, 1))
         sample["image"] = torch.as_tensor(pixels)
         return sample
 
-    def _read(self, record: dict[str, Any]) -> np.ndarray:
+    def _read(self, record: dict[str, Any]) -> tuple[np.ndarray, T.Transform]:
+        """The image, resized if that is always the same, and the transform that did it."""
         name = record["file_name"]
         if name in self.cache:
             return self.cache[name]
         image = read_image(name, self.image_format, annotated_size(record), self.image_range)
+        resize = T.NoOpTransform()
+        if self.resize:
+            length, max_size = self.resize.short_edge_length[0], self.resize.max_size
+            size = T.ResizeShortestEdge.get_output_shape(*image.shape[:2], length, max_size)
+            resize = T.ResizeTransform(*image.shape[:2], *size, self.resize.interp)
+            image = resize.apply_image(image)
         # The first images stay: in epochs of random order, this is as good as replacing them.
         if image.nbytes <= self.free_bytes:
             self.free_bytes -= image.nbytes
-            self.cache[name] = image
-        return image
+            self.cache[name] = image, resize
+        return image, resize
 
     def _instances(self, inputs: KeypointInput, classes: list[int], mirrored: bool) -> Instances:
         height, width = inputs.image.shape[:2]
@@ -126,6 +137,20 @@ class KeypointMapper:
         if keypoints.shape[1]:
             instances.gt_keypoints = Keypoints(keypoints * labelled[..., None])
         return instances
+
+
+def transformed_keypoints(keypoints: np.ndarray, transform: T.Transform) -> np.ndarray:
+    """Keypoints (N, K, 3) in the transformed image."""
+    points = transform.apply_coords(keypoints[..., :2].reshape(-1, 2))
+    return np.concatenate([points.reshape(*keypoints.shape[:2], 2), keypoints[..., 2:]], axis=2)
+
+
+def has_one_length(augmentation: T.Augmentation | None) -> bool:
+    """Whether an augmentation resizes the shortest edge, and always to the same length."""
+    return (
+        isinstance(augmentation, T.ResizeShortestEdge)
+        and len({*augmentation.short_edge_length}) == 1
+    )
 
 
 def flip_directions(augmentations: Sequence[T.Augmentation]) -> set[str]:

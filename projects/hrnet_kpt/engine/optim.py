@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -14,7 +15,6 @@ from fvcore.common.param_scheduler import ParamScheduler
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from ..errors import UserError
 from ..modeling.hrnet import FREEZE_GROUPS
@@ -197,21 +197,33 @@ class WarmupMultiplier(ParamScheduler):
         return value * (self.warmup_factor + (1 - self.warmup_factor) * progress)
 
 
-def build_ema(model: nn.Module, decay: float) -> AveragedModel:
-    """A copy of `model` whose parameters are the exponential moving average (EMA) of the model's; buffers are copied.
+class EMA:
+    """A copy of a model whose parameters are the exponential moving average (EMA) of the model's; buffers are copied.
+
+    Torch's AveragedModel looks for the tensors in each update, which takes several times as long as the update itself.
 
     Args:
+        model: Must keep its parameters and buffers.
         decay: The weight of the EMA in an update. After n updates it is at most (1 + n) / (10 + n), as in TensorFlow's
             ExponentialMovingAverage, so that the first weights do not dominate a short run.
 
-    Returns:
-        A model to update by `update_parameters(model)`; its `module` has the EMA weights.
+    Attributes:
+        module: The model with the EMA weights.
+        updates: Number of updates.
     """
 
-    @torch.no_grad()
-    def update(ema: Sequence[Tensor], current: Sequence[Tensor], count: Any) -> None:
-        n = int(count)
-        weight = 1 - min(decay, (1 + n) / (10 + n))
-        torch._foreach_lerp_(list(ema), list(current), weight)
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.module = copy.deepcopy(model)
+        self.decay, self.updates = decay, 0
+        self.averages: list[Tensor] = [*self.module.parameters()]
+        self.parameters: list[Tensor] = [*model.parameters()]
+        self.copies, self.buffers = [*self.module.buffers()], [*model.buffers()]
 
-    return AveragedModel(model, multi_avg_fn=update)
+    @torch.no_grad()
+    def update(self) -> None:
+        n = self.updates
+        decay = min(self.decay, (1 + n) / (10 + n)) if n else 0.0
+        torch._foreach_lerp_(self.averages, self.parameters, 1 - decay)
+        if self.buffers:
+            torch._foreach_copy_(self.copies, self.buffers)
+        self.updates += 1

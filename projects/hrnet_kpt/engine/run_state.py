@@ -83,7 +83,7 @@ class RunState:
         if trainer.ema:
             content["training_model"] = content["model"]
             content["model"] = trainer.evaluated.state_dict()
-            content["averaged"] = int(trainer.ema.n_averaged)
+            content["averaged"] = trainer.ema.updates
         return content
 
     def restore(self, path: Path, content: Mapping[str, Any]) -> None:
@@ -108,7 +108,7 @@ class RunState:
         trainer.module.load_state_dict(content.get("training_model", content["model"]))
         if trainer.ema:
             trainer.evaluated.load_state_dict(content["model"])
-            trainer.ema.n_averaged.fill_(content.get("averaged", 0))
+            trainer.ema.updates = content.get("averaged", 0)
         # The config's optimizer options replace those in the checkpoint: a lower rate after a divergence, say.
         options = [
             {key: value for key, value in group.items() if key != "params"}

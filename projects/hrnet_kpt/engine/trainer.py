@@ -16,13 +16,12 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.swa_utils import AveragedModel
 
 from ..data.loaders import TrainingLoader
 from ..errors import UserError
 from ..seeding import seed_step
 from .divergence import DivergencePolicy
-from .optim import rates_by_part
+from .optim import EMA, rates_by_part
 
 logger = logging.getLogger(__name__)
 
@@ -61,20 +60,20 @@ class Trainer(SimpleTrainer):
         accumulation_steps: int = 1,
         clip_grad_norm: float = 0.0,
         clip_grad_value: float = 0.0,
-        ema: AveragedModel | None = None,
+        ema: EMA | None = None,
         divergence: DivergencePolicy | None = None,
     ) -> None:
         super().__init__(model, data_loader, optimizer)
         self.module: nn.Module = getattr(model, "module", model)  # without DDP
         self.seed = seed
-        self.device_type = next(model.parameters()).device.type
+        self.device = next(model.parameters()).device
         self.amp_dtype = amp_dtype
         self.accumulation_steps = accumulation_steps
         self.clip_grad_norm, self.clip_grad_value = clip_grad_norm, clip_grad_value
         self.ema = ema
         self.divergence = divergence or DivergencePolicy()
         self.grad_scaler = torch.amp.GradScaler(
-            self.device_type, enabled=amp_dtype is torch.float16
+            self.device.type, enabled=amp_dtype is torch.float16
         )
         self.signal_here = 0  # a signal to this process
         self.signal_anywhere = 0  # a signal to any process before the middle of this step
@@ -141,24 +140,33 @@ class Trainer(SimpleTrainer):
             The losses of the batch; None if one of any process is not finite: the step is skipped.
         """
         images = sum(map(len, parts))
-        totals: dict[str, float] = {}
+        computed: list[Losses] = []
         for index, part in enumerate(parts):
             # Gradients are exchanged once, with the last part.
             is_ddp = isinstance(self.model, nn.parallel.DistributedDataParallel)
             with self.model.no_sync() if is_ddp and part is not parts[-1] else nullcontext():
                 losses, failure = self._forward(part, index)
-                fraction = len(part) / images
-                values = {
-                    name: fraction * value
-                    for name, value in zip(losses, _numbers(losses), strict=True)
-                }
-                finite = failure is None and all(map(math.isfinite, values.values()))
-                if not self._agree(finite):
-                    self.divergence.handle(self, [(index, part)], not finite)
+                # Processes exchange gradients in the backward pass: all of them run it, or none.
+                if not self._agree(failure is None):
+                    self.divergence.handle(self, [(index, part)], failure is not None)
                     return None
-                total = fraction * torch.stack([*losses.values()]).sum()
+                total = len(part) / images * torch.stack([*losses.values()]).sum()
                 self.grad_scaler.scale(total).backward()
-            totals = {name: totals.get(name, 0.0) + value for name, value in values.items()}
+            computed.append({name: loss.detach() for name, loss in losses.items()})
+        # Read only now, as the CPU waits for the GPU here.
+        values = [_numbers(losses) for losses in computed]
+        failed = [
+            (index, part)
+            for index, part in enumerate(parts)
+            if not all(map(math.isfinite, values[index]))
+        ]
+        if not self._agree(not failed):
+            self.divergence.handle(self, failed[:1], bool(failed))
+            return None
+        totals = dict.fromkeys(computed[0], 0.0)
+        for part, numbers in zip(parts, values, strict=True):
+            for name, number in zip(totals, numbers, strict=True):
+                totals[name] += len(part) / images * number
         return totals
 
     def _update(self, parts: list[list[Any]]) -> float | None:
@@ -180,7 +188,7 @@ class Trainer(SimpleTrainer):
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
         if self.ema:
-            self.ema.update_parameters(self.module)
+            self.ema.update()
         return norm
 
     def _next_batch(self) -> Any:
@@ -217,20 +225,20 @@ class Trainer(SimpleTrainer):
         seed_step(self.seed, self.iter, index)
         try:
             with torch.autocast(
-                self.device_type, self.amp_dtype, enabled=self.amp_dtype is not None
+                self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None
             ):
-                losses = self.model(part)
+                losses = self.model(move_images(part, self.device))
         except Exception as error:
             if not self.divergence.explains(error, part, self.module):
                 raise
             return {}, error
         return losses if isinstance(losses, dict) else {"loss": losses}, None
 
-    def _agree(self, finite: bool) -> bool:
-        """Whether the losses of all processes are finite; also exchanges the signals of all processes."""
+    def _agree(self, fine: bool) -> bool:
+        """Whether all processes are fine; also exchanges the signals of all processes."""
         if self.group is None:
-            return finite
-        flags = torch.tensor([not finite, self.signal_here])
+            return fine
+        flags = torch.tensor([not fine, self.signal_here])
         dist.all_reduce(flags, dist.ReduceOp.MAX, group=self.group)
         failed, self.signal_anywhere = flags.tolist()
         return not failed
@@ -294,6 +302,16 @@ def split(batch: Sequence[Any], parts: int) -> list[list[Any]]:
     ends = [len(batch) * (i + 1) // parts for i in range(parts)]
     pieces = [list(batch[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
     return [piece for piece in pieces if piece]
+
+
+def move_images(batch: Sequence[Any], device: torch.device) -> list[Any]:
+    """The batch with its images on a device; copies from page-locked memory to a GPU run beside other work."""
+    return [
+        {**sample, "image": sample["image"].to(device, non_blocking=True)}
+        if isinstance(sample, dict) and isinstance(sample.get("image"), Tensor)
+        else sample
+        for sample in batch
+    ]
 
 
 def _numbers(losses: Losses) -> list[float]:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.config import instantiate
 from detectron2.engine import HookBase, create_ddp_model
 from detectron2.engine.hooks import IterationTimer
@@ -33,6 +32,7 @@ from ..evaluation.evaluator import KeypointEvaluator
 from ..evaluation.overfitting import log_comparison
 from ..io import parse_once, remove_unfinished, replace_text
 from ..modeling.layers import put_channels_last
+from ..modeling.roi_align import use_cpu_roi_align
 from ..visualization.run_images import write_run_images
 from ..weights.run_checkpoints import not_written
 from .divergence import DivergencePolicy
@@ -44,7 +44,8 @@ from .evaluation import (
     validation_losses,
 )
 from .hooks import LogRates, LRScheduler, SaveCheckpoints, StopOnSignal, WatchData, WriteMetrics
-from .optim import build_ema, build_optimizer
+from .optim import EMA, build_optimizer
+from .precision import amp_dtype
 from .prepare import PreparedRun, build_run_model, prepare_run
 from .run_logging import MetricsWriter, ProgressWriter
 from .run_state import RunState
@@ -166,9 +167,10 @@ def num_images(loader: Any) -> int:
 def build_trainer(cfg: DictConfig, model: nn.Module, loader: Any, optimizer: Optimizer) -> Trainer:
     """The trainer that the switches in `cfg.train` ask for."""
     device = next(model.parameters()).device
+    use_cpu_roi_align(model)
     if cfg.train.channels_last:
         put_channels_last(model)
-    ema = build_ema(model, cfg.train.ema.decay) if cfg.train.ema.enabled else None
+    ema = EMA(model, cfg.train.ema.decay) if cfg.train.ema.enabled else None
     # detectron2 would name a GPU for a model on the CPU.
     options = {"device_ids": None} if device.type == "cpu" else {}
     return Trainer(
@@ -176,23 +178,13 @@ def build_trainer(cfg: DictConfig, model: nn.Module, loader: Any, optimizer: Opt
         loader,
         optimizer,
         seed=cfg.train.seed,
-        amp_dtype=amp_dtype(cfg, device),
+        amp_dtype=amp_dtype(cfg.train.amp, device),
         accumulation_steps=cfg.train.accumulation_steps,
         clip_grad_norm=cfg.train.clip_grad_norm,
         clip_grad_value=cfg.train.clip_grad_value,
         ema=ema,
         divergence=DivergencePolicy(**cfg.train.divergence, folder=Path(cfg.train.output_dir)),
     )
-
-
-def amp_dtype(cfg: DictConfig, device: torch.device) -> torch.dtype | None:
-    """The dtype of mixed precision, None if it is off; on a CPU bfloat16, the only fast one there."""
-    if not cfg.train.amp.enabled:
-        return None
-    if device.type == "cpu" and cfg.train.amp.dtype == "float16":
-        logger.warning("train.amp.dtype=float16 needs a GPU: using bfloat16")
-        return torch.bfloat16
-    return getattr(torch, cfg.train.amp.dtype)
 
 
 def build_state(cfg: DictConfig, trainer: Trainer) -> RunState:

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from detectron2.layers import Conv2d, FrozenBatchNorm2d, ROIAlign
+from detectron2.layers import Conv2d, FrozenBatchNorm2d
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.roi_heads import BaseKeypointRCNNHead
 from torch import nn
@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import fuse_conv_bn_weights
 
 from ..modeling import HRNet
-from ..modeling.roi_align import CpuROIAlign
+from ..modeling.roi_align import use_cpu_roi_align
 from .keypoint_head import DecodingKeypointHead
 
 NORMS = (FrozenBatchNorm2d, _BatchNorm)
@@ -42,14 +42,13 @@ def optimize_for_inference(
     shared = chain(model.parameters(), model.buffers())
     optimized: GeneralizedRCNN = copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
     optimized.eval()
+    use_cpu_roi_align(optimized)
     for module in optimized.modules():
         if isinstance(module, HRNet):
             _fold_norms(module)
         elif isinstance(module, Conv2d) and isinstance(module.norm, NORMS):
             _fold(module, module.norm)
             module.norm = None
-        elif type(module) is ROIAlign:
-            module.__class__ = CpuROIAlign
     for module in optimized.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             _replace(module, "weight", memory_format=torch.channels_last)

@@ -45,6 +45,7 @@ class HRNet(Backbone):
     Args:
         width: C, the channels of the stream at stride 4: 18, 32, 40 or 48 in the paper.
         stage1_channels: inner channels of stage 1's bottlenecks.
+        stem_channels: channels of the two convolutions before stage 1: 64 in the paper, whose weights need as many.
         num_modules: high-resolution modules per stage; stage 1 always has one.
         num_blocks: residual blocks per stage, and per stream of each of its modules.
         norm: name of the normalisation layers, see `layers.get_norm`.
@@ -68,19 +69,22 @@ class HRNet(Backbone):
         freeze_at: int = 0,
         out_features: Sequence[str] = STAGES,
         activation_checkpointing: bool = False,
+        stem_channels: int = 64,
     ) -> None:
         super().__init__()
-        _check_arguments(width, stage1_channels, num_modules, num_blocks, freeze_at, out_features)
+        _check_arguments(
+            width, stage1_channels, stem_channels, num_modules, num_blocks, freeze_at, out_features
+        )
         channels = [width, 2 * width, 4 * width, 8 * width]
         stage1_out_channels = stage1_channels * Bottleneck.expansion
 
-        self.conv1 = nn.Conv2d(3, 64, 3, stride=2, padding=1, bias=False)  # stride 2
-        self.bn1 = get_norm(norm, 64)
-        self.conv2 = nn.Conv2d(64, 64, 3, stride=2, padding=1, bias=False)  # stride 4
-        self.bn2 = get_norm(norm, 64)
+        self.conv1 = nn.Conv2d(3, stem_channels, 3, stride=2, padding=1, bias=False)  # stride 2
+        self.bn1 = get_norm(norm, stem_channels)
+        self.conv2 = nn.Conv2d(stem_channels, stem_channels, 3, stride=2, padding=1, bias=False)
+        self.bn2 = get_norm(norm, stem_channels)
 
         self.layer1 = nn.Sequential(
-            Bottleneck(64, stage1_channels, norm),
+            Bottleneck(stem_channels, stage1_channels, norm),
             *(
                 Bottleneck(stage1_out_channels, stage1_channels, norm)
                 for _ in range(num_blocks[0] - 1)
@@ -266,13 +270,16 @@ def conv_norm_relu(in_channels: int, out_channels: int, stride: int, norm: str) 
 def _check_arguments(
     width: int,
     stage1_channels: int,
+    stem_channels: int,
     num_modules: Sequence[int],
     num_blocks: Sequence[int],
     freeze_at: int,
     out_features: Sequence[str],
 ) -> None:
-    if width < 1 or stage1_channels < 1:
-        raise ValueError(f"width={width}, stage1_channels={stage1_channels}: both must be positive")
+    channels = {"width": width, "stage1_channels": stage1_channels, "stem_channels": stem_channels}
+    if min(channels.values()) < 1:
+        values = ", ".join(f"{name}={count}" for name, count in channels.items())
+        raise ValueError(f"{values}: all must be positive")
     for name, counts in (("num_modules", num_modules), ("num_blocks", num_blocks)):
         if len(counts) != len(STAGES) or min(counts) < 1:
             raise ValueError(f"{name}={list(counts)} must be 4 positive numbers, one per stage")

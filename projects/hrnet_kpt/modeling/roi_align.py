@@ -1,22 +1,22 @@
-"""ROIAlign for CPUs, on which torchvision's is scalar and single-threaded."""
+"""ROIAlign for CPUs, on which torchvision's is scalar and single-threaded, in both directions."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from detectron2.layers import ROIAlign
-from torch import Tensor
+from torch import Tensor, nn
 
 # Limits the memory for indices and weights: 5 MB for a region of 200 x 304 cells.
 REGIONS_AT_ONCE = 128
 
 
 class CpuROIAlign(ROIAlign):
-    """detectron2's ROIAlign, equal up to rounding, as weighted sums of feature vectors.
+    """detectron2's ROIAlign and its gradients, equal up to rounding, as weighted sums of feature vectors.
 
     A bin is the mean of bilinear samples, which is a weighted sum of the cells that it touches; a weight is the product
-    of one for the row and one for the column. Features in channels-last memory format are not copied. On other devices
-    than the CPU, torchvision's kernel is used.
+    of one for the row and one for the column. Features in channels-last memory format are not copied, unless they have
+    half precision, which is pooled as float32. On other devices than the CPU, torchvision's kernel is used.
     """
 
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
@@ -28,14 +28,19 @@ class CpuROIAlign(ROIAlign):
         """
         if input.device.type != "cpu":
             return super().forward(input, rois)
-        if not len(rois):
-            return input.new_zeros(0, input.shape[1], *self.output_size)
-        return torch.cat([self._pool(input, some) for some in rois.split(REGIONS_AT_ONCE)])
+        if not len(
+            rois
+        ):  # with a gradient of zeros, which a level without regions needs in training
+            return input[:0, :, :1, :1].expand(-1, -1, *self.output_size)
+        dtype = torch.promote_types(input.dtype, torch.float32)
+        features, rois = input.to(dtype), rois.to(dtype)
+        pooled = [self._pool(features, some) for some in rois.split(REGIONS_AT_ONCE)]
+        return torch.cat(pooled).to(input.dtype)
 
     def _pool(self, input: Tensor, rois: Tensor) -> Tensor:
         batch, channels, height, width = input.shape
         rows, columns = self.output_size
-        corners = rois[:, 1:].float() * self.spatial_scale - (0.5 if self.aligned else 0.0)
+        corners = rois[:, 1:] * self.spatial_scale - (0.5 if self.aligned else 0.0)
         sides = corners[:, 2:] - corners[:, :2]
         if not self.aligned:
             sides = sides.clamp(min=1)
@@ -63,10 +68,17 @@ class CpuROIAlign(ROIAlign):
             table,
             offsets,
             mode="sum",
-            per_sample_weights=weights.to(table.dtype),
+            per_sample_weights=weights,
             include_last_offset=True,
         )
         return pooled.view(len(rois), rows, columns, channels).permute(0, 3, 1, 2)
+
+
+def use_cpu_roi_align(model: nn.Module) -> None:
+    """Make every ROIAlign of a model a CpuROIAlign, in place."""
+    for module in model.modules():
+        if type(module) is ROIAlign:
+            module.__class__ = CpuROIAlign
 
 
 def _weights(

@@ -109,24 +109,30 @@ def test_colors_are_changed_strongly_where_test_images_have_new_ones(new, slight
         ([160] * 9, [52, 76, 108, 152, 212]),
         # From 7 to 700 of 480: the fourth root of 100 is above 2. 200 * 256 / 480 = 106.7.
         ([7] * 4 + [200] * 4 + [700] * 4, [28, 52, 108, 212, 428]),
+        # Four levels: the third root of 10 is above 2.
+        (range(20, 440, 20), [36, 72, 144, 292]),
+        ([160] * 9, [64, 88, 128, 180]),
     ],
 )
 def test_anchors_follow_the_sizes_of_objects(sides, sizes, survey_of):
-    choice = choose.choose_anchors(survey_of([(side, side) for side in sides]), "cpu")
+    survey = survey_of([(side, side) for side in sides])
+    choice = choose.choose_anchors(survey, "cpu", len(sizes))
     assert choice.settings == {
         f"{ANCHORS}.sizes": [[size] for size in sizes],
         f"{ANCHORS}.aspect_ratios": [0.5, 1.0, 2.0],
     }
-    assert names_all(choice.reason, "1", "0.35", "2.9", "1.41")
+    assert names_all(choice.reason, "1", "0.35", "2.9", "1.41", len(sizes))
 
 
 def test_reason_of_anchors_names_the_objects(survey_of):
-    choice = choose.choose_anchors(survey_of([(side, side) for side in range(20, 440, 20)]), "cpu")
+    choice = choose.choose_anchors(
+        survey_of([(side, side) for side in range(20, 440, 20)]), "cpu", 5
+    )
     assert names_all(choice.reason, "18.7", "103", "187", "1.78")
 
 
 def test_long_objects_get_more_shapes(survey_of):
-    choice = choose.choose_anchors(survey_of([(200, 50)] * 9 + [(50, 200)] * 9), "cpu")
+    choice = choose.choose_anchors(survey_of([(200, 50)] * 9 + [(50, 200)] * 9), "cpu", 5)
     assert choice.settings[f"{ANCHORS}.aspect_ratios"] == [0.25, 0.5, 1.0, 2.0, 4.0]
     assert choice.settings["model.proposal_generator.head.num_anchors"] == 5
     assert names_all(choice.reason, "0.25", "4")
@@ -182,12 +188,15 @@ def test_batch_and_rate(survey_of, machine_of):
 
 
 def test_precision_follows_the_instructions(machine_of):
-    amp = {"enabled": True, "dtype": "bfloat16"}
-    assert choose.choose_device(machine_of(bfloat16=True)).settings["train.amp"] == amp
-    choice = choose.choose_device(machine_of())
-    assert choice.settings["train.amp"] == {"enabled": False}
-    assert choice.settings["train.device"] == "cpu"
-    assert "Some CPU" in choice.reason
+    for machine, expected in (
+        (machine_of(), "float32"),
+        (machine_of(bfloat16=True), "bfloat16"),
+        (machine_of(device="cuda", memory=8.0), "float16"),
+    ):
+        choice = choose.choose_device(machine)
+        assert choice.settings["train.amp.enabled"] is True  # with the page's dtype, auto
+        assert choice.settings["train.device"] == machine.device
+        assert machine.name in choice.reason and f" {expected}." in choice.reason
 
 
 @pytest.mark.parametrize(

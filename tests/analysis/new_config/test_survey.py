@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from hrnet_kpt.analysis.new_config.appearance import compare_colors, find_direction
-from hrnet_kpt.analysis.new_config.machine import has_bfloat16, this_machine
+from hrnet_kpt.analysis.new_config.machine import this_machine
 from hrnet_kpt.analysis.new_config.survey import survey_data
 from hrnet_kpt.dataset_checks.table import annotation_table
 from hrnet_kpt.errors import UserError
@@ -136,14 +136,6 @@ def test_direction_is_of_keypoints_that_are_labelled():
     found = find_direction(table_of([(0, 40), (40, 0)], visible=0), np.ones(2, dtype=bool))
     assert (found.start, found.end) == ("head", "ear")
     assert found.alignment == pytest.approx(np.sqrt(0.5))
-
-
-def test_bfloat16_is_among_the_flags_of_the_processor():
-    x86 = "processor\t: 0\nflags\t\t: fpu sse2 avx512f {}\nbugs\t\t:\n"
-    assert has_bfloat16(x86.format("avx512_bf16"))
-    assert has_bfloat16(x86.format("amx_bf16 amx_tile"))
-    assert has_bfloat16("Features\t: fp asimd bf16 i8mm\n")
-    assert not has_bfloat16(x86.format("avx2")) and not has_bfloat16("")
 
 
 def test_a_gpu_that_does_not_exist_is_refused(monkeypatch):

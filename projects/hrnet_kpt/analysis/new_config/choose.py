@@ -38,7 +38,7 @@ SLIGHT_JITTER = {
     "hue": 0.02,
     "gray": 0,
 }
-# Anchors: one size for each of the five levels, that of the median object in the middle, in equal ratios.
+# Anchors: one size for each level, that of the median object in the middle, in equal ratios.
 ANCHOR_QUANTILES = (0.05, 0.5, 0.95)  # of sqrt(area)
 ANCHOR_RATIOS = (math.sqrt(2), 2.0)  # minimum and maximum
 ANCHOR_MULTIPLE = 4
@@ -207,14 +207,16 @@ def choose_augmentations(survey: Survey, augmentations: Sequence[str]) -> list[C
     return found
 
 
-def choose_anchors(survey: Survey, device: str) -> Choice:
-    """Sizes and aspect ratios of anchors, at the input size."""
+def choose_anchors(survey: Survey, device: str, levels: int) -> Choice:
+    """Sizes and aspect ratios of anchors, at the input size, for this number of levels of the RPN."""
     short = choose_short_side(survey, device)
     boxes = survey.box_sizes_at(short, choose_longest_side(survey, short))
     small, middle, large = np.quantile(np.sqrt(boxes.prod(axis=1)), ANCHOR_QUANTILES).tolist()
-    # Four steps from the smallest to the largest.
-    ratio = clip((large / small) ** 0.25, ANCHOR_RATIOS)
-    sizes = [round_to(middle * ratio**step, ANCHOR_MULTIPLE) for step in range(-2, 3)]
+    steps = levels - 1  # from the smallest to the largest
+    ratio = clip((large / small) ** (1 / max(1, steps)), ANCHOR_RATIOS)
+    sizes = [
+        round_to(middle * ratio ** (step - steps / 2), ANCHOR_MULTIPLE) for step in range(levels)
+    ]
     low, high = np.quantile(boxes[:, 1] / boxes[:, 0], SHAPE_QUANTILES).tolist()
     ratios = list(ASPECT_RATIOS)
     if low < MATCHED_SHAPES[0]:
@@ -224,7 +226,7 @@ def choose_anchors(survey: Survey, device: str) -> Choice:
     more = len(ratios) > len(ASPECT_RATIOS)
     reason = (
         f"sqrt(area) at that size is {number(small)} to {number(large)} for 90 percent of the objects, "
-        f"{number(middle)} in the median: anchors of the five levels in the ratio {number(ratio)} "
+        f"{number(middle)} in the median: anchors of the {levels} levels in the ratio {number(ratio)} "
         f"({number(ANCHOR_RATIOS[0])} to 2). Height / width is {number(low)} to {number(high)} (three shapes match "
         f"{MATCHED_SHAPES[0]} to {MATCHED_SHAPES[1]})."
     )
@@ -281,18 +283,17 @@ def choose_batch(survey: Survey, machine: Machine, page_batch: int, page_rate: f
 def choose_device(machine: Machine) -> Choice:
     """Device, precision, and workers of the data loaders: one core is left to training."""
     has = "has instructions" if machine.bfloat16 else "has no instructions"
-    amp: dict[str, Any] = {"enabled": machine.bfloat16}
-    if machine.bfloat16:
-        amp["dtype"] = "bfloat16"
+    fallback = "float32" if machine.device == "cpu" else "float16"
+    precision = "bfloat16" if machine.bfloat16 else fallback
     most = CPU_WORKERS if machine.device == "cpu" else GPU_WORKERS
     workers = int(clip(machine.cores - 1, (1, most)))
     reason = (
-        f"{machine.name} {has} for bfloat16; {workers} of {machine.cores} CPU core{'s' * (machine.cores != 1)} for "
-        f"images (1 to {most})."
+        f"{machine.name} {has} for bfloat16: {precision}. {workers} of {machine.cores} CPU "
+        f"core{'s' * (machine.cores != 1)} for images (1 to {most})."
     )
     settings = {
         "train.device": machine.device,
-        "train.amp": amp,
+        "train.amp.enabled": True,
         "dataloader.train.num_workers": workers,
     }
     return Choice(reason, settings)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from ...data.workers import usable_cores
+from ...engine.precision import has_bfloat16
 from ...errors import UserError
 from ..benchmark.run import processor
 
-# Instructions that multiply bfloat16, as Linux calls them: of x86 and of ARM. Without them it is slower than float32.
-BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16"}
 GIBI = 2**30
 
 
@@ -65,20 +62,7 @@ def this_machine(device: str | None = None) -> Machine:
         name=properties.name if properties else processor(),
         cores=usable_cores(),
         threads=torch.get_num_threads(),
-        bfloat16=torch.cuda.is_bf16_supported(False) if on_gpu else has_bfloat16(_cpuinfo()),
+        bfloat16=has_bfloat16(device),
         memory=properties.total_memory / GIBI if properties else 0.0,
         torch=torch.__version__,
     )
-
-
-def has_bfloat16(cpuinfo: str) -> bool:
-    """Whether a processor has instructions for bfloat16. cpuinfo: the content of /proc/cpuinfo."""
-    flags = re.findall(r"^(?:flags|Features)\s*: (.*)$", cpuinfo, re.MULTILINE)
-    return bool(flags) and not BF16_INSTRUCTIONS.isdisjoint(flags[0].split())
-
-
-def _cpuinfo() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""

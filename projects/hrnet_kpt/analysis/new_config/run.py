@@ -155,10 +155,11 @@ def _choose_model(survey: Survey, machine: Machine, page: DictConfig) -> list[Ch
     nodes = page.dataloader.train.mapper.augmentations
     augmentations = [_name(node._target_) for node in nodes]
     batch, rate = page.dataloader.train.total_batch_size, page.optimizer.lr
+    generator = page.model.proposal_generator.anchor_generator
     return [
         choose.choose_input(survey, machine.device, augmentations),
         *choose.choose_augmentations(survey, augmentations),
-        choose.choose_anchors(survey, machine.device),
+        choose.choose_anchors(survey, machine.device, len(generator.strides)),
         choose.choose_counts(survey),
         *choose.choose_inference(survey, page.inference.keypoint_decoding),
         choose.choose_device(machine),

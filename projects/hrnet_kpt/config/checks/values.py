@@ -91,7 +91,7 @@ CALLS = (
     "inference.tta",
 )
 CHOICES = {
-    "train.amp.dtype": ("float16", "bfloat16"),
+    "train.amp.dtype": ("auto", "float16", "bfloat16"),
     "train.best.mode": ("max", "min"),
     "train.divergence.policy": ("stop", "skip"),
     "data.on_bad_image": ("fail", "skip"),
