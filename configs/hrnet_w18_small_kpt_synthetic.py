@@ -23,7 +23,7 @@ model.roi_heads.keypoint_pooler.sampling_ratio = 2
 
 dataloader.train.mapper.augmentations[0].update(short_edge_length=[192], max_size=192)
 dataloader.test.mapper.augmentations[0].update(short_edge_length=192, max_size=192)
-dataloader.train.update(total_batch_size=4, num_workers=1)
+dataloader.train.update(total_batch_size=4, num_workers=0)  # workers would take cores from steps
 dataloader.test.num_workers = 0
 
 optimizer.update(

@@ -200,9 +200,18 @@ def test_precision_follows_the_instructions(machine_of):
 
 
 @pytest.mark.parametrize(
-    ("device", "cores", "workers"), [("cpu", 1, 1), ("cpu", 2, 1), ("cpu", 64, 4), ("cuda", 64, 8)]
+    ("device", "cores", "workers"),
+    [
+        ("cpu", 1, 0),
+        ("cpu", 2, 0),
+        ("cpu", 8, 2),
+        ("cpu", 64, 4),
+        ("cuda", 1, 1),
+        ("cuda", 4, 3),
+        ("cuda", 64, 8),
+    ],
 )
-def test_workers_leave_a_core_to_training(device, cores, workers, machine_of):
+def test_workers_leave_cores_to_training(device, cores, workers, machine_of):
     choice = choose.choose_device(machine_of(device=device, cores=cores))
     assert choice.settings["dataloader.train.num_workers"] == workers
     assert names_all(choice.reason, cores, workers)
