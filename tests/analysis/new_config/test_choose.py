@@ -196,7 +196,7 @@ def test_precision_follows_the_instructions(machine_of):
         choice = choose.choose_device(machine)
         assert choice.settings["train.amp.enabled"] is True  # with the page's dtype, auto
         assert choice.settings["train.device"] == machine.device
-        assert machine.name in choice.reason and f" {expected}." in choice.reason
+        assert f"{machine.name} has " in choice.reason and f" {expected}." in choice.reason
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,14 @@ from hrnet_kpt.analysis.new_config import step_times
 from hrnet_kpt.config import load_config
 
 
+def test_images_that_are_kept_in_memory_are_read_before_iterations_are_timed():
+    for images, cache_mib, expected in ((111, 100, 28), (5, 100, 3), (10_000, 100, 3), (111, 0, 3)):
+        cfg = load_config(
+            "own.py", ["data.root=none", f"dataloader.train.mapper.cache_mib={cache_mib}"]
+        )
+        assert step_times.warm_up_iterations(cfg, images) == expected
+
+
 def test_times_belong_to_a_machine_a_model_and_a_batch(survey_of, machine_of):
     cfg, survey = load_config("hrnet_w18_small_kpt_synthetic.py"), survey_of([(9, 9)])
     key = step_times.cache_key(cfg, survey, machine_of())

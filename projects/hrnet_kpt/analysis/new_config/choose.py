@@ -65,8 +65,8 @@ EVALUATION_TIME = 0.15  # maximum fraction of the time
 TRAINING_IMAGES_EVALUATED = 16
 # Images of classes in a smaller fraction of the images than this, times that of the most frequent class, are repeated.
 RARE = 0.3
-# Workers of the data loaders: on a GPU at most so many; on a CPU, whose cores train, one for so many cores.
-GPU_WORKERS, CPU_WORKERS, CORES_PER_WORKER = 8, 4, 4
+# Workers of the data loaders: on a GPU at most so many; on a CPU, whose cores train, one for four cores, up to so many.
+GPU_WORKERS, CPU_WORKERS = 8, 4
 # A run's time besides iterations and evaluations, on a CPU core of 2024: imports and drawings.
 OTHER_SECONDS = 20.0
 
@@ -286,17 +286,18 @@ def choose_device(machine: Machine) -> Choice:
     On two cores, a step of two threads beside a worker takes longer than the step and the loading one after the other:
     at the end of each operation, one thread waits for the other, whose core the worker has.
     """
-    has = "has instructions" if machine.bfloat16 else "has no instructions"
-    fallback = "float32" if machine.device == "cpu" else "float16"
-    precision = "bfloat16" if machine.bfloat16 else fallback
+    precision = "has instructions for bfloat16."
+    if not machine.bfloat16:
+        fallback = "float32" if machine.device == "cpu" else "float16"
+        precision = f"has no instructions for bfloat16: {fallback}."
     if machine.device == "cpu":
-        workers = min(machine.cores // CORES_PER_WORKER, CPU_WORKERS)
-        rule = f"one for each {CORES_PER_WORKER}, up to {CPU_WORKERS}"
+        workers = min(machine.cores // 4, CPU_WORKERS)
+        rule = f"a quarter, up to {CPU_WORKERS}"
     else:
         workers = int(clip(machine.cores - 1, (1, GPU_WORKERS)))
-        rule = f"one for each but one, up to {GPU_WORKERS}"
+        rule = f"all but one, up to {GPU_WORKERS}"
     reason = (
-        f"{machine.name} {has} for bfloat16: {precision}. {workers} worker{'s' * (workers != 1)} for "
+        f"{machine.name} {precision} {workers} worker{'s' * (workers != 1)} for "
         f"{machine.cores} CPU core{'s' * (machine.cores != 1)} ({rule})."
     )
     settings = {

@@ -36,7 +36,9 @@ from .survey import Survey
 
 logger = logging.getLogger(__name__)
 
-WARM_UP_ITERATIONS = 3  # memory is allocated, and the workers' queues are filled
+# Before the timed iterations: memory is allocated, and the workers' queues are filled. If images are kept in memory,
+# all of them are read first, unless that takes more than MAX_READING_ITERATIONS.
+WARM_UP_ITERATIONS, MAX_READING_ITERATIONS = 3, 60
 MIN_SECONDS, MIN_ITERATIONS = 10.0, 5
 # Fraction of the time: on an idle machine it was 0.75, the rest waiting for images; less is due to other processes.
 MIN_WORKING = 0.6
@@ -54,7 +56,7 @@ def step_times(
     machine: Machine,
     measure_again: bool = False,
 ) -> Times:
-    """The seconds of a run's parts: from the cache, else measured, which takes about half a minute.
+    """The seconds of a run's parts: from the cache, else measured, which takes up to a minute.
 
     Args:
         run: The run; its schedule does not matter.
@@ -111,12 +113,16 @@ def _write(file: Path, cache: dict[str, list[float]]) -> None:
 class Stopwatch(HookBase):
     """Ends a training when its iterations have been timed long enough.
 
+    Args:
+        warm_up: Number of iterations that are not timed.
+
     Attributes:
         seconds: Of each iteration.
         working: Seconds that the main thread had a CPU core, of each iteration.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, warm_up: int) -> None:
+        self.warm_up = warm_up
         self.seconds: list[float] = []
         self.working: list[float] = []
         self.last = (0.0, 0.0)
@@ -127,7 +133,7 @@ class Stopwatch(HookBase):
     def after_step(self) -> None:
         self.seconds.append(time.perf_counter() - self.last[0])
         self.working.append(time.thread_time() - self.last[1])
-        timed = self.seconds[WARM_UP_ITERATIONS:]
+        timed = self.seconds[self.warm_up :]
         if len(timed) >= MIN_ITERATIONS and sum(timed) >= MIN_SECONDS:
             self.trainer.max_iter = self.trainer.iter + 1
 
@@ -149,7 +155,7 @@ def measure(run: PreparedRun, survey: Survey) -> tuple[float, float]:
         trainer = build_trainer(
             cfg, model, instantiate(cfg.dataloader.train), build_optimizer(cfg, model)
         )
-        stopwatch = Stopwatch()
+        stopwatch = Stopwatch(warm_up_iterations(cfg, survey.images))
         trainer.register_hooks([stopwatch, LRScheduler(scheduler=instantiate(cfg.lr_multiplier))])
         trainer.train(0, ENDLESS)
         if isinstance(trainer.evaluated, GeneralizedRCNN):
@@ -160,7 +166,15 @@ def measure(run: PreparedRun, survey: Survey) -> tuple[float, float]:
         evaluation = (time.perf_counter() - start) * evaluated_images / count
     if run.cfg.train.device == "cpu":
         _warn_if_busy(sum(stopwatch.working) / sum(stopwatch.seconds))
-    return median(stopwatch.seconds[WARM_UP_ITERATIONS:]), evaluation
+    return median(stopwatch.seconds[stopwatch.warm_up :]), evaluation
+
+
+def warm_up_iterations(cfg: DictConfig, images: int) -> int:
+    """The iterations before those that are timed. images: number of training images."""
+    loader = cfg.dataloader.train
+    epoch = math.ceil(images / loader.total_batch_size)
+    reads = loader.mapper.get("cache_mib", 0) > 0 and epoch <= MAX_READING_ITERATIONS
+    return max(WARM_UP_ITERATIONS, epoch if reads else 0)
 
 
 def _warn_if_busy(working: float) -> None:
