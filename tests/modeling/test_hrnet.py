@@ -97,6 +97,21 @@ def test_hrnet_has_the_published_size(width, millions):
     assert sum(isinstance(module, nn.BatchNorm2d) for module in model.modules()) == 305
 
 
+def test_hrnet_stem_can_be_narrower():
+    """conv1 and conv2 have 3 x 3 weights each, and two parameters of a norm a channel."""
+    full, half = (HRNet(16, stem_channels=channels) for channels in (64, 32))
+    count = [sum(p.numel() for p in model.conv1.parameters()) for model in (full, half)]
+    assert count == [64 * 3 * 9, 32 * 3 * 9]
+    assert half.conv2.weight.shape == (32, 32, 3, 3)
+    assert half.layer1[0].conv1.in_channels == half.layer1[0].downsample[0].in_channels == 32
+    with torch.no_grad():
+        shapes = [
+            {name: x.shape for name, x in model.eval()(torch.zeros(1, 3, 64, 96)).items()}
+            for model in (full, half)
+        ]
+    assert shapes[0] == shapes[1]
+
+
 @pytest.mark.parametrize("width", [16, *WIDTHS])
 def test_hrnet_output_shape_is_true(width):
     model = HRNet(width, **SHALLOW).eval()
@@ -253,6 +268,7 @@ def test_hrnet_takes_list_configs_and_changes_no_argument():
         ("width", 0),
         ("width", -18),
         ("stage1_channels", 0),
+        ("stem_channels", 0),
         ("num_modules", (1, 1, 4)),
         ("num_modules", (2, 1, 4, 3)),
         ("num_modules", (1, 1, 0, 3)),

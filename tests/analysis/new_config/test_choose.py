@@ -25,7 +25,7 @@ def test_page_follows_the_machine_and_the_weights(machine_of):
     gpu = machine_of(device="cuda", memory=24.0)
     assert choose.choose_page(machine_of(), False)[0] == "own.py"
     assert choose.choose_page(gpu, False)[0] == "own.py"
-    assert choose.choose_page(gpu, True)[0] == "hrnet_w18_kpt_lighter_head.py"
+    assert choose.choose_page(gpu, True)[0] == "own_w18.py"
 
 
 @pytest.mark.parametrize(

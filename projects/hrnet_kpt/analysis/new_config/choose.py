@@ -17,7 +17,7 @@ from .survey import Survey
 
 # Pages.
 SMALL_PAGE = "own.py"
-PRETRAINED_PAGE = "hrnet_w18_kpt_lighter_head.py"
+PRETRAINED_PAGE = "own_w18.py"
 # Size of images: the longer side of the median object becomes OBJECT_LENGTH pixels.
 OBJECT_LENGTH = 104
 SHORT_SIDES = {"cpu": (192, 480), "cuda": (640, 800)}  # minimum and maximum
