@@ -11,16 +11,6 @@ from hrnet_kpt.data.augmentation import ColorJitter, RandomAffine
 from .common.data.folder import data, dataloader
 from .hrnet_w18_small_kpt_synthetic import inference, lr_multiplier, model, optimizer, train
 
-# Half the paper's stem, and an RPN without the finest level, whose objects would be smaller than new_config makes any:
-# together a step takes a quarter less time. Regions are pooled from p2 as before.
-model.backbone.bottom_up.stem_channels = 32
-model.proposal_generator.in_features = ["p3", "p4", "p5", "p6"]
-model.proposal_generator.anchor_generator.update(
-    strides=[8, 16, 32, 64], sizes=[[32], [64], [128], [192]]
-)
-for _pooler in (model.roi_heads.box_pooler, model.roi_heads.keypoint_pooler):
-    _pooler.scales = [1 / 4, 1 / 8, 1 / 16, 1 / 32]
-
 # Windows of the image: a step takes as long for large photographs as for small ones.
 dataloader.train.mapper.augmentations = [
     L(T.ResizeShortestEdge)(short_edge_length=[256], sample_style="choice", max_size=640),
@@ -41,6 +31,3 @@ dataloader.train.mapper.cache_mib = 1024
 dataloader.test.mapper.augmentations[0].update(short_edge_length=256, max_size=640)
 dataloader.train.update(total_batch_size=4, num_workers=0)  # workers would take cores from steps
 dataloader.test.num_workers = 0
-
-train.ema.update(enabled=True, decay=0.995)
-inference.keypoint_decoding = "dark"  # between the pixels of the heatmap

@@ -1,4 +1,4 @@
-"""HRNet-W18 with ImageNet weights, light at 640 pixels, for a folder that tools/import_data.py writes: data.root=FOLDER.
+"""HRNet-W18 with ImageNet weights, light at 640 pixels, for a folder of tools/import_data.py: data.root=FOLDER.
 
 tools/new_config.py writes a config on top of this one if there is a GPU. MODEL_ZOO.md has the cost.
 """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+LEVEL = re.compile(r"(?P<name>[a-z]+)(?P<number>\d+)")
 NORMS = ("FrozenBN", "BN", "SyncBN", "auto", "GN")
 
 
@@ -81,13 +83,17 @@ def pooler_scales(
 
     Args:
         features: names of the levels that the pooler uses.
-        all_features: the levels of the pyramid.
-        strides: the strides of all_features, in pixels.
+        all_features: levels of the pyramid, those of the RPN.
+        strides: the strides of all_features, in pixels. Those of other levels follow from their numbers: p2 has half
+            the stride of p3.
 
     Raises:
         ValueError: If a feature has no stride.
     """
-    stride_of = dict(zip(all_features, strides, strict=False))
+    stride_of: dict[str, float] = dict(zip(all_features, strides, strict=False))
+    if len(all_features) == len(strides):
+        for name in features:
+            stride_of |= _stride_by_number(name, stride_of)
     missing = [name for name in features if name not in stride_of]
     if missing or not features:
         raise ValueError(
@@ -95,6 +101,16 @@ def pooler_scales(
             f"proposal_generator.in_features are {list(all_features)}, with strides {list(strides)}"
         )
     return [1.0 / stride_of[name] for name in features]
+
+
+def _stride_by_number(name: str, stride_of: Mapping[str, float]) -> dict[str, float]:
+    """The stride of a level without one, from that of a level of the same name with another number, if there is one."""
+    level = LEVEL.fullmatch(name)
+    for other, stride in stride_of.items():
+        known = LEVEL.fullmatch(other)
+        if name not in stride_of and level and known and level["name"] == known["name"]:
+            return {name: stride * 2.0 ** (int(level["number"]) - int(known["number"]))}
+    return {}
 
 
 def put_channels_last(model: nn.Module) -> None:
