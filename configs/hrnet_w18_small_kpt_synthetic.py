@@ -28,11 +28,11 @@ model.roi_heads.keypoint_pooler.sampling_ratio = 2
 
 dataloader.train.mapper.augmentations[0].update(short_edge_length=[192], max_size=192)
 dataloader.test.mapper.augmentations[0].update(short_edge_length=192, max_size=192)
-dataloader.train.update(total_batch_size=4, num_workers=0)  # workers would take cores from steps
+dataloader.train.update(total_batch_size=2, num_workers=0)  # workers would take cores from steps
 dataloader.test.num_workers = 0
 
 optimizer.update(
-    lr=2e-3,
+    lr=1.4e-3,
     betas=[0.9, 0.99],  # short memory for a short run
     weight_decay=0.05,
     fused=True,  # 5 % faster on a CPU

@@ -29,5 +29,5 @@ dataloader.train.mapper.augmentations = [
 ]
 dataloader.train.mapper.cache_mib = 1024
 dataloader.test.mapper.augmentations[0].update(short_edge_length=256, max_size=640)
-dataloader.train.update(total_batch_size=4, num_workers=0)  # workers would take cores from steps
+dataloader.train.update(total_batch_size=2, num_workers=0)  # workers would take cores from steps
 dataloader.test.num_workers = 0

@@ -175,16 +175,20 @@ def test_batch_and_rate(survey_of, machine_of):
     batch, rate = "dataloader.train.total_batch_size", "optimizer.lr"
     survey = survey_of([(9, 9)] * 100)
     cases = [
-        (survey, machine_of(), 4, 2e-3, 4, 2e-3),
+        (survey, machine_of(), 4, 2e-3, 2, 1e-3),
         (survey, gpu, 16, 0.02, 16, 0.02),
         (survey, machine_of(device="cuda", memory=11.0), 16, 0.02, 8, 0.01),
         (survey, machine_of(device="cuda", memory=6.0), 16, 0.02, 4, 0.005),
         (survey_of([(9, 9)] * 6), gpu, 16, 0.02, 6, 0.0075),
     ]
     for data, machine, page_batch, page_rate, expected, scaled in cases:
-        choice = choose.choose_batch(data, machine, page_batch, page_rate)
+        choice = choose.choose_batch(data, machine, page_batch, page_rate, adaptive=False)
         assert choice.settings == {batch: expected, rate: scaled}
         assert names_all(choice.reason, expected, page_batch, page_rate)
+    # An Adam's rate: the square root of 16 / 4 is 2, that of 2 / 8 a half.
+    for machine, page_batch, scaled in ((gpu, 4, 4e-3), (machine_of(), 8, 1e-3)):
+        choice = choose.choose_batch(survey, machine, page_batch, 2e-3, adaptive=True)
+        assert choice.settings[rate] == scaled
 
 
 def test_precision_follows_the_instructions(machine_of):

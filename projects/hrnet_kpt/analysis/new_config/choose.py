@@ -51,7 +51,7 @@ SAMPLES_PER_OBJECT, SAMPLES = 16, (32, 512)
 DETECTIONS_PER_OBJECT, DETECTIONS = 2, (20, 300)
 COUNTED_DETECTIONS = 20  # of an image and a class, in COCO's keypoint AP
 # Optimization.
-CPU_BATCH = 4
+CPU_BATCH = 2  # a step takes as long for each image as with 4, and twice the steps learn more
 GPU_BATCHES = ((16, 16.0), (8, 8.0), (4, 0.0))  # images, and the GiB of memory that they need
 EPOCHS = (80, 12)  # for EPOCH_IMAGES or less, and for 1000 times as many or more
 EPOCH_IMAGES = 100
@@ -264,8 +264,17 @@ def choose_counts(survey: Survey) -> Choice:
     return Choice(reason, settings)
 
 
-def choose_batch(survey: Survey, machine: Machine, page_batch: int, page_rate: float) -> Choice:
-    """The batch, and the learning rate in proportion to it."""
+def choose_batch(
+    survey: Survey, machine: Machine, page_batch: int, page_rate: float, adaptive: bool
+) -> Choice:
+    """The batch, and the learning rate that follows it.
+
+    Args:
+        page_batch: The page's batch size.
+        page_rate: The page's learning rate, for its batch size.
+        adaptive: Whether the optimizer is an Adam, whose rate is in proportion to the square root of the batch:
+            https://arxiv.org/abs/2205.10287. That of SGD is in proportion to the batch.
+    """
     if machine.device == "cpu":
         batch, why = CPU_BATCH, f"{CPU_BATCH} images are one batch on a CPU"
     else:
@@ -273,9 +282,10 @@ def choose_batch(survey: Survey, machine: Machine, page_batch: int, page_rate: f
         why = f"{batch} images are one batch with {machine.memory:.0f} GiB of GPU memory"
     if batch > survey.images:
         batch, why = survey.images, f"all {survey.images} images are one batch"
-    rate = float(f"{page_rate * batch / page_batch:.3g}")
+    rate = float(f"{page_rate * (batch / page_batch) ** (0.5 if adaptive else 1):.3g}")
+    proportion = "in proportion to the square root" if adaptive else "in proportion"
     return Choice(
-        f"{why[0].upper()}{why[1:]}; the page's rate is {page_rate:g} for {page_batch}; it is in proportion.",
+        f"{why[0].upper()}{why[1:]}; the page's rate is {page_rate:g} for {page_batch}; it is {proportion}.",
         {"dataloader.train.total_batch_size": batch, "optimizer.lr": rate},
     )
 

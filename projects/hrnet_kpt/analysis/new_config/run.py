@@ -163,7 +163,7 @@ def _choose_model(survey: Survey, machine: Machine, page: DictConfig) -> list[Ch
         choose.choose_counts(survey),
         *choose.choose_inference(survey, page.inference.keypoint_decoding),
         choose.choose_device(machine),
-        choose.choose_batch(survey, machine, batch, rate),
+        choose.choose_batch(survey, machine, batch, rate, "Adam" in _name(page.optimizer._target_)),
         *choose.choose_repeats(survey),
         choose.choose_evaluation(survey),
     ]
