@@ -16,3 +16,4 @@ model.backbone.out_channels = 64
 model.backbone.bottom_up.freeze_at = 0
 model.backbone.bottom_up.stem.norm = "BN"
 model.backbone.bottom_up.stages.norm = "BN"
+model.proposal_generator.in_features = _page.proposal_generator.in_features

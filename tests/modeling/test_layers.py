@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from hrnet_kpt.modeling import HRNet
-from hrnet_kpt.modeling.layers import get_norm
+from hrnet_kpt.modeling.layers import get_norm, pooler_scales
 
 IN_ONE_PROCESS = [
     ("FrozenBN", FrozenBatchNorm2d),
@@ -196,3 +196,17 @@ def test_evaluation_copies_and_pickles_are_those_of_any_model():
         other.eval()
         for name, output in other(image).items():
             assert torch.equal(output, expected[name])
+
+
+def test_scales_of_levels_that_the_rpn_leaves_out_follow_from_their_numbers():
+    assert pooler_scales(["p2", "p3"], ["p2", "p3"], [4, 8]) == [1 / 4, 1 / 8]
+    assert pooler_scales(["p2", "p3", "p6"], ["p3", "p4"], [8, 16]) == [1 / 4, 1 / 8, 1 / 64]
+    assert pooler_scales(["res2"], ["p2", "res4"], [4, 16]) == [1 / 4]
+    for features, strides in (
+        (["res2"], [8, 16]),
+        (["stem"], [8, 16]),
+        (["p2"], [8]),
+        ([], [8, 16]),
+    ):
+        with pytest.raises(ValueError, match="no stride is known"):
+            pooler_scales(features, ["p3", "p4"], strides)

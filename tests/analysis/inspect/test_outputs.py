@@ -74,14 +74,13 @@ def test_values_are_those_of_the_parts_called_one_by_one(detecting):
         images = detecting.preprocess_image([{"image": random_image()}])
         bottom_up = detecting.backbone.bottom_up(images.tensor)
         pyramid = detecting.backbone(images.tensor)
-        logits, deltas = detecting.proposal_generator.rpn_head(list(pyramid.values())[1:])
+        logits, deltas = detecting.proposal_generator.rpn_head(list(pyramid.values()))
     assert_describes(rows(parts, "input")["image"], images.tensor)
     for name, feature in bottom_up.items():
         assert_describes(rows(parts, "backbone.bottom_up")[name], feature)
-    for name, feature in pyramid.items():
+    for i, (name, feature) in enumerate(pyramid.items()):
         assert_describes(rows(parts, "backbone")[name], feature)
-    head = rows(parts, "proposal_generator.rpn_head")
-    for i, name in enumerate(list(pyramid)[1:]):  # the RPN has no p2
+        head = rows(parts, "proposal_generator.rpn_head")
         assert_describes(head[f"objectness_logits.{name}"], logits[i])
         assert_describes(head[f"anchor_deltas.{name}"], deltas[i])
 
@@ -96,8 +95,6 @@ def test_features_have_the_size_their_stride_makes_of_the_padded_image(detecting
         assert row["stride"] == stride
         assert row["channels"] == 16
         assert row["shape"] == [1, 16, *(side // stride for side in padded)]
-        if name == "p2":
-            continue
         anchors = rows(parts, "proposal_generator.anchor_generator")[name]
         assert anchors["shape"] == [3 * row["shape"][2] * row["shape"][3], 4]
         assert anchors["stride"] == stride
@@ -108,7 +105,7 @@ def test_features_have_the_size_their_stride_makes_of_the_padded_image(detecting
 
 def test_anchors_are_counted_in_all(detecting):
     [note] = [p["note"] for p in run(detecting) if p["part"].endswith("anchor_generator")]
-    positions = sum((128 // stride) ** 2 for stride in STRIDES.values() if stride > 4)
+    positions = sum((128 // stride) ** 2 for stride in STRIDES.values())
     assert note == f"{3 * positions:,} anchors in all"
 
 
