@@ -133,7 +133,7 @@ def test_only_a_file_of_its_own_is_replaced(people, tmp_path, refused):
     assert output.read_text() == "train = dict(max_iter=5)\n"
     assert main([*map(str, arguments), "--overwrite"]) == 0
     written = output.read_text()
-    output.write_text(written.replace("optimizer.lr = 0.002", "optimizer.lr = 0.001"))
+    output.write_text(written.replace("optimizer.lr = 0.0014", "optimizer.lr = 0.001"))
     assert output.read_text() != written
     assert "changed" in refused(main, arguments)[0]
 

@@ -7,7 +7,12 @@ from hrnet_kpt.config import load_config
 def test_images_that_are_kept_in_memory_are_read_before_iterations_are_timed():
     for images, cache_mib, expected in ((111, 100, 28), (5, 100, 3), (10_000, 100, 3), (111, 0, 3)):
         cfg = load_config(
-            "own.py", ["data.root=none", f"dataloader.train.mapper.cache_mib={cache_mib}"]
+            "own.py",
+            [
+                "data.root=none",
+                "dataloader.train.total_batch_size=4",
+                f"dataloader.train.mapper.cache_mib={cache_mib}",
+            ],
         )
         assert step_times.warm_up_iterations(cfg, images) == expected
 

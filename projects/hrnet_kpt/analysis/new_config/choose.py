@@ -51,7 +51,7 @@ SAMPLES_PER_OBJECT, SAMPLES = 16, (32, 512)
 DETECTIONS_PER_OBJECT, DETECTIONS = 2, (20, 300)
 COUNTED_DETECTIONS = 20  # of an image and a class, in COCO's keypoint AP
 # Optimization.
-CPU_BATCH = 2  # a step takes as long for each image as with 4, and twice the steps learn more
+CPU_BATCH = 2  # up to 1.3 times the time of 4 for each image, but twice the steps learn more
 GPU_BATCHES = ((16, 16.0), (8, 8.0), (4, 0.0))  # images, and the GiB of memory that they need
 EPOCHS = (80, 12)  # for EPOCH_IMAGES or less, and for 1000 times as many or more
 EPOCH_IMAGES = 100
