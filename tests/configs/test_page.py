@@ -11,6 +11,7 @@ from detectron2.config import LazyConfig, instantiate
 from detectron2.layers import ShapeSpec
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from hrnet_kpt.analysis.inspect.structure import count_flops
 from hrnet_kpt.config import load_config
 
 BASELINE = "model_zoo/configs/COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.py"
@@ -161,6 +162,18 @@ def test_every_config_builds_with_plain_detectron2_and_its_levels_agree(page, re
     for pooler in filter(None, poolers):
         scales = [level.spatial_scale for level in pooler.level_poolers]
         assert scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+
+
+def test_own_w18_costs_less_than_100_gmac_at_640_pixels():
+    """docs/configs.md has both numbers; 100 detections."""
+    total = {}
+    for page in ("own_w18.py", "hrnet_w18_kpt.py"):
+        parts = []
+        with torch.device("meta"):
+            model = instantiate(load_config(page).model)
+            count_flops(model, torch.zeros(1, 3, 640, 640), parts)
+        total[page] = round(sum(part["macs"] for part in parts) / 1e9)
+    assert total == {"own_w18.py": 88, "hrnet_w18_kpt.py": 432}
 
 
 def test_channels_and_width_are_followed():

@@ -132,6 +132,13 @@ def test_workers_load_two_batches_in_advance(batch, workers, factor, expected):
     assert loader.options["prefetch_factor"] == expected
 
 
+@pytest.mark.parametrize("gpu", [False, True])
+def test_page_locked_memory_is_for_gpus(gpu, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert build_train_loader(records(5), mapped, 2).options["pin_memory"] is gpu
+    assert not build_train_loader(records(5), mapped, 2, pin_memory=False).options["pin_memory"]
+
+
 def test_a_loader_with_prefetching_workers_resumes():
     expected = take(build_train_loader(records(11), mapped, 3, 0, seed=3), 8)
     loader, again = (build_train_loader(records(11), mapped, 3, 2, seed=3) for _ in range(2))

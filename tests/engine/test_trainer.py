@@ -137,6 +137,15 @@ def test_losses_are_read_after_the_backward_pass(monkeypatch):
     assert events == ["backward", "backward", "read", "read"] * 2
 
 
+def test_a_step_moves_the_images_of_its_parts(monkeypatch):
+    moved = []
+    monkeypatch.setattr(
+        trainer_module, "move_images", lambda batch, device: moved.append((batch, device)) or batch
+    )
+    trained(1, size=6, accumulation_steps=2)
+    assert [(len(batch), device.type) for batch, device in moved] == [(3, "cpu"), (3, "cpu")]
+
+
 def test_images_are_moved_and_the_rest_of_a_batch_is_as_it_was():
     sample = {"image": torch.zeros(3, 4, 5), "height": 4}
     other = torch.ones(2)

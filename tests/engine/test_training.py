@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from detectron2.layers import ROIAlign
 from detectron2.modeling import GeneralizedRCNN
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -20,6 +21,7 @@ from hrnet_kpt.engine.hooks import Stopped
 from hrnet_kpt.engine.trainer import Trainer
 from hrnet_kpt.engine.training import build_trainer, resolve_max_iter
 from hrnet_kpt.errors import UserError
+from hrnet_kpt.modeling.roi_align import CpuROIAlign
 
 PAGE = "hrnet_w18_small_kpt_synthetic.py"
 
@@ -152,12 +154,14 @@ def test_switches_of_the_trainer(tiny):
     switches += ["ema.enabled=true", "amp.enabled=true", "amp.dtype=float16", "seed=3"]
     cfg = load_config(PAGE, [*tiny, *(f"train.{switch}" for switch in switches)])
     model = nn.Conv2d(3, 8, 3)
+    model.pool = ROIAlign((7, 7), 0.25, 0)
     trainer = build_trainer(cfg, model, [], torch.optim.SGD(model.parameters(), lr=0.1))
     assert (trainer.clip_grad_norm, trainer.clip_grad_value) == (0.5, 0.1)
     assert (trainer.accumulation_steps, trainer.seed) == (2, 3)
     assert trainer.ema is not None
     assert trainer.amp_dtype is torch.bfloat16, "float16 is slow on a CPU"
     assert model.weight.is_contiguous(memory_format=torch.channels_last)
+    assert type(model.pool) is CpuROIAlign
 
 
 def test_mixed_precision_trains_on_a_cpu(tiny, tmp_path, monkeypatch):

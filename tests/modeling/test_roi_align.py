@@ -88,8 +88,7 @@ def test_half_precision_is_pooled_as_float32():
     assert (pooled == expected.bfloat16()).float().mean() > 0.95
 
 
-def test_the_model_that_is_trained_has_it():
-    """With equal gradients, to rounding, in a small network."""
+def test_a_network_gets_it_with_equal_gradients():
     gradients = []
     for use in (False, True):
         torch.manual_seed(0)

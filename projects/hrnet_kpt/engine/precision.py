@@ -24,13 +24,13 @@ def amp_dtype(amp: DictConfig, device: torch.device) -> torch.dtype | None:
     """
     if not amp.enabled:
         return None
-    fast = has_bfloat16(device.type)
     if amp.dtype != "auto":
         dtype = getattr(torch, amp.dtype)
         if device.type == "cpu" and dtype is torch.float16:
             logger.warning("train.amp.dtype=float16 needs a GPU: using bfloat16")
             dtype = torch.bfloat16
         return dtype
+    fast = has_bfloat16(device.type)
     if device.type == "cpu" and not fast:
         logger.info("Precision: float32, as this processor has no instructions for bfloat16")
         return None

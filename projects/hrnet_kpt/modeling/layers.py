@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -92,8 +92,14 @@ def pooler_scales(
     """
     stride_of: dict[str, float] = dict(zip(all_features, strides, strict=False))
     if len(all_features) == len(strides):
+        numbered = [(LEVEL.fullmatch(name), stride) for name, stride in stride_of.items()]
+        of_level_0 = {
+            level["name"]: stride / 2 ** int(level["number"]) for level, stride in numbered if level
+        }
         for name in features:
-            stride_of |= _stride_by_number(name, stride_of)
+            level = LEVEL.fullmatch(name)
+            if name not in stride_of and level and level["name"] in of_level_0:
+                stride_of[name] = of_level_0[level["name"]] * 2 ** int(level["number"])
     missing = [name for name in features if name not in stride_of]
     if missing or not features:
         raise ValueError(
@@ -101,16 +107,6 @@ def pooler_scales(
             f"proposal_generator.in_features are {list(all_features)}, with strides {list(strides)}"
         )
     return [1.0 / stride_of[name] for name in features]
-
-
-def _stride_by_number(name: str, stride_of: Mapping[str, float]) -> dict[str, float]:
-    """The stride of a level without one, from that of a level of the same name with another number, if there is one."""
-    level = LEVEL.fullmatch(name)
-    for other, stride in stride_of.items():
-        known = LEVEL.fullmatch(other)
-        if name not in stride_of and level and known and level["name"] == known["name"]:
-            return {name: stride * 2.0 ** (int(level["number"]) - int(known["number"]))}
-    return {}
 
 
 def put_channels_last(model: nn.Module) -> None:

@@ -28,9 +28,8 @@ class CpuROIAlign(ROIAlign):
         """
         if input.device.type != "cpu":
             return super().forward(input, rois)
-        if not len(
-            rois
-        ):  # with a gradient of zeros, which a level without regions needs in training
+        if not len(rois):
+            # With a gradient of zeros, which a level without regions needs in training.
             return input[:0, :, :1, :1].expand(-1, -1, *self.output_size)
         dtype = torch.promote_types(input.dtype, torch.float32)
         features, rois = input.to(dtype), rois.to(dtype)

@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from hrnet_kpt.analysis.new_config import choose
+from hrnet_kpt.analysis.new_config import choose, run
 from hrnet_kpt.analysis.new_config.appearance import Colors, Direction
 from hrnet_kpt.analysis.new_config.choose import Times
+from hrnet_kpt.config import load_config
 from hrnet_kpt.errors import UserError
 
 TEST = "dataloader.test.mapper.augmentations.0"
@@ -189,6 +190,19 @@ def test_batch_and_rate(survey_of, machine_of):
     for machine, page_batch, scaled in ((gpu, 4, 4e-3), (machine_of(), 8, 1e-3)):
         choice = choose.choose_batch(survey, machine, page_batch, 2e-3, adaptive=True)
         assert choice.settings[rate] == scaled
+
+
+@pytest.mark.parametrize(
+    ("page", "rate"),
+    # 0.0014 for two images with AdamW, 0.02 for 16 with SGD; here 8 images.
+    [("own.py", 0.0028), ("own_w18.py", 0.01)],
+)
+def test_rate_follows_the_optimizer_of_the_page(page, rate, survey_of, machine_of):
+    machine = machine_of(device="cuda", memory=11.0)
+    choices = run._choose_model(survey_of([(9, 9)] * 100), machine, load_config(page))
+    settings = {key: value for choice in choices for key, value in choice.settings.items()}
+    assert settings["dataloader.train.total_batch_size"] == 8
+    assert settings["optimizer.lr"] == rate
 
 
 def test_precision_follows_the_instructions(machine_of):
