@@ -1,16 +1,18 @@
-"""Plot keypoint and box AP of several runs over training time and iterations.
+"""Plot keypoint and box AP of several trainings over time and iterations: medians, and the range of the seeds.
 
 python docs/scripts/plot_comparison.py OUTPUT.png "NAME=RUN_FOLDER=SECONDS" ...
 
 SECONDS: time of an iteration, measured on an idle machine. Instead of a run folder, a run may be the results.csv of a
-YOLO trainer, with SECONDS empty; its time column includes the evaluations.
+YOLO trainer, with SECONDS empty; its time column includes the evaluations. Runs of the same NAME are one curve.
 """
 
 import csv
 import json
 import sys
+from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 TASKS = {
@@ -38,19 +40,38 @@ def read_yolo(path):
 def main(output, runs):
     figure = Figure(figsize=(13, 4.6), dpi=110)
     axes = figure.subplots(1, 3)
-    for number, run in enumerate(runs):
+    seeds = defaultdict(list)
+    for run in runs:
         name, path, seconds = run.split("=")
-        read = read_run(path, float(seconds)) if seconds else read_yolo(path)
-        minutes, iterations, found = read
-        marker = "o" if seconds else ""
-        style = {"color": f"C{number}", "marker": marker, "markersize": 4, "label": name}
-        axes[0].plot(minutes, found["keypoints"], **style)
-        axes[2].plot(minutes, found["boxes"], **style)
-        if iterations:
-            axes[1].plot(iterations, found["keypoints"], **style)
-        last = ", ".join(f"{task} {values[-1]:.1f}" for task, values in found.items())
+        seeds[name].append(read_run(path, float(seconds)) if seconds else read_yolo(path))
+    for number, (name, reads) in enumerate(seeds.items()):
+        minutes, iterations, _ = reads[0]
+        curves = {
+            task: np.array([np.interp(minutes, own, found[task]) for own, _, found in reads])
+            for task in TASKS
+        }
+        style = {"color": f"C{number}", "marker": "o" if iterations else "", "markersize": 4}
+        for axis, x, task in (
+            (axes[0], minutes, "keypoints"),
+            (axes[1], iterations, "keypoints"),
+            (axes[2], minutes, "boxes"),
+        ):
+            if x:
+                axis.plot(x, np.median(curves[task], axis=0), label=name, **style)
+                axis.fill_between(
+                    x,
+                    curves[task].min(axis=0),
+                    curves[task].max(axis=0),
+                    color=style["color"],
+                    alpha=0.2,
+                    lw=0,
+                )
+        last = "; ".join(
+            f"{task} {np.median(curve[:, -1]):.1f} ({curve[:, -1].min():.1f} to {curve[:, -1].max():.1f})"
+            for task, curve in curves.items()
+        )
         count = iterations[-1] if iterations else "-"
-        print(f"{name}: {minutes[-1]:.1f} minutes, {count} iterations: {last}")
+        print(f"{name}: {len(reads)} runs, {minutes[-1]:.1f} minutes, {count} iterations: {last}")
     for axis, title, x in (
         (axes[0], "keypoint AP over time", "minutes of training"),
         (axes[1], "keypoint AP over iterations", "iterations"),

@@ -1,6 +1,7 @@
 """The scripts of docs/comparison.md."""
 
 import json
+import re
 
 import pytest
 
@@ -48,15 +49,20 @@ def test_perfect_yolo_results_have_ap_100(load_tool, synthetic_people, tmp_path)
 
 
 def test_comparison_is_drawn(load_tool, tmp_path, capsys):
-    (tmp_path / "run").mkdir()
-    rows = [{"iteration": i, "bbox/AP": 10 + i, "keypoints/AP": i} for i in (9, 19)]
-    (tmp_path / "run" / "metrics.json").write_text("\n".join(map(json.dumps, rows)))
+    for seed, more in enumerate((0, 4, 1)):
+        (tmp_path / f"run{seed}").mkdir()
+        rows = [{"iteration": i, "bbox/AP": 10 + i + more, "keypoints/AP": i} for i in (9, 19)]
+        metrics = tmp_path / f"run{seed}" / "metrics.json"
+        metrics.write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "results.csv").write_text(
         "epoch,time,metrics/mAP50-95(B),metrics/mAP50-95(P)\n1,30,0.2,0.1\n2,60,0.5,0.25\n"
     )
-    runs = [f"ours={tmp_path / 'run'}=3", f"yolo={tmp_path / 'results.csv'}="]
+    runs = [f"ours={tmp_path / f'run{seed}'}=3" for seed in range(3)]
+    runs.append(f"yolo={tmp_path / 'results.csv'}=")
     load_tool("docs/scripts/plot_comparison.py").main(tmp_path / "plot.png", runs)
     assert (tmp_path / "plot.png").stat().st_size > 10_000
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "ours: 1.0 minutes, 20 iterations: keypoints 19.0, boxes 29.0"
-    assert lines[1] == "yolo: 1.0 minutes, - iterations: keypoints 25.0, boxes 50.0"
+    ours, yolo = (re.findall(r"-?[0-9.]+", line) for line in lines)
+    # Runs, minutes, iterations; median, minimum and maximum of keypoints and boxes.
+    assert ours == ["3", "1.0", "20", "19.0", "19.0", "19.0", "30.0", "29.0", "33.0"]
+    assert yolo[:2] == ["1", "1.0"] and yolo[-6:] == ["25.0"] * 3 + ["50.0"] * 3
