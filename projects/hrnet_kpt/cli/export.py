@@ -37,6 +37,12 @@ def parser(prog: str = TOOL) -> Parser:
     add("--preprocessing", default="", choices=place, help="resizing, normalization, padding")
     add("--postprocessing", default="", choices=place, help="decoding heatmaps, rescaling")
     add("--dtype", default="float32", choices=("float32", "float16"), help="of the layers")
+    add(
+        "--masks",
+        default="maps",
+        choices=("maps", "pasted"),
+        help="probabilities in each box, or 0 and 1 in the image",
+    )
     add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     return parser
 
@@ -52,7 +58,7 @@ def run(args: Namespace) -> int:
 
     logging.basicConfig(format="warning: %(message)s")
     predictor = Predictor(load_config(args.config_file, args.overrides), args.weights, "cpu")
-    names = ("format", "part", "preprocessing", "postprocessing", "dtype")
+    names = ("format", "part", "preprocessing", "postprocessing", "dtype", "masks")
     try:
         report = export_model(predictor, args.output, **{k: getattr(args, k) for k in names})
     except ExportError as error:

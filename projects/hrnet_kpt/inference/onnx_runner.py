@@ -1,6 +1,6 @@
-"""A predictor for ONNX files of tools/export_model.py, with onnxruntime.
+"""A predictor for ONNX files of tools/export_model.py, with onnxruntime or OpenVINO.
 
-This file needs only numpy, onnxruntime and Pillow: it can be copied to a server without the rest of this package.
+This file needs only numpy, Pillow and one of the two: it can be copied to a server without the rest of this package.
 """
 
 from __future__ import annotations
@@ -8,12 +8,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from PIL import Image, ImageOps
+
+Arrays = dict[str, np.ndarray]
+RUNTIMES = ("onnxruntime", "openvino")
+# Precisions of OpenVINO, which by itself takes the fastest one.
+PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
 class OnnxPredictor:
@@ -22,11 +27,14 @@ class OnnxPredictor:
     Args:
         path: a file of `tools/export_model.py --format onnx`, of the whole detector.
         providers: onnxruntime's execution providers, in order of preference; by default CUDA, if available, and the
-            CPU.
+            CPU. For OpenVINO, its device, such as ["GPU"]; by default the CPU.
         threads: CPU threads for one image; by default the number of cores.
+        runtime: "onnxruntime" or "openvino".
+        precision: "float32"; or, with OpenVINO and a processor that has the instructions, "bfloat16" or "float16".
 
     Raises:
-        ValueError: If the file is something else.
+        ValueError: If the file is something else, or the runtime does not have the precision.
+        ModuleNotFoundError: If the runtime is not installed.
     """
 
     def __init__(
@@ -34,29 +42,29 @@ class OnnxPredictor:
         path: str | os.PathLike[str],
         providers: Sequence[str] | None = None,
         threads: int | None = None,
+        runtime: str = "onnxruntime",
+        precision: str = "float32",
     ) -> None:
+        for name, value, known in (
+            ("runtime", runtime, RUNTIMES),
+            ("precision", precision, tuple(PRECISIONS)),
+        ):
+            if value not in known:
+                raise ValueError(f"{name}={value!r}: write one of {', '.join(known)}")
+        if runtime == "onnxruntime" and precision != "float32":
+            raise ValueError(f"precision={precision!r}: onnxruntime computes what the file says")
         if not os.path.isfile(path):
             raise ValueError(f"{path}: there is no such file")
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # no warnings about inputs with a default
-        if threads:
-            options.intra_op_num_threads = threads
-        if providers is None:
-            available = onnxruntime.get_available_providers()
-            preferred = ("CUDAExecutionProvider", "CPUExecutionProvider")
-            providers = [name for name in preferred if name in available]
-        try:
-            self.session = onnxruntime.InferenceSession(os.fspath(path), options, list(providers))
-        except Exception as error:  # onnxruntime's own classes have no common parent
-            reason = " ".join(str(error).split())
-            raise ValueError(f"{path}: onnxruntime cannot load it ({reason})") from error
-        text = self.session.get_modelmeta().custom_metadata_map.get("hrnet_kpt", "")
+        if runtime == "openvino":
+            loaded = _load_openvino(os.fspath(path), providers, threads, PRECISIONS[precision])
+        else:
+            loaded = _load_onnxruntime(os.fspath(path), providers, threads)
+        self._run, text = loaded
         if not text:
             raise ValueError(f"{path} has no metadata: export it by tools/export_model.py")
         self.info: dict[str, Any] = json.loads(text)
         if self.info["part"] != "detector":
             raise ValueError(f"{path} is only the {self.info['part']}: export --part detector")
-        self._outputs = [output.name for output in self.session.get_outputs()]
 
     def __call__(
         self,
@@ -74,22 +82,23 @@ class OnnxPredictor:
         Returns:
             The objects, highest score first, in pixels of the image: `class`, `score` (0 to 1), `box` (x1, y1, x2, y2)
             and, if the class has keypoints, `keypoints` (x, y and detectron2's score by name) and `confidences` (0 to
-            1) of the keypoints by name. x runs from 0 at the left edge to the width, y from 0 at the upper edge.
+            1) of the keypoints by name; with masks, `mask`, COCO's RLE (size: height and width, counts: a string). x
+            runs from 0 at the left edge to the width, y from 0 at the upper edge.
 
         Raises:
             ValueError: If `image` is something else, or cannot be read.
         """
         pixels = _pixels(image, color, self.info.get("image_range", "8-bit"))
-        feeds = self._feeds(pixels)
-        if score_threshold is not None:
-            feeds["score_threshold"] = np.array(score_threshold, np.float32)
-        found = dict(zip(self._outputs, self.session.run(None, feeds), strict=True))
+        if score_threshold is None:
+            score_threshold = self.info["score_threshold"]
+        feeds = {**self._feeds(pixels), "score_threshold": np.array(score_threshold, np.float32)}
+        found = self._run(feeds)
         if self.info["postprocessing"] == "outside":
             size = _new_size(pixels.shape[0], pixels.shape[1], self.info["resize"])
             found = postprocess(found, size, pixels.shape[:2], self.info)
-        return self._objects(found)
+        return self._objects(found, pixels.shape[:2])
 
-    def _feeds(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    def _feeds(self, pixels: np.ndarray) -> Arrays:
         height, width = pixels.shape[:2]
         size = _new_size(height, width, self.info["resize"])
         if 0 in size:
@@ -101,7 +110,7 @@ class OnnxPredictor:
             feeds["image_size"] = np.array([height, width])
         return feeds
 
-    def _objects(self, found: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    def _objects(self, found: Arrays, image_size: tuple[int, ...]) -> list[dict[str, Any]]:
         classes = list(self.info["classes"])
         names = self.info["keypoints"]["names"]
         objects = []
@@ -117,6 +126,11 @@ class OnnxPredictor:
                 new["keypoints"] = {name: by_name[name] for name in own}
                 scores = np.array([by_name[name][2] for name in own])
                 new["confidences"] = dict(zip(own, self._confidences(scores), strict=True))
+            if "masks" in found:
+                mask = found["masks"][i]
+                if self.info["masks"] == "maps":
+                    mask = paste_mask(mask, found["boxes"][i], image_size)
+                new["mask"] = to_rle(mask)
             objects.append(new)
         return objects
 
@@ -125,6 +139,66 @@ class OnnxPredictor:
         exponent = slope * np.log(np.maximum(scores, 1e-12)) + offset
         confidences: list[float] = (1 / (1 + np.exp(-exponent))).tolist()
         return confidences
+
+
+def _load_onnxruntime(
+    path: str, providers: Sequence[str] | None, threads: int | None
+) -> tuple[Callable[[Arrays], Arrays], str]:
+    """Function of inputs by name to outputs by name, and the file's metadata."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # no warnings about inputs with a default
+    if threads:
+        options.intra_op_num_threads = threads
+    if providers is None:
+        available = onnxruntime.get_available_providers()
+        preferred = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        providers = [name for name in preferred if name in available]
+    try:
+        session = onnxruntime.InferenceSession(path, options, list(providers))
+    except Exception as error:  # onnxruntime's own classes have no common parent
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: onnxruntime cannot load it ({reason})") from error
+    names = [output.name for output in session.get_outputs()]
+    text = session.get_modelmeta().custom_metadata_map.get("hrnet_kpt", "")
+    return lambda feeds: dict(zip(names, session.run(None, feeds), strict=True)), text
+
+
+def _load_openvino(
+    path: str, providers: Sequence[str] | None, threads: int | None, precision: str
+) -> tuple[Callable[[Arrays], Arrays], str]:
+    """The same with OpenVINO."""
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": precision}
+    if threads:
+        settings["INFERENCE_NUM_THREADS"] = str(threads)
+    try:
+        model = openvino.Core().read_model(path)
+        # An input with a default, which is read as a constant.
+        for constant in model.get_ops():
+            if constant.get_friendly_name() == "score_threshold":
+                threshold = openvino.opset13.parameter([], np.float32, name="score_threshold")
+                threshold.output(0).set_names({"score_threshold"})
+                constant.output(0).replace(threshold.output(0))
+                model.add_parameters([threshold])
+        compiled = openvino.compile_model(model, (providers or ["CPU"])[0], settings)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path}: OpenVINO cannot load it ({reason})") from error
+    text = ""
+    if model.has_rt_info(["framework", "hrnet_kpt"]):
+        text = model.get_rt_info(["framework", "hrnet_kpt"]).value
+    requests = threading.local()  # one for each thread
+
+    def run(feeds: Arrays) -> Arrays:
+        if not hasattr(requests, "own"):
+            requests.own = compiled.create_infer_request()
+        found = requests.own.infer(feeds)
+        return {output.any_name: found[output].copy() for output in compiled.outputs}
+
+    return run, text
 
 
 def preprocess(pixels: np.ndarray, info: dict[str, Any]) -> np.ndarray:
@@ -142,19 +216,23 @@ def preprocess(pixels: np.ndarray, info: dict[str, Any]) -> np.ndarray:
 
 
 def postprocess(
-    found: dict[str, np.ndarray],
+    found: Arrays,
     size: tuple[int, int],
     image_size: tuple[int, ...],
     info: dict[str, Any],
-) -> dict[str, np.ndarray]:
+) -> Arrays:
     """Convert boxes and heatmaps of the resized image (height, width) to boxes and keypoints of the image."""
     scale = np.array(image_size[::-1], np.float32) / np.array(size[::-1], np.float32)
     limits = np.tile(np.array(image_size[::-1], np.float32), 2)
     boxes = np.clip(found["boxes"] * np.tile(scale, 2), 0, limits)
     kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     new = {"boxes": boxes, "scores": found["scores"], "classes": found["classes"]}
+    if "masks" in found:
+        new["masks"] = found["masks"]
     if "heatmaps" in found:
         new["keypoints"] = decode_heatmaps(found["heatmaps"], found["boxes"])
+        if "positions" in found:  # DARK
+            new["keypoints"][..., :2] = found["positions"]
         new["keypoints"][..., :2] *= scale
         if info["instance_score"] != "box":
             new["scores"] = _instance_scores(new, info)
@@ -181,6 +259,38 @@ def decode_heatmaps(heatmaps: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return keypoints
 
 
+def paste_mask(mask: np.ndarray, box: np.ndarray, image_size: tuple[int, ...]) -> np.ndarray:
+    """detectron2's paste_masks_in_image: probabilities in a box (S x S) to height x width of bool."""
+    side = np.float32(len(mask))
+
+    def weights(start: np.float32, end: np.float32, length: int) -> np.ndarray:
+        pixels = np.arange(length, dtype=np.float32) + np.float32(0.5)
+        sources = (pixels - start) / (end - start) * side - np.float32(0.5)
+        distances = np.abs(sources[:, None] - np.arange(len(mask), dtype=np.float32))
+        return np.maximum(1 - distances, 0)
+
+    rows, columns = weights(box[1], box[3], image_size[0]), weights(box[0], box[2], image_size[1])
+    pasted: np.ndarray = rows @ mask @ columns.T >= 0.5
+    return pasted
+
+
+def to_rle(mask: np.ndarray) -> dict[str, Any]:
+    """COCO's RLE of a mask (height x width): the lengths of runs of 0 and 1 in columns, as text."""
+    values = np.concatenate([[0], mask.T.ravel().astype(np.int8)])
+    changes = np.flatnonzero(np.diff(values))
+    counts = np.diff(np.concatenate([[0], changes, [mask.size]])).tolist()
+    text = []
+    for i, count in enumerate(counts):
+        # From the fourth one on, the difference from that before the last; 5 bits a character, the sixth: more follow.
+        rest = count - counts[i - 2] if i > 2 else count
+        more = True
+        while more:
+            bits, rest = rest & 31, rest >> 5
+            more = rest != (-1 if bits & 16 else 0)
+            text.append(chr(48 + bits + 32 * more))
+    return {"size": [*mask.shape], "counts": "".join(text)}
+
+
 def _bicubic(length: int, side: int) -> np.ndarray:
     """Bicubic weights (a = -0.75) of `side` cells, with two more at either end: length x (side + 4)."""
     sources = (np.arange(length, dtype=np.float32) + 0.5) * np.float32(side / length) - 0.5
@@ -189,7 +299,7 @@ def _bicubic(length: int, side: int) -> np.ndarray:
     return np.where(x < 1, near, np.where(x < 2, far, 0)).astype(np.float32)
 
 
-def _instance_scores(found: dict[str, np.ndarray], info: dict[str, Any]) -> np.ndarray:
+def _instance_scores(found: Arrays, info: dict[str, Any]) -> np.ndarray:
     """The mean score of the keypoints of an instance's class, or its product with the box's score."""
     names = info["keypoints"]["names"]
     own = [[name in of_class for name in names] for of_class in info["classes"].values()]

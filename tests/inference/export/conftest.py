@@ -11,6 +11,7 @@ from detectron2.modeling import Backbone
 from torch import nn
 
 from hrnet_kpt.config import load_config
+from hrnet_kpt.inference import Predictor, optimize_for_inference
 from hrnet_kpt.inference.export.export import description, onnx_file
 from hrnet_kpt.inference.export.trace import module_of, to_onnx, trace
 
@@ -66,6 +67,56 @@ def exported(predictor, converted, tmp_path_factory):
         return path
 
     return path
+
+
+MASKED = [
+    "model.backbone.out_channels=16",
+    "model.backbone.bottom_up.width=4",
+    "model.backbone.bottom_up.num_modules=[1,1,1,1]",
+    "model.backbone.bottom_up.num_blocks=[1,1,1,1]",
+    "model.backbone.bottom_up.norm=BN",
+    "model.proposal_generator.post_nms_topk=[30,20]",
+    "model.roi_heads.mask_head.conv_dims=[8,8]",
+    "model.roi_heads.keypoint_head.conv_dims=[8]",
+    "dataloader.test.mapper.augmentations.0.short_edge_length=96",
+    "train.device=cpu",
+]
+
+
+@pytest.fixture
+def masked_model():
+    """Function of the name of a page with masks: a tiny model with random weights, in eval mode."""
+
+    def build(page):
+        torch.manual_seed(0)
+        model = instantiate(load_config(page, MASKED).model)
+        with torch.no_grad():  # statistics, so that features neither vanish nor overflow
+            model.train().backbone(torch.randn(2, 3, 128, 128))
+            torch.nn.init.normal_(
+                model.roi_heads.mask_head.predictor.weight
+            )  # masks other than 0.5
+        predictors = model.roi_heads.box_predictor
+        for one in predictors if isinstance(predictors, nn.ModuleList) else [predictors]:
+            one.test_score_thresh, one.test_topk_per_image = 0.0, 5
+        return model.eval()
+
+    return build
+
+
+@pytest.fixture
+def masked_predictor(masked_model, tmp_path):
+    """The same, with a small backbone, as a predictor."""
+
+    def build(page):
+        model = masked_model(page)
+        shapes = model.backbone.bottom_up.output_shape().values()
+        torch.save(model.state_dict(), tmp_path / "weights.pth")
+        predictor = Predictor(load_config(page, MASKED), tmp_path / "weights.pth", "cpu")
+        model.backbone.bottom_up = Averages([shape.channels for shape in shapes]).eval()
+        predictor.model = optimize_for_inference(model)
+        return predictor
+
+    return build
 
 
 @pytest.fixture

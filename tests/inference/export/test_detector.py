@@ -28,9 +28,9 @@ MODELS = {
 
 @torch.no_grad()
 def same_as_detectron2(model, sizes, threshold):
-    predictor = model.roi_heads.box_predictor
-    predictor.test_score_thresh, predictor.test_topk_per_image = threshold, 20
     detector, counts = Detector(model), []
+    detector.predictor.test_score_thresh = threshold
+    detector.predictor.test_topk_per_image = 20
     for number, (height, width) in enumerate(sizes):
         random = torch.Generator().manual_seed(number)
         image = torch.randint(0, 256, (3, height, width), generator=random).float()
@@ -39,6 +39,8 @@ def same_as_detectron2(model, sizes, threshold):
         found = detector(batch, torch.tensor([height, width]), torch.tensor(threshold))
         counts.append(len(expected))
         values = [expected.pred_boxes.tensor, expected.scores, expected.pred_classes]
+        if model.roi_heads.mask_on:
+            values.append(expected.pred_masks[:, 0])
         if model.roi_heads.keypoint_on:
             values.append(expected.pred_keypoint_heatmaps)
         for mine, theirs in zip(found, values, strict=True):
@@ -50,6 +52,24 @@ def same_as_detectron2(model, sizes, threshold):
 def test_same_boxes_scores_classes_and_heatmaps(tiny_model, name):
     torch.manual_seed(0)
     counts = same_as_detectron2(tiny_model(*MODELS[name]), [(100, 130), (64, 40), (70, 260)], 0.0)
+    assert min(counts) > 1
+
+
+@pytest.mark.parametrize("page", ["hrnet_w18_mask_kpt.py", "hrnet_w18_cascade.py"])
+@pytest.mark.parametrize("classes", [1, 3])
+def test_masks_and_cascades(masked_model, page, classes):
+    model = masked_model(page)
+    if classes > 1:  # a mask for each class; the cascade's box predictors remain of one class
+        predictor = model.roi_heads.mask_head.predictor
+        other = torch.nn.Conv2d(predictor.in_channels, classes, 1)
+        model.roi_heads.mask_head.predictor = other
+        if page == "hrnet_w18_mask_kpt.py":
+            head = model.roi_heads.box_predictor
+            head.cls_score = torch.nn.Linear(1024, classes + 1)
+            head.bbox_pred = torch.nn.Linear(1024, 4 * classes)
+            torch.nn.init.normal_(head.bbox_pred.weight, std=0.001)
+            head.num_classes = classes
+    counts = same_as_detectron2(model, [(100, 130), (64, 40)], 0.0)
     assert min(counts) > 1
 
 

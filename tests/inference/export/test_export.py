@@ -3,17 +3,20 @@
 import copy
 
 import detectron2.data.transforms as T
+import numpy as np
 import onnxruntime
 import pytest
 import torch
 from detectron2.config import instantiate
 
 from hrnet_kpt.config import load_config
+from hrnet_kpt.data.masks import to_bitmap, to_rle
 from hrnet_kpt.inference import Predictor, optimize_for_inference
 from hrnet_kpt.inference.export import ExportError, export, export_model
 from hrnet_kpt.inference.export.compare import LIMITS, Differences, Limits
 from hrnet_kpt.inference.export.detector import Heads
 from hrnet_kpt.inference.export.export import check_exportable, resize_rule
+from hrnet_kpt.inference.onnx_runner import OnnxPredictor
 
 
 @pytest.fixture
@@ -80,15 +83,31 @@ def test_backbone_alone(run_folder, tmp_path):
     with torch.no_grad():
         found = torch.export.load(path).module()(batch=images)
         features = predictor.model.backbone(images)
-    torch.testing.assert_close(found[:5], tuple(features.values()))
-    assert len(found) == 15 and found[9].shape == (3, 3, 1, 3) and found[14].shape == (3, 12, 1, 3)
+    torch.testing.assert_close(found[:5], tuple(features.values()))  # p2 is for the heads alone
+    assert len(found) == 13 and found[8].shape == (3, 3, 1, 3) and found[12].shape == (3, 12, 1, 3)
 
 
 def test_differences_are_found():
-    one = {"class": "person", "score": 0.9, "box": [0.0, 0, 10, 20], "keypoints": {"a": [1, 2, 1]}}
-    near = {**one, "score": 0.9005, "box": [0.1, 0, 10, 20], "keypoints": {"a": [1.2, 2, 1]}}
+    mask = np.zeros((30, 30), bool)
+    mask[:20, :10] = True
+    one = {
+        "class": "person",
+        "score": 0.9,
+        "box": [0.0, 0, 10, 20],
+        "keypoints": {"a": [1, 2, 1]},
+        "mask": to_rle(mask),
+    }
+    mask[0, 10] = True  # one of 201 pixels
+    near = {
+        **one,
+        "score": 0.9005,
+        "box": [0.1, 0, 10, 20],
+        "keypoints": {"a": [1.2, 2, 1]},
+        "mask": to_rle(mask),
+    }
+    mask[:4, 10] = True
     found = Differences()
-    found.add([one], [near], 0.5)
+    found.add([one], [near], Limits())
     assert found.within(Limits())
     assert (found.box, found.score, found.keypoint) == pytest.approx((0.1, 0.0005, 0.2))
     for other in (
@@ -98,9 +117,10 @@ def test_differences_are_found():
         [{**near, "score": 0.8}],
         [{**near, "box": [2.0, 0, 10, 20]}],
         [{**near, "keypoints": {"a": [3, 2, 1]}}],
+        [{**near, "mask": to_rle(mask)}],
     ):
         found = Differences()
-        found.add([one], other, 0.5)
+        found.add([one], other, Limits())
         assert not found.within(Limits()), other
 
 
@@ -111,6 +131,8 @@ def test_differences_are_found():
         ({"output": "nowhere/people.onnx"}, "nowhere/people.onnx"),
         ({"format": "tflite"}, "format='tflite'"),
         ({"part": "neck"}, "part='neck'"),
+        ({"masks": "polygons"}, "masks='polygons'"),
+        ({"masks": "pasted", "postprocessing": "outside"}, "masks='pasted'"),
         ({"dtype": "int8"}, "dtype='int8'"),
         ({"part": "backbone", "preprocessing": "inside"}, "preprocessing=inside"),
     ],
@@ -124,14 +146,11 @@ def test_wrong_choices(predictor, tmp_path, options, named, refusal):
 def test_parts_that_an_export_does_not_support(tiny_model, refusal):
     model = tiny_model()
     check_exportable(model)
-    dark = optimize_for_inference(model)
-    dark.roi_heads.keypoint_head.decoding = "dark"
     other = copy.deepcopy(model)
     other.roi_heads.box_predictor = torch.nn.Linear(1, 1)
     for unknown, named in (
         (torch.nn.Linear(1, 1), "model is a Linear"),
         (optimize_for_inference(model, torch.bfloat16), "inference.dtype=bfloat16"),
-        (dark, "inference.keypoint_decoding=dark"),
         (other, "model.roi_heads.box_predictor is a Linear"),
     ):
         assert named in refusal(check_exportable, unknown)
@@ -144,6 +163,42 @@ def test_transforms_that_an_export_supports(refusal):
     for other in ([T.Resize(96)], [shortest, T.RandomFlip()], [T.ResizeShortestEdge((80, 96))]):
         message = refusal(resize_rule, T.AugmentationList(other))
         assert "dataloader.test.mapper.augmentations" in message
+
+
+@pytest.mark.slow
+def test_detector_with_dark_decoding(predictor, tmp_path):
+    """The comparison before the file is written covers positions between the cells."""
+    dark = copy.copy(predictor)
+    dark.model = optimize_for_inference(predictor.model)
+    dark.model.roi_heads.keypoint_head.decoding = "dark"
+    report = export_model(dark, tmp_path / "people.onnx")
+    assert [line.split()[3:6] for line in report[1:6]] == [["3,", "1,", "0"]] * 5
+    image = np.full((90, 120, 3), 90, np.uint8)
+    image[20:70, 30:80] = 200
+    found = OnnxPredictor(tmp_path / "people.onnx")(image, score_threshold=0.0)
+    highest = predictor(image).objects
+    assert found and not np.allclose(found[0]["keypoints"]["nose"], highest[0]["keypoints"]["nose"])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("page", ["hrnet_w18_mask_kpt.py", "hrnet_w18_cascade.py"])
+@pytest.mark.parametrize("masks", ["maps", "pasted"])
+def test_masks_and_cascades(page, masks, masked_predictor, refusal, tmp_path):
+    predictor = masked_predictor(page)
+    report = export_model(predictor, tmp_path / "people.onnx", masks=masks)
+    assert "masks beyond" in report[0]
+    image = np.full((90, 120, 3), 90, np.uint8)
+    image[20:70, 30:80] = 200
+    ours, theirs = predictor(image).objects, OnnxPredictor(tmp_path / "people.onnx")(image)
+    assert len(ours) == len(theirs) == 5
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.keys() == other.keys()
+        mine, yours = (to_bitmap(found["mask"], (90, 120)) for found in (one, other))
+        assert mine.any() and (mine != yours).mean() < 0.01
+    if page == "hrnet_w18_cascade.py":
+        message = refusal(export_model, predictor, tmp_path / "heads.onnx", part="heads")
+        assert "part='heads'" in message
 
 
 @pytest.mark.slow

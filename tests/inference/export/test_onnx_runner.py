@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
@@ -76,6 +77,61 @@ def test_none_one_and_many_by_the_threshold(predictor, path, image, threshold, c
     expected = predictor(image).objects
     assert len(expected) == count
     same(OnnxPredictor(path)(image, score_threshold=value), expected)
+
+
+SIZES = [
+    (96, 96),
+    (80, 60),
+    (60, 80),
+    (40, 96),
+    (192, 192),
+    (640, 481),
+    (481, 640),
+    (17, 90),
+    (90, 17),
+    (5, 5),
+]
+
+
+@pytest.mark.parametrize("places", [("inside", "inside"), ("outside", "outside")])
+def test_openvino_has_the_objects_of_onnxruntime(exported, image, places):
+    """In single precision, where onnxruntime resizes in double: some pixels differ by one of 255 levels."""
+    plain = OnnxPredictor(exported(*places), threads=1)
+    other = OnnxPredictor(exported(*places), threads=1, runtime="openvino")
+    for size in SIZES:
+        resized = image.resize(size)
+        for threshold in (None, 0.0, 1.0):
+            found, expected = (run(resized, score_threshold=threshold) for run in (other, plain))
+            assert len(found) == len(expected)
+            for one, two in zip(found, expected, strict=True):
+                assert one["score"] == pytest.approx(two["score"], abs=1e-3)
+                assert one["box"] == pytest.approx(two["box"], abs=0.5)
+                apart = np.subtract(
+                    list(one["keypoints"].values()), list(two["keypoints"].values())
+                )
+                assert (np.abs(apart[:, :2]).max(axis=1) < 0.5).mean() > 0.9
+
+
+def test_openvino_in_threads_and_half_precision(exported, image):
+    runner = OnnxPredictor(exported(), threads=1, runtime="openvino")
+    expected = runner(image)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(runner, [image] * 8):
+            same(found, expected)
+    half = OnnxPredictor(exported(), threads=1, runtime="openvino", precision="bfloat16")
+    for one, other in zip(half(image), expected, strict=False):
+        assert one["score"] == pytest.approx(other["score"], abs=0.05)
+
+
+def test_unknown_runtimes_and_precisions(exported, tmp_path, refusal):
+    (tmp_path / "text.onnx").write_text("no model")
+    for options, named in (
+        ({"runtime": "tensorrt"}, "runtime='tensorrt'"),
+        ({"precision": "int4"}, "precision='int4'"),
+        ({"precision": "bfloat16"}, "precision='bfloat16'"),
+    ):
+        assert named in refusal(OnnxPredictor, exported(), **options)
+    assert "text.onnx" in refusal(OnnxPredictor, tmp_path / "text.onnx", runtime="openvino")
 
 
 def test_kinds_of_images(runner, image, tmp_path, monkeypatch, refusal):

@@ -11,6 +11,7 @@ from detectron2.structures.keypoints import heatmaps_to_keypoints
 from onnx import TensorProto, helper
 from PIL import Image
 
+from hrnet_kpt.data.masks import to_rle
 from hrnet_kpt.inference import onnx_runner
 from hrnet_kpt.inference.export.processing import add_postprocessing, add_preprocessing
 
@@ -30,6 +31,8 @@ KINDS = {
     "scores": (TensorProto.FLOAT, ["n"]),
     "classes": (TensorProto.INT64, ["n"]),
     "heatmaps": (TensorProto.FLOAT, ["n", 5, 28, 28]),
+    "positions": (TensorProto.FLOAT, ["n", 5, 2]),
+    "masks": (TensorProto.FLOAT, ["n", 28, 28]),
 }
 
 
@@ -98,7 +101,7 @@ def test_channels_are_reversed_for_bgr_and_nothing_is_resized_without_a_rule():
     np.testing.assert_allclose(batch[0, :, :20, :40].transpose(1, 2, 0), expected, atol=1e-5)
 
 
-NAMES = ["boxes", "scores", "classes", "heatmaps"]
+NAMES = ["boxes", "scores", "classes", "heatmaps", "positions"]
 SIZE, IMAGE_SIZE = (180, 240), (333, 777)
 
 
@@ -130,11 +133,11 @@ def feeds_of(*values):
     return {**feeds, "size": np.array(SIZE), "image_size": np.array(IMAGE_SIZE)}
 
 
-def by_numpy(feeds, info):
+def by_numpy(feeds, info, names=("boxes", "scores", "classes", "keypoints")):
     found = {name.removeprefix("detected_"): value for name, value in feeds.items()}
     sizes = found.pop("size"), found.pop("image_size")
     new = onnx_runner.postprocess(found, *(tuple(size.tolist()) for size in sizes), info)
-    return [new[name] for name in ("boxes", "scores", "classes", "keypoints")]
+    return [new[name] for name in names]
 
 
 @pytest.mark.parametrize("way", ["onnx", "numpy"])
@@ -143,7 +146,7 @@ def test_keypoints_and_boxes_are_those_of_detectron2(way, count):
     values = detections(count)
     expected = expected_of(*values)
     if way == "onnx":
-        found = postprocessing(NAMES, "box", ()).run(None, feeds_of(*values))
+        found = postprocessing(NAMES[:4], "box", ()).run(None, feeds_of(*values))
     else:
         found = by_numpy(feeds_of(*values), {"instance_score": "box"})
     assert len(found[0]) == len(expected) and (2 < len(expected) < count or count < 2)
@@ -167,7 +170,7 @@ def test_scores_of_instances_are_those_of_their_own_keypoints(way, count, kind):
     if kind == "combined":
         scores = scores * expected.scores
     if way == "onnx":
-        found = postprocessing(NAMES, kind, class_keypoints).run(None, feeds_of(*values))
+        found = postprocessing(NAMES[:4], kind, class_keypoints).run(None, feeds_of(*values))
     else:
         info = {
             "instance_score": kind,
@@ -178,6 +181,79 @@ def test_scores_of_instances_are_those_of_their_own_keypoints(way, count, kind):
     order = scores.argsort(descending=True, stable=True)
     np.testing.assert_allclose(found[1], scores[order], atol=1e-5)
     np.testing.assert_allclose(found[0], expected.pred_boxes.tensor[order], atol=1e-3)
+
+
+@pytest.mark.parametrize("way", ["onnx", "numpy"])
+@pytest.mark.parametrize("count", [0, 30])
+@pytest.mark.parametrize("kind", ["box", "keypoints"])
+def test_positions_are_scaled_with_their_boxes_and_scores_stay(way, count, kind):
+    """With DARK decoding, the detector itself has the positions: here the corners of the boxes."""
+    values = detections(count)
+    corners = values[0].clamp(min=0).minimum(torch.tensor([240, 180, 240, 180.0]))[:, None, :2]
+    positions = corners.repeat(1, 5, 1)
+    if way == "onnx":
+        settings = kind, [range(5), range(5)]
+        highest = postprocessing(NAMES[:4], *settings).run(None, feeds_of(*values))
+        found = postprocessing(NAMES, *settings).run(None, feeds_of(*values, positions))
+    else:
+        info = {
+            "instance_score": kind,
+            "keypoints": {"names": list("abcde")},
+            "classes": {"one": list("abcde"), "two": list("abcde")},
+        }
+        highest = by_numpy(feeds_of(*values), info)
+        found = by_numpy(feeds_of(*values, positions), info)
+    for mine, others in zip(found[:3], highest[:3], strict=True):
+        np.testing.assert_array_equal(mine, others)
+    np.testing.assert_array_equal(found[3][..., 2], highest[3][..., 2])
+    corners = np.repeat(found[0][:, None, :2], 5, axis=1)
+    np.testing.assert_allclose(found[3][..., :2], corners, atol=1e-3)
+
+
+@pytest.mark.parametrize("way", ["onnx", "numpy"])
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_masks_are_pasted_as_by_detectron2(way, count):
+    boxes, scores, classes, maps = detections(count, keypoints=1)
+    masks = maps[:, 0].sigmoid()
+    instances = Instances(SIZE)
+    instances.pred_boxes, instances.scores = Boxes(boxes.clone()), scores
+    instances.pred_masks = masks[:, None]
+    expected = detector_postprocess(instances, *IMAGE_SIZE).pred_masks.numpy()
+    names = ["boxes", "scores", "classes", "masks"]
+    feeds = feeds_of(boxes, scores, classes)
+    feeds["detected_masks"] = masks.numpy()
+    if way == "onnx":
+        found = postprocessing(names, "box", (), True).run(None, feeds)[3]
+        maps = postprocessing(names, "box", ()).run(None, feeds)
+    else:
+        maps = by_numpy(feeds, {"instance_score": "box"}, names)
+        found = [
+            onnx_runner.paste_mask(maps[3][i], maps[0][i], IMAGE_SIZE) for i in range(len(maps[0]))
+        ]
+    assert len(found) == len(maps[3]) == len(expected) and (count < 2 or expected.any())
+    # Rounding decides about a probability of one half.
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.shape == IMAGE_SIZE and (mine.astype(bool) != theirs).mean() < 1e-4
+
+
+@pytest.mark.parametrize("kind", ["box", "combined"])
+def test_masks_stay_with_their_objects(kind):
+    boxes, scores, classes, maps = detections(30)
+    masks = torch.arange(30.0)[:, None, None].expand(30, 28, 28)
+    feeds = {**feeds_of(boxes, scores, classes, maps), "detected_masks": masks.numpy()}
+    names = ["boxes", "scores", "classes", "masks", "heatmaps"]
+    found = postprocessing(names, kind, [range(5)] * 2).run(None, feeds)
+    scale = np.tile(np.divide(IMAGE_SIZE[::-1], SIZE[::-1]), 2)
+    own = boxes.numpy()[found[3][:, 0, 0].astype(int)] * scale
+    np.testing.assert_allclose(found[0], own.clip(0, [777, 333, 777, 333]), atol=1e-3)
+    assert (np.diff(found[1]) <= 0).all()
+
+
+@pytest.mark.parametrize("density", [0, 0.02, 0.5, 1])
+def test_rle_is_that_of_pycocotools(density):
+    for seed, size in enumerate([(1, 1), (3, 5), (200, 300), (977, 31)]):
+        mask = np.random.default_rng(seed).random(size) < density
+        assert onnx_runner.to_rle(mask) == to_rle(mask)
 
 
 def test_boxes_alone():

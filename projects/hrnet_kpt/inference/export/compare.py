@@ -14,6 +14,7 @@ from detectron2.structures import Boxes, pairwise_iou
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
+from ...data.masks import to_bitmap
 from ...data.synthetic import draw_image
 from ..onnx_runner import OnnxPredictor
 from ..predictor import Predictor
@@ -37,19 +38,21 @@ class Limits:
     Attributes:
         pixels: Of the sides of boxes, and of keypoints.
         score: Of scores.
-        fraction: Of the objects, and of the keypoints, that may differ more.
+        mask: Of the pixels of a mask, those of both together.
+        fraction: Of the objects, of the keypoints, and of the masks that may differ more.
         relative: Of arrays, relative to the largest value.
     """
 
     pixels: float = 0.5
     score: float = 1e-3
+    mask: float = 0.01
     fraction: float = 0.005
     relative: float = 1e-3
 
 
 LIMITS = {
     "float32": Limits(),
-    "float16": Limits(pixels=2.0, score=0.05, fraction=0.1, relative=0.05),
+    "float16": Limits(pixels=2.0, score=0.05, mask=0.05, fraction=0.1, relative=0.05),
 }
 
 
@@ -61,6 +64,8 @@ class Differences:
     unmatched: int = 0
     keypoints: int = 0
     far_keypoints: int = 0  # further apart than `pixels`
+    masks: int = 0
+    other_masks: int = 0
     box: float = 0.0
     score: float = 0.0
     keypoint: float = 0.0  # of the others
@@ -70,7 +75,7 @@ class Differences:
         self,
         ours: list[dict[str, Any]],
         theirs: list[dict[str, Any]],
-        pixels: float,
+        limits: Limits,
         unsure: float = 0.0,
     ) -> None:
         """Match the objects of one image by class and IoU.
@@ -78,7 +83,7 @@ class Differences:
         Args:
             ours: objects of the model.
             theirs: objects of the file.
-            pixels: the tolerance for the sides of matched boxes.
+            limits: the tolerances for the sides of matched boxes, keypoints and masks.
             unsure: objects with lower scores may be unmatched.
         """
         self.counts.append(len(ours))
@@ -87,7 +92,7 @@ class Differences:
         for one in ours:
             overlaps = {i: _iou(one, other) for i, other in free.items()}
             best = max(overlaps, key=lambda i: overlaps[i], default=None)
-            if best is None or not overlaps[best] or _apart(one, free[best]) > pixels:
+            if best is None or not overlaps[best] or _apart(one, free[best]) > limits.pixels:
                 self.unmatched += one["score"] > unsure
                 continue
             other = free.pop(best)
@@ -98,14 +103,19 @@ class Differences:
                 mine, yours = (np.array(list(x["keypoints"].values())) for x in (one, other))
                 far = np.abs(mine[:, :2] - yours[:, :2]).max(axis=1)
                 self.keypoints += len(far)
-                self.far_keypoints += int((far > pixels).sum())
-                self.keypoint = max(self.keypoint, float(far[far <= pixels].max(initial=0)))
+                self.far_keypoints += int((far > limits.pixels).sum())
+                near = far[far <= limits.pixels]
+                self.keypoint = max(self.keypoint, float(near.max(initial=0)))
+            if "mask" in one:
+                self.masks += 1
+                self.other_masks += _mask_difference(one["mask"], other["mask"]) > limits.mask
         self.unmatched += sum(other["score"] > unsure for other in free.values())
 
     def within(self, limits: Limits) -> bool:
         return (
             self.unmatched <= limits.fraction * self.objects
             and self.far_keypoints <= limits.fraction * self.keypoints
+            and self.other_masks <= limits.fraction * self.masks
             and self.score <= limits.score
         )
 
@@ -128,10 +138,11 @@ def compare_predictions(predictor: Predictor, path: Path, info: dict[str, Any]) 
     """
     limits = LIMITS[info["dtype"]]
     runner = OnnxPredictor(path, providers=["CPUExecutionProvider"])
-    box_predictor = predictor.model.roi_heads.box_predictor
-    report = [
-        "image      objects         unmatched   box px    score  keypoint px  keypoints beyond"
-    ]
+    heads = predictor.model.roi_heads
+    cascade = isinstance(heads.box_predictor, torch.nn.ModuleList)
+    box_predictor = heads.box_predictor[-1] if cascade else heads.box_predictor
+    columns = "keypoint px  keypoints beyond" * heads.keypoint_on + "  masks beyond" * heads.mask_on
+    report = [f"image      objects         unmatched   box px    score  {columns}"]
     good, total = True, 0
     original = box_predictor.test_score_thresh
     try:
@@ -147,7 +158,7 @@ def compare_predictions(predictor: Predictor, path: Path, info: dict[str, Any]) 
                 # Rounding decides which objects are just above the threshold, or within the largest number.
                 full = len(ours) == box_predictor.test_topk_per_image
                 lowest = min(found["score"] for found in ours) if full and ours else threshold
-                differences.add(ours, theirs, limits.pixels, lowest + limits.score)
+                differences.add(ours, theirs, limits, lowest + limits.score)
                 fields = prediction.instances.get_fields()
                 best = fields.get("box_scores", fields["scores"]).double().sort().values[-2:]
                 threshold = float(best.mean()) if threshold == 0 and len(best) == 2 else 1.0
@@ -163,7 +174,8 @@ def compare_predictions(predictor: Predictor, path: Path, info: dict[str, Any]) 
     if not good:
         message = (
             "the exported model differs from the model by more than "
-            f"{limits.pixels} px, {limits.score} of a score, {limits.fraction:.0%} of the objects or keypoints"
+            f"{limits.pixels} px, {limits.score} of a score, {limits.mask:.0%} of a mask, {limits.fraction:.1%} of the "
+            "objects, keypoints or masks"
         )
         raise ExportError("\n".join([*report, message]))
     return report
@@ -245,9 +257,17 @@ def _iou(one: dict[str, Any], other: dict[str, Any]) -> float:
     return float(pairwise_iou(*boxes))
 
 
+def _mask_difference(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """The fraction of the pixels of two masks, of both together, that only one has."""
+    pair = [to_bitmap(mask, tuple(mask["size"])).astype(bool) for mask in (one, other)]
+    return float((pair[0] ^ pair[1]).sum() / max(1, (pair[0] | pair[1]).sum()))
+
+
 def _row(width: int, height: int, found: Differences) -> str:
     counts = ", ".join(str(count) for count in found.counts)
-    return (
-        f"{width:4} x {height:<4} {counts:<12} {found.unmatched:>10} {found.box:>8.4f} {found.score:>8.5f} "
-        f"{found.keypoint:>12.4f} {found.far_keypoints:>8} of {found.keypoints}"
-    )
+    row = f"{width:4} x {height:<4} {counts:<12} {found.unmatched:>10} {found.box:>8.4f} {found.score:>8.5f}"
+    if found.keypoints:
+        row += f" {found.keypoint:>12.4f} {found.far_keypoints:>8} of {found.keypoints}"
+    if found.masks:
+        row += f" {found.other_masks:>5} of {found.masks}"
+    return row

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torchvision
 from detectron2.layers import ROIAlign
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.modeling.poolers import ROIPooler
 from torch import Tensor, nn
+
+from ...modeling.keypoint_decoding import dark_positions
 
 
 class Detector(nn.Module):
@@ -18,11 +22,17 @@ class Detector(nn.Module):
         self.backbone = BackboneAndRPN(model, dtype)
         self.heads = Heads(model, dtype)
         self.rpn = model.proposal_generator
-        self.predictor = model.roi_heads.box_predictor
+        self.predictor = self.heads.stages[-1][1]
         self.cell_anchors = model.proposal_generator.anchor_generator.cell_anchors
+        head = getattr(model.roi_heads, "keypoint_head", None)
+        self.dark = getattr(head, "decoding", "highest") == "dark"
         self.input_names = ["batch", "size", "score_threshold"]
-        heatmaps = ["heatmaps"] if self.heads.keypoint_on else []
-        self.output_names = ["boxes", "scores", "classes", *heatmaps]
+        optional = {
+            "masks": self.heads.mask_on,
+            "heatmaps": self.heads.keypoint_on,
+            "positions": self.dark,
+        }
+        self.output_names = ["boxes", "scores", "classes", *(k for k, v in optional.items() if v)]
 
     def forward(self, batch: Tensor, size: Tensor, score_threshold: Tensor) -> tuple[Tensor, ...]:
         """Detect the objects in one image.
@@ -34,17 +44,27 @@ class Detector(nn.Module):
             score_threshold: detections of this score or less are dropped.
 
         Returns:
-            Boxes (N x 4, in pixels of the batch, clipped to the size), scores (N), classes (N) and, if the model has
-            keypoints, heatmaps (N x K x S x S); highest score first.
+            Boxes (N x 4, in pixels of the batch, clipped to the size), scores (N) and classes (N), highest score first;
+            if the model has masks, their probabilities in the boxes (N x S x S); if it has keypoints, heatmaps (N x K x
+            S x S) and, with DARK decoding, positions (N x K x 2, x and y in pixels of the batch).
         """
         features, objectness, deltas = self.backbone.levels(batch)
         limits = size.flip(0).repeat(2).to(torch.float32)  # x, y, x, y
         proposals = self._proposals(objectness, deltas, limits)
-        scores, box_deltas = self.heads.boxes(features, proposals)
-        found = self._detections(proposals, scores, box_deltas, limits, score_threshold)
-        if not self.heads.keypoint_on:
-            return found
-        return *found, self.heads.heatmaps(features, found[0])
+        scores, boxes = self._classified(features, proposals, limits)
+        found = list(self._detections(scores, boxes, limits, score_threshold))
+        boxes, _, classes = found
+        if self.heads.mask_on:
+            logits = self.heads.masks(features, boxes)
+            if logits.shape[1] > 1:  # one mask for each class
+                own = classes[:, None, None, None].expand(-1, 1, *logits.shape[2:])
+                logits = logits.gather(1, own)
+            found.append(logits[:, 0].sigmoid())
+        if self.heads.keypoint_on:
+            found.append(self.heads.heatmaps(features, boxes))
+            if self.dark:
+                found.append(dark_positions(found[-1], boxes))
+        return tuple(found)
 
     def _proposals(self, objectness: list[Tensor], deltas: list[Tensor], limits: Tensor) -> Tensor:
         """detectron2's find_top_rpn_proposals: P x 4."""
@@ -73,11 +93,23 @@ class Detector(nn.Module):
         order = torch.cat(scores).argsort(descending=True)[: rpn.post_nms_topk[False]]
         return torch.cat(boxes)[order]
 
+    def _classified(
+        self, features: dict[str, Tensor], boxes: Tensor, limits: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Class probabilities of proposals, the mean of the stages, and the last one's boxes (P x C * 4, or P x 4)."""
+        scores = []
+        for stage, (_, predictor) in enumerate(self.heads.stages):
+            if stage:
+                boxes = _clip(boxes, limits)
+            probabilities, deltas = self.heads.boxes(features, boxes, stage)
+            scores.append(probabilities)
+            boxes = predictor.box2box_transform.apply_deltas(deltas, boxes)
+        return torch.stack(scores).mean(dim=0), boxes
+
     def _detections(
-        self, proposals: Tensor, scores: Tensor, deltas: Tensor, limits: Tensor, threshold: Tensor
+        self, scores: Tensor, boxes: Tensor, limits: Tensor, threshold: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """detectron2's fast_rcnn_inference: boxes, scores and classes."""
-        boxes = self.predictor.box2box_transform.apply_deltas(deltas, proposals)
         usable = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
         boxes = _clip(boxes.unflatten(1, (-1, 4)), limits)
         scores = scores[:, :-1]
@@ -93,7 +125,9 @@ class Detector(nn.Module):
 
 
 class BackboneAndRPN(nn.Module):
-    """Backbone and RPN head: B x 3 x H x W to feature maps, objectness logits and anchor deltas of each level."""
+    """Backbone and RPN head: B x 3 x H x W to the feature maps that RPN and heads use, and objectness logits and anchor
+    deltas of the RPN's levels.
+    """
 
     def __init__(self, model: GeneralizedRCNN, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -101,9 +135,15 @@ class BackboneAndRPN(nn.Module):
         self.rpn_head = model.proposal_generator.rpn_head
         self.in_features = list(model.proposal_generator.in_features)
         self.dtype = dtype
+        used = {*self.in_features, *heads_features(model)}
+        self.out_features = [name for name in model.backbone.output_shape() if name in used]
         self.input_names = ["batch"]
-        prefixes = ("", "objectness_", "anchor_deltas_")
-        self.output_names = [prefix + level for prefix in prefixes for level in self.in_features]
+        outputs = [
+            f"{name}_{level}"
+            for name in ("objectness", "anchor_deltas")
+            for level in self.in_features
+        ]
+        self.output_names = [*self.out_features, *outputs]
 
     def levels(self, batch: Tensor) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
         features = self.backbone(batch.to(self.dtype))
@@ -112,38 +152,58 @@ class BackboneAndRPN(nn.Module):
 
     def forward(self, batch: Tensor) -> tuple[Tensor, ...]:
         features, logits, deltas = self.levels(batch)
-        return *(features[name].float() for name in self.in_features), *logits, *deltas
+        return *(features[name].float() for name in self.out_features), *logits, *deltas
 
 
 class Heads(nn.Module):
-    """Box and keypoint heads, from feature maps and regions (N x 5: image, x1, y1, x2, y2).
+    """Box, mask and keypoint heads, from feature maps and regions (N x 5: image, x1, y1, x2, y2).
 
-    Outputs are class probabilities (N x C + 1, the background last), box deltas (N x C * 4, or N x 4) and keypoint
-    heatmaps (N x K x S x S).
+    Outputs are class probabilities (N x C + 1, the background last), box deltas (N x C * 4, or N x 4), mask logits (N x
+    C x S x S, or N x 1 x S x S) and keypoint heatmaps (N x K x S x S). Boxes are those of one stage of a cascade.
     """
 
     def __init__(self, model: GeneralizedRCNN, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         heads = model.roi_heads
-        self.box_in_features = list(heads.box_in_features)
-        self.box_pooler, self.box_head = heads.box_pooler, heads.box_head
-        self.box_predictor = heads.box_predictor
-        self.keypoint_on = heads.keypoint_on
+        self.box_in_features, self.box_pooler = list(heads.box_in_features), heads.box_pooler
+        self.box_head, self.box_predictor = heads.box_head, heads.box_predictor
+        self.mask_on, self.keypoint_on = heads.mask_on, heads.keypoint_on
+        if self.mask_on:
+            self.mask_in_features, self.mask_pooler = (
+                list(heads.mask_in_features),
+                heads.mask_pooler,
+            )
+            self.mask_head = heads.mask_head
         if self.keypoint_on:
             self.keypoint_in_features = list(heads.keypoint_in_features)
             self.keypoint_pooler, self.keypoint_head = heads.keypoint_pooler, heads.keypoint_head
         self.dtype = dtype
         self.input_names = [*heads_features(model), "regions"]
-        heatmaps = ["heatmaps"] if self.keypoint_on else []
-        self.output_names = ["probabilities", "box_deltas", *heatmaps]
+        optional = {"mask_logits": self.mask_on, "heatmaps": self.keypoint_on}
+        outputs = [name for name, on in optional.items() if on]
+        self.output_names = ["probabilities", "box_deltas", *outputs]
 
-    def boxes(self, features: dict[str, Tensor], boxes: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def stages(self) -> list[tuple[nn.Module, Any]]:
+        """The box head and the predictor of each stage; one, unless the heads are a cascade."""
+        if isinstance(self.box_head, nn.ModuleList):
+            return list(zip(self.box_head, self.box_predictor, strict=True))
+        return [(self.box_head, self.box_predictor)]
+
+    def boxes(
+        self, features: dict[str, Tensor], boxes: Tensor, stage: int = 0
+    ) -> tuple[Tensor, Tensor]:
         """Class probabilities and box deltas of boxes (N x 4) in the first image, or of regions (N x 5)."""
+        head, predictor = self.stages[stage]
         pooled = _pool(self.box_pooler, [features[name] for name in self.box_in_features], boxes)
-        logits, deltas = self.box_predictor(self.box_head(pooled.to(self.dtype)))
-        if self.box_predictor.use_sigmoid_ce:
+        logits, deltas = predictor(head(pooled.to(self.dtype)))
+        if predictor.use_sigmoid_ce:
             return logits.float().sigmoid(), deltas.float()
         return logits.float().softmax(dim=-1), deltas.float()
+
+    def masks(self, features: dict[str, Tensor], boxes: Tensor) -> Tensor:
+        pooled = _pool(self.mask_pooler, [features[name] for name in self.mask_in_features], boxes)
+        return self.mask_head.layers(pooled.to(self.dtype)).float()
 
     def heatmaps(self, features: dict[str, Tensor], boxes: Tensor) -> Tensor:
         maps = [features[name] for name in self.keypoint_in_features]
@@ -151,14 +211,21 @@ class Heads(nn.Module):
         return self.keypoint_head.layers(pooled.to(self.dtype)).float()
 
     def forward(self, features: dict[str, Tensor], regions: Tensor) -> tuple[Tensor, ...]:
-        found = self.boxes(features, regions)
-        return (*found, self.heatmaps(features, regions)) if self.keypoint_on else found
+        found = list(self.boxes(features, regions))
+        if self.mask_on:
+            found.append(self.masks(features, regions))
+        if self.keypoint_on:
+            found.append(self.heatmaps(features, regions))
+        return tuple(found)
 
 
 def heads_features(model: GeneralizedRCNN) -> list[str]:
     """The levels that the heads use, finest first."""
     heads = model.roi_heads
-    used = {*heads.box_in_features, *(heads.keypoint_in_features if heads.keypoint_on else ())}
+    used = set(heads.box_in_features)
+    for kind in ("mask", "keypoint"):
+        if getattr(heads, f"{kind}_on"):
+            used.update(getattr(heads, f"{kind}_in_features"))
     return [name for name in model.backbone.output_shape() if name in used]
 
 

@@ -20,6 +20,8 @@ from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.proposal_generator import RPN, StandardRPNHead
 from detectron2.modeling.roi_heads import (
     BaseKeypointRCNNHead,
+    BaseMaskRCNNHead,
+    CascadeROIHeads,
     FastRCNNOutputLayers,
     StandardROIHeads,
 )
@@ -37,14 +39,11 @@ from .processing import add_postprocessing, add_preprocessing
 from .trace import module_of, to_onnx, trace
 
 # The attributes of a model that an export supports; subclasses may compute something else.
-SUPPORTED = {
+SUPPORTED: dict[str, type] = {
     "proposal_generator": RPN,
     "proposal_generator.rpn_head": StandardRPNHead,
     "proposal_generator.anchor_generator": DefaultAnchorGenerator,
     "proposal_generator.box2box_transform": Box2BoxTransform,
-    "roi_heads": StandardROIHeads,
-    "roi_heads.box_predictor": FastRCNNOutputLayers,
-    "roi_heads.box_predictor.box2box_transform": Box2BoxTransform,
 }
 
 
@@ -64,21 +63,23 @@ def check_exportable(model: Any) -> None:
     for path, supported in SUPPORTED.items():
         key = f"model.{path.replace('rpn_head', 'head')}"
         _check(key, attrgetter(path)(model), supported)
-    heads = model.roi_heads
-    if heads.mask_on:
-        raise UserError("model.roi_heads.mask_head cannot be exported: remove the three mask_ keys")
-    _check_pooler("model.roi_heads.box_pooler", heads.box_pooler)
-    if heads.keypoint_on:
-        head = heads.keypoint_head
-        if not isinstance(head, BaseKeypointRCNNHead | DecodingKeypointHead):
-            raise UserError(
-                f"model.roi_heads.keypoint_head is a {type(head).__name__}: an export supports BaseKeypointRCNNHeads"
-            )
-        if getattr(head, "decoding", "highest") != "highest":
-            raise UserError(
-                f"inference.keypoint_decoding={head.decoding} cannot be exported: set it to highest"
-            )
-        _check_pooler("model.roi_heads.keypoint_pooler", heads.keypoint_pooler)
+    heads, key = model.roi_heads, "model.roi_heads"
+    cascade = type(heads) is CascadeROIHeads
+    _check(key, heads, CascadeROIHeads if cascade else StandardROIHeads)
+    for predictor in heads.box_predictor if cascade else [heads.box_predictor]:
+        _check(f"{key}.box_predictor", predictor, FastRCNNOutputLayers)
+        transform = predictor.box2box_transform
+        _check(f"{key}.box_predictor.box2box_transform", transform, Box2BoxTransform)
+    _check_pooler(f"{key}.box_pooler", heads.box_pooler)
+    known = {"mask": (BaseMaskRCNNHead,), "keypoint": (BaseKeypointRCNNHead, DecodingKeypointHead)}
+    for kind, bases in known.items():
+        if getattr(heads, f"{kind}_on"):
+            head = getattr(heads, f"{kind}_head")
+            if not isinstance(head, bases):
+                raise UserError(
+                    f"{key}.{kind}_head is a {type(head).__name__}: an export supports {bases[0].__name__}s"
+                )
+            _check_pooler(f"{key}.{kind}_pooler", getattr(heads, f"{kind}_pooler"))
     if model.backbone.padding_constraints:
         raise UserError(
             f"model.backbone.padding_constraints={dict(model.backbone.padding_constraints)} cannot be exported: "
@@ -127,6 +128,7 @@ def _check(key: str, part: Any, supported: type) -> None:
 
 FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
 PARTS = ("detector", "backbone", "heads")
+MASKS = ("maps", "pasted")
 INSIDE_OR_OUTSIDE = ("inside", "outside")
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
@@ -139,6 +141,7 @@ def export_model(
     preprocessing: str = "",
     postprocessing: str = "",
     dtype: str = "float32",
+    masks: str = "maps",
 ) -> list[str]:
     """Export a predictor's model to a file, compare their results, and return a report.
 
@@ -152,6 +155,8 @@ def export_model(
             detector, or "outside", the default for everything else.
         postprocessing: the same for decoding heatmaps and scaling to the image.
         dtype: the dtype of the layers, "float32" or "float16"; boxes and scores are always float32.
+        masks: "maps", probabilities in the box of each object, or "pasted", 0 and 1 for each pixel of the image, which
+            needs as many bytes for each object as the image has pixels. It requires postprocessing inside the file.
 
     Returns:
         The lines of a report.
@@ -163,9 +168,13 @@ def export_model(
     output = Path(output)
     default = "inside" if (format, part) == ("onnx", "detector") else "outside"
     preprocessing, postprocessing = preprocessing or default, postprocessing or default
-    _check_choices(output, format, part, preprocessing, postprocessing, dtype)
+    _check_choices(output, format, part, preprocessing, postprocessing, dtype, masks)
     check_exportable(predictor.model)
-    info = description(predictor, part, preprocessing, postprocessing, dtype)
+    if part == "heads" and isinstance(predictor.model.roi_heads, CascadeROIHeads):
+        raise UserError(
+            "part='heads': the stages of a cascade have boxes of their own: write detector"
+        )
+    info = description(predictor, part, preprocessing, postprocessing, dtype, masks)
     # The predictor's channels-last weights would become a guard on the sizes of inputs.
     model = copy.deepcopy(predictor.model).to("cpu", memory_format=torch.contiguous_format).eval()
     module = module_of(model, part, DTYPES[dtype])
@@ -185,7 +194,12 @@ def export_model(
 
 
 def description(
-    predictor: Predictor, part: str, preprocessing: str, postprocessing: str, dtype: str
+    predictor: Predictor,
+    part: str,
+    preprocessing: str,
+    postprocessing: str,
+    dtype: str,
+    masks: str = "maps",
 ) -> dict[str, Any]:
     """The metadata of the file, for json.
 
@@ -193,7 +207,10 @@ def description(
         UserError: If an export does not support the transforms of evaluation.
     """
     model, schema = predictor.model, predictor.schema
-    head = getattr(model.roi_heads, "keypoint_head", None)
+    heads = model.roi_heads
+    head = getattr(heads, "keypoint_head", None)
+    predictors = heads.box_predictor
+    last = predictors[-1] if isinstance(heads, CascadeROIHeads) else predictors
     return {
         "version": __version__,
         "part": part,
@@ -212,7 +229,8 @@ def description(
         "image_format": predictor.image_format,
         "image_range": predictor.image_range,
         "divisor": max(model.backbone.size_divisibility, 1),
-        "score_threshold": float(model.roi_heads.box_predictor.test_score_thresh),
+        "score_threshold": float(last.test_score_thresh),
+        "masks": masks if heads.mask_on else None,
         "instance_score": getattr(head, "instance_score", "box"),
         "calibration": [predictor.calibration.slope, predictor.calibration.offset],
     }
@@ -228,7 +246,8 @@ def onnx_file(
         if info["postprocessing"] == "inside":
             head = getattr(model.roi_heads, "keypoint_head", None)
             class_keypoints = getattr(head, "class_keypoints", ())
-            file = add_postprocessing(file, info["instance_score"], class_keypoints)
+            paste = info["masks"] == "pasted"
+            file = add_postprocessing(file, info["instance_score"], class_keypoints, paste)
         if info["preprocessing"] == "inside":
             file = add_preprocessing(file, info)
         threshold = np.array(info["score_threshold"], np.float32)
@@ -240,7 +259,13 @@ def onnx_file(
 
 
 def _check_choices(
-    output: Path, format: str, part: str, preprocessing: str, postprocessing: str, dtype: str
+    output: Path,
+    format: str,
+    part: str,
+    preprocessing: str,
+    postprocessing: str,
+    dtype: str,
+    masks: str,
 ) -> None:
     choices = {
         "format": (format, FORMATS),
@@ -248,6 +273,7 @@ def _check_choices(
         "preprocessing": (preprocessing, INSIDE_OR_OUTSIDE),
         "postprocessing": (postprocessing, INSIDE_OR_OUTSIDE),
         "dtype": (dtype, DTYPES),
+        "masks": (masks, MASKS),
     }
     for name, (value, known) in choices.items():
         if value not in known:
@@ -255,4 +281,6 @@ def _check_choices(
     for name, value in (("preprocessing", preprocessing), ("postprocessing", postprocessing)):
         if value == "inside" and (format, part) != ("onnx", "detector"):
             raise UserError(f"{name}=inside: only the ONNX of the whole detector supports it")
+    if masks == "pasted" and postprocessing == "outside":
+        raise UserError("masks='pasted': only postprocessing inside the file pastes them")
     check_output(output, [FORMATS[format]])

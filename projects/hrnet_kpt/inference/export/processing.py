@@ -46,12 +46,13 @@ def add_preprocessing(model: onnx.ModelProto, info: dict[str, Any]) -> onnx.Mode
         if resize:
             # ResizeShortestEdge.get_output_shape, in double precision as there.
             sides = op.Cast(image_size, to=DOUBLE.dtype)
-            wide = op.Less(sides[0:1], sides[1:2])
-            is_shorter = op.Concat(wide, op.Not(wide), axis=0)
-            scaled = short_edge / op.ReduceMin(sides) * sides
-            target = op.Where(is_shorter, op.CastLike(short_edge, sides), scaled)
-            longer = op.ReduceMax(target)
-            limited = target * op.Where(longer > max_size, max_size / longer, op.CastLike(1, sides))
+            height, width = sides[0:1], sides[1:2]
+            scale = short_edge / op.Min(height, width)
+            short = op.CastLike(short_edge, sides)
+            new_height = op.Where(height < width, short, scale * height)
+            new_width = op.Where(height < width, scale * width, short)
+            factor = op.Min(max_size / op.Max(new_height, new_width), op.CastLike(1, sides))
+            limited = op.Concat(new_height * factor, new_width * factor, axis=0)
             size = op.Cast(limited + 0.5, to=INT64.dtype)
             columns = op.Transpose(resize_rows(pixels, size[1]), perm=[0, 2, 1])
             pixels = op.Transpose(resize_rows(columns, size[0]), perm=[0, 2, 1])
@@ -108,18 +109,22 @@ def resize_rows(pixels, length):
 
 
 def add_postprocessing(
-    model: onnx.ModelProto, instance_score: str, class_keypoints: Sequence[Sequence[int]]
+    model: onnx.ModelProto,
+    instance_score: str,
+    class_keypoints: Sequence[Sequence[int]],
+    paste: bool = False,
 ) -> onnx.ModelProto:
-    """Replace the outputs of `Detector` by `boxes`, `scores`, `classes` and `keypoints` in pixels of the image.
+    """Replace the outputs of `Detector` by `boxes`, `scores`, `classes`, `masks` and `keypoints` of the image.
 
     The computation is that of detectron2's heatmaps_to_keypoints and detector_postprocess: keypoints are N x K x 3 (x,
-    y, score), and boxes that are empty after clipping are dropped. The model gets an input `image_size`, height and
-    width in pixels.
+    y, score), and boxes that are empty after clipping are dropped. x and y are the detector's positions if it has that
+    output (DARK). The model gets an input `image_size`, height and width in pixels.
 
     Args:
         model: the ONNX model of a `Detector`.
         instance_score: see DecodingKeypointHead.
         class_keypoints: see DecodingKeypointHead.
+        paste: `masks` are N x height x width (0 or 1, uint8); else they are probabilities in the boxes, N x S x S.
     """
     detector = ir.from_proto(model)
     shapes: dict[str | None, Any] = {value.name: value.shape for value in detector.graph.outputs}
@@ -134,21 +139,43 @@ def add_postprocessing(
     found, sizes = [f"detected_{name}" for name in outputs], ["size", "image_size"]
     reordered = "heatmaps" in shapes and instance_score != "box"
     prefix = "kept_" if reordered else ""
-    kept = [f"{prefix}{name}" for name in outputs]
-    nodes = [_call(boxes_to_image, [*found, *sizes], [*kept, "nonempty"])]
+    nodes = [
+        _call(boxes_to_image, [*found, *sizes], [*(prefix + name for name in outputs), "nonempty"])
+    ]
     functions: list[Any] = [boxes_to_image]
+    if "masks" in shapes:
+        side = shapes["masks"][1]
+        outputs["masks"] = (
+            (UINT8, ["m", "height", "width"]) if paste else (FLOAT, ["m", side, side])
+        )
+        inside = f"{prefix}{'inner_' * paste}masks"
+        nodes.append(helper.make_node("Compress", ["detected_masks", "nonempty"], [inside], axis=0))
+        if paste:
+            inputs = [f"{prefix}boxes", inside, "image_size"]
+            nodes.append(_call(paste_masks, inputs, [f"{prefix}masks"]))
+            functions += [mask_weights, paste_masks]
     if "heatmaps" in shapes:
         number = shapes["heatmaps"][1]
         outputs["keypoints"] = FLOAT, ["m", number, 3]
-        kept.append(f"{prefix}keypoints")
         inputs = ["detected_boxes", "detected_heatmaps", "nonempty", *sizes]
-        nodes.append(_call(keypoints_to_image, inputs, kept[-1:]))
+        highest = f"{prefix}{'highest_' * ('positions' in shapes)}keypoints"
+        nodes.append(_call(keypoints_to_image, inputs, [highest]))
         functions += [bicubic_weights, keypoints_to_image]
+        if "positions" in shapes:
+            inputs = [highest, "detected_positions", "nonempty", *sizes]
+            nodes.append(_call(at_positions, inputs, [f"{prefix}keypoints"]))
+            functions.append(at_positions)
     if reordered:
         own = np.array([[i in indices for i in range(number)] for indices in class_keypoints])
         order = order_by_keypoints(own.astype(np.float32), instance_score == "combined")
-        nodes.append(_call(order, kept, list(outputs)))
+        inputs = [prefix + name for name in ("scores", "classes", "keypoints")]
+        nodes.append(_call(order, inputs, ["scores", "best_first"]))
         functions.append(order)
+        nodes += [
+            helper.make_node("Gather", [prefix + name, "best_first"], [name], axis=0)
+            for name in outputs
+            if name != "scores"
+        ]
     model.graph.node.extend(nodes)
     model.graph.input.append(helper.make_tensor_value_info("image_size", INT64.dtype, [2]))
     make = helper.make_tensor_value_info
@@ -214,8 +241,44 @@ def keypoints_to_image(boxes, heatmaps, nonempty, size, image_size):
     return op.Compress(op.Loop(count, True, body=decode_region), nonempty, axis=0)
 
 
+@script()
+def at_positions(keypoints, positions, nonempty, size, image_size):
+    """Replace x and y of keypoints (M x K x 3) by the positions (N x K x 2) of nonempty boxes."""
+    scale = op.Gather(op.Cast(image_size, to=FLOAT.dtype) / op.Cast(size, to=FLOAT.dtype), [1, 0])
+    in_image = op.Compress(positions, nonempty, axis=0) * scale
+    return op.Concat(in_image, op.Slice(keypoints, [2], [3], [2]), axis=2)
+
+
+@script()
+def mask_weights(start, end, length, side):
+    """Bilinear weights of `side` cells between start and end in `length` pixels: length x side."""
+    sources = (op.Range(0.0, length, 1.0) + 0.5 - start) / (end - start) * op.CastLike(
+        side, start
+    ) - 0.5
+    cells = op.CastLike(op.Range(0, side, 1), start)
+    return op.Max(1.0 - op.Abs(op.Unsqueeze(sources, [-1]) - cells), 0.0)
+
+
+@script()
+def paste_masks(boxes, masks, image_size):
+    """detectron2's paste_masks_in_image: probabilities in boxes (M x S x S) to M x height x width of 0 and 1."""
+    side = op.Squeeze(op.Shape(masks, start=1, end=2))
+    lengths = op.Cast(image_size, to=FLOAT.dtype)
+
+    # One mask per iteration: those of all objects, in single precision, would be large.
+    @graph()
+    def paste_mask(i: INT64, going: BOOL):
+        box = op.Gather(boxes, i)
+        rows = mask_weights(box[1], box[3], lengths[0], side)
+        columns = mask_weights(box[0], box[2], lengths[1], side)
+        pasted = op.MatMul(op.MatMul(rows, op.Gather(masks, i)), op.Transpose(columns))
+        return op.Identity(going), op.Cast(pasted >= 0.5, to=UINT8.dtype)
+
+    return op.Loop(op.Squeeze(op.Shape(boxes, start=0, end=1)), True, body=paste_mask)
+
+
 def order_by_keypoints(class_keypoints: np.ndarray, combined: bool) -> Any:
-    """A function that sorts boxes, scores, classes and keypoints by DecodingKeypointHead's scores of instances.
+    """A function that sorts DecodingKeypointHead's scores of instances: the scores, and the indices of the instances.
 
     Args:
         class_keypoints: C x K of float32: for each class, 1 for its keypoints, else 0.
@@ -223,7 +286,7 @@ def order_by_keypoints(class_keypoints: np.ndarray, combined: bool) -> Any:
     """
 
     @script()
-    def order(boxes, box_scores, classes, keypoints):
+    def order(box_scores, classes, keypoints):
         counted = op.Gather(class_keypoints, classes)
         total = op.ReduceSum(
             op.Min(op.Gather(keypoints, 2, axis=2), 1.0) * counted, [1], keepdims=0
@@ -233,8 +296,7 @@ def order_by_keypoints(class_keypoints: np.ndarray, combined: bool) -> Any:
         if combined:
             scores = scores * box_scores
         ordered, best_first = op.TopK(scores, op.Shape(scores))
-        boxes, classes = op.Gather(boxes, best_first), op.Gather(classes, best_first)
-        return boxes, ordered, classes, op.Gather(keypoints, best_first)
+        return ordered, best_first
 
     return order
 

@@ -26,7 +26,8 @@ def module_of(model: GeneralizedRCNN, part: str, dtype: torch.dtype = torch.floa
         model = copy.deepcopy(model)
         heads = model.roi_heads
         layers = [model.backbone, model.proposal_generator.rpn_head]
-        layers += [heads.box_head, heads.box_predictor, getattr(heads, "keypoint_head", None)]
+        layers += [heads.box_head, heads.box_predictor]
+        layers += [getattr(heads, f"{kind}_head", None) for kind in ("mask", "keypoint")]
         for layer in layers:
             if layer is not None:
                 layer.to(dtype)
