@@ -38,12 +38,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", required=True, help="the .onnx file")
     parser.add_argument("--images", type=int, default=50, help="for the comparison of keypoints")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--runtime", default="onnxruntime", choices=("onnxruntime", "openvino"))
+    parser.add_argument("--precision", default="float32", help="bfloat16 or float16 with openvino")
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
 
     cfg = load_config(str(Path(args.run) / "config.yaml"))
     plain, loading = timed(lambda: Predictor.from_run(args.run, device="cpu"))
-    options = {"providers": ["CPUExecutionProvider"], "threads": args.threads}
+    options = {"threads": args.threads, "runtime": args.runtime, "precision": args.precision}
+    if args.runtime == "onnxruntime":
+        options["providers"] = ["CPUExecutionProvider"]
     onnx, onnx_loading = timed(lambda: OnnxPredictor(args.model, **options))
     truth = load_ground_truth(cfg.data.test.annotations, plain.schema, plain.classes)
     paths = paths_by_id(truth, cfg.data.test.images)

@@ -14,8 +14,8 @@ from hrnet_kpt.data.masks import to_bitmap, to_rle
 from hrnet_kpt.inference import Predictor, optimize_for_inference
 from hrnet_kpt.inference.export import ExportError, export, export_model
 from hrnet_kpt.inference.export.compare import LIMITS, Differences, Limits
-from hrnet_kpt.inference.export.detector import Heads
-from hrnet_kpt.inference.export.export import check_exportable, resize_rule
+from hrnet_kpt.inference.export.detector import BackboneAndRPN, Heads
+from hrnet_kpt.inference.export.supported import check_exportable, resize_rule
 from hrnet_kpt.inference.onnx_runner import OnnxPredictor
 
 
@@ -83,8 +83,19 @@ def test_backbone_alone(run_folder, tmp_path):
     with torch.no_grad():
         found = torch.export.load(path).module()(batch=images)
         features = predictor.model.backbone(images)
-    torch.testing.assert_close(found[:5], tuple(features.values()))  # p2 is for the heads alone
-    assert len(found) == 13 and found[8].shape == (3, 3, 1, 3) and found[12].shape == (3, 12, 1, 3)
+    torch.testing.assert_close(found[:5], tuple(features.values()))
+    assert len(found) == 15 and found[9].shape == (3, 3, 1, 3) and found[14].shape == (3, 12, 1, 3)
+
+
+def test_backbone_has_the_levels_that_only_the_heads_use(tiny_model):
+    levels = ["model.proposal_generator.in_features=[p3,p4,p5,p6]"]
+    levels += ["model.proposal_generator.anchor_generator.strides=[8,16,32,64]"]
+    levels += ["model.proposal_generator.anchor_generator.sizes=[[16],[32],[64],[96]]"]
+    module = BackboneAndRPN(tiny_model(*levels))
+    with torch.no_grad():
+        found = dict(zip(module.output_names, module(torch.ones(1, 3, 64, 192)), strict=True))
+    assert list(found)[:5] == ["p2", "p3", "p4", "p5", "p6"] and len(found) == 5 + 4 + 4
+    assert found["p2"].shape == (1, 16, 16, 48) and found["anchor_deltas_p6"].shape == (1, 12, 1, 3)
 
 
 def test_differences_are_found():
@@ -133,7 +144,7 @@ def test_differences_are_found():
         ({"part": "neck"}, "part='neck'"),
         ({"masks": "polygons"}, "masks='polygons'"),
         ({"masks": "pasted", "postprocessing": "outside"}, "masks='pasted'"),
-        ({"dtype": "int8"}, "dtype='int8'"),
+        ({"dtype": "int4"}, "dtype='int4'"),
         ({"part": "backbone", "preprocessing": "inside"}, "preprocessing=inside"),
     ],
 )

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
@@ -93,16 +92,38 @@ SIZES = [
 ]
 
 
+def openvino(repository, arguments):
+    """Results of OnnxPredictor with OpenVINO, in a process of its own: its threads do not survive a fork of this one.
+
+    arguments: path of the file, precision, paths of images and score thresholds.
+    """
+    code = """
+import json, runpy
+from concurrent.futures import ThreadPoolExecutor
+module = runpy.run_path(sys.argv[1])
+path, precision, images, thresholds = json.loads(sys.argv[2])
+runner = module["OnnxPredictor"](path, threads=1, runtime="openvino", precision=precision)
+with ThreadPoolExecutor(4) as pool:
+    calls = [pool.submit(runner, image, score_threshold=t) for image in images for t in thresholds]
+    print(json.dumps([call.result() for call in calls]))
+"""
+    source = repository / "projects" / "hrnet_kpt" / "inference" / "onnx_runner.py"
+    return json.loads(run(code, source, json.dumps(arguments)))
+
+
 @pytest.mark.parametrize("places", [("inside", "inside"), ("outside", "outside")])
-def test_openvino_has_the_objects_of_onnxruntime(exported, image, places):
+def test_openvino_has_the_objects_of_onnxruntime(repository, exported, image, tmp_path, places):
     """In single precision, where onnxruntime resizes in double: some pixels differ by one of 255 levels."""
-    plain = OnnxPredictor(exported(*places), threads=1)
-    other = OnnxPredictor(exported(*places), threads=1, runtime="openvino")
-    for size in SIZES:
-        resized = image.resize(size)
-        for threshold in (None, 0.0, 1.0):
-            found, expected = (run(resized, score_threshold=threshold) for run in (other, plain))
-            assert len(found) == len(expected)
+    path, thresholds, images = str(exported(*places)), [None, 0.0, 1.0], []
+    for width, height in SIZES:
+        images.append(str(tmp_path / f"{width}x{height}.png"))
+        image.resize((width, height)).save(images[-1])
+    plain = OnnxPredictor(path, threads=1)
+    results = iter(openvino(repository, [path, "float32", images, thresholds]))
+    for name in images:
+        for threshold in thresholds:
+            found, expected = next(results), plain(name, score_threshold=threshold)
+            assert len(found) == len(expected) == (0 if threshold == 1.0 else 3)
             for one, two in zip(found, expected, strict=True):
                 assert one["score"] == pytest.approx(two["score"], abs=1e-3)
                 assert one["box"] == pytest.approx(two["box"], abs=0.5)
@@ -112,26 +133,30 @@ def test_openvino_has_the_objects_of_onnxruntime(exported, image, places):
                 assert (np.abs(apart[:, :2]).max(axis=1) < 0.5).mean() > 0.9
 
 
-def test_openvino_in_threads_and_half_precision(exported, image):
-    runner = OnnxPredictor(exported(), threads=1, runtime="openvino")
-    expected = runner(image)
-    with ThreadPoolExecutor(4) as pool:
-        for found in pool.map(runner, [image] * 8):
-            same(found, expected)
-    half = OnnxPredictor(exported(), threads=1, runtime="openvino", precision="bfloat16")
-    for one, other in zip(half(image), expected, strict=False):
+def test_openvino_in_half_precision(repository, exported, image, tmp_path):
+    image.save(tmp_path / "image.png")
+    arguments = [str(exported()), "bfloat16", [str(tmp_path / "image.png")], [None]]
+    [found] = openvino(repository, arguments)
+    for one, other in zip(found, OnnxPredictor(exported())(image), strict=False):
         assert one["score"] == pytest.approx(other["score"], abs=0.05)
 
 
-def test_unknown_runtimes_and_precisions(exported, tmp_path, refusal):
-    (tmp_path / "text.onnx").write_text("no model")
+def test_unknown_runtimes_and_precisions(exported, refusal):
     for options, named in (
         ({"runtime": "tensorrt"}, "runtime='tensorrt'"),
         ({"precision": "int4"}, "precision='int4'"),
         ({"precision": "bfloat16"}, "precision='bfloat16'"),
     ):
         assert named in refusal(OnnxPredictor, exported(), **options)
-    assert "text.onnx" in refusal(OnnxPredictor, tmp_path / "text.onnx", runtime="openvino")
+
+
+def test_openvino_refuses_other_files(repository, tmp_path):
+    (tmp_path / "text.onnx").write_text("no model")
+    code = "import runpy; runpy.run_path(sys.argv[1])['OnnxPredictor'](sys.argv[2], runtime='openvino')"
+    source = repository / "projects" / "hrnet_kpt" / "inference" / "onnx_runner.py"
+    command = [sys.executable, "-c", BLOCK + code, str(source), str(tmp_path / "text.onnx")]
+    last = subprocess.run(command, capture_output=True, text=True).stderr.strip().splitlines()[-1]
+    assert last.startswith("ValueError: ") and "text.onnx" in last
 
 
 def test_kinds_of_images(runner, image, tmp_path, monkeypatch, refusal):
