@@ -45,7 +45,7 @@ SIDES = ((50, 150), (100, 300), (200, 600), (30, 800))  # ranges of the sides of
 
 
 def main(argv: list[str] | None = None) -> int:
-    line = benchmark.parser("docs/scripts/performance.py", __doc__, EXAMPLES, MODELS)
+    line = benchmark.parser("docs/scripts/performance.py", __doc__, EXAMPLES, MODELS, False)
     return run_command(line, argv, measure)
 
 

@@ -1,5 +1,6 @@
 """Benchmark a model: time and memory of inference, plain, optimized and compiled, and of a training step."""
 
+import logging
 from argparse import Namespace
 from typing import Any
 
@@ -15,6 +16,7 @@ examples:
   %(prog)s --config-file hrnet_w18_kpt.py
   %(prog)s --config-file hrnet_w18_kpt.py --size 480x640 800x1216 --batch-size 1 4 --training ""
   %(prog)s --config-file hrnet_w18_kpt.py --device cuda --dtype float32 float16 bfloat16
+  %(prog)s --deploy output/demo
 """
 
 
@@ -23,12 +25,17 @@ def parser(
     description: str | None = __doc__,
     examples: str = EXAMPLES,
     models: tuple[str, ...] = MODELS,
+    deploy: bool = True,
 ) -> Parser:
     parser = Parser(description, examples, prog)
     add = parser.add_argument
     several: dict[str, Any] = {"nargs": "+", "metavar": "N", "type": int}
     types = ("float32", "bfloat16", "float16")
-    add("--config-file", required=True, metavar="FILE", help="a path, or a name in configs/")
+    source = parser.add_mutually_exclusive_group(required=True).add_argument
+    source("--config-file", metavar="FILE", help="a path, or a name in configs/")
+    if deploy:
+        what = "export the model of a run folder, and compare runtimes and precisions on its test images"
+        source("--deploy", metavar="RUN", help=what)
     add("--size", dest="sizes", nargs="+", default=["800x1216"], metavar="HxW", help="of images")
     add("--batch-size", dest="batch_sizes", default=[1], help="images per call", **several)
     add("--detections", default=[10], help="per image", **several)
@@ -48,6 +55,9 @@ def main(argv: list[str] | None = None, prog: str = TOOL) -> int:
 
 
 def run(args: Namespace) -> None:
+    if args.deploy:
+        run_deployment(args)
+        return
     from ..analysis.benchmark.report import benchmark_text, write_benchmark
     from ..analysis.benchmark.run import Options, run_benchmark
     from ..config import load_config
@@ -56,3 +66,11 @@ def run(args: Namespace) -> None:
     options = Options(**{name: getattr(args, name) for name in Options.__annotations__})
     found = run_benchmark(cfg, options)
     print(benchmark_text(found), *write_benchmark(found, args.output), sep="\n")
+
+
+def run_deployment(args: Namespace) -> None:
+    from ..analysis.benchmark.deploy import deploy_text, run_deploy, write_deploy
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    found = run_deploy(args.deploy, args.output)
+    print(deploy_text(found), *write_deploy(found, args.output), sep="\n")
