@@ -4,6 +4,7 @@ import logging
 from argparse import Namespace
 from typing import Any
 
+from ..errors import UserError
 from .parser import Parser, run_command
 
 TOOL = "tools/benchmark.py"
@@ -31,11 +32,11 @@ def parser(
     add = parser.add_argument
     several: dict[str, Any] = {"nargs": "+", "metavar": "N", "type": int}
     types = ("float32", "bfloat16", "float16")
-    source = parser.add_mutually_exclusive_group(required=True).add_argument
-    source("--config-file", metavar="FILE", help="a path, or a name in configs/")
+    page = "a path, or a name in configs/"
+    add("--config-file", required=not deploy, metavar="FILE", help=page)
     if deploy:
-        what = "export the model of a run folder, and compare runtimes and precisions on its test images"
-        source("--deploy", metavar="RUN", help=what)
+        what = "instead: compare runtimes and precisions with the model of a run folder, on its test images"
+        add("--deploy", metavar="RUN", help=what)
     add("--size", dest="sizes", nargs="+", default=["800x1216"], metavar="HxW", help="of images")
     add("--batch-size", dest="batch_sizes", default=[1], help="images per call", **several)
     add("--detections", default=[10], help="per image", **several)
@@ -55,6 +56,8 @@ def main(argv: list[str] | None = None, prog: str = TOOL) -> int:
 
 
 def run(args: Namespace) -> None:
+    if bool(args.deploy) == bool(args.config_file):
+        raise UserError("give --config-file or --deploy, and not both")
     if args.deploy:
         run_deployment(args)
         return
