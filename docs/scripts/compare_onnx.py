@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from hrnet_kpt.analysis.benchmark.deploy import average_precision
 from hrnet_kpt.config import load_config
 from hrnet_kpt.evaluation.ground_truth import load_ground_truth
-from hrnet_kpt.evaluation.scoring import evaluate_boxes, evaluate_keypoints, metrics
 from hrnet_kpt.inference import Predictor
 from hrnet_kpt.inference.onnx_runner import OnnxPredictor
 from hrnet_kpt.visualization.run_images import paths_by_id
@@ -57,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{'file, MiB':24}{'':10}{size:10.1f}")
     print(f"{'loading, s':24}{loading:10.2f}{onnx_loading:10.2f}")
     models = [lambda image: plain(image).objects, onnx]
-    scores = [average_precision(truth, paths, model) for model in models]
+    found = [[model(path) for path in paths.values()] for model in models]
+    scores = [average_precision(truth, list(paths), objects) for objects in found]
     for task in scores[0]:
         print(f"{task + ' AP':24}" + "".join(f"{score[task]:10.2f}" for score in scores))
     first = Image.open(next(iter(paths.values()))).resize((640, 480))
@@ -65,24 +66,6 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{'ms an image of 640x480':24}" + "".join(f"{1000 * t:10.1f}" for t in times))
     compare(list(paths.values())[: args.images], *models)
     return 0
-
-
-def average_precision(truth, paths, model):
-    """AP of boxes and keypoints in percent, by pycocotools."""
-    results = []
-    for id_, path in paths.items():
-        for found in model(path):
-            category = truth.class_categories[found["class"]]
-            x1, y1, x2, y2 = found["box"]
-            # COCO's keypoints are pixel indices, 0.5 less than coordinates.
-            points = [v for x, y, s in found["keypoints"].values() for v in (x - 0.5, y - 0.5, s)]
-            result = {"image_id": id_, "category_id": category, "score": found["score"]}
-            results.append({**result, "bbox": [x1, y1, x2 - x1, y2 - y1], "keypoints": points})
-    evaluations = {
-        "bbox": evaluate_boxes(truth, results),
-        "keypoints": evaluate_keypoints(truth, results),
-    }
-    return {task: metrics(truth, found, task)["AP"] for task, found in evaluations.items()}
 
 
 def timed(work):

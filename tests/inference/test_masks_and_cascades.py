@@ -14,22 +14,11 @@ from hrnet_kpt.inference import optimize_for_inference
 from hrnet_kpt.inference.predictor import Prediction
 from hrnet_kpt.visualization.draw import draw_image
 
-TINY = [
-    "model.backbone.out_channels=16",
-    "model.backbone.bottom_up.width=4",
-    "model.backbone.bottom_up.num_modules=[1,1,1,1]",
-    "model.backbone.bottom_up.num_blocks=[1,1,1,1]",
-    "model.backbone.bottom_up.norm=BN",
-    "model.proposal_generator.post_nms_topk=[30,20]",
-    "model.roi_heads.mask_head.conv_dims=[8,8]",
-    "model.roi_heads.keypoint_head.conv_dims=[8]",
-]
-
 
 @pytest.fixture(params=["hrnet_w18_mask_kpt.py", "hrnet_w18_cascade.py"])
-def model(request):
+def model(request, masked_overrides):
     torch.manual_seed(0)
-    model = instantiate(load_config(request.param, TINY).model)
+    model = instantiate(load_config(request.param, masked_overrides).model)
     with torch.no_grad():  # statistics, so that features neither vanish nor overflow
         model.train().backbone(torch.randn(2, 3, 128, 128))
     predictors = model.roi_heads.box_predictor

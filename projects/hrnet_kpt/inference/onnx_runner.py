@@ -94,13 +94,13 @@ class OnnxPredictor:
         feeds = {**self._feeds(pixels), "score_threshold": np.array(score_threshold, np.float32)}
         found = self._run(feeds)
         if self.info["postprocessing"] == "outside":
-            size = new_size(pixels.shape[0], pixels.shape[1], self.info["resize"])
+            size = _new_size(pixels.shape[0], pixels.shape[1], self.info["resize"])
             found = postprocess(found, size, pixels.shape[:2], self.info)
         return self._objects(found, pixels.shape[:2])
 
     def _feeds(self, pixels: np.ndarray) -> Arrays:
         height, width = pixels.shape[:2]
-        size = new_size(height, width, self.info["resize"])
+        size = _new_size(height, width, self.info["resize"])
         if 0 in size:
             raise ValueError(f"{width} x {height} pixels is too elongated to be resized: crop it")
         if self.info["preprocessing"] == "inside":
@@ -203,7 +203,7 @@ def _load_openvino(
 
 def preprocess(pixels: np.ndarray, info: dict[str, Any]) -> np.ndarray:
     """Resize, normalise and pad an RGB image, height x width x 3 of uint8, to a batch of 1 x 3 x H x W."""
-    height, width = new_size(pixels.shape[0], pixels.shape[1], info["resize"])
+    height, width = _new_size(pixels.shape[0], pixels.shape[1], info["resize"])
     if (height, width) != pixels.shape[:2]:
         resized = Image.fromarray(np.ascontiguousarray(pixels))
         pixels = np.asarray(resized.resize((width, height), Image.Resampling.BILINEAR))
@@ -310,7 +310,7 @@ def _instance_scores(found: Arrays, info: dict[str, Any]) -> np.ndarray:
     return means * found["scores"] if info["instance_score"] == "combined" else means
 
 
-def new_size(height: int, width: int, resize: dict[str, int] | None) -> tuple[int, int]:
+def _new_size(height: int, width: int, resize: dict[str, int] | None) -> tuple[int, int]:
     """Height and width after detectron2's ResizeShortestEdge."""
     if resize is None:
         return height, width

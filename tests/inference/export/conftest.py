@@ -69,27 +69,13 @@ def exported(predictor, converted, tmp_path_factory):
     return path
 
 
-MASKED = [
-    "model.backbone.out_channels=16",
-    "model.backbone.bottom_up.width=4",
-    "model.backbone.bottom_up.num_modules=[1,1,1,1]",
-    "model.backbone.bottom_up.num_blocks=[1,1,1,1]",
-    "model.backbone.bottom_up.norm=BN",
-    "model.proposal_generator.post_nms_topk=[30,20]",
-    "model.roi_heads.mask_head.conv_dims=[8,8]",
-    "model.roi_heads.keypoint_head.conv_dims=[8]",
-    "dataloader.test.mapper.augmentations.0.short_edge_length=96",
-    "train.device=cpu",
-]
-
-
 @pytest.fixture
-def masked_model():
+def masked_model(masked_overrides):
     """Function of the name of a page with masks: a tiny model with random weights, in eval mode."""
 
     def build(page):
         torch.manual_seed(0)
-        model = instantiate(load_config(page, MASKED).model)
+        model = instantiate(load_config(page, masked_overrides).model)
         with torch.no_grad():  # statistics, so that features neither vanish nor overflow
             model.train().backbone(torch.randn(2, 3, 128, 128))
             torch.nn.init.normal_(
@@ -104,14 +90,17 @@ def masked_model():
 
 
 @pytest.fixture
-def masked_predictor(masked_model, tmp_path):
+def masked_predictor(masked_model, masked_overrides, tmp_path):
     """The same, with a small backbone, as a predictor."""
 
     def build(page):
         model = masked_model(page)
         shapes = model.backbone.bottom_up.output_shape().values()
         torch.save(model.state_dict(), tmp_path / "weights.pth")
-        predictor = Predictor(load_config(page, MASKED), tmp_path / "weights.pth", "cpu")
+        size = ["dataloader.test.mapper.augmentations.0.short_edge_length=96"]
+        predictor = Predictor(
+            load_config(page, [*masked_overrides, *size]), tmp_path / "weights.pth", "cpu"
+        )
         model.backbone.bottom_up = Averages([shape.channels for shape in shapes]).eval()
         predictor.model = optimize_for_inference(model)
         return predictor

@@ -137,7 +137,9 @@ def test_openvino_in_half_precision(repository, exported, image, tmp_path):
     image.save(tmp_path / "image.png")
     arguments = [str(exported()), "bfloat16", [str(tmp_path / "image.png")], [None]]
     [found] = openvino(repository, arguments)
-    for one, other in zip(found, OnnxPredictor(exported())(image), strict=False):
+    expected = OnnxPredictor(exported())(image)
+    assert len(found) == len(expected) == 3
+    for one, other in zip(found, expected, strict=True):
         assert one["score"] == pytest.approx(other["score"], abs=0.05)
 
 

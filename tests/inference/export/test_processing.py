@@ -88,7 +88,7 @@ def test_sizes_are_rounded_as_by_detectron2(before, height):
     image = np.zeros((height, 157, 3), np.uint8)
     _, size, _ = before.run(None, {"image": image})
     expected = T.ResizeShortestEdge.get_output_shape(height, 157, 192, 256)
-    assert tuple(size) == expected == onnx_runner.new_size(height, 157, INFO["resize"])
+    assert tuple(size) == expected == onnx_runner._new_size(height, 157, INFO["resize"])
 
 
 def test_channels_are_reversed_for_bgr_and_nothing_is_resized_without_a_rule():

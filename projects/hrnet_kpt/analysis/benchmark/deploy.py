@@ -23,6 +23,7 @@ from ...evaluation import scoring
 from ...evaluation.ground_truth import GroundTruth
 from ...inference import Predictor
 from ...inference.export import ExportError, export_model
+from ...inference.export.compare import object_iou
 from ...inference.predictor import files_of_run
 from ...io import replace_text, to_json
 from ...visualization.run_images import paths_by_id, read_test_truth
@@ -172,11 +173,8 @@ def distances(expected: Sequence[Objects], objects: Sequence[Objects]) -> dict[s
         for one in ours:
             if one["score"] < SURE:
                 continue
-            same = [other for other in theirs if other["class"] == one["class"]]
-            nearest = min(
-                same, key=lambda other: _overlap_loss(one["box"], other["box"]), default=None
-            )
-            if nearest is None or _overlap_loss(one["box"], nearest["box"]) > 0.5:
+            nearest = max(theirs, key=lambda other: object_iou(one, other), default=None)
+            if nearest is None or object_iou(one, nearest) < 0.5:
                 missed += 1
                 continue
             for name, (x, y, _) in one.get("keypoints", {}).items():
@@ -184,15 +182,6 @@ def distances(expected: Sequence[Objects], objects: Sequence[Objects]) -> dict[s
                 apart.append(math.hypot(x - u, y - v))
     percentile = float(np.percentile(apart, 99)) if apart else None
     return {"distance_99": percentile, "distance_max": max(apart, default=None), "missed": missed}
-
-
-def _overlap_loss(one: Sequence[float], other: Sequence[float]) -> float:
-    """1 - IoU."""
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    both = max(0.0, width) * max(0.0, height)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
-    return 1 - both / max(1e-9, sum(areas) - both)
 
 
 def deploy_text(found: Mapping[str, Any]) -> str:
@@ -241,7 +230,7 @@ def write_deploy(found: Mapping[str, Any], folder: str) -> list[str]:
         task = "keypoints" if "keypoints" in row["metrics"] else "bbox"
         for n, marker in zip(THREADS, "os", strict=True):
             point = row["milliseconds"][str(n)], row["metrics"][task]
-            label = f"{name}" if n == THREADS[-1] else None
+            label = name if n == THREADS[-1] else None
             axes.plot(*point, marker, color=f"C{number}", label=label)
     axes.set(
         xlabel="milliseconds an image: circles 1 thread, squares 2",

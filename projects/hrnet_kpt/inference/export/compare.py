@@ -90,7 +90,7 @@ class Differences:
         self.objects += len(ours)
         free = dict(enumerate(theirs))
         for one in ours:
-            overlaps = {i: _iou(one, other) for i, other in free.items()}
+            overlaps = {i: object_iou(one, other) for i, other in free.items()}
             best = max(overlaps, key=lambda i: overlaps[i], default=None)
             if best is None or not overlaps[best] or _apart(one, free[best]) > limits.pixels:
                 self.unmatched += one["score"] > unsure
@@ -250,7 +250,8 @@ def _apart(one: dict[str, Any], other: dict[str, Any]) -> float:
     return float(np.abs(np.subtract(one["box"], other["box"])).max())
 
 
-def _iou(one: dict[str, Any], other: dict[str, Any]) -> float:
+def object_iou(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """IoU of the boxes of two objects; 0 if their classes differ."""
     if one["class"] != other["class"]:
         return 0.0
     boxes = (Boxes(torch.tensor([found["box"]])) for found in (one, other))
