@@ -22,7 +22,7 @@ PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 
 
 class OnnxPredictor:
-    """Maps an image to the objects in it. It may be called from several threads.
+    """Maps an image to the objects in it. It may be called from several threads; OpenVINO runs their calls in turn.
 
     Args:
         path: a file of `tools/export_model.py --format onnx`, of the whole detector.
@@ -190,13 +190,15 @@ def _load_openvino(
     text = ""
     if model.has_rt_info(["framework", "hrnet_kpt"]):
         text = model.get_rt_info(["framework", "hrnet_kpt"]).value
-    requests = threading.local()  # one for each thread
+    request = compiled.create_infer_request()
+    # Two threads in OpenVINO 2026.4.1 can wait for each other: one holds the GIL, the other a tensor. One image takes
+    # all threads anyway.
+    lock = threading.Lock()
 
     def run(feeds: Arrays) -> Arrays:
-        if not hasattr(requests, "own"):
-            requests.own = compiled.create_infer_request()
-        found = requests.own.infer(feeds)
-        return {output.any_name: found[output].copy() for output in compiled.outputs}
+        with lock:
+            found = request.infer(feeds)
+            return {output.any_name: found[output].copy() for output in compiled.outputs}
 
     return run, text
 

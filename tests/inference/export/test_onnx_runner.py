@@ -220,7 +220,7 @@ def test_other_files_are_refused_in_one_line(exported, tmp_path, refusal):
 
 def run(code, *arguments):
     command = [sys.executable, "-c", BLOCK + code, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
