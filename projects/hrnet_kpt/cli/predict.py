@@ -2,19 +2,24 @@
 
 import logging
 from argparse import Namespace
+from datetime import timedelta
 
 from .parser import SKIPPED_SOME, Parser, run_command
 
 TOOL = "tools/predict.py"
 EXAMPLES = """
 The same command resumes an interrupted prediction; a complete .json is kept. See docs/prediction.md.
+Under torchrun, each process predicts its share of the inputs.
 exit status: 0 done; 2 invalid input; 3 done, but some inputs could not be read; 130, 143 stopped by a signal
 
 examples:
   %(prog)s --run output/demo --input photos --output output/images
   %(prog)s --config-file hrnet_w18_kpt.py --weights w18.pth --input "*.jpg" clip.mp4 --json found.jsonl
   %(prog)s --run output/demo --input val2017 --json results.json --annotations val2017.json
+  torchrun --nproc-per-node=4 -- %(prog)s --run output/demo --input photos --json found.jsonl
 """
+
+WAITING = timedelta(days=30)  # of a process for those with longer videos
 
 
 def parser(prog: str = TOOL) -> Parser:
@@ -45,8 +50,14 @@ def main(argv: list[str] | None = None, prog: str = TOOL) -> int:
 
 def run(args: Namespace) -> int:
     from ..data.formats.recognize import annotation_file
+    from ..engine.distributed.worker import is_worker, worker
     from ..inference.predict.app import predict
 
     args.annotations = annotation_file(args.annotations, "test", "all")
     logging.basicConfig(format="warning: %(message)s")
-    return SKIPPED_SOME if predict(args) else 0
+    if not is_worker():
+        return SKIPPED_SOME if predict(args) else 0
+    with worker() as this:
+        this.join(args.device or "cuda", WAITING)
+        predict(args)
+    return 0  # torchrun would report another status as the failure of a process

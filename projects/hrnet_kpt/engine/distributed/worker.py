@@ -14,6 +14,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import NoReturn
 
 import torch
@@ -45,11 +46,11 @@ def is_worker() -> bool:
 
 
 @contextmanager
-def worker(args: Namespace) -> Iterator[Worker]:
+def worker(args: Namespace | None = None) -> Iterator[Worker]:
     """Run the block as one of the workers; an error in it is reported once, however many processes raise it.
 
     Args:
-        args: The command line.
+        args: The command line, if it has flags for processes.
 
     Raises:
         UserError: If its flags contradict torchrun's.
@@ -61,7 +62,8 @@ def worker(args: Namespace) -> Iterator[Worker]:
     store = store_of_this_start(dist.PrefixStore("hrnet_kpt", store), rank, world_size)
     this = Worker(rank, world_size, local_rank, local, store)
     try:
-        refuse_contradictions(args, os.environ)
+        if args is not None:
+            refuse_contradictions(args, os.environ)
         yield this
     except BaseException as error:
         this.fail(error)
@@ -104,11 +106,12 @@ class Worker:
     local_world_size: int
     store: dist.Store
 
-    def join(self, device: str) -> bool:
+    def join(self, device: str, timeout: timedelta = DEFAULT_TIMEOUT) -> bool:
         """Join the process group of all processes, and that of this machine; return whether this is a restart.
 
         Args:
             device: `train.device`.
+            timeout: Of a process that waits for another one.
         """
         backend = choose_backend(device, self.local_world_size, "torchrun --nproc-per-node")
         if backend == "nccl":
@@ -120,7 +123,7 @@ class Worker:
             store=dist.PrefixStore("group", self.store),
             rank=self.rank,
             world_size=self.world_size,
-            timeout=DEFAULT_TIMEOUT,
+            timeout=timeout,
         )
         comm.create_local_process_group(self.local_world_size)
         # Only the machine on which a process failed counts the restart.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import instantiate
+from detectron2.utils import comm
 from omegaconf import DictConfig, OmegaConf
 
 from ...config import load_config
@@ -25,7 +26,7 @@ from .. import Predictor
 from ..predictor import files_of_run
 from .coco import coco_ids, write_results
 from .inputs import Input, find_inputs
-from .records import Records, fingerprint, model_fingerprint, open_records
+from .records import Records, fingerprint, join_parts, model_fingerprint, open_records
 from .stream import Task, predict_samples, prefetched, read_samples
 from .visualizations import Visualizations
 from .writing import Progress, write_entries
@@ -39,14 +40,17 @@ MAX_SKIPPED = 20  # inputs in the summary
 def predict(options: Namespace) -> list[str]:
     """Run tools/predict.py with the options of its parser; return a message for each input with a problem.
 
+    Of several processes, each predicts its share of the inputs, and the first one writes the results of all.
+
     Raises:
         UserError: If an option is wrong, before the model is built.
         Stopped: After a signal.
     """
     with _stopped_by_signals(), ExitStack() as stack:
         _check(options)
-        inputs = find_inputs(options.inputs, options.output)
-        first_video = next((item for item in inputs if item.is_video), None)
+        all_inputs = find_inputs(options.inputs, options.output)
+        inputs = all_inputs[comm.get_rank() :: comm.get_world_size()]
+        first_video = next((item for item in all_inputs if item.is_video), None)
         if first_video is not None:
             require_video_support(first_video.path)
         cfg = _load(options)
@@ -62,14 +66,14 @@ def predict(options: Namespace) -> list[str]:
         records = ids = None
         if options.json:
             if options.json.endswith(".json"):
-                ids = coco_ids(inputs, schema, classes, options.annotations)
-                print(f"image ids: {ids.origin}")
+                ids = coco_ids(all_inputs, schema, classes, options.annotations)
+                _print(f"image ids: {ids.origin}")
             records = open_records(Path(options.json), ids, options.restart, model, threshold)
             stack.callback(records.close)
         tasks, total = _tasks(inputs, visualizations is not None, drawn, records)
-        done = len(inputs) - len(tasks)
+        done = sum(comm.all_gather(len(inputs) - len(tasks)))
         if done:
-            print(f"{done} of {len(inputs)} inputs were done before")
+            _print(f"{done} of {len(all_inputs)} inputs were done before")
         problems = []
         if tasks:
             predictor = Predictor(cfg, options.weights, options.device)
@@ -82,16 +86,25 @@ def predict(options: Namespace) -> list[str]:
                 problems = write_entries(
                     entries, visualizations, records, threshold or 0.0, progress
                 )
-        if records is not None and ids is not None:
-            write_results(records.path, ids, Path(options.json))
-            records.path.unlink()
-    counts = f"{len(tasks) - len(problems)} predicted, {done} done before, {len(problems)} skipped"
-    print(f"inputs: {counts}; written: {', '.join(filter(None, (options.output, options.json)))}")
-    if problems:
+        problems = [message for of_process in comm.all_gather(problems) for message in of_process]
+        if records is not None and comm.is_main_process():
+            join_parts(records.path, all_inputs)
+            if ids is not None:
+                write_results(records.path, ids, Path(options.json))
+                records.path.unlink()
+    predicted = len(all_inputs) - done - len(problems)
+    counts = f"{predicted} predicted, {done} done before, {len(problems)} skipped"
+    _print(f"inputs: {counts}; written: {', '.join(filter(None, (options.output, options.json)))}")
+    if problems and comm.is_main_process():
         more = len(problems) - MAX_SKIPPED
         lines = problems[:MAX_SKIPPED] + ([f"and {more} more, see above"] if more > 0 else [])
         print("skipped, wholly or in part:", *lines, sep="\n  ", file=sys.stderr)
     return problems
+
+
+def _print(line: str) -> None:
+    if comm.is_main_process():
+        print(line)
 
 
 def _check(options: Namespace) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
+import heapq
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from detectron2.utils import comm
 from omegaconf import DictConfig
 
 from ...config.serialize import plain_config
@@ -16,7 +21,7 @@ from ...io import to_json
 from ...weights.read import local_weights
 from ...weights.write import sha256_of
 from .coco import CocoIds, is_of_write_results
-from .inputs import refuse_os_errors
+from .inputs import Input, refuse_os_errors
 
 DIGITS = 16  # of a fingerprint
 RESTART = "add --restart to overwrite it, or give another name"
@@ -42,27 +47,35 @@ def model_fingerprint(cfg: DictConfig, weights: str) -> str:
 class Records:
     """A file with a json object on each line, with `fingerprint`, `image` (a name) and, for videos, `frame`.
 
-    A truncated last line is removed.
+    A truncated last line is removed. Each of several processes appends to a file of its own, PATH.partRANK, until
+    `join_parts` adds them to PATH.
 
     Args:
         path: The file.
         fingerprint: Is written into each record.
         restart: Overwrite the file.
+        part: Append to a file of this process's own.
 
     Raises:
         UserError: If the file has another content or another fingerprint, or cannot be written.
     """
 
-    def __init__(self, path: Path, fingerprint: str, restart: bool = False) -> None:
+    def __init__(
+        self, path: Path, fingerprint: str, restart: bool = False, part: bool = False
+    ) -> None:
         self.path, self.fingerprint = path, fingerprint
         self.offsets: dict[tuple[str, int | None], int] = {}
         self.frames: dict[str, int] = {}
         with refuse_os_errors("--json", path):
             path.parent.mkdir(parents=True, exist_ok=True)
             end = self._index(restart) if path.exists() else 0
-            self.file = path.open("r+b" if path.exists() else "w+b", buffering=0)
-            self.file.truncate(end)
-            self.file.seek(end)
+            if part:
+                own = path.with_name(f"{path.name}.part{comm.get_rank()}")
+                self.file = own.open("wb", buffering=0)
+            else:
+                self.file = path.open("r+b" if path.exists() else "w+b", buffering=0)
+                self.file.truncate(end)
+                self.file.seek(end)
             self.reader = path.open("rb")
 
     def __contains__(self, key: tuple[str, int | None]) -> bool:
@@ -132,13 +145,43 @@ def open_records(path: Path, ids: CocoIds | None, restart: bool, *settings: obje
     Raises:
         UserError: If a file exists that must not be overwritten or continued.
     """
-    if ids is None:
-        return Records(path, fingerprint(*settings), restart)
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    if path.exists():
-        if not is_of_write_results(path):
-            raise UserError(f"{path} {FOREIGN}")
-        if not restart and not unfinished.exists():
-            raise UserError(f"{path} exists already and is complete: {RESTART}; or use a .jsonl")
-    keypoints = {name: [*names] for name, names in ids.keypoints.items()}
-    return Records(unfinished, fingerprint(*settings, dict(ids.categories), keypoints), restart)
+    mark = fingerprint(*settings)
+    if ids is not None:
+        unfinished = path.with_name(f"{path.name}.unfinished")
+        if path.exists():
+            if not is_of_write_results(path):
+                raise UserError(f"{path} {FOREIGN}")
+            if not restart and not unfinished.exists() and not _parts(unfinished):
+                raise UserError(
+                    f"{path} exists already and is complete: {RESTART}; or use a .jsonl"
+                )
+        keypoints = {name: [*names] for name, names in ids.keypoints.items()}
+        path, mark = unfinished, fingerprint(*settings, dict(ids.categories), keypoints)
+    if comm.is_main_process():
+        Records(path, mark, restart).close()
+        for part in _parts(path):  # of processes that were interrupted
+            Records(part, mark, restart).close()
+        join_parts(path, ())
+    comm.synchronize()
+    return Records(path, mark, part=comm.get_world_size() > 1)
+
+
+def join_parts(path: Path, inputs: Sequence[Input]) -> None:
+    """Append the records of all processes to those of `path`, in the order of the inputs, and remove their files."""
+    order = {item.name: number for number, item in enumerate(inputs)}
+
+    def position(line: bytes) -> tuple[int, int]:
+        record = json.loads(line)
+        return order.get(record["image"], 0), record.get("frame", 0)
+
+    parts = _parts(path)
+    with refuse_os_errors("--json", path), ExitStack() as stack:
+        files: list[Iterator[bytes]] = [stack.enter_context(part.open("rb")) for part in parts]
+        lines: Iterator[bytes] = heapq.merge(*files, key=position)
+        stack.enter_context(path.open("ab")).writelines(lines)
+    for part in parts:
+        part.unlink()
+
+
+def _parts(path: Path) -> list[Path]:
+    return sorted(path.parent.glob(f"{glob.escape(path.name)}.part[0-9]*"))
