@@ -33,4 +33,9 @@ def test_wrong_inputs_are_one_line(weights, tiny, tmp_path, refused):
     [line] = refused(main, [*start, tmp_path / "people.txt"])
     assert "people.txt" in line and ".onnx" in line
     [line] = refused(main, [*start, tmp_path / "people.onnx", "inference.tta.enabled=true"])
-    assert "GeneralizedRCNN" in line
+    assert "inference.tta.merge=nms" in line
+    tta = ["inference.tta.enabled=true", "inference.tta.merge=nms", "inference.tta.scales=[1,2]"]
+    [line] = refused(main, [*start, tmp_path / "people.onnx", *tta])
+    assert "inference.tta.scales=[1.0]" in line
+    [line] = refused(main, [*start, tmp_path / "people.onnx", "--batch", "--part", "heads"])
+    assert "heads" in line

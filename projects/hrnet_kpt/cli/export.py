@@ -43,6 +43,12 @@ def parser(prog: str = TOOL) -> Parser:
         choices=("maps", "pasted"),
         help="probabilities in each box, or 0 and 1 in the image",
     )
+    add(
+        "--batch",
+        dest="batched",
+        action="store_true",
+        help="a detector that takes several images of one size at a time",
+    )
     add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     return parser
 
@@ -58,7 +64,7 @@ def run(args: Namespace) -> int:
 
     logging.basicConfig(format="warning: %(message)s")
     predictor = Predictor(load_config(args.config_file, args.overrides), args.weights, "cpu")
-    names = ("format", "part", "preprocessing", "postprocessing", "dtype", "masks")
+    names = ("format", "part", "preprocessing", "postprocessing", "dtype", "masks", "batched")
     try:
         report = export_model(predictor, args.output, **{k: getattr(args, k) for k in names})
     except ExportError as error:

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 Arrays = dict[str, np.ndarray]
+ImageLike = str | os.PathLike[str] | Image.Image | np.ndarray
 RUNTIMES = ("onnxruntime", "openvino")
 # Precisions of OpenVINO, which by itself takes the fastest one.
 PRECISIONS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
@@ -65,17 +66,19 @@ class OnnxPredictor:
         self.info: dict[str, Any] = json.loads(text)
         if self.info["part"] != "detector":
             raise ValueError(f"{path} is only the {self.info['part']}: export --part detector")
+        self.batched: bool = self.info.get("batched", False)
 
     def __call__(
         self,
-        image: str | os.PathLike[str] | Image.Image | np.ndarray,
+        image: ImageLike | list[ImageLike],
         color: str = "RGB",
         score_threshold: float | None = None,
-    ) -> list[dict[str, Any]]:
-        """Detect the objects in an image.
+    ) -> list[Any]:
+        """Detect the objects in an image, or in each of a list of images.
 
         Args:
-            image: a path; a Pillow image, which is rotated as its EXIF data say; or height x width x 3 of uint8.
+            image: a path; a Pillow image, which is rotated as its EXIF data say; or height x width x 3 of uint8. Or a
+                list of them: a file of `--batch` takes those of one size together.
             color: "RGB" or "BGR", the order of the channels of an array.
             score_threshold: objects of this score or less are dropped; by default the threshold of the model's config.
 
@@ -83,29 +86,50 @@ class OnnxPredictor:
             The objects, highest score first, in pixels of the image: `class`, `score` (0 to 1), `box` (x1, y1, x2, y2)
             and, if the class has keypoints, `keypoints` (x, y and detectron2's score by name) and `confidences` (0 to
             1) of the keypoints by name; with masks, `mask`, COCO's RLE (size: height and width, counts: a string). x
-            runs from 0 at the left edge to the width, y from 0 at the upper edge.
+            runs from 0 at the left edge to the width, y from 0 at the upper edge. Of a list, a list for each image.
 
         Raises:
             ValueError: If `image` is something else, or cannot be read.
         """
-        pixels = _pixels(image, color, self.info.get("image_range", "8-bit"))
+        images = image if isinstance(image, list) else [image]
+        images = [_pixels(one, color, self.info.get("image_range", "8-bit")) for one in images]
         if score_threshold is None:
             score_threshold = self.info["score_threshold"]
-        feeds = {**self._feeds(pixels), "score_threshold": np.array(score_threshold, np.float32)}
-        found = self._run(feeds)
-        if self.info["postprocessing"] == "outside":
-            size = _new_size(pixels.shape[0], pixels.shape[1], self.info["resize"])
-            found = postprocess(found, size, pixels.shape[:2], self.info)
-        return self._objects(found, pixels.shape[:2])
+        together: dict[Any, list[int]] = {}
+        for i, pixels in enumerate(images):
+            together.setdefault(pixels.shape if self.batched else i, []).append(i)
+        results: dict[int, list[dict[str, Any]]] = {}
+        for indices in together.values():
+            found = self._predict([images[i] for i in indices], score_threshold)
+            results.update(zip(indices, found, strict=True))
+        return [results[i] for i in range(len(images))] if isinstance(image, list) else results[0]
 
-    def _feeds(self, pixels: np.ndarray) -> Arrays:
-        height, width = pixels.shape[:2]
-        size = _new_size(height, width, self.info["resize"])
+    def _predict(self, images: list[np.ndarray], score_threshold: float) -> list[Any]:
+        """The objects in each of several images of one size."""
+        image_size = images[0].shape[:2]
+        size = _new_size(*image_size, self.info["resize"])
+        feeds = self._feeds(images, size)
+        found = self._run({**feeds, "score_threshold": np.array(score_threshold, np.float32)})
+        if self.info["postprocessing"] == "outside":
+            found = postprocess(found, size, image_size, self.info)
+        if not self.batched:
+            return [self._objects(found, image_size)]
+        owner = found.pop("image_indices")
+        own = [{k: v[owner == i] for k, v in found.items()} for i in range(len(images))]
+        return [self._objects(one, image_size) for one in own]
+
+    def _feeds(self, images: list[np.ndarray], size: tuple[int, int]) -> Arrays:
+        height, width = images[0].shape[:2]
         if 0 in size:
             raise ValueError(f"{width} x {height} pixels is too elongated to be resized: crop it")
         if self.info["preprocessing"] == "inside":
-            return {"image": np.ascontiguousarray(pixels)}
-        feeds = {"batch": preprocess(pixels, self.info), "size": np.array(size)}
+            return (
+                {"images": np.stack(images)}
+                if self.batched
+                else {"image": np.ascontiguousarray(images[0])}
+            )
+        batch = np.concatenate([preprocess(pixels, self.info) for pixels in images])
+        feeds = {"batch": batch, "size": np.array(size)}
         if self.info["postprocessing"] == "inside":
             feeds["image_size"] = np.array([height, width])
         return feeds
@@ -229,8 +253,7 @@ def postprocess(
     boxes = np.clip(found["boxes"] * np.tile(scale, 2), 0, limits)
     kept = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     new = {"boxes": boxes, "scores": found["scores"], "classes": found["classes"]}
-    if "masks" in found:
-        new["masks"] = found["masks"]
+    new |= {name: found[name] for name in ("masks", "image_indices") if name in found}
     if "heatmaps" in found:
         new["keypoints"] = decode_heatmaps(found["heatmaps"], found["boxes"])
         if "positions" in found:  # DARK
@@ -326,7 +349,7 @@ def _new_size(height: int, width: int, resize: dict[str, int] | None) -> tuple[i
 
 
 def _pixels(
-    image: str | os.PathLike[str] | Image.Image | np.ndarray,
+    image: ImageLike,
     color: str,
     image_range: str | Sequence[float],
 ) -> np.ndarray:

@@ -11,7 +11,8 @@ from detectron2.modeling import Backbone
 from torch import nn
 
 from hrnet_kpt.config import load_config
-from hrnet_kpt.inference import Predictor, optimize_for_inference
+from hrnet_kpt.data.schema import COCO_PERSON
+from hrnet_kpt.inference import KeypointTTA, Predictor, optimize_for_inference
 from hrnet_kpt.inference.export.export import description, onnx_file
 from hrnet_kpt.inference.export.trace import module_of, to_onnx, trace
 
@@ -67,6 +68,21 @@ def exported(predictor, converted, tmp_path_factory):
         return path
 
     return path
+
+
+@pytest.fixture(scope="session")
+def mirrored(predictor, tmp_path_factory):
+    """A predictor that merges mirror images, and its detector for batches as ONNX."""
+    path = tmp_path_factory.mktemp("mirrored") / "batches.onnx"
+    predictor = copy.copy(predictor)
+    tta = KeypointTTA(COCO_PERSON, {"person": COCO_PERSON.names}, merge="nms")
+    predictor.model = tta.augmented(predictor.model)
+    module = module_of(predictor.model, "detector", batched=True)
+    converted = to_onnx(module, trace(predictor.model, module, "detector", 64))
+    places = "inside", "inside"
+    info = description(predictor, "detector", *places, "float32", batched=True)
+    onnx.save(onnx_file(predictor.model, converted, info), path)
+    return predictor, path
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from hrnet_kpt.data.schema import COCO_PERSON
+from hrnet_kpt.inference import KeypointTTA, optimize_for_inference
 from hrnet_kpt.inference.export.detector import Detector
 from hrnet_kpt.inference.export.trace import example_inputs, module_of
 
@@ -81,6 +83,54 @@ def test_model_without_keypoints(tiny_model, threshold):
     model = tiny_model(*gone)
     counts = same_as_detectron2(model, [(100, 130)], threshold)
     assert counts[0] == 0 if threshold else counts[0] > 1
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("overrides", [[], ["model.roi_heads.num_classes=3"]])
+@pytest.mark.parametrize("few", [False, True])
+def test_batches_have_the_objects_of_their_images(tiny_model, overrides, few):
+    torch.manual_seed(0)
+    model = tiny_model(*overrides, *(MODELS["few proposals"] if few else []))
+    predictor = model.roi_heads.box_predictor
+    predictor.test_score_thresh, predictor.test_topk_per_image = 0.0, 2 if few else 20
+    images = torch.randint(0, 256, (3, 3, 100, 130)).float()
+    images[1] = 0
+    batch = model.preprocess_image([{"image": image} for image in images]).tensor
+    detector = Detector(model, batched=True)
+    found = detector(batch, torch.tensor([100, 130]), torch.tensor(0.0))
+    found = dict(zip(detector.output_names, found, strict=True))
+    owners = found.pop("image_indices")
+    for i, image in enumerate(images):
+        (expected,) = model.inference([{"image": image}], do_postprocess=False)
+        assert len(expected) == (2 if few else len(expected)) > 1
+        values = [expected.pred_boxes.tensor, expected.scores, expected.pred_classes]
+        values.append(expected.pred_keypoint_heatmaps)
+        for mine, theirs in zip(found.values(), values, strict=True):
+            torch.testing.assert_close(mine[owners == i], theirs, rtol=0, atol=2e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 1.0])
+def test_mirror_images_are_merged_as_by_the_predictor(tiny_model, threshold):
+    torch.manual_seed(0)
+    model = optimize_for_inference(tiny_model())
+    model.roi_heads.keypoint_head.decoding = "dark"
+    predictor = model.roi_heads.box_predictor
+    predictor.test_score_thresh, predictor.test_topk_per_image = threshold, 5
+    augmented = KeypointTTA(COCO_PERSON, {"person": COCO_PERSON.names}, merge="nms").augmented(
+        model
+    )
+    image = torch.randint(0, 256, (3, 100, 130)).float()
+    (expected,) = augmented.inference([{"image": image}], do_postprocess=False)
+    batch = model.preprocess_image([{"image": image}]).tensor
+    boxes, scores, _, _, positions = Detector(augmented)(
+        batch, torch.tensor([100, 130]), torch.tensor(threshold)
+    )
+    assert len(expected) == (0 if threshold == 1 else 5)
+    close = {"rtol": 0, "atol": 1e-3}
+    torch.testing.assert_close(boxes, expected.pred_boxes.tensor, **close)
+    torch.testing.assert_close(scores, expected.scores, **close)
+    torch.testing.assert_close(positions, expected.pred_keypoints[..., :2], **close)
 
 
 def test_non_finite_boxes_are_dropped(tiny_model):

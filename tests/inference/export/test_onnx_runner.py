@@ -95,7 +95,7 @@ SIZES = [
 def openvino(repository, arguments):
     """Results of OnnxPredictor with OpenVINO, in a process of its own: its threads do not survive a fork of this one.
 
-    arguments: path of the file, precision, paths of images and score thresholds.
+    arguments: path of the file, precision, paths of images or lists of them, and score thresholds.
     """
     code = """
 import json, runpy
@@ -131,6 +131,31 @@ def test_openvino_has_the_objects_of_onnxruntime(repository, exported, image, tm
                     list(one["keypoints"].values()), list(two["keypoints"].values())
                 )
                 assert (np.abs(apart[:, :2]).max(axis=1) < 0.5).mean() > 0.9
+
+
+def test_batches_of_images_and_their_mirror_images(repository, mirrored, image, tmp_path):
+    predictor, path = mirrored
+    paths = []
+    for number, size in enumerate([(96, 96), (80, 60), (96, 96), (5, 5)]):
+        paths.append(str(tmp_path / f"{number}.png"))
+        image.rotate(90 * number).resize(size).save(paths[-1])
+    expected = [prediction.objects for prediction in predictor(paths)]
+    assert min(map(len, expected)) > 1
+    runner = OnnxPredictor(path)
+    for found, wanted in zip(runner(paths), expected, strict=True):
+        same(found, wanted)
+    same(runner(paths[1]), expected[1])
+    assert runner([]) == [] and runner(paths[:3], score_threshold=1.0) == [[], [], []]
+    [found] = openvino(repository, [str(path), "float32", [paths], [None]])
+    for ours, wanted in zip(found, expected, strict=True):
+        assert [one["box"] for one in ours] == [
+            pytest.approx(one["box"], abs=0.5) for one in wanted
+        ]
+
+
+def test_lists_of_images_in_a_file_for_one(runner, image):
+    found = runner([image, image.resize((80, 60))])
+    assert found == [runner(image), runner(image.resize((80, 60)))]
 
 
 def test_openvino_in_half_precision(repository, exported, image, tmp_path):

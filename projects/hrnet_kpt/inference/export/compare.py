@@ -147,19 +147,21 @@ def compare_predictions(predictor: Predictor, path: Path, info: dict[str, Any]) 
     original = box_predictor.test_score_thresh
     try:
         for number, (width, height) in enumerate(SIZES):
-            image = synthetic_image(number, width, height)
+            seeds = (number, number + len(SIZES)) if info["batched"] else (number,)
+            images = [synthetic_image(seed, width, height) for seed in seeds]
             differences = Differences()
             threshold = 0.0
             for _ in ("many objects", "one", "none"):
                 box_predictor.test_score_thresh = threshold
-                prediction = predictor(image)
-                theirs = runner(image, score_threshold=threshold)
-                ours = prediction.objects
-                # Rounding decides which objects are just above the threshold, or within the largest number.
-                full = len(ours) == box_predictor.test_topk_per_image
-                lowest = min(found["score"] for found in ours) if full and ours else threshold
-                differences.add(ours, theirs, limits, lowest + limits.score)
-                fields = prediction.instances.get_fields()
+                predictions = predictor(images)
+                found = runner(images, score_threshold=threshold)
+                for prediction, theirs in zip(predictions, found, strict=True):
+                    ours = prediction.objects
+                    # Rounding decides which objects are just above the threshold, or within the largest number.
+                    full = len(ours) == box_predictor.test_topk_per_image
+                    lowest = min(one["score"] for one in ours) if full and ours else threshold
+                    differences.add(ours, theirs, limits, lowest + limits.score)
+                fields = predictions[0].instances.get_fields()
                 best = fields.get("box_scores", fields["scores"]).double().sort().values[-2:]
                 threshold = float(best.mean()) if threshold == 0 and len(best) == 2 else 1.0
             good &= differences.within(limits)

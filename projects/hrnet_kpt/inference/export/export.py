@@ -39,6 +39,7 @@ def export_model(
     postprocessing: str = "",
     dtype: str = "float32",
     masks: str = "maps",
+    batched: bool = False,
 ) -> list[str]:
     """Export a predictor's model to a file, compare their results, and return a report.
 
@@ -54,6 +55,7 @@ def export_model(
         dtype: the dtype of the layers, "float32" or "float16"; boxes and scores are always float32.
         masks: "maps", probabilities in the box of each object, or "pasted", 0 and 1 for each pixel of the image, which
             needs as many bytes for each object as the image has pixels. It requires postprocessing inside the file.
+        batched: a detector for any number of images of one size.
 
     Returns:
         The lines of a report.
@@ -66,15 +68,17 @@ def export_model(
     default = "inside" if (format, part) == ("onnx", "detector") else "outside"
     preprocessing, postprocessing = preprocessing or default, postprocessing or default
     _check_choices(output, format, part, preprocessing, postprocessing, dtype, masks)
+    if batched and part != "detector":
+        raise UserError(f"batched: the {part} takes any number of images anyway")
     check_exportable(predictor.model)
     if part == "heads" and isinstance(predictor.model.roi_heads, CascadeROIHeads):
         raise UserError(
             "part='heads': the stages of a cascade have boxes of their own: write detector"
         )
-    info = description(predictor, part, preprocessing, postprocessing, dtype, masks)
+    info = description(predictor, part, preprocessing, postprocessing, dtype, masks, batched)
     # The predictor's channels-last weights would become a guard on the sizes of inputs.
     model = copy.deepcopy(predictor.model).to("cpu", memory_format=torch.contiguous_format).eval()
-    module = module_of(model, part, DTYPES[dtype])
+    module = module_of(model, part, DTYPES[dtype], batched)
     program = trace(model, module, part, info["divisor"])
     with atomic_write(output) as unfinished:
         if format == "onnx":
@@ -97,6 +101,7 @@ def description(
     postprocessing: str,
     dtype: str,
     masks: str = "maps",
+    batched: bool = False,
 ) -> dict[str, Any]:
     """The metadata of the file, for json.
 
@@ -114,6 +119,7 @@ def description(
         "preprocessing": preprocessing,
         "postprocessing": postprocessing,
         "dtype": dtype,
+        "batched": batched,
         "classes": {name: list(names) for name, names in predictor.classes.items()},
         "keypoints": {
             "names": list(schema.names),

@@ -24,25 +24,32 @@ BLOCK = 64  # columns that are resized together
 def add_preprocessing(model: onnx.ModelProto, info: dict[str, Any]) -> onnx.ModelProto:
     """Replace the inputs `batch` and `size` of a model by `image` (height x width x 3 of uint8, RGB).
 
-    The batch, 1 x 3 x H x W, is resized as by detectron2's ResizeShortestEdge (Pillow's bilinear filter), normalised,
-    and padded with zeros on the right and below. If the model has an input `image_size` (height and width), it is
-    replaced, too.
+    A batched model gets `images`, B x height x width x 3. They are resized as by detectron2's ResizeShortestEdge
+    (Pillow's bilinear filter), normalised, and padded with zeros on the right and below. If the model has an input
+    `image_size` (height and width), it is replaced, too.
 
     Args:
         model: an ONNX model.
-        info: resize ({"short_edge", "max_size"} in pixels, or None), pixel_mean, pixel_std, divisor (the batch is
-            padded to multiples of it) and image_format ("RGB" or "BGR", the order of its channels).
+        info: batched, resize ({"short_edge", "max_size"} in pixels, or None), pixel_mean, pixel_std, divisor (the batch
+            is padded to multiples of it) and image_format ("RGB" or "BGR", the order of its channels).
     """
     resize = info["resize"] or {}
     short_edge, max_size = (float(resize.get(key, 0)) for key in ("short_edge", "max_size"))
     order = [0, 1, 2] if info["image_format"] == "RGB" else [2, 1, 0]
     mean, std = (np.float32(info[key]).reshape(3, 1, 1) for key in ("pixel_mean", "pixel_std"))
     divisor = int(info["divisor"])
+    batched = info["batched"]
 
     @script()
     def preprocess(image):
-        image_size = op.Shape(image, start=0, end=2)
-        pixels = op.Transpose(op.Gather(image, order, axis=2), perm=[2, 0, 1])
+        if batched:
+            images = op.Identity(image)
+        else:
+            images = op.Unsqueeze(image, [0])
+        image_size = op.Shape(images, start=1, end=3)
+        channels = op.Transpose(op.Gather(images, order, axis=3), perm=[0, 3, 1, 2])
+        # B * 3 x height x width
+        pixels = op.Reshape(channels, op.Concat([-1], image_size, axis=0))
         if resize:
             # ResizeShortestEdge.get_output_shape, in double precision as there.
             sides = op.Cast(image_size, to=DOUBLE.dtype)
@@ -58,21 +65,24 @@ def add_preprocessing(model: onnx.ModelProto, info: dict[str, Any]) -> onnx.Mode
             pixels = op.Transpose(resize_rows(columns, size[0]), perm=[0, 2, 1])
         else:
             size = op.Identity(image_size)
-        normalised = (op.Cast(op.Unsqueeze(pixels, [0]), to=FLOAT.dtype) - mean) / std
+        batch = op.Reshape(pixels, op.Concat([-1, 3], size, axis=0))
+        normalised = (op.Cast(batch, to=FLOAT.dtype) - mean) / std
         pads = op.Concat([0, 0, 0, 0, 0, 0], op.Mod(op.Neg(size), divisor), axis=0)
         return op.Pad(normalised, pads), size, image_size
 
     produced = ["batch", "size", "image_size"]
     inputs = [value for value in model.graph.input if value.name not in produced]
-    image = helper.make_tensor_value_info("image", UINT8.dtype, ["height", "width", 3])
-    _replace(model.graph.input, [image, *inputs])
-    _replace(model.graph.node, [_call(preprocess, ["image"], produced), *model.graph.node])
+    name, shape = "image", ["height", "width", 3]
+    if batched:
+        name, shape = "images", ["images", *shape]
+    _replace(model.graph.input, [helper.make_tensor_value_info(name, UINT8.dtype, shape), *inputs])
+    _replace(model.graph.node, [_call(preprocess, [name], produced), *model.graph.node])
     return _inlined(model, [resize_rows, preprocess])
 
 
 @script()
 def resize_rows(pixels, length):
-    """Pillow's bilinear filter along the last axis, bit by bit: 3 x H x W to 3 x H x length of uint8.
+    """Pillow's bilinear filter along the last axis, bit by bit: C x H x W to C x H x length of uint8.
 
     Its weights are computed in double precision and rounded to multiples of 2^-22, and each sum is rounded to 8 bits.
     onnxruntime's Resize has weights in single precision, which changes some pixels by one level, and so keypoints. Sums
@@ -116,6 +126,8 @@ def add_postprocessing(
 ) -> onnx.ModelProto:
     """Replace the outputs of `Detector` by `boxes`, `scores`, `classes`, `masks` and `keypoints` of the image.
 
+    Those of a batched detector have `image_indices`, too.
+
     The computation is that of detectron2's heatmaps_to_keypoints and detector_postprocess: keypoints are N x K x 3 (x,
     y, score), and boxes that are empty after clipping are dropped. x and y are the detector's positions if it has that
     output (DARK). The model gets an input `image_size`, height and width in pixels.
@@ -143,6 +155,11 @@ def add_postprocessing(
         _call(boxes_to_image, [*found, *sizes], [*(prefix + name for name in outputs), "nonempty"])
     ]
     functions: list[Any] = [boxes_to_image]
+    if "image_indices" in shapes:
+        outputs["image_indices"] = INT64, ["m"]
+        kept = [f"{prefix}image_indices"]
+        inputs = ["detected_image_indices", "nonempty"]
+        nodes.append(helper.make_node("Compress", inputs, kept, axis=0))
     if "masks" in shapes:
         side = shapes["masks"][1]
         outputs["masks"] = (

@@ -25,6 +25,7 @@ from PIL import Image
 from ...errors import UserError
 from ...modeling.roi_align import CpuROIAlign
 from ..keypoint_head import DecodingKeypointHead
+from ..tta import AugmentedRCNN, KeypointTTA
 
 # The attributes of a model that an export supports; subclasses may compute something else.
 SUPPORTED: dict[str, type] = {
@@ -41,7 +42,10 @@ def check_exportable(model: Any) -> None:
     Raises:
         UserError: If a part is not supported. It names the part.
     """
-    _check("model", model, GeneralizedRCNN)
+    if isinstance(model, AugmentedRCNN):
+        _check_augmentation(model.tta)
+    else:
+        _check("model", model, GeneralizedRCNN)
     lower = {p.dtype for p in model.parameters() if p.dtype is not torch.float32}
     if lower:
         name = str(lower.pop()).removeprefix("torch.")
@@ -98,6 +102,17 @@ def resize_rule(augmentations: Any) -> dict[str, int] | None:
         raise UserError(f"{key}.0.short_edge_length={sorted(lengths)}: an export needs one length")
     (length,) = lengths
     return {"short_edge": int(length), "max_size": int(step.max_size)} if length else None
+
+
+def _check_augmentation(tta: KeypointTTA) -> None:
+    supported = {"scales": (1.0,), "flip": True, "merge": "nms", "oks_nms_thresh": None}
+    for name, value in supported.items():
+        if getattr(tta, name) != value:
+            wanted = f"[{value[0]}]" if isinstance(value, tuple) else value
+            raise UserError(
+                f"inference.tta.{name}={getattr(tta, name)} cannot be exported: set inference.tta.{name}={wanted}, or "
+                "inference.tta.enabled=false"
+            )
 
 
 def _check_pooler(key: str, pooler: Any) -> None:

@@ -20,8 +20,13 @@ from .detector import BackboneAndRPN, Detector, Heads, heads_features
 from .processing import op
 
 
-def module_of(model: GeneralizedRCNN, part: str, dtype: torch.dtype = torch.float32) -> Any:
-    """The "detector", the "backbone" (with the RPN head) or the "heads" of a model, with layers of `dtype`."""
+def module_of(
+    model: GeneralizedRCNN, part: str, dtype: torch.dtype = torch.float32, batched: bool = False
+) -> Any:
+    """The "detector", the "backbone" (with the RPN head) or the "heads" of a model, with layers of `dtype`.
+
+    `batched`: a detector for any number of images.
+    """
     if dtype != torch.float32:
         model = copy.deepcopy(model)
         heads = model.roi_heads
@@ -31,8 +36,9 @@ def module_of(model: GeneralizedRCNN, part: str, dtype: torch.dtype = torch.floa
         for layer in layers:
             if layer is not None:
                 layer.to(dtype)
-    parts = {"detector": Detector, "backbone": BackboneAndRPN, "heads": Heads}
-    return parts[part](model, dtype).eval()
+    if part == "detector":
+        return Detector(model, dtype, batched).eval()
+    return {"backbone": BackboneAndRPN, "heads": Heads}[part](model, dtype).eval()
 
 
 def example_inputs(
@@ -44,14 +50,13 @@ def example_inputs(
         model: a model.
         part: "detector", "backbone" or "heads".
         size: height and width of the padded images.
-        count: the number of images for the backbone, of regions for the heads.
+        count: the number of images, or of regions for the heads.
         seed: of the random numbers.
     """
     random = torch.Generator().manual_seed(seed)
     height, width = size
-    images = count if part == "backbone" else 1
     if part != "heads":
-        batch = torch.randn(images, 3, height, width, generator=random)
+        batch = torch.randn(count, 3, height, width, generator=random)
         if part == "backbone":
             return {"batch": batch}
         return {
@@ -75,7 +80,9 @@ def example_inputs(
 def trace(model: GeneralizedRCNN, module: nn.Module, part: str, size: int) -> ExportedProgram:
     """Trace a part for images whose height and width are multiples of `size`."""
     unit = max(size, 1)
-    inputs = example_inputs(model, part, (3 * unit, 2 * unit))
+    any_number = part == "backbone" or getattr(module, "batched", False)
+    count = 2 if any_number or part == "heads" else 1
+    inputs = example_inputs(model, part, (3 * unit, 2 * unit), count)
     if part == "heads":
         strides = {name: spec.stride for name, spec in model.backbone.output_shape().items()}
         shapes: dict[str, Any] = {
@@ -88,7 +95,7 @@ def trace(model: GeneralizedRCNN, module: nn.Module, part: str, size: int) -> Ex
     else:
         shapes = {name: None for name in inputs}
         shapes["batch"] = {2: unit * _HEIGHT, 3: unit * _WIDTH}
-        if part == "backbone":
+        if any_number:
             shapes["batch"][0] = Dim("images")
     # Do not specialise sizes of 0 and 1: a narrow image has features one column wide, and there may be no region.
     oblivious = shape_settings.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
