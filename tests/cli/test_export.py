@@ -39,3 +39,8 @@ def test_wrong_inputs_are_one_line(weights, tiny, tmp_path, refused):
     assert "inference.tta.scales=[1.0]" in line
     [line] = refused(main, [*start, tmp_path / "people.onnx", "--batch", "--part", "heads"])
     assert "heads" in line
+    [line] = refused(main, [*start, tmp_path / "heads.onnx", "--dtype", "int8", "--part", "heads"])
+    assert "int8" in line
+    nowhere = ["--dtype", "int8", "data.train.images=nowhere"]
+    [line] = refused(main, [*start, tmp_path / "people.onnx", *nowhere])
+    assert "data.train.images=nowhere" in line

@@ -36,7 +36,8 @@ def parser(prog: str = TOOL) -> Parser:
     )
     add("--preprocessing", default="", choices=place, help="resizing, normalization, padding")
     add("--postprocessing", default="", choices=place, help="decoding heatmaps, rescaling")
-    add("--dtype", default="float32", choices=("float32", "float16"), help="of the layers")
+    dtypes = "of the layers; int8 needs the training images of the config"
+    add("--dtype", default="float32", choices=("float32", "float16", "int8"), help=dtypes)
     add(
         "--masks",
         default="maps",
@@ -60,13 +61,16 @@ def main(argv: list[str] | None = None, prog: str = TOOL) -> int:
 def run(args: Namespace) -> int:
     from ..config import load_config
     from ..inference import Predictor
-    from ..inference.export import ExportError, export_model
+    from ..inference.export import ExportError, export_model, training_images
 
     logging.basicConfig(format="warning: %(message)s")
-    predictor = Predictor(load_config(args.config_file, args.overrides), args.weights, "cpu")
+    cfg = load_config(args.config_file, args.overrides)
+    images = training_images(cfg) if args.dtype == "int8" else []
+    predictor = Predictor(cfg, args.weights, "cpu")
     names = ("format", "part", "preprocessing", "postprocessing", "dtype", "masks", "batched")
     try:
-        report = export_model(predictor, args.output, **{k: getattr(args, k) for k in names})
+        options = {name: getattr(args, name) for name in names}
+        report = export_model(predictor, args.output, **options, calibration=images)
     except ExportError as error:
         print(error, file=sys.stderr)
         return 1

@@ -70,10 +70,10 @@ class OnnxPredictor:
 
     def __call__(
         self,
-        image: ImageLike | list[ImageLike],
+        image: ImageLike | Sequence[ImageLike],
         color: str = "RGB",
         score_threshold: float | None = None,
-    ) -> list[Any]:
+    ) -> Any:
         """Detect the objects in an image, or in each of a list of images.
 
         Args:
@@ -91,26 +91,29 @@ class OnnxPredictor:
         Raises:
             ValueError: If `image` is something else, or cannot be read.
         """
-        images = image if isinstance(image, list) else [image]
-        images = [_pixels(one, color, self.info.get("image_range", "8-bit")) for one in images]
+        many = isinstance(image, list | tuple)
+        images: Sequence[Any] = image if many else [image]  # type: ignore[assignment]
+        pixels = [_pixels(one, color, self.info.get("image_range", "8-bit")) for one in images]
         if score_threshold is None:
             score_threshold = self.info["score_threshold"]
         together: dict[Any, list[int]] = {}
-        for i, pixels in enumerate(images):
-            together.setdefault(pixels.shape if self.batched else i, []).append(i)
-        results: dict[int, list[dict[str, Any]]] = {}
+        for i, one in enumerate(pixels):
+            together.setdefault(one.shape if self.batched else i, []).append(i)
+        results: list[Any] = [None] * len(pixels)
         for indices in together.values():
-            found = self._predict([images[i] for i in indices], score_threshold)
-            results.update(zip(indices, found, strict=True))
-        return [results[i] for i in range(len(images))] if isinstance(image, list) else results[0]
+            found = self._predict([pixels[i] for i in indices], score_threshold)
+            for i, objects in zip(indices, found, strict=True):
+                results[i] = objects
+        return results if many else results[0]
 
     def _predict(self, images: list[np.ndarray], score_threshold: float) -> list[Any]:
         """The objects in each of several images of one size."""
-        image_size = images[0].shape[:2]
-        size = _new_size(*image_size, self.info["resize"])
-        feeds = self._feeds(images, size)
-        found = self._run({**feeds, "score_threshold": np.array(score_threshold, np.float32)})
+        height, width = images[0].shape[:2]
+        image_size = height, width
+        threshold = np.array(score_threshold, np.float32)
+        found = self._run({**self.feeds(images), "score_threshold": threshold})
         if self.info["postprocessing"] == "outside":
+            size = _new_size(height, width, self.info["resize"])
             found = postprocess(found, size, image_size, self.info)
         if not self.batched:
             return [self._objects(found, image_size)]
@@ -118,16 +121,16 @@ class OnnxPredictor:
         own = [{k: v[owner == i] for k, v in found.items()} for i in range(len(images))]
         return [self._objects(one, image_size) for one in own]
 
-    def _feeds(self, images: list[np.ndarray], size: tuple[int, int]) -> Arrays:
+    def feeds(self, images: list[np.ndarray]) -> Arrays:
+        """The inputs of the file for RGB images of one size (height x width x 3 of uint8), without the threshold."""
         height, width = images[0].shape[:2]
+        size = _new_size(height, width, self.info["resize"])
         if 0 in size:
             raise ValueError(f"{width} x {height} pixels is too elongated to be resized: crop it")
         if self.info["preprocessing"] == "inside":
-            return (
-                {"images": np.stack(images)}
-                if self.batched
-                else {"image": np.ascontiguousarray(images[0])}
-            )
+            if self.batched:
+                return {"images": np.stack(images)}
+            return {"image": np.ascontiguousarray(images[0])}
         batch = np.concatenate([preprocess(pixels, self.info) for pixels in images])
         feeds = {"batch": batch, "size": np.array(size)}
         if self.info["postprocessing"] == "inside":

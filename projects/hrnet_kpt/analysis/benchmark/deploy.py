@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from omegaconf import DictConfig
 
 from ... import inference
 from ...config import load_config
@@ -22,7 +23,7 @@ from ...errors import UserError
 from ...evaluation import scoring
 from ...evaluation.ground_truth import GroundTruth
 from ...inference import Predictor
-from ...inference.export import ExportError, export_model
+from ...inference.export import ExportError, export_model, training_images
 from ...inference.export.compare import object_iou
 from ...inference.predictor import files_of_run
 from ...io import replace_text, to_json
@@ -57,8 +58,10 @@ ROWS = (
     Row("PyTorch bfloat16", "pytorch", "", "bfloat16"),
     Row("onnxruntime float32", "onnxruntime", "float32", "float32"),
     Row("onnxruntime float16", "onnxruntime", "float16", "float32"),
+    Row("onnxruntime int8", "onnxruntime", "int8", "float32"),
     Row("OpenVINO float32", "openvino", "float32", "float32"),
     Row("OpenVINO bfloat16", "openvino", "float32", "bfloat16"),
+    Row("OpenVINO int8", "openvino", "int8", "float32"),
 )
 
 
@@ -89,7 +92,7 @@ def run_deploy(run: str, output: str) -> dict[str, Any]:
             f"--deploy {run}: {cfg.data.test.images} has no image of {cfg.data.test.annotations}"
         )
     Path(output).mkdir(parents=True, exist_ok=True)
-    files, left_out = _export(Predictor(cfg, weights, "cpu"), output)
+    files, left_out = _export(cfg, weights, output)
     job = {"config": config, "weights": weights, "images": list(paths.values())}
     job["runner"] = str(Path(inference.__file__).with_name("onnx_runner.py"))
     rows: dict[str, dict[str, Any]] = {}
@@ -113,15 +116,17 @@ def run_deploy(run: str, output: str) -> dict[str, Any]:
     return {"images": len(paths), "rows": rows, "left_out": left_out}
 
 
-def _export(predictor: Predictor, output: str) -> tuple[dict[str, str], dict[str, str]]:
+def _export(cfg: DictConfig, weights: str, output: str) -> tuple[dict[str, str], dict[str, str]]:
     """The files by dtype, and for dtypes that cannot be exported the reason."""
+    predictor = Predictor(cfg, weights, "cpu")
     files, left_out = {}, {}
     for dtype in sorted({row.dtype for row in ROWS if row.dtype}):
         path = str(Path(output, f"{dtype}.onnx"))
         try:
-            export_model(predictor, path, dtype=dtype)
+            images = training_images(cfg) if dtype == "int8" else ()
+            export_model(predictor, path, dtype=dtype, calibration=images)
             files[dtype] = path
-        except ExportError as error:
+        except (ExportError, UserError) as error:
             left_out[dtype] = str(error).splitlines()[-1]
     return files, left_out
 

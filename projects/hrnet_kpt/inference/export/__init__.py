@@ -2,5 +2,6 @@
 
 from .compare import ExportError
 from .export import export_model
+from .quantize import training_images
 
-__all__ = ["ExportError", "export_model"]
+__all__ = ["ExportError", "export_model", "training_images"]

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ...modeling.keypoint_decoding import dark_positions
 from ..tta import MERGE_SCORE_THRESH, KeypointTTA
 
+Found = tuple[Tensor, Tensor, Tensor, Tensor]  # boxes (N x 4), scores, classes, image indices
+
 
 class Detector(nn.Module):
     """GeneralizedRCNN's inference, without lists and Instances, for images of one size.
@@ -69,11 +71,11 @@ class Detector(nn.Module):
         number = batch.shape[0]
         limits = size.flip(0).repeat(2).to(torch.float32)  # x, y, x, y
         if self.tta is None:
-            features, *found = self._detect(batch, limits, score_threshold)
+            features, found = self._detect(batch, limits, score_threshold)
         else:
             batch = torch.cat([batch, _mirror_images(batch, size[1])])
             lowest = score_threshold.clamp(max=MERGE_SCORE_THRESH)
-            features, *found = self._detect(batch, limits, lowest)
+            features, found = self._detect(batch, limits, lowest)
             found = self._merged(*found, number, limits, score_threshold)
         boxes, scores, classes, images = found
         results = [boxes, scores, classes]
@@ -101,13 +103,13 @@ class Detector(nn.Module):
 
     def _detect(
         self, batch: Tensor, limits: Tensor, threshold: Tensor
-    ) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor, Tensor]:
+    ) -> tuple[dict[str, Tensor], Found]:
         """Feature maps, and the boxes, scores, classes and image indices of the objects."""
         features, objectness, deltas = self.backbone.levels(batch)
         proposals, images = self._proposals(objectness, deltas, limits)
         scores, boxes = self._classified(features, proposals, images, limits)
         found = self._detections(scores, boxes, images, batch.shape[0], limits, threshold)
-        return features, *found
+        return features, found
 
     def _proposals(
         self, objectness: list[Tensor], deltas: list[Tensor], limits: Tensor
@@ -166,7 +168,7 @@ class Detector(nn.Module):
         number: int,
         limits: Tensor,
         threshold: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    ) -> Found:
         """detectron2's fast_rcnn_inference: boxes, scores, classes and image indices."""
         usable = boxes.isfinite().all(dim=1) & scores.isfinite().all(dim=1)
         boxes = _clip(boxes.unflatten(1, (-1, 4)), limits)
@@ -188,7 +190,7 @@ class Detector(nn.Module):
         number: int,
         limits: Tensor,
         threshold: Tensor,
-    ) -> list[Tensor]:
+    ) -> Found:
         """AugmentedRCNN's merging by NMS, of images and their mirror images, whose indices are `number` higher."""
         assert self.tta is not None
         boxes = torch.where((images < number)[:, None], boxes, _mirror_boxes(boxes, limits))
@@ -197,7 +199,7 @@ class Detector(nn.Module):
         kept = _nms(_clip(boxes, limits), scores, groups, limits, self.tta.merge_thresh)
         kept = kept[scores[kept] > threshold]
         kept = kept[self._first(images[kept], number, self.predictor.test_topk_per_image)]
-        return [_clip(boxes[kept], limits), scores[kept], classes[kept], images[kept]]
+        return _clip(boxes[kept], limits), scores[kept], classes[kept], images[kept]
 
     def _first(self, images: Tensor, number: int, count: int) -> Tensor:
         """The positions of the first `count` entries of each image; of all entries, if it is negative."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ...weights.write import check_output
 from ..predictor import Predictor
 from .compare import compare_arrays, compare_predictions
 from .processing import add_postprocessing, add_preprocessing
+from .quantize import quantize
 from .supported import check_exportable, resize_rule
 from .trace import module_of, to_onnx, trace
 
@@ -27,7 +29,8 @@ FORMATS = {"onnx": ".onnx", "torch_export": ".pt2"}
 PARTS = ("detector", "backbone", "heads")
 MASKS = ("maps", "pasted")
 INSIDE_OR_OUTSIDE = ("inside", "outside")
-DTYPES = {"float32": torch.float32, "float16": torch.float16}
+# Of the layers that are traced; those of int8 are quantized afterwards.
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "int8": torch.float32}
 
 
 def export_model(
@@ -40,6 +43,7 @@ def export_model(
     dtype: str = "float32",
     masks: str = "maps",
     batched: bool = False,
+    calibration: Sequence[str] = (),
 ) -> list[str]:
     """Export a predictor's model to a file, compare their results, and return a report.
 
@@ -52,10 +56,12 @@ def export_model(
         preprocessing: whether resizing, normalising and padding are "inside" the file, the default for the ONNX of a
             detector, or "outside", the default for everything else.
         postprocessing: the same for decoding heatmaps and scaling to the image.
-        dtype: the dtype of the layers, "float32" or "float16"; boxes and scores are always float32.
+        dtype: the dtype of the layers, "float32", "float16" or "int8" (see quantize); boxes and scores are always
+            float32.
         masks: "maps", probabilities in the box of each object, or "pasted", 0 and 1 for each pixel of the image, which
             needs as many bytes for each object as the image has pixels. It requires postprocessing inside the file.
         batched: a detector for any number of images of one size.
+        calibration: paths of training images, for int8.
 
     Returns:
         The lines of a report.
@@ -75,7 +81,11 @@ def export_model(
         raise UserError(
             "part='heads': the stages of a cascade have boxes of their own: write detector"
         )
-    info = description(predictor, part, preprocessing, postprocessing, dtype, masks, batched)
+    whole = (format, part) == ("onnx", "detector")
+    if dtype == "int8" and not (whole and len(calibration) > 1):
+        raise UserError("dtype='int8': only the ONNX of the detector, with training images")
+    traced = "float32" if dtype == "int8" else dtype
+    info = description(predictor, part, preprocessing, postprocessing, traced, masks, batched)
     # The predictor's channels-last weights would become a guard on the sizes of inputs.
     model = copy.deepcopy(predictor.model).to("cpu", memory_format=torch.contiguous_format).eval()
     module = module_of(model, part, DTYPES[dtype], batched)
@@ -87,9 +97,10 @@ def export_model(
             onnx.save(file, unfinished)
         else:
             torch.export.save(program, unfinished)
-        whole = (format, part) == ("onnx", "detector")
         compare = compare_predictions if whole else compare_arrays
         report = compare(predictor, unfinished, info)
+        if dtype == "int8":
+            report += quantize(unfinished, calibration)
     size = output.stat().st_size / 2**20
     return [*report, f"wrote {output} ({size:.1f} MiB)"]
 

@@ -72,9 +72,8 @@ def add_preprocessing(model: onnx.ModelProto, info: dict[str, Any]) -> onnx.Mode
 
     produced = ["batch", "size", "image_size"]
     inputs = [value for value in model.graph.input if value.name not in produced]
-    name, shape = "image", ["height", "width", 3]
-    if batched:
-        name, shape = "images", ["images", *shape]
+    shape: list[str | int] = ["height", "width", 3]
+    name, shape = ("images", ["images", *shape]) if batched else ("image", shape)
     _replace(model.graph.input, [helper.make_tensor_value_info(name, UINT8.dtype, shape), *inputs])
     _replace(model.graph.node, [_call(preprocess, [name], produced), *model.graph.node])
     return _inlined(model, [resize_rows, preprocess])
