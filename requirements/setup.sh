@@ -14,7 +14,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 stamp=.venv/setup-stamp
-needed_kb=6291456 # 6 GB
+needed_kb=7340032 # 7 GB
 describe='import sys; print("%d.%d.%d %s" % (sys.version_info[:3] + (getattr(sys, "_base_executable", sys.executable),)))'
 
 fail() {
