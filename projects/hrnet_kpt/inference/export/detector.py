@@ -23,20 +23,14 @@ class Detector(nn.Module):
     An AugmentedRCNN's merges what is found in each image and in its mirror image, by NMS.
 
     Args:
-        model: the model.
-        dtype: of the layers.
+        model: the model; its layers may be in half precision.
         batched: for any number of images; otherwise for one.
     """
 
-    def __init__(
-        self,
-        model: GeneralizedRCNN,
-        dtype: torch.dtype = torch.float32,
-        batched: bool = False,
-    ) -> None:
+    def __init__(self, model: GeneralizedRCNN, batched: bool = False) -> None:
         super().__init__()
-        self.backbone = BackboneAndRPN(model, dtype)
-        self.heads = Heads(model, dtype)
+        self.backbone = BackboneAndRPN(model)
+        self.heads = Heads(model)
         self.rpn = model.proposal_generator
         self.predictor = self.heads.stages[-1][1]
         self.cell_anchors = model.proposal_generator.anchor_generator.cell_anchors
@@ -217,12 +211,11 @@ class BackboneAndRPN(nn.Module):
     deltas of the RPN's levels.
     """
 
-    def __init__(self, model: GeneralizedRCNN, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: GeneralizedRCNN) -> None:
         super().__init__()
         self.backbone = model.backbone
         self.rpn_head = model.proposal_generator.rpn_head
         self.in_features = list(model.proposal_generator.in_features)
-        self.dtype = dtype
         used = {*self.in_features, *heads_features(model)}
         self.out_features = [name for name in model.backbone.output_shape() if name in used]
         self.input_names = ["batch"]
@@ -234,7 +227,7 @@ class BackboneAndRPN(nn.Module):
         self.output_names = [*self.out_features, *outputs]
 
     def levels(self, batch: Tensor) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
-        features = self.backbone(batch.to(self.dtype))
+        features = self.backbone(_for_layer(batch, self.backbone))
         logits, deltas = self.rpn_head([features[name] for name in self.in_features])
         return features, [x.float() for x in logits], [x.float() for x in deltas]
 
@@ -250,7 +243,7 @@ class Heads(nn.Module):
     C x S x S, or N x 1 x S x S) and keypoint heatmaps (N x K x S x S). Boxes are those of one stage of a cascade.
     """
 
-    def __init__(self, model: GeneralizedRCNN, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: GeneralizedRCNN) -> None:
         super().__init__()
         heads = model.roi_heads
         self.box_in_features, self.box_pooler = list(heads.box_in_features), heads.box_pooler
@@ -265,7 +258,6 @@ class Heads(nn.Module):
         if self.keypoint_on:
             self.keypoint_in_features = list(heads.keypoint_in_features)
             self.keypoint_pooler, self.keypoint_head = heads.keypoint_pooler, heads.keypoint_head
-        self.dtype = dtype
         self.input_names = [*heads_features(model), "regions"]
         optional = {"mask_logits": self.mask_on, "heatmaps": self.keypoint_on}
         outputs = [name for name, on in optional.items() if on]
@@ -284,7 +276,7 @@ class Heads(nn.Module):
         """Class probabilities and box deltas of regions."""
         head, predictor = self.stages[stage]
         pooled = _pool(self.box_pooler, [features[name] for name in self.box_in_features], regions)
-        logits, deltas = predictor(head(pooled.to(self.dtype)))
+        logits, deltas = predictor(head(_for_layer(pooled, predictor)))
         if predictor.use_sigmoid_ce:
             return logits.float().sigmoid(), deltas.float()
         return logits.float().softmax(dim=-1), deltas.float()
@@ -293,12 +285,12 @@ class Heads(nn.Module):
         pooled = _pool(
             self.mask_pooler, [features[name] for name in self.mask_in_features], regions
         )
-        return self.mask_head.layers(pooled.to(self.dtype)).float()
+        return self.mask_head.layers(_for_layer(pooled, self.mask_head)).float()
 
     def heatmaps(self, features: dict[str, Tensor], regions: Tensor) -> Tensor:
         maps = [features[name] for name in self.keypoint_in_features]
         pooled = _pool(self.keypoint_pooler, maps, regions)
-        return self.keypoint_head.layers(pooled.to(self.dtype)).float()
+        return self.keypoint_head.layers(_for_layer(pooled, self.keypoint_head)).float()
 
     def forward(self, features: dict[str, Tensor], regions: Tensor) -> tuple[Tensor, ...]:
         found = list(self.boxes(features, regions))
@@ -317,6 +309,11 @@ def heads_features(model: GeneralizedRCNN) -> list[str]:
         if getattr(heads, f"{kind}_on"):
             used.update(getattr(heads, f"{kind}_in_features"))
     return [name for name in model.backbone.output_shape() if name in used]
+
+
+def _for_layer(x: Tensor, layer: nn.Module) -> Tensor:
+    """Convert to the dtype of a layer's weights."""
+    return x.to(next(layer.parameters()).dtype)
 
 
 def _anchors(cell: Tensor, height: int, width: int, stride: int, offset: float) -> Tensor:

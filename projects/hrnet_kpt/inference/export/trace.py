@@ -25,7 +25,11 @@ def module_of(
 ) -> Any:
     """The "detector", the "backbone" (with the RPN head) or the "heads" of a model, with layers of `dtype`.
 
-    `batched`: a detector for any number of images.
+    Args:
+        model: a model, which is not changed.
+        part: the part.
+        dtype: float32 or float16.
+        batched: a detector for any number of images.
     """
     if dtype != torch.float32:
         model = copy.deepcopy(model)
@@ -37,8 +41,8 @@ def module_of(
             if layer is not None:
                 layer.to(dtype)
     if part == "detector":
-        return Detector(model, dtype, batched).eval()
-    return {"backbone": BackboneAndRPN, "heads": Heads}[part](model, dtype).eval()
+        return Detector(model, batched).eval()
+    return {"backbone": BackboneAndRPN, "heads": Heads}[part](model).eval()
 
 
 def example_inputs(
