@@ -21,9 +21,7 @@ def main(argv: list[str] | None = None) -> int:
     bodies = [path.read_bytes() for path in sorted(Path(args.images).iterdir())[:200]]
     failed = False
     for clients in args.clients:
-        shares = [
-            list(islice(cycle(bodies), i, args.requests + i, clients)) for i in range(clients)
-        ]
+        shares = [list(islice(cycle(bodies), i, args.requests, clients)) for i in range(clients)]
         start = time.perf_counter()
         with ThreadPoolExecutor(clients) as pool:
             found = [one for of in pool.map(lambda s: send(args.host, s), shares) for one in of]

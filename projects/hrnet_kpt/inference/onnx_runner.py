@@ -93,7 +93,7 @@ class OnnxPredictor:
         """
         many = isinstance(image, list | tuple)
         images: Sequence[Any] = image if many else [image]  # type: ignore[assignment]
-        pixels = [_pixels(one, color, self.info.get("image_range", "8-bit")) for one in images]
+        pixels = [self._pixels(one, color) for one in images]
         if score_threshold is None:
             score_threshold = self.info["score_threshold"]
         together: dict[Any, list[int]] = {}
@@ -121,21 +121,25 @@ class OnnxPredictor:
         own = [{k: v[owner == i] for k, v in found.items()} for i in range(len(images))]
         return [self._objects(one, image_size) for one in own]
 
-    def feeds(self, images: list[np.ndarray]) -> Arrays:
-        """The inputs of the file for RGB images of one size (height x width x 3 of uint8), without the threshold."""
-        height, width = images[0].shape[:2]
+    def feeds(self, images: Sequence[ImageLike]) -> Arrays:
+        """The inputs of the file for images of one size, arrays in RGB, without the threshold."""
+        pixels = [self._pixels(image) for image in images]
+        height, width = pixels[0].shape[:2]
         size = _new_size(height, width, self.info["resize"])
         if 0 in size:
             raise ValueError(f"{width} x {height} pixels is too elongated to be resized: crop it")
         if self.info["preprocessing"] == "inside":
             if self.batched:
-                return {"images": np.stack(images)}
-            return {"image": np.ascontiguousarray(images[0])}
-        batch = np.concatenate([preprocess(pixels, self.info) for pixels in images])
+                return {"images": np.stack(pixels)}
+            return {"image": np.ascontiguousarray(pixels[0])}
+        batch = np.concatenate([preprocess(one, self.info) for one in pixels])
         feeds = {"batch": batch, "size": np.array(size)}
         if self.info["postprocessing"] == "inside":
             feeds["image_size"] = np.array([height, width])
         return feeds
+
+    def _pixels(self, image: ImageLike, color: str = "RGB") -> np.ndarray:
+        return _pixels(image, color, self.info.get("image_range", "8-bit"))
 
     def _objects(self, found: Arrays, image_size: tuple[int, ...]) -> list[dict[str, Any]]:
         classes = list(self.info["classes"])

@@ -237,10 +237,12 @@ def write_deploy(found: Mapping[str, Any], folder: str) -> list[str]:
             point = row["milliseconds"][str(n)], row["metrics"][task]
             label = name if n == THREADS[-1] else None
             axes.plot(*point, marker, color=f"C{number}", label=label)
+    low, high = axes.get_ylim()
     axes.set(
         xlabel="milliseconds an image: circles 1 thread, squares 2",
         ylabel=f"{task} AP, percent",
         xlim=(0, None),
+        ylim=(low - 1, high + 1),  # differences of a tenth look small, as they are
     )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -25,7 +25,6 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from ...data.images import open_image
 from ...errors import UserError
 from ..onnx_runner import OnnxPredictor
 from .compare import ExportError, object_iou
@@ -203,8 +202,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
     """The inputs of the file for each image."""
 
     def __init__(self, runner: OnnxPredictor, images: Sequence[str]) -> None:
-        pixels = (np.asarray(open_image(image)) for image in images)
-        self.feeds: Iterator[dict[str, np.ndarray]] = (runner.feeds([one]) for one in pixels)
+        self.feeds: Iterator[dict[str, np.ndarray]] = (runner.feeds([image]) for image in images)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self.feeds, None)
