@@ -9,14 +9,13 @@ from .parser import SKIPPED_SOME, Parser, run_command
 TOOL = "tools/predict.py"
 EXAMPLES = """
 The same command resumes an interrupted prediction; a complete .json is kept. See docs/prediction.md.
-Under torchrun, each process predicts its share of the inputs.
+Under torchrun, each process predicts its share of the inputs: see docs/prediction.md.
 exit status: 0 done; 2 invalid input; 3 done, but some inputs could not be read; 130, 143 stopped by a signal
 
 examples:
   %(prog)s --run output/demo --input photos --output output/images
   %(prog)s --config-file hrnet_w18_kpt.py --weights w18.pth --input "*.jpg" clip.mp4 --json found.jsonl
   %(prog)s --run output/demo --input val2017 --json results.json --annotations val2017.json
-  torchrun --nproc-per-node=4 -- %(prog)s --run output/demo --input photos --json found.jsonl
 """
 
 WAITING = timedelta(days=30)  # of a process for those with longer videos

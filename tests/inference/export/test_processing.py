@@ -21,6 +21,7 @@ INFO = {
     "pixel_mean": MEAN,
     "pixel_std": DEVIATION,
     "divisor": 64,
+    "batched": False,
     "image_format": "RGB",
 }
 KINDS = {
@@ -93,6 +94,7 @@ def test_sizes_are_rounded_as_by_detectron2(before, height):
 
 def test_channels_are_reversed_for_bgr_and_nothing_is_resized_without_a_rule():
     own = {"pixel_mean": [1.0, 2.0, 3.0], "pixel_std": [1.0, 2.0, 4.0], "divisor": 32}
+    own["batched"] = False
     run = preprocessing({**own, "resize": None, "image_format": "BGR"})
     image = smooth_image(20, 40)
     batch, size, _ = run.run(None, {"image": image})
