@@ -1,15 +1,12 @@
 """onnxruntime and OpenVINO find the same, with trained models: AP, and keypoints in images of ten sizes."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from hrnet_kpt.analysis.benchmark import deploy, deploy_worker
+from hrnet_kpt.analysis.benchmark import deploy
 from hrnet_kpt.config import load_config
 from hrnet_kpt.data.synthetic import write_synthetic_people
 from hrnet_kpt.engine import train
@@ -36,15 +33,8 @@ def results(file, runtime, images):
     """In a process of its own: OpenVINO's threads do not survive a fork."""
     job = {"runtime": runtime, "precision": "float32", "file": str(file), "threads": 2}
     runner = Path(deploy.inference.__file__).with_name("onnx_runner.py")
-    done = subprocess.run(
-        [sys.executable, deploy_worker.__file__],
-        input=json.dumps({**job, "runner": str(runner), "images": images}),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)["objects"]
+    found = deploy.measure({**job, "runner": str(runner), "images": images})
+    return found["objects"]
 
 
 @pytest.mark.slow

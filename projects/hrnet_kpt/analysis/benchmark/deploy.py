@@ -24,7 +24,7 @@ from ...evaluation import scoring
 from ...evaluation.ground_truth import GroundTruth
 from ...inference import Predictor
 from ...inference.export import ExportError, export_model, training_images
-from ...inference.export.compare import object_iou
+from ...inference.export.compare import nearest
 from ...inference.predictor import files_of_run
 from ...io import replace_text, to_json
 from ...visualization.run_images import paths_by_id, read_test_truth
@@ -101,7 +101,7 @@ def run_deploy(run: str, output: str) -> dict[str, Any]:
         if row.dtype in left_out:
             continue
         options = {"runtime": row.runtime, "precision": row.precision, "file": files.get(row.dtype)}
-        found = {n: _measure({**job, **options, "threads": n}) for n in THREADS}
+        found = {n: measure({**job, **options, "threads": n}) for n in THREADS}
         last = found[THREADS[-1]]
         expected = expected or last["objects"]
         rows[row.name] = {
@@ -131,7 +131,8 @@ def _export(cfg: DictConfig, weights: str, output: str) -> tuple[dict[str, str],
     return files, left_out
 
 
-def _measure(job: Mapping[str, Any]) -> dict[str, Any]:
+def measure(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a job of deploy_worker in a process of its own: its objects, seconds, loading and memory."""
     worker = Path(__file__).with_name("deploy_worker.py")
     package = str(Path(inference.__file__).parents[2])
     paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -178,12 +179,12 @@ def distances(expected: Sequence[Objects], objects: Sequence[Objects]) -> dict[s
         for one in ours:
             if one["score"] < SURE:
                 continue
-            nearest = max(theirs, key=lambda other: object_iou(one, other), default=None)
-            if nearest is None or object_iou(one, nearest) < 0.5:
+            other, iou = nearest(one, theirs)
+            if other is None or iou < 0.5:
                 missed += 1
                 continue
             for name, (x, y, _) in one.get("keypoints", {}).items():
-                u, v, _ = nearest["keypoints"][name]
+                u, v, _ = other["keypoints"][name]
                 apart.append(math.hypot(x - u, y - v))
     percentile = float(np.percentile(apart, 99)) if apart else None
     return {"distance_99": percentile, "distance_max": max(apart, default=None), "missed": missed}

@@ -260,6 +260,15 @@ def object_iou(one: dict[str, Any], other: dict[str, Any]) -> float:
     return float(pairwise_iou(*boxes))
 
 
+def nearest(
+    one: dict[str, Any], others: Sequence[dict[str, Any]]
+) -> tuple[dict[str, Any] | None, float]:
+    """The object of the same class whose box has the highest IoU, and the IoU; None and 0 if none overlaps."""
+    overlaps = [object_iou(one, other) for other in others]
+    highest = max(overlaps, default=0.0)
+    return (others[overlaps.index(highest)], highest) if highest else (None, 0.0)
+
+
 def _mask_difference(one: dict[str, Any], other: dict[str, Any]) -> float:
     """The fraction of the pixels of two masks, of both together, that only one has."""
     pair = [to_bitmap(mask, tuple(mask["size"])).astype(bool) for mask in (one, other)]

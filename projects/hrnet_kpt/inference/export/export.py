@@ -71,7 +71,8 @@ def export_model(
         ExportError: If the results differ; there is no file then.
     """
     output = Path(output)
-    default = "inside" if (format, part) == ("onnx", "detector") else "outside"
+    whole = (format, part) == ("onnx", "detector")
+    default = "inside" if whole else "outside"
     preprocessing, postprocessing = preprocessing or default, postprocessing or default
     _check_choices(output, format, part, preprocessing, postprocessing, dtype, masks)
     if batched and part != "detector":
@@ -81,7 +82,6 @@ def export_model(
         raise UserError(
             "part='heads': the stages of a cascade have boxes of their own: write detector"
         )
-    whole = (format, part) == ("onnx", "detector")
     if dtype == "int8" and not (whole and len(calibration) > 1):
         raise UserError("dtype='int8': only the ONNX of the detector, with training images")
     traced = "float32" if dtype == "int8" else dtype

@@ -27,7 +27,7 @@ from onnxruntime.quantization import (
 
 from ...errors import UserError
 from ..onnx_runner import OnnxPredictor
-from .compare import ExportError, object_iou
+from .compare import ExportError, nearest
 
 # Parts of a detector by the names of their weights; the first that fits.
 PARTS = {
@@ -164,16 +164,15 @@ def agreement(
         for one in ours:
             if one["score"] < SURE:
                 continue
-            overlaps = [object_iou(one, other) for other in theirs]
-            best = int(np.argmax(overlaps)) if overlaps else None
-            ious.append(0.0 if best is None else overlaps[best])
+            other, iou = nearest(one, theirs)
+            ious.append(iou)
             x1, y1, x2, y2 = one["box"]
             limit = NEAR * math.sqrt((x2 - x1) * (y2 - y1))
             for name, (x, y, _) in one.get("keypoints", {}).items():
-                if best is None or overlaps[best] < 0.5:
+                if other is None or iou < 0.5:
                     near.append(False)
                     continue
-                u, v, _ = theirs[best]["keypoints"][name]
+                u, v, _ = other["keypoints"][name]
                 near.append(math.hypot(x - u, y - v) <= limit)
     return Agreement(float(np.mean(ious)), float(np.mean(near)) if near else 1.0)
 
