@@ -9,11 +9,11 @@ from hrnet_kpt.modeling import keypoint_decoding
 from hrnet_kpt.modeling.keypoint_decoding import DARK_SIGMA, dark_positions, decode_heatmaps
 
 
-def regions(count, largest, seed):
-    """Maps with a peak and some noise, and boxes of up to `largest` pixels."""
+def regions(count, largest, seed, side=56):
+    """Maps of side x side with a peak and some noise, and boxes of up to `largest` pixels."""
     generator = torch.Generator().manual_seed(seed)
-    peaks = 56 * torch.rand(count, 5, 2, 1, 1, generator=generator)
-    y, x = torch.meshgrid(torch.arange(56.0), torch.arange(56.0), indexing="ij")
+    peaks = side * torch.rand(count, 5, 2, 1, 1, generator=generator)
+    y, x = torch.meshgrid(torch.arange(float(side)), torch.arange(float(side)), indexing="ij")
     distance = (x - peaks[:, :, 0]) ** 2 + (y - peaks[:, :, 1]) ** 2
     maps = 8 * (-distance / 30).exp() + torch.randn(distance.shape, generator=generator)
     corners = 300 * torch.rand(count, 2, generator=generator)
@@ -31,6 +31,13 @@ def assert_equal(found, expected):
 @pytest.mark.parametrize(("count", "largest"), [(1, 40), (12, 30), (12, 130), (6, 400), (12, 2)])
 def test_keypoints_are_detectron2s(count, largest):
     maps, boxes = regions(count, largest, seed=count + largest)
+    assert_equal(decode_heatmaps(maps, boxes), heatmaps_to_keypoints(maps, boxes))
+
+
+@pytest.mark.parametrize("side", [20, 64, 80])
+def test_maps_of_other_sizes_give_detectron2s_keypoints(side):
+    """As poolers of 5, 16 and 20 bins give them."""
+    maps, boxes = regions(12, 130, seed=side, side=side)
     assert_equal(decode_heatmaps(maps, boxes), heatmaps_to_keypoints(maps, boxes))
 
 

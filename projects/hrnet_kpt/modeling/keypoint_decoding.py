@@ -109,11 +109,12 @@ class _Group:
         starts = torch.searchsorted(of_rows, bands)
         steps = torch.arange(int(starts.diff().max()), device=pixels.device)
         self.bands = []
+        of_bands = F.pad(self.rows, (0, count * BAND - side))
         for band in range(count):
             # Rows of the band; regions that have fewer repeat the last.
             last = (starts[:, band + 1] - 1).clamp(min=0)
             chosen = (starts[:, band, None] + steps).minimum(last[:, None])
-            rows = self.rows[..., band * BAND : (band + 1) * BAND + 4]
+            rows = of_bands[..., band * BAND : (band + 1) * BAND + 4]
             self.bands.append(rows.gather(1, chosen[..., None].expand(-1, -1, rows.shape[2])))
         empty = starts.diff() == 0  # in regions of few rows
         self.empty = empty if bool(empty.any()) else None
