@@ -38,12 +38,13 @@ def _check_part(cfg: DictConfig, heads: Any, part: str, features: Features) -> I
     if problems or pooler is None:
         return
     yield from _check_scales(key, names, pooler, levels)
-    absent = [name for name, x in features.items() if x.stride <= 32 and name not in names]
+    finest = min(level.stride for level in levels)
+    absent = [name for name, x in features.items() if x.stride < finest]
     if absent:
         strides = ", ".join(f"{features[name].stride:g}" for name in absent)
         message = (
-            f"{key}_in_features={names} leaves out {', '.join(absent)} (stride {strides}), so that their regions are "
-            "pooled from other levels: add them"
+            f"{key}_in_features={names} leaves out {', '.join(absent)} (stride {strides}), so that small objects are "
+            "pooled from coarser levels: add them"
         )
         yield warning("levels-unusual", f"{key}_in_features", message)
     channels = {level.map.shape[1] for level in levels}
