@@ -146,21 +146,28 @@ def draw_image(rng: np.random.Generator, size: int) -> tuple[Image.Image, list[d
     while True:
         figures = _layout(rng, count, size)
         in_front = _objects_in_front(rng, size)
-        people = _annotate(figures, in_front, size)
-        if people is not None:
+        people = annotate(figures, in_front, size)
+        if all(is_clear(person, size) for person in people):
             break
-    image = _background(rng, size)
+    image = background(rng, size)
+    behind = [shape for _ in range(rng.integers(5, 13)) for shape in clutter(rng, size)]
+    shapes = behind + [shape for figure in figures for shape in figure.shapes] + in_front
+    return render(rng, image, shapes, int(rng.integers(1, 14))), [p for p in people if p]
+
+
+def render(
+    rng: np.random.Generator, image: Image.Image, shapes: list[Shape], grain: int
+) -> Image.Image:
+    """Draw shapes on a background, in place, and reduce it; grain: the largest noise of a pixel's values."""
     draw = ImageDraw.Draw(image)
-    behind = [shape for _ in range(rng.integers(5, 13)) for shape in _clutter(rng, size)]
-    for shape in behind + [shape for figure in figures for shape in figure.shapes] + in_front:
+    for shape in shapes:
         # The thin seam has no dark outline, which would cover most of it.
         darker = 20 if shape.colour == SEAM else 11
         outline = tuple(channel * darker // 20 for channel in shape.colour)
         draw.polygon(_vertices(shape.polygon), fill=shape.colour, outline=outline)
     pixels = np.asarray(image.reduce(OVERSAMPLING), dtype=np.int16)
-    grain = int(rng.integers(1, 14))
     pixels = pixels + rng.integers(-grain, grain + 1, pixels.shape, dtype=np.int16)
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8)), people
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
 def _layout(rng: np.random.Generator, count: int, size: int) -> list[Figure]:
@@ -190,10 +197,10 @@ def _layout(rng: np.random.Generator, count: int, size: int) -> list[Figure]:
     return [figure for _, _, figure in placed]
 
 
-def _annotate(
+def annotate(
     figures: list[Figure], in_front: list[Shape], size: int
-) -> list[dict[str, Any]] | None:
-    """The annotations of these people, or None if one of them is occluded too much."""
+) -> list[dict[str, Any] | None]:
+    """The annotations of these people without ids, None for one of whom nothing is visible."""
     label_map = Image.new("L", (size * OVERSAMPLING,) * 2)
     draw = ImageDraw.Draw(label_map)
     for index, figure in enumerate(figures):
@@ -211,7 +218,7 @@ def _annotate(
         for index in range(len(figures) + 1)
     ]
     person_of_pixel = np.argmax(votes, axis=0)
-    people = []
+    people: list[dict[str, Any] | None] = []
     for index, figure in enumerate(figures):
         flags = []
         for (x, y), parts in zip(figure.keypoints.tolist(), figure.seen_through, strict=True):
@@ -222,10 +229,9 @@ def _annotate(
             flags.append(2 if label - PARTS_PER_FIGURE * index in parts else 1)
         mask = person_of_pixel == index
         rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if len(rows) == 0 or rows[-1] + 1 - rows[0] < MIN_HEIGHT * size:
-            return None
-        if flags[5:].count(2) < MIN_VISIBLE:
-            return None
+        if not len(rows):
+            people.append(None)
+            continue
         box = [columns[0], rows[0], columns[-1] + 1 - columns[0], rows[-1] + 1 - rows[0]]
         keypoints: list[float] = []
         for point, flag in zip(to_coco(figure.keypoints).tolist(), flags, strict=True):
@@ -245,12 +251,19 @@ def _annotate(
     return people
 
 
+def is_clear(person: dict[str, Any] | None, size: int) -> bool:
+    """Whether enough of a person is visible, and it is large enough, to be found."""
+    if person is None or person["bbox"][3] < MIN_HEIGHT * size:
+        return False
+    return person["keypoints"][2::3][5:].count(2) >= MIN_VISIBLE
+
+
 def _vertices(polygon: Array) -> list[float]:
     """A polygon for Pillow, whose coordinates are pixel indices, as COCO's are."""
     return to_coco(polygon * OVERSAMPLING).ravel().tolist()
 
 
-def _background(rng: np.random.Generator, size: int) -> Image.Image:
+def background(rng: np.random.Generator, size: int) -> Image.Image:
     """Smooth noise of random coarseness, with a few patches of texture."""
     side = size * OVERSAMPLING
     cells = int(rng.integers(2, 14))
@@ -273,7 +286,7 @@ def _background(rng: np.random.Generator, size: int) -> Image.Image:
     return image
 
 
-def _clutter(rng: np.random.Generator, size: int) -> list[Shape]:
+def clutter(rng: np.random.Generator, size: int) -> list[Shape]:
     """A box, an ellipse, a line, or a shape that looks like a part of a limb or a whole one."""
     kind = rng.choice(("box", "ellipse", "line", "limb", "limbs"), p=(0.17, 0.13, 0.15, 0.3, 0.25))
     centre = rng.uniform(0, size, 2)
@@ -304,4 +317,4 @@ def _clutter(rng: np.random.Generator, size: int) -> list[Shape]:
 
 def _objects_in_front(rng: np.random.Generator, size: int) -> list[Shape]:
     """Up to two pieces of clutter that occlude people."""
-    return [shape for _ in range(rng.choice(3, p=(0.6, 0.3, 0.1))) for shape in _clutter(rng, size)]
+    return [shape for _ in range(rng.choice(3, p=(0.6, 0.3, 0.1))) for shape in clutter(rng, size)]

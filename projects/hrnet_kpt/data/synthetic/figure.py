@@ -114,6 +114,18 @@ PART_NUMBER = {name: number for number, name in enumerate(PARTS, start=1)}
 SIDES = (("left", 1.0), ("right", -1.0))
 
 
+class Pose(NamedTuple):
+    """Angles in degrees.
+
+    Attributes:
+        limbs: Forward and sideways, from hanging down, of left_arm, left_forearm, left_thigh, left_shin, and the right.
+        body: Of torso and head: lean (forward), lean_side, twist (of the shoulders), look (sideways), nod.
+    """
+
+    limbs: dict[str, tuple[float, float]]
+    body: dict[str, float]
+
+
 class Figure(NamedTuple):
     """A person.
 
@@ -141,16 +153,27 @@ class Figure(NamedTuple):
         return points.min(axis=0), points.max(axis=0)
 
 
-def random_figure(rng: np.random.Generator) -> Figure:
-    """A person of random build, pose, view and colours, around the origin; body height about 1."""
-    joints, head_axes, girth = _skeleton(rng)
+def random_figure(
+    rng: np.random.Generator, pose: Pose | None = None, yaw: float | None = None
+) -> Figure:
+    """A person of random build, pose, view and colours, around the origin; body height about 1.
+
+    With the same state of `rng`, figures of different `pose` and `yaw` are the same person.
+
+    Args:
+        rng: The source of randomness.
+        pose: Instead of a random one.
+        yaw: The body's rotation about the vertical axis in degrees, 0 towards the viewer, instead of a random one.
+    """
+    joints, head_axes, girth = _skeleton(rng, pose)
     head_radius = math.dist(joints["head"], joints["chin"])
 
     # Front, back or half profile; then slightly from above, and rotated in the image plane.
     view = rng.choice(3, p=(0.7, 0.18, 0.12))
-    yaw = (rng.normal(0, 20), 180 + rng.normal(0, 20), rng.choice((-1, 1)) * rng.uniform(40, 75))
+    yaws = (rng.normal(0, 20), 180 + rng.normal(0, 20), rng.choice((-1, 1)) * rng.uniform(40, 75))
+    yaw = yaws[view] if yaw is None else yaw
     roll = rng.normal(0, 7) if rng.random() < 0.9 else rng.uniform(-40, 40)
-    camera = _rotation(2, roll) @ _rotation(0, rng.uniform(-4, 16)) @ _rotation(1, yaw[view])
+    camera = _rotation(2, roll) @ _rotation(0, rng.uniform(-4, 16)) @ _rotation(1, yaw)
     joints = {name: camera @ point for name, point in joints.items()}
     flat = {name: point[:2] for name, point in joints.items()}
 
@@ -202,18 +225,19 @@ def random_figure(rng: np.random.Generator) -> Figure:
     )
 
 
-def _skeleton(rng: np.random.Generator) -> tuple[dict[str, Array], Array, float]:
+def _skeleton(rng: np.random.Generator, pose: Pose | None) -> tuple[dict[str, Array], Array, float]:
     """Joints in body coordinates, (3,) each; the head's axes left, down, forward as columns (3, 3); the girth."""
-    limbs, pose = _pose(rng)
+    random = _random_pose(rng)
+    limbs, body = pose or random
     build = {
         name: rng.uniform(0.88, 1.12) for name in ("shoulder", "hip", "arm", "leg", "torso", "head")
     }
     girth = rng.uniform(0.85, 1.35)
-    torso = _rotation(2, pose["lean_side"]) @ _rotation(0, pose["lean"])
-    chest = torso @ _rotation(1, pose["twist"])
+    torso = _rotation(2, body["lean_side"]) @ _rotation(0, body["lean"])
+    chest = torso @ _rotation(1, body["twist"])
     joints: dict[str, Array] = {"pelvis": np.zeros(3)}
     joints["neck"] = torso @ (0.0, -0.29 * build["torso"], 0.0)
-    head_axes = torso @ _rotation(1, pose["look"]) @ _rotation(0, pose["nod"])
+    head_axes = torso @ _rotation(1, body["look"]) @ _rotation(0, body["nod"])
     radius = 0.085 * build["head"]
     joints["chin"] = joints["neck"] + head_axes @ (0.0, -0.035, 0.0)
     joints["head"] = joints["chin"] + head_axes @ (0.0, -radius, 0.0)
@@ -238,8 +262,7 @@ def _skeleton(rng: np.random.Generator) -> tuple[dict[str, Array], Array, float]
     return joints, head_axes, girth
 
 
-def _pose(rng: np.random.Generator) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
-    """Angles in degrees: (forward, sideways) of each limb, from hanging down; of torso and head."""
+def _random_pose(rng: np.random.Generator) -> Pose:
     uniform = rng.uniform
     kind = rng.choice(
         ("stand", "walk", "reach", "sit", "crouch", "lunge"), p=(0.22, 0.2, 0.2, 0.14, 0.08, 0.16)
@@ -277,7 +300,7 @@ def _pose(rng: np.random.Generator) -> tuple[dict[str, tuple[float, float]], dic
         "look": uniform(-30, 30),
         "nod": uniform(-12, 18),
     }
-    return limbs, torso
+    return Pose(limbs, torso)
 
 
 def _head(
