@@ -15,6 +15,7 @@ exit status: 0 done; 2 invalid input; 3 done, but some inputs could not be read;
 examples:
   %(prog)s --run output/demo --input photos --output output/images
   %(prog)s --config-file hrnet_w18_kpt.py --weights w18.pth --input "*.jpg" clip.mp4 --json found.jsonl
+  %(prog)s --run output/demo --input clip.mp4 --track --smooth --output output/clips --json found.jsonl
   %(prog)s --run output/demo --input val2017 --json results.json --annotations val2017.json
 """
 
@@ -36,6 +37,8 @@ def parser(prog: str = TOOL) -> Parser:
     add("--annotations", default="", metavar="FILE", help=ids)
     lowest = "min score (default: 0.5 in images; in json the config's test_score_thresh)"
     add("--score-thresh", dest="threshold", type=float, metavar="S", help=lowest)
+    add("--track", action="store_true", help="videos: an id for each object (needs trackers)")
+    add("--smooth", action="store_true", help="with --track: keypoints without jitter")
     add("--batch-size", type=int, metavar="N", help="(default: 1 on a CPU, 4 on a GPU)")
     add("--device", default="", help="cuda, cpu, ... (default: the config's)")
     add("--restart", action="store_true", help="overwrite existing outputs")

@@ -28,6 +28,7 @@ from .coco import coco_ids, write_results
 from .inputs import Input, find_inputs
 from .records import Records, fingerprint, join_parts, model_fingerprint, open_records
 from .stream import Task, predict_samples, prefetched, read_samples
+from .tracking import require_tracking, track_samples
 from .visualizations import Visualizations
 from .writing import Progress, write_entries
 
@@ -53,10 +54,14 @@ def predict(options: Namespace) -> list[str]:
         first_video = next((item for item in all_inputs if item.is_video), None)
         if first_video is not None:
             require_video_support(first_video.path)
+        elif options.track:
+            raise UserError("--track needs a video: images have no order; leave it out")
         cfg = _load(options)
         schema = resolve_schema(instantiate(cfg.data.keypoints))
         classes = resolve_classes(cfg.data.classes)
         model, threshold = model_fingerprint(cfg, options.weights), options.threshold
+        if options.track:
+            model = fingerprint(model, "track", options.smooth)
         visualizations, drawn = None, set[str]()
         if options.output:
             shown = SCORE_THRESHOLD if threshold is None else threshold
@@ -79,13 +84,14 @@ def predict(options: Namespace) -> list[str]:
             predictor = Predictor(cfg, options.weights, options.device)
             device = next(predictor.model.parameters()).device
             size = options.batch_size or (BATCH_SIZE if device.type == "cuda" else 1)
-            samples = read_samples(tasks, records, predictor.image_range)
+            samples = read_samples(tasks, records, predictor.image_range, options.track)
             samples = prefetched(samples, max(PREFETCH, size))
-            entries = prefetched(predict_samples(samples, predictor, size), PREFETCH)
+            entries = predict_samples(samples, predictor, size, threshold or 0.0)
+            if options.track:
+                entries = track_samples(entries, schema, options.smooth)
+            entries = prefetched(entries, PREFETCH)
             with closing(Progress(total)) as progress, closing(entries):
-                problems = write_entries(
-                    entries, visualizations, records, threshold or 0.0, progress
-                )
+                problems = write_entries(entries, visualizations, records, progress)
         problems = [message for of_process in comm.all_gather(problems) for message in of_process]
         if records is not None and comm.is_main_process():
             join_parts(records.path, all_inputs)
@@ -127,6 +133,10 @@ def _check(options: Namespace) -> None:
         raise UserError(f"--score-thresh {options.threshold:g}: give a score from 0 to 1")
     if options.batch_size is not None and options.batch_size < 1:
         raise UserError(f"--batch-size {options.batch_size}: give 1 or more")
+    if options.smooth and not options.track:
+        raise UserError("--smooth follows the keypoints of tracked objects: add --track")
+    if options.track:
+        require_tracking()
     if bool(options.run) == bool(options.config_file or options.weights):
         raise UserError("give either --run FOLDER, or both --config-file FILE and --weights FILE")
     if options.run:

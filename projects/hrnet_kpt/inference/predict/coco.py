@@ -169,4 +169,5 @@ def _results(record: Mapping[str, Any], image: Any, ids: CocoIds) -> Iterator[di
             [points[keypoint] for keypoint in ids.keypoints[name]] if points else (),
             found.get("mask"),
         )
-        yield {**result, "file_name": record["image"], **end}
+        track = {"track_id": found["id"]} if "id" in found else {}
+        yield {**result, **track, "file_name": record["image"], **end}

@@ -75,17 +75,21 @@ Entry = Sample | Problem
 
 
 def read_samples(
-    tasks: Iterable[Task], records: Records | None, image_range: ImageRange = "8-bit"
+    tasks: Iterable[Task],
+    records: Records | None,
+    image_range: ImageRange = "8-bit",
+    whole_videos: bool = False,
 ) -> Generator[Entry, None, None]:
     """Read the images, and the frames of the videos, of all tasks.
 
-    Samples in `records` have their objects. Recorded frames of a video that need not be drawn are left out.
+    Samples in `records` have their objects. Recorded frames of a video that need not be drawn are left out, unless
+    `whole_videos` are asked for.
     """
     for task in tasks:
         count = 0
         try:
             if task.item.is_video:
-                for sample in _read_video(task, records):
+                for sample in _read_video(task, records, whole_videos):
                     count += 1
                     yield sample
             else:
@@ -96,9 +100,14 @@ def read_samples(
 
 
 def predict_samples(
-    entries: Generator[Entry, None, None], predictor: Predictor, batch_size: int
+    entries: Generator[Entry, None, None],
+    predictor: Predictor,
+    batch_size: int,
+    threshold: float = 0.0,
 ) -> Generator[Entry, None, None]:
     """Add the objects to samples without them, `batch_size` entries at a time, in the same order.
+
+    Objects have a score of `threshold` or more.
 
     Closes `entries` when it is closed.
     """
@@ -107,16 +116,17 @@ def predict_samples(
         for entry in entries:
             batch.append(entry)
             if len(batch) == batch_size:
-                yield from _predict(batch, predictor)
+                yield from _predict(batch, predictor, threshold)
                 batch = []
-    yield from _predict(batch, predictor)
+    yield from _predict(batch, predictor, threshold)
 
 
-def _read_video(task: Task, records: Records | None) -> Iterator[Sample]:
+def _read_video(task: Task, records: Records | None, whole: bool) -> Iterator[Sample]:
     info = read_info(task.item.path)
     name = task.item.name
     stored = records.num_frames(name) if records else 0
-    for frame in read_frames(task.item.path, first=0 if task.draw else stored):
+    first = 0 if task.draw or whole else stored
+    for frame in read_frames(task.item.path, first):
         yield _with_stored(Sample(task, frame.image, frame, info), (name, frame.number), records)
 
 
@@ -126,7 +136,7 @@ def _with_stored(sample: Sample, key: tuple[str, int | None], records: Records |
     return sample
 
 
-def _predict(batch: Sequence[Entry], predictor: Predictor) -> Iterator[Entry]:
+def _predict(batch: Sequence[Entry], predictor: Predictor, threshold: float) -> Iterator[Entry]:
     samples = [e for e in batch if isinstance(e, Sample) and e.objects is None]
     if not samples:
         yield from batch
@@ -136,12 +146,12 @@ def _predict(batch: Sequence[Entry], predictor: Predictor) -> Iterator[Entry]:
     except UserError as error:
         if len(batch) > 1:  # one of them is at fault
             for entry in batch:
-                yield from _predict([entry], predictor)
+                yield from _predict([entry], predictor, threshold)
         else:
             yield Problem(samples[0].task, f"{samples[0].task.item.path}: {error}")
         return
     for sample, prediction in zip(samples, predictions, strict=True):
-        sample.objects = prediction.objects
+        sample.objects = [found for found in prediction.objects if found["score"] >= threshold]
     yield from batch
 
 

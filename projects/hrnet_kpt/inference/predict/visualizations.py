@@ -126,7 +126,10 @@ class Visualizations:
         name, points = found["class"], found.get("keypoints", {})
         keypoints = [points.get(keypoint, (0, 0, 0)) for keypoint in self.schema.names]
         result = to_result(None, name, found["score"], found["box"], keypoints, found.get("mask"))
-        return {**result, "label": name if self.many_classes else ""}
+        words = [name] if self.many_classes else []
+        if "id" in found:
+            words.append(f"{found['id']}:")
+        return {**result, "label": " ".join(words)}
 
 
 def _comment(path: Path) -> str:

@@ -22,10 +22,9 @@ def write_entries(
     entries: Iterable[Entry],
     visualizations: Visualizations | None,
     records: Records | None,
-    threshold: float,
     progress: Progress,
 ) -> list[str]:
-    """Draw and record the entries of `predict_samples`, objects with a score of `threshold` or more.
+    """Draw and record the entries of `predict_samples`.
 
     Returns:
         A message for each input that was skipped, wholly or in part.
@@ -41,7 +40,6 @@ def write_entries(
                     progress.print(f"skipped: {entry.message}")
                     continue
                 assert entry.objects is not None
-                entry.objects = [found for found in entry.objects if found["score"] >= threshold]
                 if records is not None and not entry.stored:
                     records.append(entry.record())
                 if visualizations is None or not task.draw:
