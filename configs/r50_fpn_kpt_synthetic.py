@@ -13,7 +13,8 @@ from .r50_fpn_kpt import model as _page
 
 model.backbone = _page.backbone
 model.backbone.out_channels = 64
+model.backbone.top_block = None  # no p6
 model.backbone.bottom_up.freeze_at = 0
 model.backbone.bottom_up.stem.norm = "BN"
 model.backbone.bottom_up.stages.norm = "BN"
-model.proposal_generator.in_features = _page.proposal_generator.in_features
+model.roi_heads.box_in_features = ["p2", "p3", "p4", "p5"]  # those that the FPN makes

@@ -15,7 +15,7 @@ def test_without_a_section_all_are_shown(tiny, capsys):
     assert errors == ""
     indices = [output.index(word) for word in ("Structure: ", "Outputs for ", "Flops for ")]
     assert indices == sorted(indices)
-    assert output.count("50 × 70 pixels, padded to 64 × 128") == 2
+    assert output.count("50 × 70 pixels, padded to 64 × 96") == 2
     assert all(len(line) < 160 for line in output.splitlines())
 
 

@@ -142,7 +142,7 @@ def test_saved_configs_mean_the_same_in_a_fresh_process(tmp_path, monkeypatch):
     assert json.loads(output) == expected
     assert expected[0][1]["train"]["dataset"]["images"] == f"{here}/my data/synthetic_people/train"
     assert expected[2][1]["path"] == f"{here}/images"
-    assert expected[0][0]["backbone.bottom_up.conv1.weight"] == [64, 3, 3, 3]
+    assert expected[0][0]["backbone.bottom_up.conv1.weight"] == [32, 3, 3, 3]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

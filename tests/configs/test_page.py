@@ -151,17 +151,16 @@ def test_every_config_builds_with_plain_detectron2_and_its_levels_agree(page, re
         assert not hasattr(model.roi_heads, "keypoint_head")
     else:
         assert model.roi_heads.keypoint_head.num_keypoints == 17
-    generator = model.proposal_generator.anchor_generator
-    assert [256 // f.shape[2] for f in features.values()] == [4, 8, 16, 32, 64]
-    skipped = 1 if page == "own.py" else 0  # its RPN has no p2
-    assert model.proposal_generator.in_features == list(features)[skipped:]
-    assert generator.strides == [4, 8, 16, 32, 64][skipped:]
-    poolers = [
-        getattr(model.roi_heads, f"{part}_pooler", None) for part in ("box", "mask", "keypoint")
-    ]
-    for pooler in filter(None, poolers):
-        scales = [level.spatial_scale for level in pooler.level_poolers]
-        assert scales == [1 / 4, 1 / 8, 1 / 16, 1 / 32]
+    strides = {name: 256 // feature.shape[2] for name, feature in features.items()}
+    assert [*strides.values()] == [4, 8, 16, 32, 64][: len(strides)]
+    generator = model.proposal_generator
+    assert generator.anchor_generator.strides == [strides[name] for name in generator.in_features]
+    for part in ("box", "mask", "keypoint"):
+        pooler = getattr(model.roi_heads, f"{part}_pooler", None)
+        if pooler is not None:
+            scales = [level.spatial_scale for level in pooler.level_poolers]
+            names = getattr(model.roi_heads, f"{part}_in_features")
+            assert scales == [1 / strides[name] for name in names]
 
 
 def test_own_w18_costs_less_than_100_gmac_at_640_pixels():

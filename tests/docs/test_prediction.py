@@ -9,7 +9,7 @@ import pytest
 
 from hrnet_kpt.config import load_config
 
-PAGES = ("prediction.md", "deployment.md")
+PAGES = ("prediction.md", "deployment.md", "video.md")
 
 
 @pytest.mark.parametrize("page", PAGES)

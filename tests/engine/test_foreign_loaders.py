@@ -170,6 +170,7 @@ def test_validation_losses_with_masks(tiny, tmp_path):
     heads = load_config("hrnet_w18_mask_kpt.py").model.roi_heads
     for key in ("mask_in_features", "mask_pooler", "mask_head"):
         cfg.model.roi_heads[key] = heads[key]
+    cfg.model.roi_heads.mask_in_features = "${.box_in_features}"
     cfg.model.roi_heads.mask_head.conv_dims = [8, 8]
     cfg.data.masks = True
     content = json.loads(Path(cfg.data.test.annotations).read_text())

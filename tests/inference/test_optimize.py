@@ -61,7 +61,7 @@ def test_features_and_detections_are_the_same(norm, freeze_at):
             getattr(ours["instances"], name),
             getattr(theirs["instances"], name),
             rtol=0,
-            atol=1e-5,
+            atol=5e-5,
         )
     after = model.state_dict()
     assert before.keys() == after.keys()
@@ -121,7 +121,8 @@ def test_half_precision_finds_the_same_within_its_rounding(dtype):
         pooled = heads.box_pooler([levels[name] for name in names], boxes)
         logits, deltas = heads.box_predictor(heads.box_head(pooled))
         assert pooled.dtype == logits.dtype == deltas.dtype == torch.float32
-        maps = heads.keypoint_head.layers(heads.keypoint_pooler([levels[n] for n in names], boxes))
+        own = [levels[name] for name in heads.keypoint_in_features]
+        maps = heads.keypoint_head.layers(heads.keypoint_pooler(own, boxes))
         scores.append([logits, deltas, maps.float()])
     for found, other in zip(scores[1], scores[0], strict=True):
         torch.testing.assert_close(found, other, rtol=0, atol=0.1 * other.abs().max().item())

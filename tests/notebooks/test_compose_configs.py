@@ -74,7 +74,7 @@ EXPECTED = {
     "override": ["train.max_iters=300", "did you mean train.max_iter", "neither true nor false"],
     "check": ["value-unread", "train.max_iters"],
     "check-wiring": ["feature-unknown", "['res4']", "shape-differs", "channels=256"],
-    "fpn": ["value-missing", "model.proposal_generator.in_features"],
+    "fpn": ["feature-unused", "p5"],
     "save": ["no differences"],
     "command": ["exit status 0"],
     "command-train": ["exit status 0"],

@@ -31,6 +31,7 @@ from ..errors import UserError
 from ..evaluation.evaluator import KeypointEvaluator
 from ..evaluation.overfitting import log_comparison
 from ..io import parse_once, remove_unfinished, replace_text
+from ..memory import keep_freed_memory
 from ..modeling.layers import put_channels_last
 from ..modeling.roi_align import use_cpu_roi_align
 from ..visualization.run_images import write_run_images
@@ -168,6 +169,7 @@ def build_trainer(cfg: DictConfig, model: nn.Module, loader: Any, optimizer: Opt
     """The trainer that the switches in `cfg.train` ask for."""
     device = next(model.parameters()).device
     use_cpu_roi_align(model)
+    keep_freed_memory()  # the heatmaps of a step are large, and the next step needs as many
     if cfg.train.channels_last:
         put_channels_last(model)
     ema = EMA(model, cfg.train.ema.decay) if cfg.train.ema.enabled else None

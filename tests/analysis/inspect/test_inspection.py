@@ -33,7 +33,7 @@ def test_sections_are_keys_and_nothing_fails(cfg):
     assert list(document) == ["structure", "outputs", "flops"]
     assert failures == []
     assert json.loads(json.dumps(document, allow_nan=False)) == document
-    sizes = {"height": 70, "width": 100, "padded_height": 128, "padded_width": 128}
+    sizes = {"height": 70, "width": 100, "padded_height": 96, "padded_width": 128}
     assert document["outputs"]["image_size"] == document["flops"]["image_size"] == sizes
     assert document["flops"]["macs"] == sum(row["macs"] for row in document["flops"]["parts"])
 

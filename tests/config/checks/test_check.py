@@ -74,17 +74,18 @@ class Unknown(torch.nn.Module):
 def test_unknown_parts_are_checked_as_far_as_possible():
     cfg = load_config(PAGE)
     cfg.model.roi_heads = LazyCall(Unknown)()
-    assert [finding.name for finding in check_config(cfg)] == ["keypoints-unused"]
+    names = [finding.name for finding in check_config(cfg)]
+    assert names == ["keypoints-unused", "feature-unused"]  # p2 is for the heads
     cfg.model.backbone = LazyCall(Unknown)(out_features=["p2"], out_channels=4)
     assert {finding.level for finding in check_config(cfg)} == {"error"}
 
 
 def test_a_missing_key_is_found_once():
-    """The poolers follow the RPN's features, which follow the backbone's."""
+    """The neck's features follow those of the bottom_up."""
     cfg = load_config(PAGE)
-    del cfg.model.backbone.out_features
+    del cfg.model.backbone.bottom_up.out_features
     findings = check_config(cfg)
-    assert [finding.keys[0] for finding in findings] == ["model.proposal_generator.in_features"]
+    assert [finding.keys[0] for finding in findings] == ["model.backbone.in_features"]
 
 
 def test_unread_key_does_not_hide_wrong_wiring():
@@ -101,8 +102,8 @@ def test_unread_key_does_not_hide_wrong_wiring():
         (["model.roi_heads.box_pooler.output_size=0"], "value-wrong", "model.roi_heads.box_pooler.output_size"),
         (["model.roi_heads.box_head.fc_dims=[0,16]"], "model-wrong", "model.roi_heads.box_head.fc1"),
         (["lr_multiplier.max_iter=1000"], "copies-differ", "lr_multiplier.max_iter"),
-        ([f"{ANCHORS}.sizes=[[192],[128],[64],[32],[16]]"], "anchors-unusual", f"{ANCHORS}.sizes"),
-        ([f"{ANCHORS}.sizes=[[0],[32],[64],[128],[192]]"], "value-wrong", f"{ANCHORS}.sizes"),
+        ([f"{ANCHORS}.sizes=[[80,110,150],[28,40,60]]"], "anchors-unusual", f"{ANCHORS}.sizes"),
+        ([f"{ANCHORS}.sizes=[[0,40,60],[80,110,150]]"], "value-wrong", f"{ANCHORS}.sizes"),
         ([f"{FUSED}=[stage1,stage1,stage2,stage3,stage4]"], "features-repeated", FUSED),
         (["optimizer.params.base_lr=0.5"], "rate-overruled", "optimizer.params.base_lr"),
         (["+optimizer.params.lr_factors.backbone.botom_up=0.1"], "optimizer-wrong", "optimizer.params"),

@@ -18,7 +18,7 @@ def save_weights(tmp_path):
     """Function of changes of an HRNet's state dict: the override to start from it."""
 
     def save_weights(change=lambda state: None):
-        state = HRNet(16, 32, (1, 1, 1, 1), (1, 2, 2, 2)).state_dict()
+        state = HRNet(16, 32, (1, 1, 1, 1), (1, 2, 2, 2), stem_channels=32).state_dict()
         change(state)
         torch.save(state, tmp_path / "weights.pth")
         return f"train.init_checkpoint={tmp_path / 'weights.pth'}"

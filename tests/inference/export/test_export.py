@@ -88,14 +88,12 @@ def test_backbone_alone(run_folder, tmp_path):
 
 
 def test_backbone_has_the_levels_that_only_the_heads_use(tiny_model):
-    levels = ["model.proposal_generator.in_features=[p3,p4,p5,p6]"]
-    levels += ["model.proposal_generator.anchor_generator.strides=[8,16,32,64]"]
-    levels += ["model.proposal_generator.anchor_generator.sizes=[[16],[32],[64],[96]]"]
-    module = BackboneAndRPN(tiny_model(*levels))
+    module = BackboneAndRPN(tiny_model())
     with torch.no_grad():
         found = dict(zip(module.output_names, module(torch.ones(1, 3, 64, 192)), strict=True))
-    assert list(found)[:5] == ["p2", "p3", "p4", "p5", "p6"] and len(found) == 5 + 4 + 4
-    assert found["p2"].shape == (1, 16, 16, 48) and found["anchor_deltas_p6"].shape == (1, 12, 1, 3)
+    assert list(found)[:3] == ["p2", "p3", "p4"] and len(found) == 3 + 2 + 2
+    assert found["p2"].shape == (1, 16, 16, 48)
+    assert found["anchor_deltas_p4"].shape == (1, 36, 4, 12)
 
 
 def test_differences_are_found():
