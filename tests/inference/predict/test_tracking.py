@@ -108,6 +108,15 @@ def test_another_scene_has_other_objects():
     assert ids(frames, images) == [[None], [1], [1], [None], [2], [2]]
 
 
+def test_a_second_detection_of_the_same_person_has_no_id():
+    """Its box is another, and its keypoints are the same."""
+    frames = []
+    for _ in range(4):
+        second = dict(person(50, pose=1, score=0.7), box=[32.0, 8.0, 88.0, 96.0])
+        frames.append([person(50, pose=1), second])
+    assert ids(frames)[-1] == [1, None]
+
+
 def test_classes_are_tracked_apart_and_share_no_ids():
     frames = [[person(50), person(50, name="horse", pose=3)] for _ in range(4)]
     assert ids(frames)[-1] == [2, 1]  # by the class's name

@@ -28,13 +28,14 @@ Colors = dict[tuple[str, str], np.ndarray]  # RGB by bone
 # Scores of a box that starts a track, and of one that is matched first.
 START_SCORE, FIRST_SCORE = 0.5, 0.5
 MIN_SIMILARITY = 0.2
-WEIGHTS = (1.0, 1.0, 2.0)  # of IoU, OKS and the likeness of colors
+WEIGHTS = (1.0, 1.0, 3.0)  # of IoU, OKS and the likeness of colors
+DUPLICATE = 0.5  # OKS of two objects that are one
 MAX_OVERLAP = 0.05  # IoU with another object up to which colors are learned
 MEMORY = 2.0  # seconds after which an object that is not seen is forgotten
 MIN_CONFIDENCE, MIN_KEYPOINTS, MIN_BONES = 0.3, 3, 3  # of keypoints and bones that are compared
 # Side of the square around the middle of a bone, as a fraction of the object's size; difference of two colors, from 0
 # to 255, at which they are as alike as not; weight of a new color in a track's.
-PATCH, COLOR_SCALE, COLOR_WEIGHT = 0.06, 40.0, 0.2
+PATCH, COLOR_SCALE, COLOR_WEIGHT = 0.06, 70.0, 0.2
 FRAME_RATE_OF_TRACKERS = 30.0  # which the package counts its buffer in
 # Frames whose small images differ by more, in the mean of all values from 0 to 255, show different scenes.
 THUMBNAIL, CUT = (32, 32), 30.0
@@ -139,6 +140,7 @@ class _ClassTracker:
         """Add the ids to the objects of a frame, in place; return how many ids there are now."""
         import supervision as sv
 
+        objects = self.similarity.without_duplicates(objects)
         boxes = np.array([found["box"] for found in objects], dtype=float).reshape(-1, 4)
         self.similarity.start(self.tracker.tracks, objects, pixels)
         scores = np.array([found["score"] for found in objects], dtype=float)
@@ -173,6 +175,15 @@ class _Similarity:
         self.colors: dict[tuple[float, ...], Colors] = {}  # of these objects
         self.apart: set[tuple[float, ...]] = set()  # boxes of objects that do not overlap others
         self.last: dict[int, tuple[Found, Colors]] = {}  # by the track's id in the package
+
+    def without_duplicates(self, objects: Sequence[Found]) -> list[Found]:
+        """The objects whose keypoints are not those of another one with a higher score."""
+        kept: list[Found] = []
+        for found in sorted(objects, key=lambda each: -each["score"]):
+            likeness = (self._oks(other, np.array(other["box"]), found) for other in kept)
+            if all(oks is None or oks < DUPLICATE for oks in likeness):
+                kept.append(found)
+        return kept
 
     def start(self, tracks: Sequence[Any], objects: Sequence[Found], pixels: np.ndarray) -> None:
         """Set what `compute` compares: the tracks, and the objects of a frame."""
