@@ -14,6 +14,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
+import torch
+from detectron2.structures import Boxes, pairwise_iou
 
 from hrnet_kpt.data import COCO_PERSON
 from hrnet_kpt.data.coco import from_coco
@@ -127,13 +129,10 @@ def sequence(truth, objects):
 
 def overlaps(annotated, found):
     """IoU of boxes as x, y, width, height and boxes as corners."""
-    a = np.array(annotated, dtype=float).reshape(-1, 4)
-    b = np.array(found, dtype=float).reshape(-1, 4)
-    a[:, 2:] += a[:, :2]
-    low, high = np.maximum(a[:, None, :2], b[:, :2]), np.minimum(a[:, None, 2:], b[:, 2:])
-    both = (high - low).clip(min=0).prod(axis=2)
-    area = (a[:, 2:] - a[:, :2]).prod(axis=1), (b[:, 2:] - b[:, :2]).prod(axis=1)
-    return both / (area[0][:, None] + area[1] - both)
+    a = Boxes(torch.tensor(annotated, dtype=torch.float64).reshape(-1, 4))
+    a.tensor[:, 2:] += a.tensor[:, :2]
+    b = Boxes(torch.tensor(found, dtype=torch.float64).reshape(-1, 4))
+    return pairwise_iou(a, b).numpy()
 
 
 def keypoint_errors(truth, objects, similarities, errors):

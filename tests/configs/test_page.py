@@ -133,6 +133,16 @@ def test_page_rates_equal_detectron2_baseline_at_every_stage_of_the_run():
         assert ours(where) == pytest.approx(theirs(where), rel=1e-9), iteration
 
 
+# Of the RPN, the box head and the keypoint head, where they are not the baseline's.
+LEVELS = {
+    "hrnet_w18_small_kpt_synthetic.py": ("p3 p4", "p2 p3 p4", "p2"),
+    "hrnet_w18_kpt_synthetic.py": ("p3 p4", "p2 p3 p4", "p2"),
+    "hrnet_w18_small_fpn_kpt_synthetic.py": ("p3 p4", "p2 p3 p4 p5", "p2"),
+    "r50_fpn_kpt_synthetic.py": ("p3 p4", "p2 p3 p4 p5", "p2"),
+    "own.py": ("p3 p4 p5 p6", "p2 p3 p4 p5", "p2 p3 p4 p5"),
+}
+
+
 @pytest.mark.parametrize(
     "page",
     # test_family.py builds other widths.
@@ -152,15 +162,17 @@ def test_every_config_builds_with_plain_detectron2_and_its_levels_agree(page, re
     else:
         assert model.roi_heads.keypoint_head.num_keypoints == 17
     strides = {name: 256 // feature.shape[2] for name, feature in features.items()}
-    assert [*strides.values()] == [4, 8, 16, 32, 64][: len(strides)]
+    of_rpn, of_boxes, of_keypoints = LEVELS.get(page, ("p2 p3 p4 p5 p6", *2 * ("p2 p3 p4 p5",)))
+    assert strides.items() <= {"p2": 4, "p3": 8, "p4": 16, "p5": 32, "p6": 64}.items()
+    assert len(strides) == (5 if "p6" in of_rpn else 4 if "p5" in of_boxes else 3)
     generator = model.proposal_generator
-    assert generator.anchor_generator.strides == [strides[name] for name in generator.in_features]
-    for part in ("box", "mask", "keypoint"):
+    assert generator.in_features == of_rpn.split()
+    assert generator.anchor_generator.strides == [strides[name] for name in of_rpn.split()]
+    for part, names in (("box", of_boxes), ("mask", of_boxes), ("keypoint", of_keypoints)):
         pooler = getattr(model.roi_heads, f"{part}_pooler", None)
         if pooler is not None:
             scales = [level.spatial_scale for level in pooler.level_poolers]
-            names = getattr(model.roi_heads, f"{part}_in_features")
-            assert scales == [1 / strides[name] for name in names]
+            assert scales == [1 / strides[name] for name in names.split()]
 
 
 def test_own_w18_costs_less_than_100_gmac_at_640_pixels():

@@ -1,4 +1,4 @@
-"""Films: people keep their looks, move as told, and are where the annotations say."""
+"""Films: identities have constant colors and speeds, and annotations match the images."""
 
 import numpy as np
 import pytest

@@ -19,6 +19,7 @@ from PIL import Image
 
 from ...data.schema import KeypointSchema
 from ...errors import UserError
+from ..tta_merging import object_keypoint_similarity
 from .smoothing import KeypointSmoother
 from .stream import Entry, Problem, Task
 
@@ -28,7 +29,7 @@ Colors = dict[tuple[str, str], np.ndarray]  # RGB by bone
 # Scores of a box that starts a track, and of one that is matched first.
 START_SCORE, FIRST_SCORE = 0.5, 0.5
 MIN_SIMILARITY = 0.2
-WEIGHTS = (1.0, 1.0, 3.0)  # of IoU, OKS and the likeness of colors
+WEIGHTS = (1.0, 1.0, 3.0)  # of IoU, OKS and color similarity
 DUPLICATE = 0.5  # OKS of two objects that are one
 MAX_OVERLAP = 0.05  # IoU with another object up to which colors are learned
 MEMORY = 2.0  # seconds after which an object that is not seen is forgotten
@@ -161,7 +162,7 @@ class _ClassTracker:
 
 
 class _Similarity:
-    """How alike tracks and detections are, for the package trackers: the mean of IoU, OKS and the likeness of colors.
+    """The similarity of tracks and detections, for the package trackers: the mean of IoU, OKS and color similarity.
 
     OKS and colors are left out where few keypoints are confident. Colors are those in the middle of the bones of the
     skeleton.
@@ -173,24 +174,24 @@ class _Similarity:
         self.tracks: Sequence[Any] = ()  # of the package
         self.found: dict[tuple[float, ...], Found] = {}  # objects of the frame by their boxes
         self.colors: dict[tuple[float, ...], Colors] = {}  # of these objects
-        self.apart: set[tuple[float, ...]] = set()  # boxes of objects that do not overlap others
+        self.isolated: set[tuple[float, ...]] = set()  # boxes of objects that do not overlap others
         self.last: dict[int, tuple[Found, Colors]] = {}  # by the track's id in the package
 
     def without_duplicates(self, objects: Sequence[Found]) -> list[Found]:
         """The objects whose keypoints are not those of another one with a higher score."""
         kept: list[Found] = []
         for found in sorted(objects, key=lambda each: -each["score"]):
-            likeness = (self._oks(other, np.array(other["box"]), found) for other in kept)
-            if all(oks is None or oks < DUPLICATE for oks in likeness):
+            found_oks = (self._oks(other, np.array(other["box"]), found) for other in kept)
+            if all(oks is None or oks < DUPLICATE for oks in found_oks):
                 kept.append(found)
         return kept
 
     def start(self, tracks: Sequence[Any], objects: Sequence[Found], pixels: np.ndarray) -> None:
         """Set what `compute` compares: the tracks, and the objects of a frame."""
         self.tracks = tracks
-        sure = [found["box"] for found in objects if found["score"] >= FIRST_SCORE]
-        overlaps = (_iou(sure, sure) > MAX_OVERLAP).sum(axis=1)
-        self.apart = {tuple(box) for box, count in zip(sure, overlaps, strict=True) if count == 1}
+        boxes = [found["box"] for found in objects if found["score"] >= FIRST_SCORE]
+        counts = (_iou(boxes, boxes) > MAX_OVERLAP).sum(axis=1)
+        self.isolated = {tuple(box) for box, n in zip(boxes, counts, strict=True) if n == 1}
         self.found = {tuple(found["box"]): found for found in objects}
         self.colors = {
             box: bone_colors(found, self.skeleton, pixels) for box, found in self.found.items()
@@ -200,7 +201,7 @@ class _Similarity:
         """Remember the object of a track."""
         box = tuple(found["box"])
         _, colors = self.last.get(track, (found, {}))
-        if not colors or box in self.apart:
+        if not colors or box in self.isolated:
             new = self.colors[box]
             mixed = {bone: colors.get(bone, color) for bone, color in new.items()}
             mixed = {bone: old + COLOR_WEIGHT * (new[bone] - old) for bone, old in mixed.items()}
@@ -229,7 +230,7 @@ class _Similarity:
                 terms = (
                     similarity[row, column],
                     self._oks(last[0], box, self.found[key]),
-                    _color_likeness(last[1], self.colors[key]),
+                    _color_similarity(last[1], self.colors[key]),
                 )
                 known = [(t, w) for t, w in zip(terms, WEIGHTS, strict=True) if t is not None]
                 values, weights = zip(*known, strict=True)
@@ -247,9 +248,9 @@ class _Similarity:
         scale = (box[2:] - box[:2]) / np.maximum(old[2:] - old[:2], 1e-6)
         moved = (before - old[:2]) * scale + box[:2]
         width, height = np.subtract(found["box"][2:], found["box"][:2])
-        sigmas = np.array([self.sigmas[name] for name in names])
-        squares = ((moved - now) ** 2).sum(axis=1)
-        return float(np.exp(-squares / (2 * width * height * (2 * sigmas) ** 2 + 1e-9)).mean())
+        sigmas = torch.tensor([self.sigmas[name] for name in names])
+        pair = torch.from_numpy(now)[None], torch.from_numpy(moved)[None]
+        return object_keypoint_similarity(*pair, torch.tensor([width * height]), sigmas).item()
 
 
 def _iou(ones: ArrayLike, others: ArrayLike) -> np.ndarray:
@@ -285,7 +286,7 @@ def bone_colors(found: Found, skeleton: Sequence[Sequence[str]], pixels: np.ndar
     return colors
 
 
-def _color_likeness(one: Colors, other: Colors) -> float | None:
+def _color_similarity(one: Colors, other: Colors) -> float | None:
     """From 0 to 1; None if few bones have a color in both."""
     bones = one.keys() & other.keys()
     if len(bones) < MIN_BONES:
