@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes .venv with everything that the Makefile's commands need; does nothing if it is there and up to date.
 #
-#   PYTHON      the interpreter, 3.10 to 3.12 (default: the first one that fits of python3, python3.12,
-#               python3.11, python3.10). Unset, an up-to-date .venv is kept whatever Python made it.
+#   PYTHON      the interpreter, 3.11 to 3.14 (default: the first one that fits of python3, python3.14 to
+#               python3.11). Unset, an up-to-date .venv is kept whatever Python made it.
 #   DETECTRON2  what pip takes in place of the pinned detectron2: a git URL or a checkout (a relative path
 #               counts from the repository root). Unset, the choice of the existing .venv is kept, so that
 #               `make test` after `DETECTRON2=... make setup` uses what is there. `DETECTRON2= make setup`
@@ -15,6 +15,7 @@ cd "$(dirname "$0")/.."
 
 stamp=.venv/setup-stamp
 needed_kb=7340032 # 7 GB
+pythons="3.11, 3.12, 3.13 or 3.14"
 describe='import sys; print("%d.%d.%d %s" % (sys.version_info[:3] + (getattr(sys, "_base_executable", sys.executable),)))'
 
 fail() {
@@ -23,7 +24,7 @@ fail() {
 }
 
 fits() {
-    case $1 in 3.10.* | 3.11.* | 3.12.*) ;; *) return 1 ;; esac
+    case $1 in 3.11.* | 3.12.* | 3.13.* | 3.14.*) ;; *) return 1 ;; esac
 }
 
 # Sets $version and $python, the interpreter itself: a shim, or the python of the .venv to be removed, will not do.
@@ -35,17 +36,17 @@ look_at() {
 
 find_python() {
     if [ -n "${PYTHON:-}" ]; then
-        look_at "$PYTHON" || fail "PYTHON=$PYTHON does not run: name a Python 3.10, 3.11 or 3.12"
-        fits "$version" || fail "PYTHON=$PYTHON is Python $version: name a Python 3.10, 3.11 or 3.12"
+        look_at "$PYTHON" || fail "PYTHON=$PYTHON does not run: name a Python $pythons"
+        fits "$version" || fail "PYTHON=$PYTHON is Python $version: name a Python $pythons"
         return
     fi
     seen=
-    for name in python3 python3.12 python3.11 python3.10; do
+    for name in python3 python3.14 python3.13 python3.12 python3.11; do
         look_at "$name" || continue
         if fits "$version"; then return; fi
         seen="$seen, $name is $version"
     done
-    fail "no Python 3.10, 3.11 or 3.12 found${seen}: install one, or name it: PYTHON=/path/to/python3.11 make setup"
+    fail "no Python $pythons found${seen}: install one, or name it: PYTHON=/path/to/python3.13 make setup"
 }
 
 pip() {
@@ -107,13 +108,13 @@ if [ -n "$DETECTRON2" ]; then
     pip install --no-deps --no-build-isolation "$DETECTRON2" ||
         fail "pip could not install detectron2 from $DETECTRON2; $clean"
 else
-    # The wheel is tagged for Python 3.10 alone; its Python code runs on 3.10 to 3.12. Its compiled part is not
-    # needed, and `tools` does not belong at the top of site-packages.
+    # The wheel is tagged for Python 3.10 on any platform; its Python code runs on later ones. Its compiled part is
+    # not needed, and `tools` does not belong at the top of site-packages.
     echo "setup: installing detectron2"
     packages=.venv/lib/python${version%.*}/site-packages
     pip install --no-deps --only-binary=:all: --python-version 3.10 --require-hashes --target "$packages" \
         -r requirements/detectron2.txt ||
-        fail "pip could not install detectron2 (made for Linux on x86-64; elsewhere: DETECTRON2=<git URL or checkout>); $clean"
+        fail "pip could not install detectron2 (another one: DETECTRON2=<git URL or checkout>); $clean"
     rm -rf "$packages"/detectron2/_C*.so "$packages/tools"
 fi
 
