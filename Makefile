@@ -11,8 +11,7 @@ setup:
 	@sh requirements/setup.sh
 
 demo: setup
-	.venv/bin/python tools/lazyconfig_train_net.py --config-file configs/hrnet_w18_small_kpt_synthetic.py \
-		--resume train.output_dir=output/demo $(OVERRIDES)
+	.venv/bin/hrnet-kpt demo $(OVERRIDES)
 
 bench: setup
 	.venv/bin/python docs/scripts/performance.py $(OVERRIDES) --config-file configs/hrnet_w18_kpt.py $(BENCH)

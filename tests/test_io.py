@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -123,3 +124,14 @@ def test_write_is_atomic(tmp_path):
     unfinished.write_text("left by a kill")
     remove_unfinished(tmp_path)
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_windows_syncs_files_that_are_open_for_writing_and_no_folders(tmp_path, monkeypatch):
+    """FlushFileBuffers needs a handle with write access, and os.open refuses folders there."""
+    opened, open_ = [], os.open
+    monkeypatch.setattr("sys.platform", "win32")
+    monkeypatch.setattr(os, "open", lambda path, flags: opened.append(flags) or open_(path, flags))
+    with atomic_write(tmp_path / "a.txt") as unfinished:
+        unfinished.write_text("x")
+    assert (tmp_path / "a.txt").read_text() == "x"
+    assert opened == [os.O_RDWR]

@@ -22,7 +22,7 @@ analysis
 cli
 """
 LAYERS = [line.split() for line in ROOMS.split("\n") if line]
-BESIDE = {"errors", "io", "memory", "seeding", "__version__"}
+BESIDE = {"errors", "installed_detectron2", "io", "memory", "seeding", "__version__"}
 MODELING_MAY_IMPORT = (
     "torch",
     "fvcore.nn",

@@ -1,16 +1,24 @@
 """The wheel, the import without detectron2, and the set-up script with fake python and df."""
 
+import ast
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
+import tarfile
 import zipfile
+from configparser import ConfigParser
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
 
 from hrnet_kpt.cli.main import main
+from hrnet_kpt.installed_detectron2 import install_command
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "projects" / "hrnet_kpt"
@@ -27,16 +35,41 @@ def run_python(*arguments, **options):
 def wheel(tmp_path_factory):
     """Path of the wheel, which is built in a copy of the repository."""
     source = tmp_path_factory.mktemp("source")
+    copy_sources(source)
+    return build(source, "wheel")
+
+
+def copy_sources(folder):
+    """Copy all files of the repository that a build reads."""
     no_caches = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    shutil.copytree(PACKAGE, source / "projects" / "hrnet_kpt", ignore=no_caches)
-    shutil.copytree(CONFIGS, source / "configs", ignore=no_caches)
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    output = tmp_path_factory.mktemp("wheel")
-    command = "-m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation -w"
-    subprocess.run([sys.executable, *command.split(), output, "."], cwd=source, check=True)
-    (path,) = output.glob("*.whl")
+    shutil.copytree(PACKAGE, folder / "projects" / "hrnet_kpt", ignore=no_caches)
+    shutil.copytree(CONFIGS, folder / "configs", ignore=no_caches)
+    names = (
+        "setup.cfg setup.py pyproject.toml MANIFEST.in README.md LICENSE CHANGELOG.md CITATION.cff"
+    )
+    for name in names.split():
+        shutil.copyfile(ROOT / name, folder / name)  # with the time of the copy
+
+
+def build(source, kind):
+    """Build the "sdist" or the "wheel" of a folder, and return its path."""
+    moment = {"SOURCE_DATE_EPOCH": "1764547200"}
+    code = f"from setuptools.build_meta import build_{kind}; build_{kind}('dist')"
+    done = run_python("-c", code, cwd=source, env={**os.environ, **moment})
+    assert done.returncode == 0, done.stderr
+    (path,) = (source / "dist").glob("*.whl" if kind == "wheel" else "*.tar.gz")
     return path
+
+
+@pytest.fixture(scope="module")
+def unpacked_sdist(tmp_path_factory):
+    """The folder of an unpacked sdist; the sdist itself lies beside it."""
+    source = tmp_path_factory.mktemp("source")
+    copy_sources(source)
+    path = shutil.move(build(source, "sdist"), tmp_path_factory.mktemp("sdist"))
+    with tarfile.open(path) as archive:
+        archive.extractall(Path(path).parent, filter="data")
+    return Path(path.removesuffix(".tar.gz"))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +98,9 @@ def test_wheel_metadata(wheel, unpacked):
     assert f"\nversion: {hrnet_kpt.__version__}\n" in citation
     (metadata,) = unpacked.glob("*.dist-info/METADATA")
     lines = metadata.read_text(encoding="utf-8").splitlines()
-    assert "Requires-Python: >=3.10" in lines
+    assert "Requires-Python: >=3.11" in lines
+    extras = {line.split(": ")[1] for line in lines if line.startswith("Provides-Extra: ")}
+    assert {"export", "openvino", "video", "track", "formats"} <= extras
     required = {line.split(": ")[1] for line in lines if line.startswith("Requires-Dist: ")}
     assert {"torch", "omegaconf<2.4,>=2.2", "pycocotools"} <= required
     (commands,) = unpacked.glob("*.dist-info/entry_points.txt")
@@ -88,12 +123,94 @@ def test_config_is_found_from_the_wheel_in_another_folder(unpacked, tmp_path):
     }
 
 
-def test_import_without_detectron2_names_the_remedy(tmp_path):
-    code = f"import sys; sys.path.insert(0, {str(PACKAGE.parent)!r}); import hrnet_kpt"
-    done = run_python("-I", "-S", "-c", code, cwd=tmp_path)
+def test_builds_of_the_same_files_are_equal(wheel, unpacked_sdist, tmp_path):
+    """And so are the wheels of the repository and of the sdist, which were copied at another time."""
+    copy_sources(tmp_path)
+    path = build(tmp_path, "sdist")
+    assert path.read_bytes() == (unpacked_sdist.parent / path.name).read_bytes()
+    assert build(unpacked_sdist, "wheel").read_bytes() == wheel.read_bytes()
+
+
+def test_changelog_begins_with_this_version():
+    import hrnet_kpt
+
+    versions = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert versions[0] == hrnet_kpt.__version__
+
+
+def test_every_import_is_a_requirement():
+    """Of the wheel, or of one of its extras; and so is what detectron2 imports."""
+    settings = ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    texts = [settings["options"]["install_requires"], *settings["options.extras_require"].values()]
+    lines = [line for text in texts for line in text.splitlines() if line and line[0] != "#"]
+    required = {re.match(r"[\w.-]+", line)[0].lower() for line in lines} | {
+        "supervision"
+    }  # trackers
+    names = {name for folder in (PACKAGE, CONFIGS) for name in imported_names(folder)}
+    providers = packages_distributions()
+    for name in names - sys.stdlib_module_names - {"hrnet_kpt", "detectron2"}:
+        assert required & {provider.lower() for provider in providers[name]}, name
+    (detectron2,) = providers["detectron2"]
+    for requirement in requires(detectron2):
+        name = re.match(r"[\w.-]+", requirement)[0].lower()
+        assert ";" in requirement or name in required, requirement
+
+
+def imported_names(folder):
+    """First names of the modules that the files of a folder import, without relative imports."""
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                yield from (alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                yield node.module.partition(".")[0]
+
+
+# -------------------------------------------------------------------- without detectron2
+
+
+@pytest.fixture
+def bare(unpacked, tmp_path):
+    """Function that runs Python code with the wheel and the standard library alone."""
+
+    def bare(code):
+        start = f"import sys; sys.path.insert(0, {str(unpacked)!r})\n"
+        return run_python("-I", "-S", "-c", start + code, cwd=tmp_path)
+
+    return bare
+
+
+def test_commands_without_detectron2_name_the_remedy(bare):
+    """One line with a command for pip; --help and --version need nothing."""
+    main = "from hrnet_kpt.cli.main import main; sys.exit(main({}))"
+    for words in ("['--help']", "['--version']"):
+        assert bare(main.format(words)).returncode == 0
+    done = bare(main.format("['demo']"))
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ") and "pip install" in line and sys.executable in line
+
+
+@pytest.mark.parametrize("name", ["config", "engine", "modeling", "weights", "inference"])
+def test_imports_without_detectron2_name_the_remedy(name, bare):
+    done = bare(f"from hrnet_kpt.{name} import Predictor")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("ImportError: ") and "detectron2" in last and "make setup" in last
+    assert last.startswith("ModuleNotFoundError: ") and "pip install" in last
+
+
+def test_remedy_is_a_command_that_downloads_the_pinned_wheel():
+    """The same package as set-up's; its options take the wheel of Python 3.10 anywhere."""
+    words = shlex.split(install_command())
+    assert words[:4] == [sys.executable, "-m", "pip", "install"]
+    assert words[-2] == sysconfig.get_path("purelib")
+    pinned = (ROOT / "requirements" / "detectron2.txt").read_text(encoding="utf-8")
+    assert f"\n{words[-1]} --hash=" in pinned
+    setup = (ROOT / "requirements" / "setup.sh").read_text(encoding="utf-8")
+    assert " ".join(words[4:8]) in setup
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"pip {' '.join(words[3:-2])}" in readme and words[-1] in readme
 
 
 # ------------------------------------------------------------------------------- set-up script
@@ -131,7 +248,7 @@ class Setup:
         shutil.copy(ROOT / "setup.cfg", self.root)
         self.fakes.mkdir()
         # The interpreters of the machine must not be found.
-        others = dict.fromkeys(("python3.10", "python3.11", "python3.12"), "#!/bin/sh\nexit 1\n")
+        others = dict.fromkeys((f"python3.{n}" for n in range(11, 15)), "#!/bin/sh\nexit 1\n")
         for name, text in {"python3": FAKE_PYTHON, "df": FAKE_DF, **others}.items():
             (self.fakes / name).write_text(text)
             (self.fakes / name).chmod(0o755)
@@ -192,7 +309,8 @@ def test_setup_does_nothing_the_second_time(ready):
 @pytest.mark.parametrize(
     ("variables", "words"),
     [
-        ({"FAKE_VERSION": "3.13.0"}, ["3.13.0", "3.10, 3.11 or 3.12", "PYTHON="]),
+        ({"FAKE_VERSION": "3.15.0"}, ["3.15.0", "3.11, 3.12, 3.13 or 3.14", "PYTHON="]),
+        ({"FAKE_VERSION": "3.10.13"}, ["3.10.13", "3.11, 3.12, 3.13 or 3.14"]),
         ({"FAKE_VERSION": "2.7.18", "PYTHON": "python3"}, ["PYTHON=python3", "2.7.18"]),
         ({"PYTHON": "/no/python"}, ["PYTHON=/no/python"]),
         ({"FAKE_ENSUREPIP": "1"}, ["python3.11-venv"]),
@@ -269,7 +387,7 @@ def test_setup_keeps_the_choice_of_detectron2_until_another_is_made(ready):
 
 
 @pytest.mark.parametrize(
-    "name", ["runtime.txt", "export.txt", "formats.txt", "dev.txt", "detectron2.txt"]
+    "name", sorted(path.name for path in (ROOT / "requirements").glob("*.txt"))
 )
 def test_every_requirement_is_pinned(name):
     lines = (ROOT / "requirements" / name).read_text(encoding="utf-8").splitlines()

@@ -1,9 +1,11 @@
-"""Settings of glibc's allocator: whether the process keeps freed memory."""
+"""Settings of glibc's allocator: whether the process keeps freed memory; and the peak memory of the process."""
 
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
+from pathlib import Path
 
 # Parameters of mallopt, from glibc's malloc.h.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -36,6 +38,27 @@ def give_back_freed_memory() -> None:
     library = _glibc()
     if library is not None:
         library.malloc_trim(0)
+
+
+def peak_memory() -> float:
+    """Peak memory of this process in MiB; NaN where the system does not tell, as on Windows.
+
+    On Linux, getrusage would count the memory of the process that started this one.
+    """
+    try:
+        status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM:")) / 1024
+    except (OSError, StopIteration):
+        return _peak_of_usage()
+
+
+def _peak_of_usage() -> float:
+    try:
+        import resource
+    except ModuleNotFoundError:
+        return math.nan
+    peak: int = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # macOS counts bytes
 
 
 def _glibc() -> ctypes.CDLL | None:

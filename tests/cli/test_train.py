@@ -37,7 +37,7 @@ def test_trains_evaluates_and_draws(tiny, tmp_path, capsys, whole_runs):
         (["--config-file", SYNTHETIC, "data.keypoints=mine"], ["data.keypoints", "auto"]),
         (
             ["--config-file", "hrnet_w18_kpt.py"],
-            ["person_keypoints_train2017.json", "DETECTRON2_DATASETS", "make demo"],
+            ["person_keypoints_train2017.json", "DETECTRON2_DATASETS", "hrnet-kpt demo"],
         ),
     ],
 )

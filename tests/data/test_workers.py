@@ -17,12 +17,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.config import instantiate
 from detectron2.structures import Boxes, Instances
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from torch.utils.data import DataLoader
 
+from hrnet_kpt.config import load_config
 from hrnet_kpt.data import workers
 from hrnet_kpt.data.loaders import build_test_loader, build_train_loader
 from hrnet_kpt.errors import UserError
@@ -192,3 +194,20 @@ def test_an_error_of_another_data_loader_is_one_line():
         workers.errors_of_workers_in_one_line("dataloader.train"),
     ):
         list(loader)
+
+
+@pytest.mark.slow  # a spawned process imports everything again
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_workers_without_memory_files_send_the_same_samples(platform, tiny, monkeypatch):
+    """macOS and Windows have neither memory files nor, for such a process, a fork."""
+    cfg = load_config("hrnet_w18_small_kpt_synthetic.py", tiny)
+    expected = list(instantiate(cfg.dataloader.test))
+    monkeypatch.setattr(workers.sys, "platform", platform)
+    options = workers.worker_options(1)
+    monkeypatch.undo()
+    monkeypatch.setattr("hrnet_kpt.data.loaders.worker_options", lambda num_workers: options)
+    monkeypatch.delattr(os, "memfd_create")
+    monkeypatch.delattr(os, "setpgrp")
+    assert options["multiprocessing_context"] == "spawn"
+    cfg.dataloader.test.num_workers = 1
+    assert equal(list(instantiate(cfg.dataloader.test)), expected)

@@ -22,6 +22,7 @@ def test_bfloat16_is_among_the_flags_of_the_processor():
     [
         ("cpu", True, torch.bfloat16), ("cpu", False, None),
         ("cuda", True, torch.bfloat16), ("cuda", False, torch.float16),
+        ("mps", True, None), ("mps", False, None),
     ],
 )  # fmt: skip
 def test_auto_is_what_the_device_is_fast_with(device, has, expected, monkeypatch, caplog):
@@ -33,8 +34,9 @@ def test_auto_is_what_the_device_is_fast_with(device, has, expected, monkeypatch
     assert amp_dtype(SimpleNamespace(enabled=False, dtype="auto"), torch.device(device)) is None
 
 
-def test_a_named_dtype_is_kept_except_float16_on_a_cpu():
-    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+def test_a_named_dtype_is_kept_except_float16_on_a_cpu_and_all_on_mps():
+    cpu, gpu, mps = map(torch.device, ("cpu", "cuda", "mps"))
     half, bfloat16 = (SimpleNamespace(enabled=True, dtype=name) for name in ("float16", "bfloat16"))
     assert amp_dtype(half, gpu) is torch.float16
+    assert amp_dtype(half, mps) is amp_dtype(bfloat16, mps) is None
     assert amp_dtype(half, cpu) is amp_dtype(bfloat16, cpu) is torch.bfloat16

@@ -45,7 +45,7 @@ def parser(
     add("--training", default="512x512", metavar="HxW", help='of a training step; "": none')
     add("--training-batch", type=int, default=2, metavar="N", help="images of a training step")
     add("--repeats", type=int, default=5, metavar="N", help="measurements of each model")
-    add("--device", default="cpu", help="cpu, cuda (default: cpu)")
+    add("--device", default="cpu", help="cpu, cuda, mps (default: cpu)")
     add("--output", default="output/benchmark", metavar="FOLDER", help="for the json and the plot")
     add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     return parser

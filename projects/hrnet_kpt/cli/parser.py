@@ -55,7 +55,9 @@ def expand_home(word: str) -> str:
     `~key` is not changed: it deletes a key of the config.
     """
     head, path = re.fullmatch(r"(--[\w-]+=@?|@?)(.*)", word, re.DOTALL).groups()  # type: ignore[union-attr]
-    return head + os.path.expanduser(path) if path.startswith("~/") or path == "~" else word
+    return (
+        head + os.path.expanduser(path) if path.startswith(("~/", "~\\")) or path == "~" else word
+    )
 
 
 def run_command(
@@ -74,10 +76,13 @@ def run_tool(work: Callable[[], int | None], debug: bool = False) -> int:
         debug: Raise errors instead of printing them.
 
     Returns:
-        The status of `work`; 1 if the training diverged, 2 after a UserError, 130 or 143 after a signal. A UserError is
-        printed on stderr as `error: ...`, its further lines as `also: ...`. Other exceptions are raised.
+        The status of `work`; 1 if the training diverged, 2 after a UserError or without detectron2; 130 or 143 after a
+        signal. A UserError is printed on stderr as `error: ...`, its further lines as `also: ...`. Other exceptions
+        are raised.
     """
     try:
+        from .. import installed_detectron2  # noqa: F401
+
         return work() or 0
     except UserError as error:
         if debug:
@@ -90,6 +95,11 @@ def run_tool(work: Callable[[], int | None], debug: bool = False) -> int:
             raise
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except ModuleNotFoundError as error:
+        if debug or error.name != "detectron2":
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt as stopped:
         print(str(stopped) or "interrupted", file=sys.stderr)
         return 128 + getattr(stopped, "signum", 2)

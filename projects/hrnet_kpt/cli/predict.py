@@ -40,7 +40,7 @@ def parser(prog: str = TOOL) -> Parser:
     add("--track", action="store_true", help="videos: an id for each object (needs trackers)")
     add("--smooth", action="store_true", help="with --track: keypoints without jitter")
     add("--batch-size", type=int, metavar="N", help="(default: 1 on a CPU, 4 on a GPU)")
-    add("--device", default="", help="cuda, cpu, ... (default: the config's)")
+    add("--device", default="", help="cuda, mps, cpu (default: the config's)")
     add("--restart", action="store_true", help="overwrite existing outputs")
     add("overrides", nargs="*", metavar="key=value", help="replaces a value of the config")
     return parser

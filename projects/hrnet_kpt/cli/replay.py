@@ -18,7 +18,12 @@ def parser(prog: str = TOOL) -> Parser:
     parser = Parser(__doc__, EXAMPLES, prog)
     add = parser.add_argument
     add("--input", required=True, metavar="FILE", help="a diverged_*.pth of a run folder")
-    add("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:1 (default: %(default)s)")
+    add(
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="cpu, cuda, cuda:1, mps (default: %(default)s)",
+    )
     return parser
 
 

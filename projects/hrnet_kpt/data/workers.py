@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -37,9 +38,12 @@ def worker_options(num_workers: int) -> dict[str, Any]:
     """The arguments of a DataLoader for this number of workers whose loader is read by `iterate`."""
     if not num_workers:
         return {"collate_fn": _identity}
+    linux = sys.platform.startswith("linux")
     return {
         "num_workers": num_workers,
-        "collate_fn": SharedSample,
+        # Memory files are Linux's. Its workers are forked, also by Python 3.14, which would import all modules again.
+        "collate_fn": SharedSample if linux else _identity,
+        "multiprocessing_context": "fork" if linux else "spawn",
         "timeout": POLL,
         "worker_init_fn": _leave_process_group,
     }
@@ -51,7 +55,8 @@ def _identity(batch: Any) -> Any:
 
 def _leave_process_group(worker: int) -> None:
     """Ctrl-C and torchrun signal whole process groups, but the last iteration still needs the workers."""
-    os.setpgrp()
+    if hasattr(os, "setpgrp"):  # not on Windows
+        os.setpgrp()
 
 
 class SharedSample:

@@ -1,5 +1,6 @@
 """Training and evaluation."""
 
+from .. import installed_detectron2  # noqa: F401
 from .evaluation import evaluate
 from .training import train
 

@@ -238,7 +238,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     try:
-        history: list[dict[str, Any]] = json.loads(path.read_text())
+        history: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         for entry in history:
             for metrics in entry["results"].values():
                 metrics.update({k: math.nan for k, value in metrics.items() if value is None})

@@ -20,9 +20,13 @@ def amp_dtype(amp: DictConfig, device: torch.device) -> torch.dtype | None:
 
     Args:
         amp: `train.amp`, with `enabled` and `dtype`: "auto", "float16" or "bfloat16". "auto" is bfloat16 if `device`
-            has instructions for it, else float16 on a GPU, and None on a CPU, where float16 is always slow.
+            has instructions for it, else float16 on a GPU, and None on a CPU, where float16 is always slow. It is
+            always None on "mps", where torchvision's ROIAlign has no gradient in float16.
     """
     if not amp.enabled:
+        return None
+    if device.type == "mps":
+        logger.info("Precision: float32, as ROIAlign has no mixed precision on mps")
         return None
     if amp.dtype != "auto":
         dtype = getattr(torch, amp.dtype)

@@ -6,7 +6,6 @@ import datetime
 import json
 import logging
 import math
-import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +16,7 @@ from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
 
 from ..errors import UserError
 from ..io import replace_text, to_json
+from ..memory import peak_memory
 from ..weights.run_checkpoints import not_written
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def _peak_memory() -> float:
     """Peak memory in MiB: allocated by torch on the GPU, or of this process if there is no GPU."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return peak_memory()
 
 
 class MetricsWriter(EventWriter):

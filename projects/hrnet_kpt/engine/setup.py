@@ -130,7 +130,7 @@ def check_data_files(cfg: DictConfig, *splits: str) -> None:
         folder = os.environ.get("DETECTRON2_DATASETS", "unset, so ./datasets")
         set_folder = (
             "; set the variable DETECTRON2_DATASETS to the folder that holds your data sets (it is "
-            f"{folder}), or data.{{train,test}}.{{annotations,images}}; `make demo` needs none"
+            f"{folder}), or data.{{train,test}}.{{annotations,images}}; `hrnet-kpt demo` needs none"
         )
         raise UserError("\n".join([missing[0] + set_folder, *missing[1:]]))
 
@@ -195,6 +195,6 @@ def report_skipped(cfg: DictConfig, loader: Any) -> None:
     if not messages:
         return
     path = skipped_file(cfg)
-    known = path.read_text().splitlines() if path.exists() else []
+    known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     replace_text(path, "".join(f"{line}\n" for line in dict.fromkeys([*known, *messages])))
     logger.warning("%d images cannot be used and were skipped: %s", len(messages), path)

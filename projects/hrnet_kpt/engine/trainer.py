@@ -318,4 +318,4 @@ def _numbers(losses: Losses) -> list[float]:
     """The values of losses, copied to the CPU together."""
     if not losses:
         return []
-    return torch.stack([value.detach().double() for value in losses.values()]).tolist()
+    return torch.stack([value.detach() for value in losses.values()]).tolist()

@@ -86,9 +86,18 @@ def inference_model(cfg: DictConfig, model: nn.Module) -> nn.Module:
 
 
 def choose_device(cfg: DictConfig) -> torch.device:
-    """The device of the run: `train.device`, or the CPU, with a warning, if there is no GPU."""
+    """The device of the run: `train.device`, or the CPU, with a warning, if there is no such GPU."""
     device = torch.device(cfg.train.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        logger.warning("train.device=%s, but there is no GPU: running on the CPU", cfg.train.device)
-        return torch.device("cpu")
-    return device
+    if is_available(device):
+        return device
+    mps = device.type == "cuda" and is_available(torch.device("mps"))
+    hint = "; train.device=mps is Apple's GPU" if mps else ""
+    logger.warning("train.device=%s, but there is no such GPU: running on the CPU%s", device, hint)
+    return torch.device("cpu")
+
+
+def is_available(device: torch.device) -> bool:
+    """Whether this machine has a device: "cuda", a GPU of Nvidia, "mps", one of Apple, or "cpu"."""
+    if device.type == "mps":
+        return torch.backends.mps.is_available()
+    return device.type != "cuda" or torch.cuda.is_available()

@@ -107,7 +107,7 @@ class Predictor:
         cfg: a config, with the classes, the keypoints and the transforms of evaluation.
         weights: path or URL of a checkpoint of the whole model. The evaluation in its run folder, if there is one,
             calibrates the confidences of keypoints.
-        device: "cuda", "cpu", ...; by default the config's train.device, or the CPU if there is no GPU.
+        device: "cuda", "mps", "cpu"; by default the config's train.device. The CPU, if there is no such GPU.
 
     Raises:
         UserError: If the config is wrong, or the weights do not fit its model.

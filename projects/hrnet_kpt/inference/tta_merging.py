@@ -98,14 +98,14 @@ def weighted_box_fusion(
     found_boxes, found_scores, found_classes = [boxes[:0]], [scores[:0]], [classes[:0]]
     for class_ in classes.unique().tolist():
         mine = classes == class_
-        fused, fused_scores = _fuse(
-            boxes[mine].double().cpu().numpy(),
-            scores[mine].double().cpu().numpy(),
+        fused, fused_scores = _fuse(  # in float64, which mps does not have
+            boxes[mine].cpu().double().numpy(),
+            scores[mine].cpu().double().numpy(),
             num_views,
             iou_thresh,
         )
-        found_boxes.append(torch.from_numpy(fused).to(boxes))
-        found_scores.append(torch.from_numpy(fused_scores).to(scores))
+        found_boxes.append(torch.from_numpy(fused.astype(np.float32)).to(boxes))
+        found_scores.append(torch.from_numpy(fused_scores.astype(np.float32)).to(scores))
         found_classes.append(classes.new_full((len(fused),), class_))
     merged = torch.cat(found_scores)
     order = merged.argsort(descending=True, stable=True)

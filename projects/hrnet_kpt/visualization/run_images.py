@@ -55,7 +55,7 @@ def draw_curves(metrics: Path, output: Path) -> None:
 
     AP on training images is dashed. Where it parts from AP on test images, a vertical line marks the best AP on these.
     """
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     # Not with pyplot, whose backend belongs to a notebook that calls this.
     figure = Figure(figsize=(21, 4.2), dpi=110)
     losses, precision, pixels, rate = figure.subplots(1, 4)

@@ -104,7 +104,7 @@ def local_weights(location: str) -> Path:
         if not path.is_file():
             raise UserError(
                 f"train.init_checkpoint={location}: there is no such file (looked for {path.resolve()}); "
-                "`make demo` trains without weights"
+                "`hrnet-kpt demo` trains without weights"
             )
         try:
             path.open("rb").close()
@@ -145,7 +145,7 @@ def _download(url: str, path: Path) -> None:
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"train.init_checkpoint={url} cannot be downloaded ({' '.join(str(error).split())}): put the file at "
-            f"{path} by other means, or set train.init_checkpoint=PATH; `make demo` trains without weights"
+            f"{path} by other means, or set train.init_checkpoint=PATH; `hrnet-kpt demo` trains without weights"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)

@@ -189,7 +189,7 @@ def numbered(folder: Path) -> list[Path]:
 def _candidates(folder: Path) -> list[Path]:
     """The file that last_checkpoint names, then the final one, then the numbered ones, newest first."""
     try:
-        named = [folder / (folder / LAST).read_text().strip()]
+        named = [folder / (folder / LAST).read_text(encoding="utf-8").strip()]
     except (OSError, UnicodeDecodeError):
         named = []
     others = [folder / FINAL, *numbered(folder)]

@@ -71,6 +71,12 @@ def test_synchronised_norms_need_gpus(check, processes):
     assert check([f"{NORM}=SyncBN"], training=False) == []
 
 
+@pytest.mark.parametrize("device", ["mps", "cuda:1", "cpu", "xpu", "gpu"])
+def test_devices_that_can_train(check, device):
+    found = check([f"train.device={device}"])
+    assert [f.name for f in found] == ["device-unknown"] * (device in ("xpu", "gpu"))
+
+
 @pytest.mark.parametrize("tensor", ["stage3.0.fuse_layers.2.0.1.0.weight", "conv1.weight"])
 def test_weights_that_do_not_fit_are_found(check, save_weights, tensor):
     nan = tensor == "conv1.weight"

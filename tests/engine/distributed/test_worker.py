@@ -166,6 +166,13 @@ def test_backend_of_two_processes(device, gpus, backend, monkeypatch):
         assert choose_backend(device, 2, "--num-gpus") == backend
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_mps_is_for_one_process(there, monkeypatch):
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: there)
+    with pytest.raises(UserError, match=r"--num-gpus 2.*mps") if there else nullcontext():
+        assert choose_backend("mps", 2, "--num-gpus") == "gloo"
+
+
 SCRIPT = """
 import sys
 from argparse import Namespace

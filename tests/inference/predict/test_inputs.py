@@ -1,10 +1,12 @@
 """Input files, their names, and names of output files."""
 
 import os
+from pathlib import PureWindowsPath
 
 import pytest
 
 from hrnet_kpt.errors import UserError
+from hrnet_kpt.inference.predict import inputs
 from hrnet_kpt.inference.predict.inputs import find_inputs, natural_key
 
 
@@ -77,3 +79,11 @@ def test_output_files_are_not_inputs(make):
 def test_natural_order():
     expected = ["a2", "a2b", "a10b", "b1", "²"]
     assert sorted(sorted(expected), key=natural_key) == expected
+
+
+def test_output_names_have_slashes_on_windows(monkeypatch):
+    """As the names in the results, so that an output with the name of its input is recognized."""
+    monkeypatch.setattr(inputs, "Path", PureWindowsPath)
+    given = ["a/b.tif", "a/b.jpg", "c d/e.jpg", "f.mov"]
+    expected = ["a/b.tif.jpg", "a/b.jpg", "c d/e.jpg", "f.mp4"]
+    assert inputs._output_names(given) == expected

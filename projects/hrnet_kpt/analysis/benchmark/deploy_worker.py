@@ -10,8 +10,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+
+from hrnet_kpt.memory import peak_memory
 
 WARM_UP = 3  # calls
 
@@ -49,10 +50,7 @@ def main() -> None:
         start = time.perf_counter()
         objects.append(predict(path))
         times.append(time.perf_counter() - start)
-    # getrusage would count the memory of the process that started this one.
-    status = Path("/proc/self/status").read_text().splitlines()
-    memory = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
-    found = {"loading": loading, "seconds": statistics.median(times), "memory": memory}
+    found = {"loading": loading, "seconds": statistics.median(times), "memory": peak_memory()}
     json.dump({**found, "objects": objects}, sys.stdout)
 
 

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ...errors import UserError
+from ...inference.build import is_available
 from ...memory import keep_freed_memory
 from ...modeling.layers import put_channels_last
 from ..inspect.inspection import parse_size
@@ -137,8 +138,8 @@ def run_benchmark(
     sizes = [parse_size(size) for size in options.sizes]
     training_size = parse_size(options.training) if options.training else None
     device = torch.device(options.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {options.device}: CUDA is not available")
+    if not is_available(device):
+        raise UserError(f"--device {options.device}: torch finds no such GPU on this machine")
     dtypes = [getattr(torch, name) for name in options.dtypes]
     models = [*build_models(cfg, options.models, dtypes, device), *others]
     inference = [

@@ -66,7 +66,7 @@ def write_error_report(
     folder = Path(output or Path(run or ".") / "errors")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "errors.json").write_text(to_json(analysis, indent=1))
+        (folder / "errors.json").write_text(to_json(analysis, indent=1), encoding="utf-8")
     except OSError as error:
         raise UserError(f"--output {folder} cannot be written: {error.strerror}") from error
     print(tables(analysis))

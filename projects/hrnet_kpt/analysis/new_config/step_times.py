@@ -96,7 +96,7 @@ def cache_key(cfg: DictConfig, survey: Survey, machine: Machine) -> str:
 def _read(file: Path) -> dict[str, list[float]]:
     """The cache; empty if there is none, or it is damaged."""
     try:
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text(encoding="utf-8"))
         return {key: [float(v) for v in found[key]] for key in found if len(found[key]) == 3}
     except (OSError, ValueError, TypeError):
         return {}

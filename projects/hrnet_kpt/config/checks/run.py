@@ -40,7 +40,7 @@ def check_weights_present(cfg: DictConfig, resumes: bool) -> Iterator[Finding]:
     if location and not (resumes or is_url(location) or Path(location).is_file()):
         message = (
             f"{WEIGHTS}={location}: there is no such file (looked for {Path(location).resolve()}): set a path, an "
-            "http(s) or detectron2:// address, or nothing to train from scratch; `make demo` trains without weights"
+            "http(s) or detectron2:// address, or nothing to train from scratch; `hrnet-kpt demo` needs no weights"
         )
         yield error("weights-missing", WEIGHTS, message)
     if not resumes and lacks_public_weights(cfg):
@@ -51,11 +51,11 @@ def check_weights_present(cfg: DictConfig, resumes: bool) -> Iterator[Finding]:
         )
         yield error("weights-missing", (WIDTH, WEIGHTS), message)
     try:
-        known = torch.device(cfg.train.device).type in ("cuda", "cpu")
+        known = torch.device(cfg.train.device).type in ("cuda", "mps", "cpu")
     except RuntimeError:
         known = False
     if not known:
-        message = f"train.device={cfg.train.device} is not a device: use cuda or cpu"
+        message = f"train.device={cfg.train.device} is not a device: use cuda, mps or cpu"
         yield error("device-unknown", "train.device", message)
 
 
@@ -149,9 +149,9 @@ def check_norms(
             f"stay random; set {WEIGHTS}, or {key}=0"
         )
         yield error("frozen-without-weights", (key, WEIGHTS), message)
-    on_cpu = cfg.train.device == "cpu" or not torch.cuda.is_available()
-    if synced and (processes == 1 or on_cpu):
-        where = "in a single process" if processes == 1 else "on CPUs"
+    on_cuda = str(cfg.train.device).startswith("cuda") and torch.cuda.is_available()
+    if synced and (processes == 1 or not on_cuda):
+        where = "in a single process" if processes == 1 else "without CUDA"
         message = (
             f"{len(synced)} norms of the model are SyncBN (first: {synced[0]}), which cannot train {where}: set "
             f"{NORM}=auto, which is BN in one process"

@@ -83,7 +83,7 @@ def _is_written(root: Path, parameters: dict[str, Any]) -> bool:
     target, folder = root / f"{parameters['split']}.json", root / str(parameters["split"])
     names = set(os.listdir(folder)) if folder.is_dir() else set()
     try:
-        content = json.loads(target.read_text())
+        content = json.loads(target.read_text(encoding="utf-8"))
         listed = {image["file_name"] for image in content["images"]}
         if content["info"].get("parameters") == parameters and listed <= names:
             return True

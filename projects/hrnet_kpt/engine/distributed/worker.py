@@ -170,6 +170,10 @@ def choose_backend(device: str, local_world_size: int, flag: str) -> str:
     Raises:
         UserError: If there are GPUs, but not one for each process.
     """
+    if device.startswith("mps") and torch.backends.mps.is_available():
+        raise UserError(
+            f"{flag} {local_world_size}: mps is one GPU, for one process: leave {flag.split()[0]} out"
+        )
     if not device.startswith("cuda") or not torch.cuda.is_available():
         return "gloo"
     gpus = torch.cuda.device_count()

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ...config import load_config
 from ...errors import UserError, one_line
+from ...inference.build import is_available
 from ...io import atomic_write
 from ...modeling.layers import put_channels_last
 from .diagnosis import Diagnosis, Step, diagnose
@@ -91,9 +92,9 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UserError(f"--device {name} is unknown: use cpu, cuda or cuda:1") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {name}: there is no GPU here, use cpu")
+        raise UserError(f"--device {name} is unknown: use cpu, cuda, cuda:1 or mps") from error
+    if not is_available(device):
+        raise UserError(f"--device {name}: there is no such GPU here, use cpu")
     return device
 
 

@@ -157,7 +157,7 @@ def _output_names(names: Sequence[str]) -> list[str]:
     for name in names:
         extensions = MP4 if is_video(name) else JPEG + PNG
         kept = Path(name).suffix.lower() in extensions
-        outputs.append(name if kept else str(Path(name).with_suffix(extensions[0])))
+        outputs.append(name if kept else Path(name).with_suffix(extensions[0]).as_posix())
     counts = Counter(outputs)
     return [
         output if output == name or counts[output] == 1 else f"{name}{Path(output).suffix}"

@@ -1,0 +1,29 @@
+"""Says how to install detectron2 if it is missing: folders that need it import this module first.
+
+It is not a requirement of the wheel, as no package index has it under its own name. The package named here holds
+detectron2 at commit a59f0563, and is tagged for Python 3.10 alone. Its Python code runs on later versions, and its
+compiled part, which they cannot load, is not needed.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import sysconfig
+from importlib.util import find_spec
+
+PACKAGE = "sal-detectron2==0.7.2"
+
+
+def install_command() -> str:
+    """The command that installs detectron2 into this environment, without a compiler."""
+    words = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:"]
+    words += ["--python-version", "3.10", "--target", sysconfig.get_path("purelib"), PACKAGE]
+    return shlex.join(words) if sys.platform != "win32" else " ".join(f'"{w}"' for w in words)
+
+
+if find_spec("detectron2") is None:
+    raise ModuleNotFoundError(
+        f"hrnet_kpt needs detectron2, which is not installed in this environment: run {install_command()}",
+        name="detectron2",
+    )
