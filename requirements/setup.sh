@@ -14,7 +14,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 stamp=.venv/setup-stamp
-needed_kb=7340032 # 7 GB
+needed_kb=8388608 # 8 GB
 pythons="3.11, 3.12, 3.13 or 3.14"
 describe='import sys; print("%d.%d.%d %s" % (sys.version_info[:3] + (getattr(sys, "_base_executable", sys.executable),)))'
 
@@ -97,7 +97,7 @@ free_kb=$(df -Pk . | awk 'NR == 2 { print $4 }')
 clean="no .venv is left behind: put right what the message above names and run again"
 "$python" -m venv .venv || fail "making .venv failed; $clean"
 
-echo "setup: installing the pinned packages (about 5.5 GB, some minutes)"
+echo "setup: installing the pinned packages (about 7.4 GB, some minutes)"
 pip install --constraint requirements/runtime.txt setuptools wheel &&
     pip install --no-build-isolation -r requirements/runtime.txt -r requirements/export.txt -r requirements/formats.txt \
         -r requirements/serving.txt -r requirements/track.txt -r requirements/dev.txt ||

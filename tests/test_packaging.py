@@ -234,7 +234,7 @@ esac
 """
 FAKE_DF = """#!/bin/sh
 echo "Filesystem 1024-blocks Used Available Capacity Mounted on"
-echo "/dev/disk 99999999 1 ${FAKE_FREE_KB:-8000000} 1% /"
+echo "/dev/disk 99999999 1 ${FAKE_FREE_KB:-9000000} 1% /"
 """
 
 
@@ -314,7 +314,7 @@ def test_setup_does_nothing_the_second_time(ready):
         ({"FAKE_VERSION": "2.7.18", "PYTHON": "python3"}, ["PYTHON=python3", "2.7.18"]),
         ({"PYTHON": "/no/python"}, ["PYTHON=/no/python"]),
         ({"FAKE_ENSUREPIP": "1"}, ["python3.11-venv"]),
-        ({"FAKE_FREE_KB": "1048576"}, ["1024 MB", "7168"]),
+        ({"FAKE_FREE_KB": "1048576"}, ["1024 MB", "8192"]),
         ({"FAKE_PIP_FAILS_AT": "runtime.txt -r"}, [".venv"]),
         ({"FAKE_PIP_FAILS_AT": "detectron2.txt"}, ["DETECTRON2="]),
         ({"DETECTRON2": "/no/checkout", "FAKE_PIP_FAILS_AT": "/no/checkout"}, ["/no/checkout"]),
