@@ -151,13 +151,13 @@ def test_path_that_does_not_exist(output, refused, tmp_path):
 
 def test_other_folders_are_not_checked(cats, refused):
     """A folder that is not imported names the command; a json alone needs the folder of its images."""
-    assert "tools/import_data.py" in refused(check_data.main, ["--annotations", cats])[0]
+    assert "hrnet-kpt import-data" in refused(check_data.main, ["--annotations", cats])[0]
     assert "--images" in refused(check_data.main, ["--annotations", cats / "labels.json"])[0]
 
 
 def test_source_as_data_root_names_the_import(cats, tiny):
     tiny = [o for o in tiny if not o.startswith("data.")]
-    with pytest.raises(UserError, match=r"labels\.json.*tools/import_data\.py") as error:
+    with pytest.raises(UserError, match=r"labels\.json.*hrnet-kpt import-data") as error:
         train(load_config("own.py", [*tiny, f"data.root={cats}"]))
     assert "data.train.annotations" in str(error.value)
 

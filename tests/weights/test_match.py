@@ -202,7 +202,7 @@ def test_heads_alone_need_init_strict_and_norms_that_are_not_frozen(
     files, detector, write, refusal
 ):
     path = write(without(files["hrnet_kpt"], "backbone."))
-    assert "tools/convert_weights.py" in refusal(load_weights, detector(norm="BN"), path)
+    assert "hrnet-kpt convert-weights" in refusal(load_weights, detector(norm="BN"), path)
     assert load_weights(detector(norm="BN"), path, strict=False).absent == ["bottom_up", "neck"]
     assert "FrozenBN" in refusal(load_weights, detector(), path, strict=False)
 

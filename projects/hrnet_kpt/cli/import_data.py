@@ -63,6 +63,6 @@ def run(args: Namespace) -> None:
     if "all" in splits:
         print("next: the same command with --test-share 0.2, for a training and a test set")
         return
-    print(f"next: tools/check_dataset.py --annotations {folder} --draw {folder}_samples")
+    print(f"next: hrnet-kpt check-data --annotations {folder} --draw {folder}_samples")
     config = shlex.quote(f"{output.resolve().name}.py")
-    print(f"      tools/new_config.py --data {folder} --minutes 30 --output {config}")
+    print(f"      hrnet-kpt new-config --data {folder} --minutes 30 --output {config}")

@@ -54,5 +54,5 @@ def run(args: Namespace) -> int:
     path = new_config(options.pop("data"), options.pop("output"), **options)
     if args.train:
         return train.run(train.parser().parse_args(["--config-file", str(path)]))
-    print(f"train it: {train.TOOL} --config-file {path}")
+    print(f"train it: hrnet-kpt train --config-file {path}")
     return 0

@@ -3,7 +3,7 @@
 Placeholders are filled where the finding is made. `{count}` is the number of annotations or images.
 """
 
-FIX = "tools/check_dataset.py --fix OUT.json"
+FIX = "hrnet-kpt check-data --fix OUT.json"
 
 ERRORS = {
     "image-incomplete": "{count} without an `id` or a `file_name`: add it",

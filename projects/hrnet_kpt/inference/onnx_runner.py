@@ -62,7 +62,7 @@ class OnnxPredictor:
             loaded = _load_onnxruntime(os.fspath(path), providers, threads)
         self._run, text = loaded
         if not text:
-            raise ValueError(f"{path} has no metadata: export it by tools/export_model.py")
+            raise ValueError(f"{path} has no metadata: export it by hrnet-kpt export")
         self.info: dict[str, Any] = json.loads(text)
         if self.info["part"] != "detector":
             raise ValueError(f"{path} is only the {self.info['part']}: export --part detector")

@@ -198,7 +198,7 @@ def _refuse_frozen(model: nn.Module, result: MatchResult, location: str) -> None
     if all(f"{name}.weight" in result.lacking for name in left):
         remedy = (
             "networks for pose do not have them: set model.backbone.bottom_up.norm=BN, or fill them from ImageNet "
-            f"weights of this width by tools/convert_weights.py --input {location} IMAGENET --output FILE"
+            f"weights of this width by hrnet-kpt convert-weights --input {location} IMAGENET --output FILE"
         )
     raise UserError(
         f"{location} leaves {len(left)} FrozenBN layers without statistics (first: {left[0]}), and with those training "

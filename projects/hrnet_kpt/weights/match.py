@@ -203,7 +203,7 @@ def mismatch_error(result: MatchResult, location: str, remedy: str = "") -> User
     if not result.problems:
         return UserError(
             f"{location} has no bottom_up ({', '.join(result.parts)} alone, {layout}): join it with an HRNet's weights "
-            f"by tools/convert_weights.py --input HRNET_FILE {location} --output FILE{ending}"
+            f"by hrnet-kpt convert-weights --input HRNET_FILE {location} --output FILE{ending}"
         )
     more = len(result.problems) - 3
     first = "; ".join(result.problems[:3]) + (f"; and {more} more" if more > 0 else "")

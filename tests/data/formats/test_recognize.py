@@ -91,7 +91,7 @@ def test_unknown_format_names_the_one_that_was_meant():
 
 def test_folder_that_is_not_imported_names_the_command(tmp_path):
     (tmp_path / "yolo.txt").touch()
-    with pytest.raises(UserError, match=r"YOLO.*tools/import_data\.py") as error:
+    with pytest.raises(UserError, match=r"YOLO.*hrnet-kpt import-data") as error:
         recognize.annotation_file(str(tmp_path), "train", "all")
     assert "train.json nor all.json" in str(error.value)
     (tmp_path / "all.json").write_text(COCO)

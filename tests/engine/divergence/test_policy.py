@@ -55,7 +55,7 @@ def test_the_run_ends_with_one_line_and_a_reproducer(
         "loss_box_reg is nan",
         "roi_heads.box_head.fc1 (Linear)",
     )
-    remedy = ("--resume", "optimizer.lr", f"tools/replay.py --input {path}")
+    remedy = ("--resume", "optimizer.lr", f"hrnet-kpt replay --input {path}")
     assert all(words in line for words in (*found, *remedy))
     assert iterations(folder) == [0, 1]
     assert (folder / "last_checkpoint").read_text() == "model_0000001.pth"
@@ -158,7 +158,7 @@ def test_a_label_without_a_class_is_named(detector, batch):
     optimizer = torch.optim.SGD(detector.parameters(), lr=0.1)
     with pytest.raises(Diverged) as raised:
         Trainer(detector, itertools.repeat(batch), optimizer).train(0, 1)
-    words = ("(id ", "instance 0 has class 9", "tools/check_dataset.py")
+    words = ("(id ", "instance 0 has class 9", "hrnet-kpt check-data")
     assert all(word in str(raised.value) for word in words)
 
 

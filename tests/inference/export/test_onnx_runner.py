@@ -78,6 +78,22 @@ def test_none_one_and_many_by_the_threshold(predictor, path, image, threshold, c
     same(OnnxPredictor(path)(image, score_threshold=value), expected)
 
 
+def test_runner_of_the_package_imports_neither_torch_nor_detectron2(exported, image, tmp_path):
+    """Nor anything else that is slow to import, with `hrnet_kpt` installed as a whole."""
+    image.save(tmp_path / "image.png")
+    code = """
+import sys
+from hrnet_kpt.inference.onnx_runner import OnnxPredictor
+assert len(OnnxPredictor(sys.argv[1])(sys.argv[2], score_threshold=0.0)) == 3
+print(*{name.partition(".")[0] for name in sys.modules if sys.modules[name]})
+"""
+    words = [sys.executable, "-c", code, exported(), tmp_path / "image.png"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    others = {*done.stdout.split()} - sys.stdlib_module_names
+    assert {"hrnet_kpt", "numpy", "PIL", "onnxruntime"} <= others
+    assert not others & {"torch", "torchvision", "detectron2", "matplotlib", "omegaconf", "yaml"}
+
+
 SIZES = [
     (96, 96),
     (80, 60),

@@ -103,7 +103,7 @@ def load_run(run: str | Path) -> tuple[GroundTruth, Path, Path]:
     if not results.is_file():
         raise UserError(
             f"{results} does not exist: evaluate the run first "
-            f"(tools/lazyconfig_train_net.py --config-file {Path(run) / 'config.yaml'} --eval-only --resume)"
+            f"(hrnet-kpt evaluate --config-file {Path(run) / 'config.yaml'} --resume)"
         )
     not_read = images_not_read(results.with_name("evaluation.json"))
     if not_read:

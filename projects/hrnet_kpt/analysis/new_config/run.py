@@ -188,7 +188,7 @@ def _open_images(files: dict[str, tuple[str, str]], report: Callable[[str], obje
     found: list[Finding] = check_sides(tables["train"])
     count = sum(len(table.images) for table in tables.values())
     if count > MAX_OPENED:
-        report(f"the {count} images were not opened: tools/check_dataset.py does it")
+        report(f"the {count} images were not opened: hrnet-kpt check-data does it")
     else:
         opened: dict[str, list[Opened]] = {}
         for split, table in tables.items():
@@ -237,7 +237,7 @@ def _describe(machine: Machine, times: Times | None) -> str:
 
 def command(**options: Any) -> str:
     """The command line with these options."""
-    words = ["tools/new_config.py"]
+    words = ["hrnet-kpt", "new-config"]
     for name, value in options.items():
         if value is not None:
             words += [f"--{name}", f"{value:g}" if isinstance(value, float) else str(value)]

@@ -59,7 +59,7 @@ TEST.AUG.MIN_SIZES TEST.AUG.MAX_SIZE: inference.tta.scales, as factors
 TEST.AUG.FLIP: inference.tta.flip
 TEST.PRECISE_BN.NUM_ITER: norms are frozen, or keep running statistics
 CUDNN_BENCHMARK: train.deterministic is its opposite
-VIS_PERIOD: tools/visualize_data.py, and predictions.png at the end of a run
+VIS_PERIOD: hrnet-kpt visualize-data, and predictions.png at the end of a run
 """)
 
 # Values of keys for which there is an equivalent.

@@ -98,7 +98,7 @@ def refuse_options(options: Options) -> None:
         )
     if options.grow_boxes:
         raise UserError(
-            "--grow-boxes is not for COCO-format json: its boxes are grown by tools/check_dataset.py --fix OUT.json "
+            "--grow-boxes is not for COCO-format json: its boxes are grown by hrnet-kpt check-data --fix OUT.json "
             "--grow-boxes MARGIN"
         )
 

@@ -64,7 +64,7 @@ def set_boxes(data: Imported, options: Options) -> None:
     if single.all():
         raise UserError(
             f"{data.root}: every object has one labelled keypoint, which tells no size: give the distance from "
-            "the keypoint to the sides of the box in pixels, such as tools/import_data.py --grow-boxes 40px"
+            "the keypoint to the sides of the box in pixels, such as hrnet-kpt import-data --grow-boxes 40px"
         )
     if single.any():
         usual = float(np.median(sides[~single]))

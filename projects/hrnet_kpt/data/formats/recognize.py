@@ -112,13 +112,13 @@ def remedy(root: str | Path) -> str:
     """What to do with a folder that should be an imported one."""
     path = Path(root)
     if not path.is_dir():
-        return "there is no such folder: tools/import_data.py writes it"
+        return "there is no such folder: hrnet-kpt import-data writes it"
     if (path / "all.json").is_file():
         return "it has all.json, without a split: import it again with --test-share 0.2"
     found = seen_formats(path)
     seen = "; ".join(f"{find_format(name).TITLE} ({what})" for name, what in found.items())
     seen = f"it is {seen}" if seen else _describe(path)
-    return f"{seen}; tools/import_data.py --input {path} --output DIR writes a folder to use"
+    return f"{seen}; hrnet-kpt import-data --input {path} --output DIR writes a folder to use"
 
 
 def _is_archive(path: Path) -> bool:

@@ -102,9 +102,9 @@ class DivergencePolicy:
         ]
         path = self._save(trainer, batch, step, lines) if stops or self.skipped == 1 else None
         if path:
-            lines.append(f"  {'replay:':14}tools/replay.py --input {path}")
+            lines.append(f"  {'replay:':14}hrnet-kpt replay --input {path}")
         logger.error("\n".join(lines))
-        where = f"; replay it by tools/replay.py --input {path}" if path else ""
+        where = f"; replay it by hrnet-kpt replay --input {path}" if path else ""
         return f"iteration {iteration} diverged: {diagnosis.line()}; {self._advice(diagnosis, trainer)}{where}"
 
     def _save(
@@ -124,7 +124,7 @@ class DivergencePolicy:
 
     def _advice(self, diagnosis: Diagnosis, trainer: SimpleTrainer) -> str:
         if diagnosis.labels:
-            return "correct the labels (tools/check_dataset.py finds more), or remove the image"
+            return "correct the labels (hrnet-kpt check-data finds more), or remove the image"
         if diagnosis.weights and trainer.iter == 0:
             return "the run began with weights that have Inf or NaN: use others"
         again = self.folder and has_checkpoints(self.folder)

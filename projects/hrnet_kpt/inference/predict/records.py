@@ -25,7 +25,7 @@ from .inputs import Input, refuse_os_errors
 
 DIGITS = 16  # of a fingerprint
 RESTART = "add --restart to overwrite it, or give another name"
-FOREIGN = "exists already and was not written by tools/predict.py: give another name"
+FOREIGN = "exists already and was not written by hrnet-kpt predict: give another name"
 
 
 def fingerprint(*parts: Any) -> str:

@@ -74,7 +74,7 @@ class Visualizations:
             if not comment.startswith(f"{PROGRAM} ") or os.path.realpath(path) in paths:
                 raise UserError(
                     f"--output {self.folder}: {item.output} exists already, and is an input or was not written by "
-                    "tools/predict.py: give another folder"
+                    "hrnet-kpt predict: give another folder"
                 )
             if not restart:
                 if comment != self.comment:
