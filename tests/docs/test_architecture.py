@@ -11,13 +11,6 @@ def page(repository):
     return (repository / "docs" / "architecture.md").read_text()
 
 
-def test_links_lead_to_what_exists(page, repository):
-    links = re.findall(r"\]\(([^)#]+)\)", page)
-    assert len(links) > 30
-    for link in links:
-        assert (repository / "docs" / link).exists(), link
-
-
 def test_each_file_defines_what_the_page_finds_in_it(page, repository):
     rows = re.findall(r"\]\(\.\./([\w/]+\.py)\), `([\w.]+)`", page)
     assert len(rows) >= 18

@@ -60,10 +60,10 @@ def load_page(name: str | Path) -> tuple[Any, ...]:
     """Load a config file for another one, in any folder, that changes some of its values.
 
     Args:
-        name: As of find_page.
+        name: The name of a file in `configs/`, otherwise a path.
 
     Returns:
-        The nodes PAGE_NODES, in this order.
+        data, dataloader, inference, lr_multiplier, model, optimizer and train, in this order.
     """
     page = LazyConfig.load(str(find_page(name)))
     return tuple(page[node] for node in PAGE_NODES)

@@ -43,7 +43,7 @@ def evaluate(
         overrides: What was changed in the config file, for the log.
 
     Returns:
-        {"bbox": {"AP": ...}, "keypoints": {"AP": ...}} in percent, empty in all processes but the first.
+        ``{"bbox": {"AP": ...}, "keypoints": {"AP": ...}}`` in percent, empty in all processes but the first.
 
     Raises:
         UserError: If there are no weights, or a file in the config is missing.

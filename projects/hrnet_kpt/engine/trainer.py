@@ -85,7 +85,7 @@ class Trainer(SimpleTrainer):
 
     @property
     def evaluated(self) -> nn.Module:
-        """The model that is evaluated: the EMA if there is one."""
+        """The model that is evaluated, which is the EMA if there is one."""
         return self.ema.module if self.ema else self.module
 
     def rates_by_part(self) -> dict[str, float]:

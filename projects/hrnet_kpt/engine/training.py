@@ -68,8 +68,8 @@ def train(
         overrides: What was changed in the config file; written to overrides.txt and to the log.
 
     Returns:
-        The results of the last evaluation, or of the best one with `train.best.restore`, {"bbox": {"AP": ...},
-        "keypoints": {"AP": ...}} in percent; empty in all processes but the first.
+        The results of the last evaluation, or of the best one with `train.best.restore`, in percent, such as
+        ``{"bbox": {"AP": ...}, "keypoints": {"AP": ...}}``; empty in all processes but the first.
 
     Raises:
         UserError: If the config or its files are wrong, which is found before the first iteration, or a disk is full.

@@ -146,8 +146,8 @@ def evaluate_results(
 
     Returns:
         The metrics by task, in percent or, if scoring.PIXELS names them, in pixels; and the other entries of
-        evaluation.json. `per_keypoint`: a row for each keypoint of the schema; `detected`: see count_detected;
-        `reference`: that of the schema; `calibration`: of keypoint scores, if there are enough.
+        evaluation.json, which are `per_keypoint` (a row for each keypoint of the schema), `detected` (see
+        count_detected), `reference` (that of the schema) and `calibration` (of keypoint scores, if there are enough).
     """
     evaluations = scoring.evaluate_tasks(truth, results, masks)
     scores = {task: scoring.metrics(truth, found, task) for task, found in evaluations.items()}

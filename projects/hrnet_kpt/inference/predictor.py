@@ -66,7 +66,7 @@ class Prediction:
 
     @cached_property
     def confidences(self) -> np.ndarray:
-        """N x K, from 0 to 1: the probability that the keypoint's position is right; see `Calibration`."""
+        """The probability that the position of a keypoint is right, N x K from 0 to 1; see `Calibration`."""
         return self.calibration.confidence(self.instances.pred_keypoints[..., 2].numpy())
 
     @cached_property

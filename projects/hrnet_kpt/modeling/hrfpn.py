@@ -17,7 +17,7 @@ LEVELS = ("p2", "p3", "p4", "p5", "p6")
 
 
 class HRFPN(Backbone):
-    """Feature pyramid on a bottom-up backbone: (N, 3, H, W) images to a dict of feature maps.
+    """Feature pyramid on a bottom-up backbone: (N, 3, H, W) images to a dict of feature maps::
 
         p2  (N, out_channels, H / 4,  W / 4)   stride  4
         p3  (N, out_channels, H / 8,  W / 8)   stride  8

@@ -32,7 +32,7 @@ FREEZE_GROUPS = (
 class HRNet(Backbone):
     """HRNetV2p backbone: (N, 3, H, W) images to a dict of four feature maps.
 
-    `stageN` is the stream that HRNet's stage N adds, after the last stage:
+    `stageN` is the stream that HRNet's stage N adds, after the last stage::
 
         stage1  (N,  C, h,     w)      stride  4
         stage2  (N, 2C, h / 2, w / 2)  stride  8

@@ -52,7 +52,7 @@ MIN_VISIBLE = 7  # of the 12 keypoints below the head
 def write_synthetic_people(
     root: str, num_train: int = 3000, num_test: int = 200, image_size: int = 192, seed: int = 0
 ) -> None:
-    """Write root/{train,test}.json and root/{train,test}/*.jpg, unless they exist.
+    """Write `root`/{train,test}.json and the images `root`/{train,test}/, unless they exist.
 
     Each image depends only on the seed, the split and its index.
 
