@@ -11,7 +11,7 @@ from .. import __version__
 
 NAMES = (
     "demo", "train", "evaluate", "predict", "inspect", "check-data", "export", "convert-weights", "from-yacs",
-    "import-data", "new-config", "visualize-data", "analyze-errors", "benchmark", "replay",
+    "import-data", "new-config", "rank-images", "visualize-data", "analyze-errors", "benchmark", "replay",
 )  # fmt: skip
 COMMANDS = {name: import_module(f"{__package__}.{name.replace('-', '_')}") for name in NAMES}
 

@@ -17,8 +17,10 @@ examples:
   %(prog)s --config-file hrnet_w18_kpt.py --weights w18.pth --input "*.jpg" clip.mp4 --json found.jsonl
   %(prog)s --run output/demo --input clip.mp4 --track --smooth --output output/clips --json found.jsonl
   %(prog)s --run output/demo --input val2017 --json results.json --annotations val2017.json
+  %(prog)s --run output/demo --input photos --labels cvat --output output/labels
 """
 
+LABELS = "cvat", "label-studio", "labelme", "coco", "yolo"
 WAITING = timedelta(days=30)  # of a process for those with longer videos
 
 
@@ -37,6 +39,12 @@ def parser(prog: str = TOOL) -> Parser:
     add("--annotations", default="", metavar="FILE", help=ids)
     lowest = "min score (default: 0.5 in images; in json the config's test_score_thresh)"
     add("--score-thresh", dest="threshold", type=float, metavar="S", help=lowest)
+    kinds = "write labels to be corrected into --output, see docs/labelling.md"
+    add("--labels", default="", choices=LABELS, help=kinds)
+    lowest = "with --labels: min confidence of keypoints with v = 2 (default: %(default)s)"
+    add("--visible", type=float, default=0.7, metavar="C", help=lowest)
+    lowest = "with --labels: min confidence of keypoints with v = 1 (default: %(default)s)"
+    add("--hidden", type=float, default=0.3, metavar="C", help=lowest)
     add("--track", action="store_true", help="videos: an id for each object (needs trackers)")
     add("--smooth", action="store_true", help="with --track: keypoints without jitter")
     add("--batch-size", type=int, metavar="N", help="(default: 1 on a CPU, 4 on a GPU)")

@@ -110,6 +110,29 @@ def name_classes(
     return classes
 
 
+def to_categories(keypoints: KeypointSchema, classes: Classes) -> list[dict[str, Any]]:
+    """COCO categories, with ids from 1, from which `read_labels` reads these keypoints and classes.
+
+    The names of keypoints that each class has for itself, "category/keypoint", lose the category.
+    """
+    sigmas = dict(zip(keypoints.names, keypoints.sigmas, strict=True))
+    categories = []
+    for id_, (name, own) in enumerate(classes.items(), 1):
+        short = {full: full.removeprefix(f"{name}/") for full in own}
+        number = {full: place for place, full in enumerate(own, 1)}
+        category: dict[str, Any] = {"id": id_, "name": name, "keypoints": list(short.values())}
+        bones = [bone for bone in keypoints.skeleton if set(bone) <= short.keys()]
+        category["skeleton"] = [[number[a], number[b]] for a, b in bones]
+        if own:
+            pairs = [pair for pair in keypoints.flip_pairs if set(pair) <= short.keys()]
+            category["flip_pairs"] = [[short[left], short[right]] for left, right in pairs]
+            category["sigmas"] = [sigmas[full] for full in own]
+        if keypoints.reference and set(keypoints.reference) <= short.keys():
+            category["reference"] = [short[full] for full in keypoints.reference]
+        categories.append(category)
+    return categories
+
+
 def keypoint_indices(
     category: Mapping[str, Any], keypoints: KeypointSchema, classes: Classes, where: str
 ) -> np.ndarray:

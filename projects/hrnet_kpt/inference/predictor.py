@@ -96,6 +96,48 @@ class Prediction:
             found.append(new)
         return found
 
+    def to_supervision(self) -> tuple[Any, Any]:
+        """The instances as `supervision.Detections` and `supervision.KeyPoints`, with `class_name` in their data.
+
+        Coordinates are those of `objects`, and confidences of keypoints are calibrated. A keypoint that the class of
+        its instance does not have is at 0, 0, and not visible. Without keypoints in the model, KeyPoints are empty.
+
+        Raises:
+            UserError: If the package supervision is not installed.
+        """
+        try:
+            import supervision as sv
+        except ImportError as error:
+            raise UserError(
+                'to_supervision() needs the package supervision: pip install "hrnet_kpt[track]"'
+            ) from error
+        found, names = self.instances, list(self.classes)
+        class_id = found.pred_classes.numpy().astype(int)
+        data: dict[str, Any] = {
+            "class_name": np.array([names[index] for index in class_id], dtype=str)
+        }
+        scores = found.scores.numpy()
+        detections = sv.Detections(
+            xyxy=found.pred_boxes.tensor.numpy(),
+            mask=found.pred_masks.numpy() if found.has("pred_masks") else None,
+            confidence=scores,
+            class_id=class_id,
+            data=dict(data),
+        )
+        if not found.has("pred_keypoints") or not len(found):
+            return detections, sv.KeyPoints.empty()
+        own = np.array([[k in self.classes[name] for k in self.keypoint_names] for name in names])
+        visible = own[class_id]
+        keypoints = sv.KeyPoints(
+            xy=found.pred_keypoints[..., :2].numpy() * visible[..., None],
+            class_id=class_id,
+            keypoint_confidence=(self.confidences * visible).astype(np.float32),
+            detection_confidence=scores,
+            visible=visible,
+            data=data,
+        )
+        return detections, keypoints
+
 
 class Predictor:
     """Maps an image, or a list of images, to a Prediction, or a list of these.

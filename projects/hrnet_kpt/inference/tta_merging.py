@@ -126,9 +126,16 @@ def object_keypoint_similarity(
     Returns:
         N x M.
     """
+    return keypoint_similarities(keypoints, others, areas, sigmas).mean(dim=-1)
+
+
+def keypoint_similarities(
+    keypoints: Tensor, others: Tensor, areas: Tensor, sigmas: Tensor
+) -> Tensor:
+    """The term of each keypoint in `object_keypoint_similarity`, N x M x K."""
     squared = (keypoints[:, None, :, :2] - others[None, :, :, :2]).square().sum(dim=-1)
     spread = 2 * areas.clamp(min=1e-6)[:, None, None] * (2 * sigmas).square()
-    return (-squared / spread).exp().mean(dim=-1)
+    return (-squared / spread).exp()
 
 
 def oks_nms(

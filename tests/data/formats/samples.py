@@ -32,6 +32,7 @@ def write(name, folder):
         "roboflow": roboflow,
         "yolo": yolo,
         "cvat": cvat,
+        "cvat-xml": cvat_xml,
         "label-studio": label_studio,
         "labelme": labelme,
         "deeplabcut": deeplabcut,
@@ -127,6 +128,28 @@ def cvat(folder):
     attributes = {"occluded": False, "keyframe": False}
     content = coco_json(CATS, shift=0.0, box=extent, attributes=attributes)
     dump(folder / "annotations" / "person_keypoints_default.json", {**header, **content})
+
+
+def cvat_xml(folder):
+    photographs(folder / "images")
+    labels = "".join(
+        f"<label><name>{name}</name><parent>cat</parent></label>" for name in KEYPOINTS
+    )
+    xml = f"<annotations><meta><task><labels><label><name>cat</name></label>{labels}</labels></task></meta>"
+    for id_, (name, points) in enumerate(CATS.items()):
+        xml += f'<image id="{id_}" name="{name}.png" width="{SIZE[0]}" height="{SIZE[1]}">'
+        if points:
+            x, y, width, height = box(name)
+            corners = f'xtl="{x}" ytl="{y}" xbr="{x + width}" ybr="{y + height}"'
+            xml += f'<box label="cat box" {corners} group_id="{id_ + 1}"/>'
+            xml += f'<skeleton label="cat" group_id="{id_ + 1}">'
+            for keypoint in KEYPOINTS:
+                px, py = points.get(keypoint, (0, 0))
+                outside = int(keypoint not in points)
+                xml += f'<points label="{keypoint}" outside="{outside}" occluded="0" points="{px},{py}"/>'
+            xml += "</skeleton>"
+        xml += "</image>"
+    (folder / "annotations.xml").write_text(xml + "</annotations>")
 
 
 def label_studio(folder):

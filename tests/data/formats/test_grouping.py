@@ -13,7 +13,19 @@ from hrnet_kpt.data.formats import labelme as labelme_format
 from hrnet_kpt.data.formats.imported import Options
 from hrnet_kpt.errors import UserError
 
-from .labels import CAT, NAMES, ONE, WRITERS, file, found, objects_of, task
+from .labels import (
+    CAT,
+    NAMES,
+    ONE,
+    WRITERS,
+    file,
+    found,
+    keypoint,
+    objects_of,
+    rectangle,
+    shape,
+    task,
+)
 
 # Up to three separate boxes, with the positions of the keypoints in each.
 OBJECTS = st.lists(
@@ -156,6 +168,25 @@ def test_keypoints_that_are_not_named_are_the_labels_of_points(program, request)
     [(said, count)] = imported.assumed.items()
     assert count == 2 and "tail (2), nose (1)" in said
     assert imported.left_out.total() == 1
+
+
+def test_each_of_several_classes_has_the_keypoints_of_its_objects(label_studio, labelme):
+    points = [("nose", 1, 1, 0), ("tail", 21, 1, 1), ("nose", 22, 2, 1)]
+    regions = [rectangle(f"b{i}", 20 * i, 0, 9, 9, name) for i, name in enumerate("xyz")]
+    regions += [keypoint(f"p{i}", n, x, y, f"b{b}") for i, (n, x, y, b) in enumerate(points)]
+    shapes = [
+        shape("rectangle", name, [[20 * i, 0], [20 * i + 9, 9]], i) for i, name in enumerate("xyz")
+    ]
+    shapes += [shape("point", name, [[x, y]], group) for name, x, y, group in points]
+    for read, content in ((label_studio, [task(*regions)]), (labelme, file(*shapes))):
+        imported = read(content, keypoints=["tail", "nose"])
+        names = {c["name"]: c["keypoints"] for c in imported.categories}
+        assert names == {"x": ["nose"], "y": ["tail", "nose"], "z": []}
+        assert [a["keypoints"] for a in objects_of(imported)] == [
+            [0.5, 0.5, 2],
+            [20.5, 0.5, 2, 21.5, 1.5, 2],
+            [],
+        ]
 
 
 @pytest.mark.parametrize("program", WRITERS)

@@ -197,3 +197,24 @@ def test_malformed_files_are_refused_in_one_line(options, tmp_path):
         return label_studio_format.read(tmp_path, options)
 
     malformed.check(tmp_path, read)
+
+
+def test_keypoint_with_the_choice_hidden_is_occluded(label_studio):
+    """Label Studio repeats the geometry of a region with each of its tags, under the same id."""
+    place = {"x": 25, "y": 30, "width": 0.3}
+    choice = {**ONE[1], "type": "choices", "value": {**place, "choices": ["hidden"]}}
+    for results, v in (([*ONE, choice], 1), ([choice, *ONE], 1), (ONE, 2)):
+        (annotation,) = objects_of(label_studio([task(*results)]))
+        assert annotation["keypoints"][:3] == [49.5, 29.5, v]
+
+
+def test_predictions_are_read_where_nothing_is_annotated(label_studio):
+    """Else a task with predictions only is not labelled."""
+    predicted = task(*ONE)
+    predicted["predictions"] = predicted.pop("annotations")
+    imported = label_studio([predicted])
+    assert found(imported) == EXPECTED and imported.assumed.total() == 1
+    annotated = task(rectangle("b", 1, 1, 5, 5))
+    imported = label_studio([predicted, annotated])
+    assert found(imported) == [((1, 1, 5, 5), {})]
+    assert imported.left_out.total() == 1 and not imported.assumed

@@ -362,3 +362,11 @@ def test_labels_written_by_the_script_are_read_back(tmp_path, load_tool, synthet
             labelled[labelled[:, 2] == 0] = 0
             np.testing.assert_allclose(np.reshape(new["keypoints"], (-1, 3)), labelled, atol=1e-3)
     assert imported.categories[0]["keypoints"] == list(COCO_PERSON.names)
+
+
+def test_a_class_may_have_no_keypoints(tmp_path):
+    rows = {"a": ROW, "b": "1 0.5 0.5 0.5 0.5" + 9 * " 0"}
+    write(tmp_path, rows, names=["cat", "car"], nc=2, kpt_names={0: NAMES, 1: []})
+    imported = read(tmp_path)
+    assert [c["keypoints"] for c in imported.categories] == [NAMES, []]
+    assert only(imported, "val")["keypoints"] == [] and not imported.left_out

@@ -9,12 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ...errors import UserError, join_names
+from ...io import replace_text, to_json
 from ..categories import checked_categories, is_integer, keypoint_names
 from ..coco import read_normalised
 from ..images import FoundImages, find_images
 from .imported import Imported, Options
 from .json_files import json_files, read_head
+from .write import add_areas
 
 NAME = "coco"
 TITLE = "COCO-format json"
@@ -356,3 +360,14 @@ def _objects(
                 changed["keypoints"] = [v for i in order for v in keypoints[3 * i : 3 * i + 3]]
             objects.append((changed, images[image]))
     return objects
+
+
+def write_labels(labels: Imported, output: Path) -> None:
+    """Write `annotations.json`. Keypoints with v = 0 are 0, 0, 0."""
+    part = labels.splits["all"]
+    for annotation in part["annotations"]:
+        points = np.reshape(annotation["keypoints"], (-1, 3))
+        annotation["keypoints"] = (points * (points[:, 2:] > 0)).ravel().tolist()
+    add_areas(labels, labels.splits)
+    content = {"images": part["images"], "categories": labels.categories, **part}
+    replace_text(output / "annotations.json", to_json(content))

@@ -117,16 +117,17 @@ def add_images(
     keypoints: Sequence[str],
     options: Options,
 ) -> None:
-    """Add images and their objects to the split "all", and the categories, which all have these keypoints.
+    """Add images and their objects to the split "all", and the categories.
 
-    Points with other labels are not added.
+    Points with other labels than `keypoints` are not added. One category has all of these; of several ones, each has
+    those that one of its objects has.
 
     Raises:
         UserError: If there is no image, or no image file is found below `result.root`; if the options grow boxes of
             points, and there are none.
     """
     objects: list[tuple[int, Box | None, list[Point]]] = []
-    for image, path in _find_files(result, images):
+    for image, path in find_files(result, images):
         id_ = result.add_image("all", path, image.size)
         points = [point for point in image.points if point.label in keypoints]
         groups = group_points(image.boxes, points, result.left_out, result.assumed)
@@ -136,16 +137,23 @@ def add_images(
     unnamed = names[0] if len(names) == 1 else UNNAMED
     if unnamed not in names and any(box is None for _, box, _ in objects):
         names.append(unnamed)
-    ids = {name: number for number, name in enumerate(names, 1)}
+    used: dict[str, set[str]] = {name: set() for name in names}
+    for _, box, own in objects:
+        used[box.label if box else unnamed].update(point.label for point in own)
     result.categories = [
-        {"id": id_, "name": name, "keypoints": list(keypoints), "skeleton": []}
-        for name, id_ in ids.items()
+        {
+            "id": id_,
+            "name": name,
+            "keypoints": [k for k in keypoints if len(names) == 1 or k in used[name]],
+            "skeleton": [],
+        }
+        for id_, name in enumerate(names, 1)
     ]
     for image_id, box, own in objects:
         corners = (box.x0, box.y0, box.x1, box.y1) if box else None
-        category = ids[box.label if box else unnamed]
-        values = _keypoints(own, keypoints, result.left_out)
-        result.add_object("all", image_id, category, corners, values)
+        category = result.categories[names.index(box.label if box else unnamed)]
+        values = _keypoints(own, category["keypoints"], result.left_out)
+        result.add_object("all", image_id, category["id"], corners, values)
     if options.grow_boxes:
         if not result.unboxed:
             raise UserError(
@@ -157,7 +165,7 @@ def add_images(
         result.assumed[what] += len(result.unboxed)
 
 
-def _find_files(
+def find_files(
     result: Imported, images: Sequence[LabelledImage]
 ) -> list[tuple[LabelledImage, Path]]:
     """The images whose file is found; the others are counted."""

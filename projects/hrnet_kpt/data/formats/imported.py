@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
 from ...errors import UserError, join_names
+from ..categories import keypoint_names
+from ..coco import from_coco
 from ..images import upright_size
 
 
@@ -40,6 +42,20 @@ class Options:
         if repeated:
             options = "--keypoints and --ignore name" if self.ignore else "--keypoints names"
             raise UserError(f"{options} {join_names(repeated)} twice: leave one out")
+
+
+class LabelledObject(NamedTuple):
+    """An object, in pixels from the image's corner.
+
+    Attributes:
+        name: Of its class.
+        box: x0, y0, x1, y1.
+        keypoints: x, y, v of each keypoint of the class, by name.
+    """
+
+    name: str
+    box: tuple[float, float, float, float]
+    keypoints: dict[str, tuple[float, float, int]]
 
 
 @dataclass
@@ -137,6 +153,25 @@ class Imported:
             **more,
         }
         annotations.append(annotation)
+
+    def objects_of_images(self) -> Iterator[tuple[dict[str, Any], list[LabelledObject]]]:
+        """Each image of the split "all", and its objects."""
+        categories = {category["id"]: category for category in self.categories}
+        objects: dict[int, list[LabelledObject]] = {}
+        for annotation in self.splits["all"]["annotations"]:
+            category = categories[annotation["category_id"]]
+            x, y, width, height = annotation["bbox"]
+            points = from_coco(np.array(annotation["keypoints"], dtype=float).reshape(-1, 3))
+            keypoints = {
+                name: (round(px, 4), round(py, 4), int(v))
+                for name, (px, py, v) in zip(keypoint_names(category), points.tolist(), strict=True)
+            }
+            box = round(x, 4), round(y, 4), round(x + width, 4), round(y + height, 4)
+            objects.setdefault(annotation["image_id"], []).append(
+                LabelledObject(category["name"], box, keypoints)
+            )
+        for image in self.splits["all"]["images"]:
+            yield image, objects.get(image["id"], [])
 
     def _append_image(self, split: str, name: str, size: tuple[int, int]) -> int:
         id_ = len(self.files) + len(self.frames)

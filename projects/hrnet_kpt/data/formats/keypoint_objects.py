@@ -33,7 +33,7 @@ def choose_keypoints(
             )
     wanted = [name for name in options.keypoints or known if name not in options.ignore]
     chosen = {
-        category: [name for name in wanted if name in names]
+        category: [name for name in options.keypoints or names if name in wanted and name in names]
         for category, names in categories.items()
     }
     if not wanted:

@@ -1,20 +1,23 @@
 """Label Studio's exports "JSON" and "JSON-MIN".
 
 An object is a rectangle (RectangleLabels) with the keypoints (KeyPointLabels) that were moved into it in the list of
-regions; other keypoints belong to the rectangle around them. Polygons and ellipses are replaced by the rectangle around
-them. Label Studio's own COCO export puts all keypoints of an image into one object.
+regions; other keypoints belong to the rectangle around them. A keypoint with the choice "hidden" (Choices, perRegion)
+is labelled as occluded. Polygons and ellipses are replaced by the rectangle around them. Label Studio's own COCO export
+puts all keypoints of an image into one object.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
+from xml.sax.saxutils import quoteattr
 
 from ...errors import UserError
-from ...io import read_json_file
+from ...io import read_json_file, replace_text, to_json
 from ..images import IMAGE_EXTENSIONS
 from .grouping import (
     MAX_FILES,
@@ -25,11 +28,13 @@ from .grouping import (
     add_images,
     select_keypoints,
 )
-from .imported import Imported, Options
+from .imported import Imported, LabelledObject, Options
 from .json_files import json_files, read_head, refuse_malformed
 
 NAME = "label-studio"
 TITLE = "Label Studio (JSON or JSON-MIN)"
+POINT_WIDTH = 0.5  # percent, of a keypoint's dot
+HIDDEN = "hidden"  # the choice of a keypoint with v = 1
 GEOMETRY = ("x", "y", "width", "height", "rotation", "radiusX", "radiusY", "points", "rle")
 # Keys of tasks, annotations and regions that no other program writes.
 TASK_KEYS = (
@@ -67,7 +72,15 @@ def read(path: Path, options: Options) -> Imported:
     export = path if path.is_file() else _find_export(path)
     imported = Imported(root=export.parent if path.is_file() else path)
     images: list[LabelledImage] = []
-    for task in read_tasks(export):
+    tasks = read_tasks(export)
+    if not any(map(annotations_of, tasks)):
+        for task in tasks:
+            if task.get("predictions"):
+                task["annotations"] = task["predictions"]
+                imported.assumed[
+                    "tasks whose predictions are read, since no task is annotated"
+                ] += 1
+    for task in tasks:
         where = f"{export}: task {task.get('id')}"
         with refuse_malformed(where, "Label Studio"):
             images += read_task(task, where, imported)
@@ -144,12 +157,16 @@ def read_task(task: dict[str, Any], where: str, imported: Imported) -> list[Labe
     return [LabelledImage(name, size, *read_regions(sized, imported))]
 
 
+def annotations_of(task: dict[str, Any]) -> list[dict[str, Any]]:
+    return task.get("annotations") or task.get("completions") or []  # the name before 1.0
+
+
 def choose_annotation(task: dict[str, Any], imported: Imported) -> dict[str, Any] | None:
     """The annotation of a task to use; None if there is none.
 
     Of several, those that are marked as ground truth come first, then those with regions, then the newest.
     """
-    written = task.get("annotations") or task.get("completions") or []  # the name before 1.0
+    written = annotations_of(task)
     kept = [a for a in written if not (a.get("was_cancelled") or a.get("skipped"))]
     if not kept:
         why = "tasks that were skipped" if written else "tasks that are not labelled yet"
@@ -195,7 +212,7 @@ def merge_regions(
             )
         region = regions.setdefault(
             result.get("id") or value.get("id") or f"region {number}",
-            {"labels": [], "parent": None, "size": None, "kind": "region"},
+            {"labels": [], "parent": None, "size": None, "kind": "region", "hidden": False},
         )
         region["parent"] = region["parent"] or result.get("parentID")
         sides = [{**value, **result}.get(f"original_{side}") for side in ("width", "height")]
@@ -204,6 +221,8 @@ def merge_regions(
         for key, content in value.items():
             if key in GEOMETRY:
                 region.setdefault(key, content)
+            elif key == "choices" and isinstance(content, list):
+                region["hidden"] = region["hidden"] or HIDDEN in content
             elif key.endswith("labels") and isinstance(content, list):
                 region["labels"] += [label for label in content if label not in region["labels"]]
     for id_, region in regions.items():
@@ -236,7 +255,7 @@ def read_regions(
             imported.assumed["regions with several labels: the first one"] += 1
         label, group = region["labels"][0], region["parent"]
         if len(corners) == 1:
-            points.append(Point(label, *corners[0], group))
+            points.append(Point(label, *corners[0], group, region["hidden"]))
         else:
             xs, ys = zip(*corners, strict=True)
             boxes.append(Box(label, min(xs), min(ys), max(xs), max(ys), region["id"]))
@@ -309,3 +328,66 @@ def path_in(address: str) -> str:
     if address.startswith("/data/upload/"):
         return unquote(address.rpartition("/")[2])
     return address
+
+
+def write_labels(labels: Imported, output: Path) -> None:
+    """Write `tasks.json`, tasks with predictions, and `label_config.xml`, the labeling interface of their project.
+
+    The address of an image is that of a local file, below the folder as the document root.
+    """
+    tasks = []
+    for image, objects in labels.objects_of_images():
+        size = {"original_width": image["width"], "original_height": image["height"]}
+        head = {"to_name": "image", **size, "image_rotation": 0}
+        regions = [
+            {**head, **region}
+            for number, found in enumerate(objects, 1)
+            for region in _regions(found, f"{image['id']}-{number}", size)
+        ]
+        address = f"/data/local-files/?d={quote('images/' + image['file_name'])}"
+        predictions = [{"model_version": "hrnet_kpt", "result": regions}]
+        tasks.append({"id": image["id"], "data": {"image": address}, "predictions": predictions})
+    replace_text(output / "tasks.json", to_json(tasks))
+    keypoints = [name for category in labels.categories for name in category["keypoints"]]
+    classes = [category["name"] for category in labels.categories]
+    replace_text(output / "label_config.xml", _interface(classes, list(dict.fromkeys(keypoints))))
+
+
+def _regions(found: LabelledObject, id_: str, size: Mapping[str, int]) -> Iterator[dict[str, Any]]:
+    """The rectangle of an object, its labelled keypoints, and the choices of the hidden ones."""
+    percent_x, percent_y = 100 / size["original_width"], 100 / size["original_height"]
+    x0, y0, x1, y1 = found.box
+    value: dict[str, Any] = {"x": x0 * percent_x, "y": y0 * percent_y, "rotation": 0}
+    value |= {"width": (x1 - x0) * percent_x, "height": (y1 - y0) * percent_y}
+    rectangle = {"id": id_, "from_name": "box", "type": "rectanglelabels"}
+    yield {**rectangle, "value": {**value, "rectanglelabels": [found.name]}}
+    for number, (name, (x, y, v)) in enumerate(found.keypoints.items(), 1):
+        if not v:
+            continue
+        place = {"x": x * percent_x, "y": y * percent_y, "width": POINT_WIDTH}
+        region = {"id": f"{id_}-{number}", "parentID": id_}
+        value = {**place, "keypointlabels": [name]}
+        yield {**region, "from_name": "keypoint", "type": "keypointlabels", "value": value}
+        if v == 1:
+            value = {**place, "choices": [HIDDEN]}
+            yield {**region, "from_name": "visibility", "type": "choices", "value": value}
+
+
+def _interface(classes: list[str], keypoints: list[str]) -> str:
+    """The labeling interface: an Image, RectangleLabels, KeyPointLabels and the choice HIDDEN of a region."""
+
+    def labels(tag: str, name: str, values: list[str]) -> list[str]:
+        # model_index: of a keypoint in Label Studio's own exports.
+        inner = [
+            f'    <Label value={quoteattr(value)} model_index="{index}"/>'
+            for index, value in enumerate(values)
+        ]
+        return [f'  <{tag} name="{name}" toName="image">', *inner, f"  </{tag}>"]
+
+    lines = ["<View>", '  <Image name="image" value="$image"/>']
+    lines += labels("RectangleLabels", "box", classes)
+    if keypoints:
+        lines += labels("KeyPointLabels", "keypoint", keypoints)
+        lines.append('  <Choices name="visibility" toName="image" perRegion="true">')
+        lines += [f'    <Choice value="{HIDDEN}"/>', "  </Choices>"]
+    return "\n".join([*lines, "</View>", ""])

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
-from ...io import read_json_file
+from ...io import read_json_file, replace_text, to_json
 from .grouping import (
     MAX_FILES,
     MAX_SIDE,
@@ -25,12 +25,13 @@ from .grouping import (
     add_images,
     select_keypoints,
 )
-from .imported import Imported, Options
+from .imported import Imported, LabelledObject, Options
 from .json_files import json_files, read_head, refuse_malformed
 
 NAME = "labelme"
 TITLE = "labelme"
 KEYS = ("imageData", "imagePath", "shape_type")  # which no other program writes
+VERSION = "6.0.0"  # whose files are written
 BOXES = ("rectangle", "polygon", "circle", "mask", "oriented_rectangle")
 
 
@@ -147,3 +148,32 @@ def extent(kind: str, corners: list[list[float]]) -> tuple[float, float, float, 
         return x - radius, y - radius, x + radius, y + radius
     xs, ys = zip(*corners, strict=True)
     return min(xs), min(ys), max(xs), max(ys)
+
+
+def write_labels(labels: Imported, output: Path) -> None:
+    """Write the labels of each image beside it, in `images/` of the folder."""
+    for image, objects in labels.objects_of_images():
+        path = output / "images" / image["file_name"]
+        content = {
+            "version": VERSION,
+            "flags": {},
+            "shapes": [
+                shape for group, found in enumerate(objects, 1) for shape in _shapes(found, group)
+            ],
+            "imagePath": path.name,
+            "imageData": None,
+            "imageHeight": image["height"],
+            "imageWidth": image["width"],
+        }
+        replace_text(path.with_suffix(".json"), to_json(content, indent=2))
+
+
+def _shapes(found: LabelledObject, group: int) -> Iterator[dict[str, Any]]:
+    """The rectangle of an object and its labelled keypoints."""
+    x0, y0, x1, y1 = found.box
+    corners = [[x0, y0], [x1, y1]]
+    yield {"label": found.name, "points": corners, "shape_type": "rectangle", "group_id": group}
+    for name, (x, y, v) in found.keypoints.items():
+        if v:
+            point = {"label": name, "points": [[x, y]], "shape_type": "point", "group_id": group}
+            yield {**point, "flags": {"hidden": v == 1}}

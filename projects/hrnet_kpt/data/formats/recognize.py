@@ -16,7 +16,7 @@ from .write import refuse_output
 
 # Of --format. Each is a module of this folder with NAME, TITLE, recognize(path) and read(path, options).
 FORMATS = (
-    "coco", "roboflow", "yolo", "cvat", "deeplabcut", "sleap", "label-studio", "labelme",
+    "coco", "roboflow", "yolo", "cvat", "cvat-xml", "deeplabcut", "sleap", "label-studio", "labelme",
 )  # fmt: skip
 # Their exports have the layout of COCO too.
 SPECIAL_COCO = ("roboflow", "cvat")

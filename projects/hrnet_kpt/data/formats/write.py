@@ -51,11 +51,11 @@ def write(
     source = Path(os.path.abspath(source))
     refuse_output(output, source)
     first_line = f"{FIRST_LINE}{source}"
-    _add_areas(imported, splits)
+    add_areas(imported, splits)
     try:
         output.mkdir(parents=True, exist_ok=True)
         replace_text(output / RECORD, f"{first_line}\nnot finished\n")
-        how = _write_images(imported, splits, output / IMAGES, copy)
+        how = write_images(imported, splits, output / IMAGES, copy)
         for name in NAMES:
             path = output / f"{name}.json"
             if name in splits:
@@ -99,7 +99,7 @@ def refuse_output(output: Path, source: Path) -> None:
         raise UserError(f"{output}, for the imported data, {what}: give another --output")
 
 
-def _add_areas(imported: Imported, splits: Mapping[str, Part]) -> None:
+def add_areas(imported: Imported, splits: Mapping[str, Part]) -> None:
     """Give each object that has a box, and no area or 0, a plausible area, in place."""
     for part in splits.values():
         sizes = {image["id"]: (image.get("width"), image.get("height")) for image in part["images"]}
@@ -115,7 +115,7 @@ def _add_areas(imported: Imported, splits: Mapping[str, Part]) -> None:
             imported.assumed[what] += 1
 
 
-def _write_images(
+def write_images(
     imported: Imported, splits: Mapping[str, Part], folder: Path, copy: bool
 ) -> list[str]:
     """Link or copy the images of all splits, and write those that have no file; return remarks."""

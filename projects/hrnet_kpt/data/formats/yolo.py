@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import UserError
+from ...io import replace_text
 from ..coco import to_coco
 from ..images import DRIVE, IMAGE_EXTENSIONS, files_below, upright_size
-from .imported import Imported, Options
+from .imported import Imported, LabelledObject, Options
 from .keypoint_objects import grow_extents
 from .yolo_yaml import (
     Header,
@@ -25,6 +26,7 @@ from .yolo_yaml import (
     load_yaml,
     read_header,
     shorten,
+    to_yaml,
     yamls_with_keypoints,
 )
 
@@ -302,3 +304,30 @@ def _keypoints(values: np.ndarray, header: Header, imported: Imported) -> np.nda
         points = np.array(values.reshape(-1, 3))
     points[points[:, 2] == 0] = 0
     return points
+
+
+def write_labels(labels: Imported, output: Path) -> None:
+    """Write `data.yaml`, and the label file of each image in `images/`.
+
+    Keypoints are in the order of their class. The rows of classes with fewer keypoints than others end in zeros.
+    """
+    replace_text(output / "data.yaml", to_yaml(labels.categories))
+    classes = {category["name"]: index for index, category in enumerate(labels.categories)}
+    count = max(len(category["keypoints"]) for category in labels.categories)
+    for image, objects in labels.objects_of_images():
+        size = image["width"], image["height"]
+        rows = [_row(found, classes[found.name], size, count) for found in objects]
+        path = _label_files(output / "images" / image["file_name"])[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_text(path, "".join(f"{row}\n" for row in rows))
+
+
+def _row(found: LabelledObject, index: int, size: tuple[int, int], count: int) -> str:
+    """An object as a row. index: of its class; count: of keypoints."""
+    corners = np.array(found.box).reshape(2, 2) / size
+    points = np.zeros((count, 3))
+    for row, (x, y, v) in zip(points, found.keypoints.values(), strict=False):
+        if v:
+            row[:] = (*np.clip(np.array((x, y)) / size, 0, 1), v)
+    values = [*corners.mean(axis=0), *(corners[1] - corners[0]), *points.ravel()]
+    return " ".join([str(index), *(f"{value:.8g}" for value in values)])

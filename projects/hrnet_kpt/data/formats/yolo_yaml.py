@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from ...errors import UserError, join_names
-from ..categories import is_integer
+from ..categories import flip_pairs_of, is_integer, keypoint_names
 from ..schema import COCO_PERSON, left_right_pairs
 
 KPT_SHAPE = re.compile(r"^\s*[\"']?kpt_shape[\"']?\s*:", re.MULTILINE)
@@ -198,7 +198,7 @@ def _class_names(file: Path, content: Mapping[Any, Any]) -> list[str]:
 def _keypoint_names(
     file: Path, value: Any, keypoints: Sequence[str], classes: Sequence[str], count: int
 ) -> list[list[str]] | None:
-    """The names of each class's keypoints; None if there are none. They may be fewer than `count`."""
+    """The names of each class's keypoints; None if there are none. They may be fewer than `count`, or none."""
     if keypoints:
         if len(keypoints) != count:
             raise UserError(
@@ -215,7 +215,7 @@ def _keypoint_names(
     found = []
     for index, name in enumerate(classes):
         own = by_class.get(str(index), by_class.get(name))
-        if not isinstance(own, list) or not 0 < len(own) <= count:
+        if not isinstance(own, list) or len(own) > count:
             raise UserError(
                 f"{file}: kpt_names of class {index}, {name}, is {shorten(own)}: give a list of {count} names"
             )
@@ -265,3 +265,40 @@ def as_text(value: Any) -> str:
 def shorten(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def to_yaml(categories: Sequence[Mapping[str, Any]]) -> str:
+    """The yaml of a data set with images in `images/`. Without keypoints, it is one of boxes.
+
+    `flip_idx` is left out where classes have different flip pairs at the same places.
+    """
+    content: dict[str, Any] = {
+        "train": "images",
+        "names": {index: category["name"] for index, category in enumerate(categories)},
+    }
+    names = [keypoint_names(category) for category in categories]
+    count = max(map(len, names))
+    if count:
+        flips = list(range(count))
+        pairs = {
+            frozenset(map(own.index, pair))
+            for category, own in zip(categories, names, strict=True)
+            for pair in flip_pairs_of(category)
+        }
+        for i, j in pairs:
+            flips[i], flips[j] = j, i
+        content |= {"kpt_shape": [count, 3], "kpt_names": dict(enumerate(names))}
+        if all(_swaps(flips, category) for category in categories):
+            content["flip_idx"] = flips
+    remark = "# Add `val`: a folder of other images, with labels, to train YOLO with this file.\n"
+    return remark + yaml.safe_dump(
+        content, sort_keys=False, allow_unicode=True, default_flow_style=None
+    )
+
+
+def _swaps(flips: Sequence[int], category: Mapping[str, Any]) -> bool:
+    """Whether `flip_idx` swaps the flip pairs of a category, and no other ones of its keypoints."""
+    names, partner = keypoint_names(category), {}
+    for left, right in flip_pairs_of(category):
+        partner[left], partner[right] = right, left
+    return all(flips[i] == names.index(partner.get(name, name)) for i, name in enumerate(names))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 import sys
 import threading
@@ -25,7 +23,8 @@ from ...visualization.video import BadVideoError, read_info, require_video_suppo
 from .. import Predictor
 from ..predictor import files_of_run
 from .coco import coco_ids, write_results
-from .inputs import Input, find_inputs
+from .inputs import Input, find_inputs, split_overrides
+from .preannotations import label_records, write_found
 from .records import Records, fingerprint, join_parts, model_fingerprint, open_records
 from .stream import Task, predict_samples, prefetched, read_samples
 from .tracking import require_tracking, track_samples
@@ -63,7 +62,7 @@ def predict(options: Namespace) -> list[str]:
         if options.track:
             model = fingerprint(model, "track", options.smooth)
         visualizations, drawn = None, set[str]()
-        if options.output:
+        if options.output and not options.labels:
             shown = SCORE_THRESHOLD if threshold is None else threshold
             folder, mark = Path(options.output), fingerprint(model, shown)
             visualizations = Visualizations(folder, mark, schema, classes, shown)
@@ -74,6 +73,10 @@ def predict(options: Namespace) -> list[str]:
                 ids = coco_ids(all_inputs, schema, classes, options.annotations)
                 _print(f"image ids: {ids.origin}")
             records = open_records(Path(options.json), ids, options.restart, model, threshold)
+        if options.labels:
+            path = label_records(Path(options.output), options.labels, all_inputs)
+            records = open_records(path, None, options.restart, model, threshold, options.labels)
+        if records is not None:
             stack.callback(records.close)
         tasks, total = _tasks(inputs, visualizations is not None, drawn, records)
         done = sum(comm.all_gather(len(inputs) - len(tasks)))
@@ -98,6 +101,10 @@ def predict(options: Namespace) -> list[str]:
             if ids is not None:
                 write_results(records.path, ids, Path(options.json))
                 records.path.unlink()
+            if options.labels:
+                labels = Path(options.output), options.labels, options.visible, options.hidden
+                print(*write_found(records.path, all_inputs, schema, classes, *labels), sep="\n")
+                records.path.unlink()
     predicted = len(all_inputs) - done - len(problems)
     counts = f"{predicted} predicted, {done} done before, {len(problems)} skipped"
     _print(f"inputs: {counts}; written: {', '.join(filter(None, (options.output, options.json)))}")
@@ -116,17 +123,24 @@ def _print(line: str) -> None:
 def _check(options: Namespace) -> None:
     """Check the options, move overrides out of the inputs, and find the files of a run, in place."""
     # --input takes all words that follow, overrides too.
-    overrides = [word for word in options.inputs if _is_override(word)]
+    options.inputs, overrides = split_overrides(options.inputs)
     options.overrides = [*overrides, *options.overrides]
-    options.inputs = [word for word in options.inputs if not _is_override(word)]
-    if not options.inputs:
-        raise UserError("--input: give images, videos, folders or patterns")
     if not options.output and not options.json:
         raise UserError("give --output FOLDER for images, --json FILE for results, or both")
     if options.json and Path(options.json).suffix not in (".json", ".jsonl"):
         raise UserError(
             f"--json {options.json}: its name must end in .json (COCO-format results) or .jsonl (a line for each image)"
         )
+    if options.labels:
+        if not options.output or options.json:
+            raise UserError("--labels needs --output FOLDER for the labels, and no --json")
+        if not 0 <= options.hidden <= options.visible <= 1:
+            raise UserError(
+                f"--hidden {options.hidden:g} and --visible {options.visible:g}: give confidences from 0 to 1, the "
+                "first one at most as high as the second"
+            )
+        if options.threshold is None:
+            options.threshold = SCORE_THRESHOLD
     if options.annotations and not options.json.endswith(".json"):
         raise UserError("--annotations has the ids for --json FILE.json: give both")
     if options.threshold is not None and not 0 <= options.threshold <= 1:
@@ -145,10 +159,6 @@ def _check(options: Namespace) -> None:
         raise UserError("give both --config-file FILE and --weights FILE")
     if "://" not in options.weights and not Path(options.weights).is_file():
         raise UserError(f"--weights {options.weights}: there is no such file")
-
-
-def _is_override(word: str) -> bool:
-    return bool(re.match(r"[+~]?\w+(\.\w+)+=", word)) and not os.path.exists(word)
 
 
 def _load(options: Namespace) -> DictConfig:

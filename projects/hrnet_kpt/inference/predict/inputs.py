@@ -76,6 +76,19 @@ def find_inputs(words: Sequence[str], output: str | None = None) -> list[Input]:
     ]
 
 
+def split_overrides(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The inputs and the overrides of a config among the words of --input, which takes all words that follow.
+
+    Raises:
+        UserError: If there are no inputs.
+    """
+    overrides = [w for w in words if re.match(r"[+~]?\w+(\.\w+)+=", w) and not os.path.exists(w)]
+    inputs = [word for word in words if word not in overrides]
+    if not inputs:
+        raise UserError("--input: give images, videos, folders or patterns")
+    return inputs, overrides
+
+
 def is_video(path: str | Path) -> bool:
     return Path(path).suffix.lower() in video.EXTENSIONS
 
