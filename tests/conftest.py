@@ -310,6 +310,7 @@ def tiny_overrides(synthetic_people):
             "train.amp.enabled=false",
             "train.ema.enabled=false",
             "inference.keypoint_decoding=highest",
+            "~inference.keypoint_sampling_ratio",
             "train.max_iter=4",
             "train.log_period=1",
             "train.seed=0",

@@ -9,6 +9,8 @@ inference = dict(
     instance_score="box",
     # Decoding of heatmaps: "highest", the pixel of the maximum, as in the baseline; "dark", with subpixel accuracy.
     keypoint_decoding="highest",
+    # Samples per bin of the keypoint pooler, if not those of training: more cost little without a backward pass.
+    keypoint_sampling_ratio=None,
     # "bfloat16" runs backbone and heads in half precision: faster if the hardware supports it.
     dtype="float32",
     compile=False,  # True: torch.compile of the backbone, which takes half a minute or more

@@ -36,10 +36,10 @@ OVERRIDES = [
     (["dataloader.train.mapper.augmentations.5.max_size=3"], "augmentations", "2"),
     (["dataloader.train.mapper.augmentations.x.max_size=3"], "dataloader.train.mapper.augmentations", "x"),
     (["+dataloader.train.mapper.augmentations.5={a:1}"], "augmentations.5", "2"),
-    (["train.max_iter.x=5"], "train.max_iter", "3200"),
+    (["train.max_iter.x=5"], "train.max_iter", "3300"),
     (["model.backbone.in_features.0=stage2"], "in_features", "${.bottom_up.out_features}"),
     (["~train.max_iters"], "~train.max_iters", "train.max_iter"),
-    (["~train.max_iter=5"], "~train.max_iter=5", "3200"),
+    (["~train.max_iter=5"], "~train.max_iter=5", "3300"),
     (["~train.max_iter"], "train.max_iter"),
     (["~data.train.annotations"], "data.train.annotations"),
     # values

@@ -93,6 +93,19 @@ def test_results_on_photographs_are_those_of_eval_only(run_folder, photographs, 
     assert total > 10
 
 
+def test_keypoints_are_pooled_with_the_samples_of_inference(run_folder, paths):
+    """Boxes are not; without a number of its own, inference has that of training."""
+    more, trained, fewer = (load_config(str(run_folder / "config.yaml")) for _ in range(3))
+    more.inference.keypoint_sampling_ratio = 3
+    trained.model.roi_heads.keypoint_pooler.sampling_ratio = 3
+    more, trained, fewer = (
+        Predictor(cfg, run_folder / "model_final.pth")(paths[0]) for cfg in (more, trained, fewer)
+    )
+    same(more, trained)
+    assert torch.equal(more.instances.pred_boxes.tensor, fewer.instances.pred_boxes.tensor)
+    assert not torch.equal(more.instances.pred_keypoints, fewer.instances.pred_keypoints)
+
+
 def test_kinds_of_images_give_the_same(predictor, paths):
     path = paths[0]
     expected = predictor(path)

@@ -80,6 +80,11 @@ def inference_model(cfg: DictConfig, model: nn.Module) -> nn.Module:
             indices,
             settings.get("keypoint_decoding", "highest"),
         )
+    ratio = settings.get("keypoint_sampling_ratio")
+    pooler = getattr(optimized.roi_heads, "keypoint_pooler", None)
+    if ratio is not None and pooler is not None:
+        for level in pooler.level_poolers:
+            level.sampling_ratio = ratio
     if "tta" in settings:
         optimized = instantiate(settings.tta).augmented(optimized)
     return optimized.eval()

@@ -15,8 +15,8 @@ SGD = "optimizer={_target_:torch.optim.SGD,params:[],lr:0.02,momentum:0.9}"
     ("overrides", "name", "numbers"),
     [
         (["train.max_iter=50", "train.eval_period=10", "train.checkpointer.period=10"], "warmup-long", ["100", "50"]),
-        (["train.max_iter=500"], "period-long", ["train.eval_period=1600", "train.max_iter=500"]),
-        (["train.checkpointer.period=5000"], "period-long", ["train.checkpointer.period=5000", "3200"]),
+        (["train.max_iter=500"], "period-long", ["train.eval_period=1650", "train.max_iter=500"]),
+        (["train.checkpointer.period=5000"], "period-long", ["train.checkpointer.period=5000", "3300"]),
         ([SGD], "rate-high", ["0.02", "total_batch_size=4", "0.005"]),
         ([SGD, "train.reference_batch_size=2"], "rate-high", ["0.04", "4/2", "0.005"]),
     ],

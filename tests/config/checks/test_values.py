@@ -56,7 +56,7 @@ def test_new_key_is_written_in_one_place(cfg, repository, tmp_path, monkeypatch)
         ("dataloader.train.repeat_threshold", -0.1), ("dataloader.train.repeat_threshold", "rare"),
         ("dataloader.train.on_bad_image", "ignore"), ("model.roi_heads.box_predictor.test_score_thresh", 50),
         ("model.proposal_generator.anchor_matcher.thresholds", [30.0, 70.0]),
-        ("model.proposal_generator.post_nms_topk", [0, 0]),
+        ("model.proposal_generator.post_nms_topk", [0, 0]), ("inference.keypoint_sampling_ratio", 1.5),
     ],
 )  # fmt: skip
 def test_value_of_another_type_or_out_of_range(cfg, key, value):

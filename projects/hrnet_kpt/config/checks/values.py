@@ -73,6 +73,7 @@ COUNTS = (
 )
 # Samples per bin; 0 adapts to the size of the region.
 SAMPLES = [f"model.roi_heads.{part}_pooler.sampling_ratio" for part in HEADS]
+SAMPLES.append("inference.keypoint_sampling_ratio")
 WEIGHTS = (
     "model.proposal_generator.box2box_transform.weights",
     "model.roi_heads.box_predictor.box2box_transform.weights",
@@ -229,13 +230,13 @@ def _check_ranges(cfg: DictConfig) -> Iterator[Finding]:
     for keys, minimum, maximum, expected in (
         (FRACTIONS, 0, 1, "a fraction from 0 to 1"),
         (COUNTS, 1, math.inf, "a positive integer"),
-        (SAMPLES, 0, math.inf, "at least 0"),
+        (SAMPLES, 0, math.inf, "an integer, at least 0"),
         (WEIGHTS, 1e-9, math.inf, "four positive numbers"),
     ):
         for key in keys:
             value = value_at(cfg, key)
             numbers = list(value) if OmegaConf.is_list(value) else [value]
-            kinds = int if keys is COUNTS else int | float
+            kinds = int if keys in (COUNTS, SAMPLES) else int | float
             right = all(isinstance(x, kinds) and minimum <= x <= maximum for x in numbers)
             right = right and (keys is not WEIGHTS or len(numbers) in (4, 5))  # 5 with an angle
             if value is not None and not right:
