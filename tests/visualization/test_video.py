@@ -178,3 +178,31 @@ def test_truncated_video_gives_its_frames_and_an_error(tmp_path, name, kept):
     with pytest.raises(BadVideoError, match=name):
         frames.extend(frame.number for frame in read_frames(path))
     assert frames == list(range(len(frames))) and len(frames) < 250
+
+
+def test_a_growing_video_is_valid_at_any_time(tmp_path):
+    """What a kill leaves is a video of all but the last seconds; times are uneven, as those of a live source."""
+    times = [Fraction(i * i, 20) for i in range(20)]
+    images = [Image.new("RGB", (64, 48), (10 * i, 0, 0)) for i in range(20)]
+    like = VideoInfo(Fraction(25), Fraction(1, 90000))
+    with write_video(tmp_path / "live.mp4", (64, 48), like, "kept", growing=True) as writer:
+        for image, time in zip(images, times, strict=True):
+            writer.write(image, time, Fraction(1, 25))
+        left = (tmp_path / "live.mp4").read_bytes()
+    (tmp_path / "killed.mp4").write_bytes(left)
+    killed = [frame.time for frame in read_frames(tmp_path / "killed.mp4")]
+    assert killed == times[: len(killed)] and killed[-1] > times[-1] - 4
+    assert [frame.time for frame in read_frames(tmp_path / "live.mp4")] == times
+    assert read_info(tmp_path / "killed.mp4").comment == "kept"
+
+
+def test_a_growing_video_stays_after_an_error(tmp_path):
+    like = VideoInfo(Fraction(25), Fraction(1, 90000))
+    with (
+        pytest.raises(ZeroDivisionError),
+        write_video(tmp_path / "live.mp4", (64, 48), like, growing=True) as writer,
+    ):
+        for i in range(100):
+            writer.write(Image.new("RGB", (64, 48)), Fraction(i, 25), Fraction(1, 25))
+        raise ZeroDivisionError
+    assert len(list(read_frames(tmp_path / "live.mp4"))) >= 50

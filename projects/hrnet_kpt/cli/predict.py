@@ -9,6 +9,7 @@ from .parser import SKIPPED_SOME, Parser, run_command
 TOOL = "tools/predict.py"
 EXAMPLES = """
 The same command resumes an interrupted prediction; a complete .json is kept. See docs/prediction.md.
+Live video cannot be resumed: Ctrl-C, or q in the window of --show, ends it with whole files. See docs/video.md.
 Under torchrun, each process predicts its share of the inputs: see docs/prediction.md.
 exit status: 0 done; 2 invalid input; 3 done, but some inputs could not be read; 130, 143 stopped by a signal
 
@@ -16,6 +17,7 @@ examples:
   %(prog)s --run output/demo --input photos --output output/images
   %(prog)s --config-file hrnet_w18_kpt.py --weights w18.pth --input "*.jpg" clip.mp4 --json found.jsonl
   %(prog)s --run output/demo --input clip.mp4 --track --smooth --output output/clips --json found.jsonl
+  %(prog)s --run output/demo --input rtsp://192.168.0.20/stream1 --show --json found.jsonl
   %(prog)s --run output/demo --input val2017 --json results.json --annotations val2017.json
   %(prog)s --run output/demo --input photos --labels cvat --output output/labels
 """
@@ -31,6 +33,9 @@ def parser(prog: str = TOOL) -> Parser:
     add("--weights", default="", metavar="FILE", help="a checkpoint of the whole model")
     add("--run", default="", metavar="FOLDER", help="a run; replaces --config-file and --weights")
     inputs = "images, videos, folders with their subfolders, patterns, @FILE with a list of paths"
+    inputs += (
+        "; or live video: rtsp://..., http://..., tcp://..., udp://..., /dev/video0, a pipe, -"
+    )
     add("--input", dest="inputs", required=True, nargs="+", metavar="PATH", help=inputs)
     add("--output", default="", metavar="FOLDER", help="for images and videos, named as the inputs")
     formats = ".json: COCO's results; .jsonl: a line for each image or frame"
@@ -47,6 +52,9 @@ def parser(prog: str = TOOL) -> Parser:
     add("--hidden", type=float, default=0.3, metavar="C", help=lowest)
     add("--track", action="store_true", help="videos: an id for each object (needs trackers)")
     add("--smooth", action="store_true", help="with --track: keypoints without jitter")
+    add("--show", action="store_true", help="a window with the images; q closes it")
+    again = "live: how long to try to connect again (default: 60; 0: the stream ends)"
+    add("--reconnect", dest="patience", type=float, metavar="SECONDS", help=again)
     add("--batch-size", type=int, metavar="N", help="(default: 1 on a CPU, 4 on a GPU)")
     add("--device", default="", help="cuda, mps, cpu (default: the config's)")
     add("--restart", action="store_true", help="overwrite existing outputs")

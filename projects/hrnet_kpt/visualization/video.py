@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
@@ -23,7 +23,17 @@ EXTENSIONS = (
 # The first that PyAV's FFmpeg has: the usual one of mp4, and one that every FFmpeg has.
 CODECS = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qmin": "2", "qmax": "5"}}
 MAX_DENOMINATOR = 65535  # of a time base in mpeg4
+# Each frame is written when it comes. B-frames would also need decoding times, which uneven steps make wrong.
+UNDELAYED = {"libx264": {"tune": "zerolatency"}}
 BT709 = 1  # FFmpeg's number of the standard, as matrix, primaries and transfer function
+# The index is in front, so that players can start before they have the whole file.
+FINISHED = {"movflags": "+faststart"}
+# Fragments with an index each: what is in the file is valid at any time, and at most 2,000,000 microseconds are not.
+GROWING = {
+    "movflags": "+empty_moov+default_base_moof",
+    "frag_duration": "2000000",
+    "flush_packets": "1",
+}
 DEFAULT_RATE = Fraction(25)  # frames per second, if the header has none
 # A video that ends this much before the duration in its header is truncated; sound may be a little longer.
 MISSING_FRACTION, MISSING_SECONDS = 0.1, 1.0
@@ -135,7 +145,7 @@ def read_frames(path: Path, first: int = 0) -> Iterator[Frame]:
                 time = max(time, shown - start)  # timestamps of a damaged file may go back
                 length = frame.duration * frame.time_base if frame.duration else interval
                 if number >= first:
-                    yield Frame(number, time, length, _upright(frame))
+                    yield Frame(number, time, length, upright(frame))
                 number, end = number + 1, time + length
         # FFmpeg corrects the duration of a truncated avi, but not its number of frames.
         seconds = max(_seconds(container, stream), stream.frames * interval)
@@ -153,7 +163,12 @@ class VideoWriter:
     """Writes frames with their timestamps into an mp4; see `write_video`."""
 
     def __init__(
-        self, path: Path, size: tuple[int, int], like: VideoInfo, comment: str = ""
+        self,
+        path: Path,
+        size: tuple[int, int],
+        like: VideoInfo,
+        comment: str = "",
+        growing: bool = False,
     ) -> None:
         import av
 
@@ -163,13 +178,14 @@ class VideoWriter:
         if name == "mpeg4" and self.time_base.denominator > MAX_DENOMINATOR:
             self.time_base = Fraction(1, 60000)
         with _os_errors():
-            # faststart: the index is in front, so that players can start before they have the whole file.
-            options = {"movflags": "+faststart"}
+            options = GROWING if growing else FINISHED
             self.container = cast(Any, av.open(str(path), "w", format="mp4", options=options))
         self.container.metadata["comment"] = comment
         # A nominal rate: players take the timestamps.
         self.stream = self.container.add_stream(
-            name, rate=like.rate.limit_denominator(1001), options=CODECS[name]
+            name,
+            rate=like.rate.limit_denominator(1001),
+            options=CODECS[name] | (UNDELAYED.get(name, {}) if growing else {}),
         )
         self.stream.width, self.stream.height = (side + side % 2 for side in size)
         self.stream.pix_fmt = "yuv420p"
@@ -205,9 +221,13 @@ class VideoWriter:
 
 @contextmanager
 def write_video(
-    path: Path, size: tuple[int, int], like: VideoInfo, comment: str = ""
+    path: Path,
+    size: tuple[int, int],
+    like: VideoInfo,
+    comment: str = "",
+    growing: bool = False,
 ) -> Iterator[VideoWriter]:
-    """A writer of an mp4; the file appears if the block ends without an error.
+    """A writer of an mp4; the file appears if the block ends without an error, unless it is a growing one.
 
     Args:
         path: The file.
@@ -215,12 +235,13 @@ def write_video(
             needs even ones.
         like: Header of the video that the frames come from.
         comment: Is written into the file's metadata.
+        growing: Write into the file itself, which stays valid after an error or a kill: for what cannot be had again.
 
     Raises:
         OSError: If the file cannot be written.
     """
-    with atomic_write(path) as unfinished:
-        writer = VideoWriter(unfinished, size, like, comment)
+    with nullcontext(path) if growing else atomic_write(path) as unfinished:
+        writer = VideoWriter(unfinished, size, like, comment, growing)
         try:
             yield writer
             writer.close()
@@ -263,7 +284,7 @@ def _seconds(container: Any, stream: Any) -> Fraction:
     return Fraction(container.duration or 0, 1_000_000)
 
 
-def _upright(frame: Any) -> Image.Image:
+def upright(frame: Any) -> Image.Image:
     """The image of a frame in the orientation that players show: by its display matrix, the nearest of 8.
 
     The matrix maps the row vector x, y, 1 (ISO/IEC 14496-12, track header): x' = ax + cy, y' = bx + dy.

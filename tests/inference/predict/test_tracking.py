@@ -42,13 +42,17 @@ def person(x, y=50.0, pose=0, score=0.9, name="person", confidence=0.9):
     }
 
 
-def ids(frames, images=None, smooth=False):
-    """The ids of the objects of each frame, None for those without one; images are gray by default."""
-    tracker = VideoTracker(COCO_PERSON, RATE, smooth)
+def ids(frames, images=None, smooth=False, times=None):
+    """The ids of the objects of each frame, None for those without one.
+
+    By default, images are gray, and RATE in a second.
+    """
+    tracker = VideoTracker(COCO_PERSON, smooth)
     gray = Image.new("RGB", (320, 100), (128, 128, 128))
     found = []
-    for number, objects in enumerate(frames):
-        tracker.update(objects, images[number] if images else gray, number / RATE)
+    times = times or [number / RATE for number in range(len(frames))]
+    for number, (objects, time) in enumerate(zip(frames, times, strict=True)):
+        tracker.update(objects, images[number] if images else gray, time)
         found.append([one.get("id") for one in objects])
     return found
 
@@ -90,6 +94,23 @@ def test_a_hidden_object_keeps_its_id_for_two_seconds():
 
     assert after(RATE) == [1]
     assert after(3 * RATE) == [2]
+
+
+def test_seconds_count_and_not_frames():
+    """Live video has uneven steps: of a model that is slow, and of a lost connection."""
+    steady = [[person(50)] for _ in range(6)]
+    assert ids(steady, times=[0, 0.5, 1, 2.5, 3, 4])[-1] == [1]
+    assert ids(steady, times=[0, 0.5, 1, 5, 5.5, 6])[-1] == [2]
+
+
+def test_motion_goes_on_at_the_speed_of_the_clock():
+    """120 pixels in a second, with a person who stands where the other one would be at the speed of frames."""
+    times = [0.1 * i for i in range(8)] + [1.1]
+    frames = [[person(12 * i)] for i in range(8)] + [[person(96, pose=1), person(132, pose=1)]]
+    for frame in frames:
+        for one in frame:
+            one["confidences"] = dict.fromkeys(one["confidences"], 0.0)  # boxes decide
+    assert ids(frames, times=times)[-1] == [None, 1]
 
 
 def test_colors_tell_apart_people_who_look_alike_otherwise():

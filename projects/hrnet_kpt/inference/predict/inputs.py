@@ -15,6 +15,7 @@ from pathlib import Path
 from ...data.images import IMAGE_EXTENSIONS
 from ...errors import UserError
 from ...visualization import video
+from .live_sources import OPTIONS, LiveSource, live_source
 
 logger = logging.getLogger(__name__)
 
@@ -23,23 +24,25 @@ JPEG, PNG, MP4 = (".jpg", ".jpeg"), (".png",), (".mp4",)
 
 @dataclass(frozen=True)
 class Input:
-    """An image or a video.
+    """An image, a video or a live source.
 
     Attributes:
-        path: Of the file.
+        path: Of the file; of a live source, its name.
         name: Its name in the results.
-        is_video: Whether it is a video.
+        is_video: Whether it has frames.
         output: Path of its visualization in the output folder.
+        live: The live source.
     """
 
     path: Path
     name: str
     is_video: bool
     output: str
+    live: LiveSource | None = None
 
 
 def find_inputs(words: Sequence[str], output: str | None = None) -> list[Input]:
-    """The images and videos of files, folders, patterns and lists, in this order, without duplicates.
+    """The images and videos of files, folders, patterns and lists, in this order, without duplicates; or a live source.
 
     Names are file names, or paths below the given folder. If two are equal, all names are paths below the common folder
     of all inputs.
@@ -47,15 +50,20 @@ def find_inputs(words: Sequence[str], output: str | None = None) -> list[Input]:
     Args:
         words: A file, which is an image unless it has a video's extension; a folder, for the images and videos in it
             and its subfolders, in natural order, without hidden ones; a pattern such as "*.jpg"; or @FILE, a text file
-            with one of these on each line.
+            with one of these on each line; or the only word, which names a live source.
         output: The output folder. Folders and patterns do not include its files, which an earlier run may have written.
 
     Raises:
-        UserError: If a word matches no file.
+        UserError: If a word matches no file, or a live source is not the only word.
     """
+    words = list(_expand_lists(words))
+    for source in filter(None, map(live_source, words)):
+        if len(words) > 1:
+            raise UserError(f"--input {source.shown} is live: give it alone")
+        return [Input(Path(source.name), source.name, True, f"{source.name}{MP4[0]}", source)]
     own = os.path.abspath(output) + os.sep if output else ""
     found: dict[str, tuple[str, str]] = {}  # (given path, name) by absolute path
-    for word in _expand_lists(words):
+    for word in words:
         for path, name in _expand(word):
             absolute = os.path.abspath(path)
             if os.path.isfile(word) or not own or not absolute.startswith(own):
@@ -132,7 +140,10 @@ def _expand(word: str) -> list[tuple[str, str]]:
     if os.path.exists(word):
         return [(word, os.path.basename(word))]
     if "://" in word:
-        raise UserError(f"--input {word} is a URL: download the file, and give its path")
+        schemes = ", ".join(f"{scheme}://" for scheme in OPTIONS)
+        raise UserError(
+            f"--input {word} is a URL: download the file, and give its path; live video is read from {schemes}"
+        )
     if not glob.has_magic(word):
         raise UserError(f"--input {word}: there is no such file or folder")
     matches = sorted(glob.glob(word, recursive=True), key=natural_key)

@@ -25,6 +25,7 @@ from .inputs import Input, refuse_os_errors
 
 DIGITS = 16  # of a fingerprint
 RESTART = "add --restart to overwrite it, or give another name"
+NOT_CONTINUED = f"exists already, and a live source cannot be continued: {RESTART}"
 FOREIGN = "exists already and was not written by hrnet-kpt predict: give another name"
 
 
@@ -147,7 +148,7 @@ def open_records(path: Path, ids: CocoIds | None, restart: bool, *settings: obje
     """
     mark = fingerprint(*settings)
     if ids is not None:
-        unfinished = path.with_name(f"{path.name}.unfinished")
+        unfinished = _unfinished(path)
         if path.exists():
             if not is_of_write_results(path):
                 raise UserError(f"{path} {FOREIGN}")
@@ -164,6 +165,18 @@ def open_records(path: Path, ids: CocoIds | None, restart: bool, *settings: obje
         join_parts(path, ())
     comm.synchronize()
     return Records(path, mark, part=comm.get_world_size() > 1)
+
+
+def refuse_existing(path: Path) -> None:
+    """Raise UserError if --json `path` has, or would have, records of an earlier run."""
+    for existing in (path, _unfinished(path)):
+        if existing.exists():
+            raise UserError(f"{existing} {NOT_CONTINUED}")
+
+
+def _unfinished(path: Path) -> Path:
+    """The file of the records of a .json until it is complete."""
+    return path.with_name(f"{path.name}.unfinished")
 
 
 def join_parts(path: Path, inputs: Sequence[Input]) -> None:

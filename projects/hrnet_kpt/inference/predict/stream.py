@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -19,13 +20,13 @@ from ...errors import UserError
 from ...visualization.video import BadVideoError, Frame, VideoInfo, read_frames, read_info
 from .. import Predictor
 from .inputs import Input
+from .live_reader import POLL, LiveReader
 from .records import Records
 
 logger = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
 
-POLL = 0.1  # seconds between a blocked thread's checks whether it is still needed
 LOG_PERIOD = 60.0  # seconds of a wait
 JOIN_TIMEOUT = 2.0  # seconds; a thread may be blocked in a read that never ends
 
@@ -79,8 +80,9 @@ def read_samples(
     records: Records | None,
     image_range: ImageRange = "8-bit",
     whole_videos: bool = False,
+    live: LiveReader | None = None,
 ) -> Generator[Entry, None, None]:
-    """Read the images, and the frames of the videos, of all tasks.
+    """Read the images, and the frames of the videos, of all tasks; `live` reads that of a live source.
 
     Samples in `records` have their objects. Recorded frames of a video that need not be drawn are left out, unless
     `whole_videos` are asked for.
@@ -89,7 +91,8 @@ def read_samples(
         count = 0
         try:
             if task.item.is_video:
-                for sample in _read_video(task, records, whole_videos):
+                video = _read_live(task, live) if live else _read_video(task, records, whole_videos)
+                for sample in video:
                     count += 1
                     yield sample
             else:
@@ -130,6 +133,11 @@ def _read_video(task: Task, records: Records | None, whole: bool) -> Iterator[Sa
         yield _with_stored(Sample(task, frame.image, frame, info), (name, frame.number), records)
 
 
+def _read_live(task: Task, live: LiveReader) -> Iterator[Sample]:
+    for frame in live.frames():
+        yield Sample(task, frame.image, frame, live.info)
+
+
 def _with_stored(sample: Sample, key: tuple[str, int | None], records: Records | None) -> Sample:
     if records is not None and key in records:
         sample.objects, sample.stored = records.read(key)["objects"], True
@@ -155,11 +163,18 @@ def _predict(batch: Sequence[Entry], predictor: Predictor, threshold: float) -> 
     yield from batch
 
 
-def prefetched(items: Generator[Item, None, None], size: int) -> Generator[Item, None, None]:
+def prefetched(
+    items: Generator[Item, None, None], size: int, while_waiting: Callable[[], object] | None = None
+) -> Generator[Item, None, None]:
     """The same items, computed in a thread, up to `size` items ahead.
 
     An exception in the thread is raised here, after the items before it. Waits are logged every minute; a signal ends
     them. Closing this generator ends the thread, unless it is blocked in a read that never ends.
+
+    Args:
+        items: The items.
+        size: How many items may wait.
+        while_waiting: Is called ten times a second during waits, by the thread that waits.
     """
     results: queue.Queue[tuple[bool, Any]] = queue.Queue(size)
     closed = threading.Event()
@@ -188,7 +203,7 @@ def prefetched(items: Generator[Item, None, None], size: int) -> Generator[Item,
     thread.start()
     try:
         while True:
-            more, result = _get(results)
+            more, result = _get(results, while_waiting)
             if more:
                 yield result
             elif result is None:
@@ -200,11 +215,16 @@ def prefetched(items: Generator[Item, None, None], size: int) -> Generator[Item,
         thread.join(JOIN_TIMEOUT)
 
 
-def _get(results: queue.Queue[tuple[bool, Any]]) -> tuple[bool, Any]:
-    waited = 0.0
+def _get(
+    results: queue.Queue[tuple[bool, Any]], while_waiting: Callable[[], object] | None
+) -> tuple[bool, Any]:
+    start = logged = time.monotonic()
     while True:
         try:
-            return results.get(timeout=LOG_PERIOD)
+            return results.get(timeout=LOG_PERIOD if while_waiting is None else POLL)
         except queue.Empty:
-            waited += LOG_PERIOD
-            logger.warning("data: waited %.0f s for the next image", waited)
+            if while_waiting is not None:
+                while_waiting()
+            if time.monotonic() - logged >= LOG_PERIOD:
+                logged = time.monotonic()
+                logger.warning("data: waited %.0f s for the next image", logged - start)

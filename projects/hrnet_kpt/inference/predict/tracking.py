@@ -6,6 +6,7 @@ frames only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from importlib.util import find_spec
@@ -37,6 +38,8 @@ MIN_CONFIDENCE, MIN_KEYPOINTS, MIN_BONES = 0.3, 3, 3  # of keypoints and bones t
 # Side of the square around the middle of a bone, as a fraction of the object's size; difference of two colors, from 0
 # to 255, at which they are as alike as not; weight of a new color in a track's.
 PATCH, COLOR_SCALE, COLOR_WEIGHT = 0.06, 70.0, 0.2
+MIN_STEP = 1e-3  # seconds
+STEPS = 6.0  # per second, in whose unit the package's Kalman filter counts its noise
 FRAME_RATE_OF_TRACKERS = 30.0  # which the package counts its buffer in
 # Frames whose small images differ by more, in the mean of all values from 0 to 255, show different scenes.
 THUMBNAIL, CUT = (32, 32), 30.0
@@ -59,14 +62,10 @@ def track_samples(
     task: Task | None = None
     with closing(entries):
         for entry in entries:
-            if (
-                not isinstance(entry, Problem)
-                and entry.frame is not None
-                and entry.info is not None
-            ):
+            if not isinstance(entry, Problem) and entry.frame is not None:
                 if entry.task is not task:
                     task = entry.task
-                    tracker = VideoTracker(schema, float(entry.info.rate), smooth)
+                    tracker = VideoTracker(schema, smooth)
                 assert entry.objects is not None
                 tracker.update(entry.objects, entry.image, float(entry.frame.time))
             yield entry
@@ -80,13 +79,12 @@ class VideoTracker:
 
     Args:
         schema: Of the keypoints.
-        rate: Frames per second.
         smooth: Whether to smooth the keypoints of objects with an id.
     """
 
-    def __init__(self, schema: KeypointSchema, rate: float, smooth: bool = False) -> None:
-        self.schema, self.rate = schema, rate
-        self.num_ids = 0
+    def __init__(self, schema: KeypointSchema, smooth: bool = False) -> None:
+        self.schema = schema
+        self.num_ids, self.time = 0, -math.inf
         self.trackers: dict[str, _ClassTracker] = {}
         self.smoother = KeypointSmoother() if smooth else None
         self.thumbnail: np.ndarray | None = None
@@ -109,12 +107,13 @@ class VideoTracker:
         self.thumbnail = np.asarray(image.resize(THUMBNAIL), dtype=np.int16)
         if before is not None and np.abs(self.thumbnail - before).mean() > CUT:
             self.trackers = {}
+        self.time = max(time, self.time + MIN_STEP)  # damaged videos repeat times
         pixels = np.asarray(image)
         for name in sorted({*self.trackers, *(found["class"] for found in objects)}):
             if name not in self.trackers:
-                self.trackers[name] = _ClassTracker(self.schema, self.rate)
+                self.trackers[name] = _ClassTracker(self.schema)
             own = [found for found in objects if found["class"] == name]
-            self.num_ids = self.trackers[name].update(own, pixels, self.num_ids)
+            self.num_ids = self.trackers[name].update(own, pixels, self.time, self.num_ids)
         if self.smoother is not None:
             self.smoother.update(objects, time)
 
@@ -122,14 +121,14 @@ class VideoTracker:
 class _ClassTracker:
     """The tracker of the objects of one class."""
 
-    def __init__(self, schema: KeypointSchema, rate: float) -> None:
+    def __init__(self, schema: KeypointSchema) -> None:
         from trackers import ByteTrackTracker
 
         self.ids: dict[int, int] = {}  # by those of the package
         self.similarity = _Similarity(schema)
         self.tracker: Any = ByteTrackTracker(
             lost_track_buffer=round(MEMORY * FRAME_RATE_OF_TRACKERS),
-            frame_rate=rate,
+            frame_rate=STEPS,
             track_activation_threshold=START_SCORE,
             minimum_consecutive_frames=2,
             minimum_iou_threshold=MIN_SIMILARITY,
@@ -137,7 +136,9 @@ class _ClassTracker:
             iou=cast(Any, self.similarity),
         )
 
-    def update(self, objects: Sequence[Found], pixels: np.ndarray, num_ids: int) -> int:
+    def update(
+        self, objects: Sequence[Found], pixels: np.ndarray, time: float, num_ids: int
+    ) -> int:
         """Add the ids to the objects of a frame, in place; return how many ids there are now."""
         import supervision as sv
 
@@ -146,7 +147,7 @@ class _ClassTracker:
         self.similarity.start(self.tracker.tracks, objects, pixels)
         scores = np.array([found["score"] for found in objects], dtype=float)
         detections = sv.Detections(boxes, confidence=scores, data={"index": np.arange(len(boxes))})
-        result = self.tracker.update(detections)
+        result = self.tracker.update(detections, timestamp=time)
         ids = dict(zip(result.data.get("index", ()), result.tracker_id, strict=True))
         for index, found in enumerate(objects):
             own = int(ids.get(index, -1))

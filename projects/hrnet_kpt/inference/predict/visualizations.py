@@ -1,4 +1,4 @@
-"""The output folder of tools/predict.py: images and videos with the predictions drawn on them."""
+"""Images and videos with the predictions drawn on them, and the output folder of tools/predict.py for them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...io import atomic_write
 from ...visualization.draw import draw_image
 from ...visualization.video import BadVideoError, VideoInfo, VideoWriter, read_info, write_video
 from .inputs import PNG, Input, is_video, refuse_os_errors
-from .records import RESTART
+from .records import NOT_CONTINUED, RESTART
 
 MAX_SIDE = 4096  # pixels; larger images are drawn smaller
 QUALITY = 92
@@ -31,7 +31,7 @@ class Visualizations:
     """A folder of images and videos. A comment in each file identifies the model and the settings.
 
     Args:
-        folder: Is created if it does not exist.
+        folder: Is created if it does not exist. None if nothing is to be written.
         fingerprint: Of the model and the settings.
         schema: Keypoints of the model.
         classes: Classes of the model.
@@ -43,17 +43,19 @@ class Visualizations:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | None,
         fingerprint: str,
         schema: KeypointSchema,
         classes: Classes,
         threshold: float,
     ) -> None:
-        if not folder.exists() and (folder.suffix.lower() in IMAGE_EXTENSIONS or is_video(folder)):
-            raise UserError(f"--output {folder}: give a folder; its files are named as the inputs")
         self.folder, self.threshold = folder, threshold
         self.comment = f"{PROGRAM} {fingerprint}"
         self.schema, self.many_classes = schema, len(classes) > 1
+        if folder is None:
+            return
+        if not folder.exists() and (folder.suffix.lower() in IMAGE_EXTENSIONS or is_video(folder)):
+            raise UserError(f"--output {folder}: give a folder; its files are named as the inputs")
         with refuse_os_errors("--output", folder):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -61,10 +63,12 @@ class Visualizations:
         """Names of the inputs that are drawn already; none with `restart`.
 
         Raises:
-            UserError: If a file exists that has other settings (without `restart`), is an input, or was not written by
-                tools/predict.py.
+            UserError: If a file exists that has other settings or is of a live source (without `restart`), is an input,
+                or was not written by tools/predict.py.
         """
-        done = set()
+        done = set[str]()
+        if self.folder is None:
+            return done
         paths = {os.path.realpath(item.path) for item in inputs}
         for item in inputs:
             path = self.folder / item.output
@@ -77,6 +81,8 @@ class Visualizations:
                     "hrnet-kpt predict: give another folder"
                 )
             if not restart:
+                if item.live:
+                    raise UserError(f"{path} {NOT_CONTINUED}")
                 if comment != self.comment:
                     raise UserError(f"{path} was drawn with other weights or settings: {RESTART}")
                 done.add(item.name)
@@ -87,8 +93,8 @@ class Visualizations:
         found = [self._drawable(each) for each in objects if each["score"] >= self.threshold]
         return draw_image(image, found, self.schema, min(max(image.size), MAX_SIDE))
 
-    def save(self, item: Input, image: Image.Image, objects: Sequence[Mapping[str, Any]]) -> None:
-        """Draw and write an image."""
+    def save(self, item: Input, drawn: Image.Image, image: Image.Image) -> None:
+        """Write a drawn image, with the color profile of the input image."""
         path = self._path(item)
         profile = image.info.get("icc_profile") or b""
         options: dict[str, Any] = {"icc_profile": profile} if profile[16:20] == b"RGB " else {}
@@ -100,7 +106,6 @@ class Visualizations:
             # Subsampling would take the colours of thin lines.
             options |= {"format": "JPEG", "quality": QUALITY, "subsampling": 0}
             options["comment"] = self.comment
-        drawn = self.draw(image, objects)
         with refuse_os_errors("--output", path), atomic_write(path) as unfinished:
             drawn.save(unfinished, **options)
 
@@ -108,15 +113,16 @@ class Visualizations:
     def open_video(
         self, item: Input, size: tuple[int, int], info: VideoInfo
     ) -> Iterator[VideoWriter]:
-        """A writer of frames of this size; the video appears if the block ends without an error."""
+        """A writer of frames of this size; see `write_video`. The video of a live source grows."""
         path = self._path(item)
         with (
             refuse_os_errors("--output", path),
-            write_video(path, size, info, self.comment) as writer,
+            write_video(path, size, info, self.comment, growing=item.live is not None) as writer,
         ):
             yield writer
 
     def _path(self, item: Input) -> Path:
+        assert self.folder is not None
         path = self.folder / item.output
         with refuse_os_errors("--output", path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from ...visualization.video import VideoWriter
 from .records import Records
 from .stream import Entry, Problem
 from .visualizations import Visualizations
+from .window import Window
 
 PERIOD = 30.0  # seconds between lines of progress without a terminal
 
@@ -23,8 +24,9 @@ def write_entries(
     visualizations: Visualizations | None,
     records: Records | None,
     progress: Progress,
+    window: Window | None = None,
 ) -> list[str]:
-    """Draw and record the entries of `predict_samples`.
+    """Draw, show and record the entries of `predict_samples`.
 
     Returns:
         A message for each input that was skipped, wholly or in part.
@@ -44,11 +46,15 @@ def write_entries(
                     records.append(entry.record())
                 if visualizations is None or not task.draw:
                     continue
+                drawn = visualizations.draw(entry.image, entry.objects)
+                if window is not None:
+                    window.show(drawn)
+                if visualizations.folder is None:
+                    continue
                 if entry.frame is None:
-                    visualizations.save(task.item, entry.image, entry.objects)
+                    visualizations.save(task.item, drawn, entry.image)
                     continue
                 assert entry.info is not None
-                drawn = visualizations.draw(entry.image, entry.objects)
                 video = video or stack.enter_context(
                     visualizations.open_video(task.item, drawn.size, entry.info)
                 )
@@ -60,7 +66,7 @@ class Progress:
     """A progress bar on a terminal, else a line every PERIOD seconds.
 
     Args:
-        total: Number of images and frames, as far as headers have it.
+        total: Number of images and frames, as far as headers have it; 0 for a live source.
     """
 
     def __init__(self, total: int) -> None:
@@ -83,10 +89,11 @@ class Progress:
         if self.bar.disable and now - self.printed >= PERIOD:
             self.printed = now
             rate = self.count / (now - self.start)
-            left = max(0, self.total - self.count) / rate / 60
-            self.print(
-                f"{self.count} of {self.total} images, {rate:.1f} per second, {left:.0f} minutes left"
-            )
+            line = f"{self.count} images, {rate:.1f} per second"
+            if self.total:
+                left = max(0, self.total - self.count) / rate / 60
+                line = f"{self.count} of {self.total} images, {rate:.1f} per second, {left:.0f} minutes left"
+            self.print(line)
 
     def print(self, line: str) -> None:
         """Print a line above the bar."""
