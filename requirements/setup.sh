@@ -100,7 +100,8 @@ clean="no .venv is left behind: put right what the message above names and run a
 echo "setup: installing the pinned packages (about 7.4 GB, some minutes)"
 pip install --constraint requirements/runtime.txt setuptools wheel &&
     pip install --no-build-isolation -r requirements/runtime.txt -r requirements/export.txt -r requirements/formats.txt \
-        -r requirements/serving.txt -r requirements/track.txt -r requirements/dev.txt -r requirements/docs.txt ||
+        -r requirements/serving.txt -r requirements/track.txt -r requirements/app.txt -r requirements/dev.txt \
+        -r requirements/docs.txt ||
     fail "pip could not install the pinned packages; $clean"
 
 if [ -n "$DETECTRON2" ]; then
