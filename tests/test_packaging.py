@@ -12,12 +12,14 @@ import sysconfig
 import tarfile
 import zipfile
 from configparser import ConfigParser
+from importlib import import_module
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 
 import pytest
 
 from hrnet_kpt.cli.main import main
+from hrnet_kpt.cli.parser import EXTRAS, run_tool
 from hrnet_kpt.installed_detectron2 import install_command
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,6 +157,25 @@ def test_every_import_is_a_requirement():
     for requirement in requires(detectron2):
         name = re.match(r"[\w.-]+", requirement)[0].lower()
         assert ";" in requirement or name in required, requirement
+
+
+@pytest.mark.parametrize("package", EXTRAS)
+def test_missing_package_of_an_extra_is_one_line(package, monkeypatch, capsys):
+    settings = ConfigParser()
+    settings.read(ROOT / "setup.cfg", encoding="utf-8")
+    extra = settings["options.extras_require"][EXTRAS[package]]
+    assert re.search(rf"^{package.replace('_', '-')}\b", extra, re.MULTILINE)
+    monkeypatch.setitem(sys.modules, package, None)
+    assert run_tool(lambda: import_module(package)) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and package in line and f"[{EXTRAS[package]}]" in line
+    with pytest.raises(ModuleNotFoundError):
+        run_tool(lambda: import_module(package), debug=True)
+
+
+def test_other_missing_modules_are_errors_of_ours():
+    with pytest.raises(ModuleNotFoundError):
+        run_tool(lambda: import_module("hrnet_kpt.nothing"))
 
 
 def imported_names(folder):

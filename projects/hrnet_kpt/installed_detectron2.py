@@ -11,6 +11,7 @@ import shlex
 import sys
 import sysconfig
 from importlib.util import find_spec
+from subprocess import list2cmdline
 
 PACKAGE = "sal-detectron2==0.7.2"
 
@@ -19,7 +20,7 @@ def install_command() -> str:
     """The command that installs detectron2 into this environment, without a compiler."""
     words = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:"]
     words += ["--python-version", "3.10", "--target", sysconfig.get_path("purelib"), PACKAGE]
-    return shlex.join(words) if sys.platform != "win32" else " ".join(f'"{w}"' for w in words)
+    return list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 if find_spec("detectron2") is None:

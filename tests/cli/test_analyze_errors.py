@@ -154,4 +154,4 @@ def test_run_without_results_is_refused(tiny, synthetic_people, tmp_path, refuse
     run.mkdir()
     save_config(load_config(SYNTHETIC, tiny), run / "config.yaml")
     [line] = refused(main, ["--run", run])
-    assert "coco_instances_results.json" in line and "--eval-only" in line
+    assert "coco_instances_results.json" in line and "hrnet-kpt evaluate" in line

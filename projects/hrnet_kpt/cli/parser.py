@@ -22,6 +22,9 @@ for message in ("Creating a tensor from a list of numpy.ndarrays", "torch.meshgr
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 SKIPPED_SOME = 3  # the exit status if some inputs were skipped
+# The extra of setup.cfg that brings a package.
+EXTRAS = {"onnx": "export", "onnxruntime": "export", "onnxscript": "export", "openvino": "openvino",
+          "av": "video", "trackers": "track", "h5py": "formats", "sleap_io": "formats"}  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -76,7 +79,7 @@ def run_tool(work: Callable[[], int | None], debug: bool = False) -> int:
         debug: Raise errors instead of printing them.
 
     Returns:
-        The status of `work`; 1 if the training diverged, 2 after a UserError or without detectron2; 130 or 143 after a
+        The status of `work`; 1 if the training diverged, 2 after a UserError or without a package; 130 or 143 after a
         signal. A UserError is printed on stderr as `error: ...`, its further lines as `also: ...`. Other exceptions
         are raised.
     """
@@ -96,9 +99,14 @@ def run_tool(work: Callable[[], int | None], debug: bool = False) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except ModuleNotFoundError as error:
-        if debug or error.name != "detectron2":
+        package = (error.name or "").partition(".")[0]
+        if debug or package not in ("detectron2", *EXTRAS):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        if package in EXTRAS:
+            remedy = f'pip install "hrnet_kpt[{EXTRAS[package]}]"'
+            print(f"error: this needs {package}, which is not installed: {remedy}", file=sys.stderr)
+        else:
+            print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
         print(str(stopped) or "interrupted", file=sys.stderr)

@@ -113,9 +113,9 @@ def find_image_range(paths: Sequence[str]) -> tuple[ImageRange, str]:
         smallest of INTEGER_MAXIMA for integers; 0 to 1 or 0 to 255 for floats within these. Otherwise the 1st and 99th
         percentile are proposed, and the range is unclear.
     """
-    chosen = np.unique(np.linspace(0, len(paths) - 1, MAX_SAMPLES).astype(int)) if paths else []
+    chosen = np.unique(np.linspace(0, len(paths) - 1, MAX_SAMPLES).astype(int)) if paths else ()
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        summaries = list(filter(None, pool.map(_read_summary, [paths[i] for i in chosen])))
+        summaries = list(filter(None, pool.map(_read_summary, [paths[int(i)] for i in chosen])))
     return _range_of(summaries) if summaries else ("8-bit", "")
 
 

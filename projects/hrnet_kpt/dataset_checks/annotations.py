@@ -145,7 +145,7 @@ def check_limits(
         sentence = describe_limits(counts, task, max_detections)
         if sentence:
             over = np.max(counts, axis=0) > (max_detections or COCO_DETECTIONS[task])
-            ids = unique(table.images[row].get("id") for row in np.flatnonzero(over))
+            ids = unique(table.images[row].get("id") for row in np.flatnonzero(over).tolist())
             yield Finding("warning", table.where, "limits-exceeded", sentence, (), ids)
     total = np.bincount(table.image[instances], minlength=num_images)
     if reported is not None:

@@ -78,7 +78,8 @@ def _check_names(table: AnnotationTable, index: int) -> Iterator[Finding]:
     if listed and not isinstance(listed, list):
         return  # `category_errors` reports it
     names, count = keypoint_names(table.categories[index]), table.num_keypoints[index]
-    own = [table.annotations[row] for row in np.flatnonzero(table.category == index)]
+    rows = np.flatnonzero(table.category == index).tolist()
+    own = [table.annotations[row] for row in rows]
     own = [annotation for annotation in own if has_keypoints(annotation)]
     if len(names) == count if names else not own:
         return

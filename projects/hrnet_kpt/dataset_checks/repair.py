@@ -302,7 +302,8 @@ def repair_objects(
     copies = doubled(table, labelled_points(table))
     if copies.any():
         done["annotations that repeat an earlier one: removed"] += int(copies.sum())
-        table = table.with_annotations([table.annotations[row] for row in np.flatnonzero(~copies)])
+        kept = np.flatnonzero(~copies).tolist()
+        table = table.with_annotations([table.annotations[row] for row in kept])
     table = table.with_annotations(_merge_halves(table, done))
     if margin is not None:
         annotations, count = grow_boxes(table, margin)

@@ -56,7 +56,7 @@ class AnnotationTable:
         rows = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
         if len(rows) == 0:
             return []
-        entries = [self.annotations[row] for row in rows]
+        entries = [self.annotations[row] for row in rows.tolist()]
         ids = tuple(entry["id"] for entry in entries if "id" in entry)
         image_ids = unique(entry["image_id"] for entry in entries if "image_id" in entry)
         count = format_count(len(rows), "annotation")
@@ -120,7 +120,7 @@ class AnnotationTable:
         found = []
         for category, count in enumerate(self.num_keypoints):
             rows = np.flatnonzero(self.category == category)
-            listed = [self.annotations[row].get("keypoints") for row in rows]
+            listed = [self.annotations[row].get("keypoints") for row in rows.tolist()]
             fits = [isinstance(values, list) and 0 < len(values) == 3 * count for values in listed]
             fitting = [values for values, fit in zip(listed, fits, strict=True) if fit]
             points = number_rows(fitting, 3 * count)
@@ -137,7 +137,8 @@ class AnnotationTable:
         found = []
         for index, category in enumerate(self.categories):
             names = keypoint_names(category)
-            own = [self.annotations[row] for row in np.flatnonzero(self.category == index)]
+            rows = np.flatnonzero(self.category == index).tolist()
+            own = [self.annotations[row] for row in rows]
             listed = [annotation["keypoints"] for annotation in own if has_keypoints(annotation)]
             lengths = Counter(len(values) for values in listed if not isinstance(values[0], list))
             count = len(names)

@@ -104,8 +104,8 @@ def weighted_box_fusion(
             num_views,
             iou_thresh,
         )
-        found_boxes.append(torch.from_numpy(fused.astype(np.float32)).to(boxes))
-        found_scores.append(torch.from_numpy(fused_scores.astype(np.float32)).to(scores))
+        found_boxes.append(torch.from_numpy(fused).to(boxes.dtype).to(boxes.device))
+        found_scores.append(torch.from_numpy(fused_scores).to(scores.dtype).to(scores.device))
         found_classes.append(classes.new_full((len(fused),), class_))
     merged = torch.cat(found_scores)
     order = merged.argsort(descending=True, stable=True)

@@ -63,8 +63,8 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _mean_colors(paths: Sequence[str | None]) -> np.ndarray:
     """(N, 3), of the images that can be read."""
-    rows = np.unique(np.linspace(0, len(paths) - 1, COMPARED).astype(int)) if paths else []
-    found = [color for row in rows if (color := _mean_color(paths[row])) is not None]
+    rows = np.unique(np.linspace(0, len(paths) - 1, COMPARED).astype(int)) if paths else ()
+    found = [color for row in rows if (color := _mean_color(paths[int(row)])) is not None]
     return np.array(found).reshape(-1, 3)
 
 
