@@ -1,10 +1,11 @@
-"""Compare 100 images that tools/rank_images.py chooses with 100 at random, on the synthetic people.
+"""Measure docs/labelling.md: 100 images that tools/rank_images.py chooses against 100 at random; v of predicted labels.
 
-python docs/scripts/labelling.py OUTPUT [--data datasets/synthetic_people] [--seeds 0 1 2] [--iterations 600]
+python docs/scripts/labelling.py choose OUTPUT [--data datasets/synthetic_people] [--seeds 0 1 2] [--iterations 600]
+python docs/scripts/labelling.py flags RUN
 
-For each seed: a model is trained on 100 random images; the other 2,900 are ranked by it; and models are trained from
-scratch on the 100 and the first 100 of the ranking, and on the 100 and 100 at random. All are evaluated on the test
-images. The same command continues an interrupted measurement. On one CPU thread, a seed takes about 12 minutes.
+For each seed of `choose`: a model is trained on 100 random images; the other 2,900 are ranked by it; and models are
+trained from scratch on the 100 and the first 100 of the ranking, and on the 100 and 100 at random. All are evaluated on
+the test images. The same command continues an interrupted measurement. A seed takes 12 minutes on one CPU thread.
 """
 
 import argparse
@@ -17,7 +18,13 @@ from pathlib import Path
 
 import numpy as np
 
+from hrnet_kpt.config import load_config
+from hrnet_kpt.evaluation.calibration import MIN_SIMILARITY, load_calibration
+from hrnet_kpt.evaluation.results import read_results
+from hrnet_kpt.evaluation.scoring import evaluate_boxes, keypoint_distances
+from hrnet_kpt.inference.predict.preannotations import visibility
 from hrnet_kpt.io import replace_text
+from hrnet_kpt.visualization.run_images import SCORE_THRESHOLD, read_test_truth
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 CONFIG = "hrnet_w18_small_kpt_synthetic.py"
@@ -78,25 +85,50 @@ def measure(data, folder, iterations, seed):
     return found
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--data", type=Path, default=Path("datasets/synthetic_people"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--iterations", type=int, default=600)
-    options = parser.parse_args()
+def choose(output, data, seeds, iterations):
+    """Both choices for each seed, and a table of them."""
     results = {}
-    for seed in options.seeds:
-        folder = options.output.resolve() / f"seed{seed}"
-        results[seed] = measure(options.data.resolve(), folder, options.iterations, seed)
-        replace_text(options.output / "results.json", json.dumps(results, indent=1))
+    for seed in seeds:
+        results[seed] = measure(data.resolve(), output.resolve() / f"seed{seed}", iterations, seed)
+        replace_text(output / "results.json", json.dumps(results, indent=1))
     for choice in ("start", "random", "ranked"):
         print(f"{choice:7}", end="")
         for key in ("keypoints", "bbox", "objects"):
-            values = [results[seed][choice][key] for seed in options.seeds]
+            values = [results[seed][choice][key] for seed in seeds]
             each = ", ".join(f"{value:.1f}" for value in values)
             print(f"  {key} {np.mean(values):.1f} ({each})", end="")
         print()
+
+
+def flags(run):
+    """For each v of `predict.py --labels`: how many keypoints of people found in the test set are correct."""
+    truth = read_test_truth(load_config(str(run / "config.yaml")))
+    results = read_results(run / "inference" / "coco_instances_results.json", truth)
+    results = [result for result in results if result["score"] >= SCORE_THRESHOLD]
+    found = keypoint_distances(truth, results, evaluate_boxes(truth, results))
+    known = np.isfinite(found["oks"])
+    confidences = load_calibration(run / "model_final.pth").confidence(found["score"][known])
+    v = np.array([visibility(confidence) for confidence in confidences])
+    correct = found["oks"][known] >= MIN_SIMILARITY
+    for value in (2, 1, 0):
+        own = correct[v == value]
+        print(f"v = {value}: {len(own)} keypoints, {100 * own.mean():.1f} % correct")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("choose")
+    command.add_argument("output", type=Path)
+    command.add_argument("--data", type=Path, default=Path("datasets/synthetic_people"))
+    command.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    command.add_argument("--iterations", type=int, default=600)
+    command.set_defaults(work=choose)
+    command = commands.add_parser("flags")
+    command.add_argument("run", type=Path)
+    command.set_defaults(work=flags)
+    options = vars(parser.parse_args())
+    options.pop("work")(**options)
 
 
 if __name__ == "__main__":

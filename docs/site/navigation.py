@@ -8,7 +8,10 @@ HOME = "README"
 # Caption -> pages, and their titles in the sidebar.
 NAVIGATION = {
     "Start": {HOME: "Install and try it"},
-    "Your own data": {"docs/datasets": "Your own keypoints"},
+    "Your own data": {
+        "docs/datasets": "Your own keypoints",
+        "docs/labelling": "Labelling with predictions",
+    },
     "Train": {
         "docs/configs": "Configs",
         "docs/weights": "Weights",
@@ -16,14 +19,22 @@ NAVIGATION = {
         "docs/tracebacks": "Tracebacks",
         "docs/migration": "From YACS to LazyConfig",
     },
-    "Predict": {"docs/prediction": "Images", "docs/video": "Video"},
+    "Predict": {
+        "docs/prediction": "Images",
+        "docs/video": "Video",
+        "docs/app": "A page in the browser",
+    },
     "Deploy": {"docs/deployment": "ONNX, OpenVINO, a server"},
     "Results": {
         "MODEL_ZOO": "Model zoo",
         "docs/comparison": "Comparison with other models",
         "docs/performance": "Speed and memory",
     },
-    "Reference": {"docs/api/index": "Python API", "docs/architecture": "How the code is ordered"},
+    "Reference": {
+        "docs/api/index": "Python API",
+        "docs/architecture": "How the code is ordered",
+        "CHANGELOG": "Changes",
+    },
 }
 
 

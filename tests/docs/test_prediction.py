@@ -1,4 +1,4 @@
-"""Commands, examples and defaults in docs/prediction.md, deployment.md, video.md and app.md."""
+"""Commands, examples and defaults in docs/prediction.md, deployment.md, video.md, app.md and labelling.md."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 
 from hrnet_kpt.config import load_config
 
-PAGES = ("prediction.md", "deployment.md", "video.md", "app.md")
+PAGES = ("prediction.md", "deployment.md", "video.md", "app.md", "labelling.md")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -25,6 +25,14 @@ def test_python_example_runs(code_blocks, run_of_a_model, capsys):
     exec(compile(example, "prediction.md", "exec"), {})
     lines = capsys.readouterr().out.splitlines()
     assert [len(re.findall(r"\d+\.\d+|\d+%", line)) for line in lines] == [4, 4, 4]
+
+
+def test_example_of_viewers_runs(code_blocks, run_of_a_model, capsys):
+    pytest.importorskip("supervision")
+    [example] = code_blocks("labelling.md", "python")
+    exec(compile(example, "labelling.md", "exec"), {})
+    assert "(3, 17, 2)" in capsys.readouterr().out
+    assert (run_of_a_model / "drawn.png").stat().st_size > 1000
 
 
 def test_json_line_has_the_documented_keys(code_blocks, run_of_a_model, load_tool):

@@ -21,9 +21,7 @@ def parser(prog: str = TOOL) -> Parser:
     add = parser.add_argument
     add("--input", required=True, metavar="PATH", help="the folder of the data set, or its json")
     add("--output", required=True, metavar="DIR", help="the folder to write, new or empty")
-    formats = (
-        "coco, roboflow, yolo, cvat, deeplabcut, sleap, label-studio, labelme (default: recognized)"
-    )
+    formats = "coco, roboflow, yolo, cvat, cvat-xml, deeplabcut, sleap, label-studio, labelme (default: recognized)"
     add("--format", metavar="NAME", help=formats)
     share = "fraction of the images for the test set, if the source has no split"
     add("--test-share", type=float, metavar="S", help=share)

@@ -117,6 +117,22 @@ def test_labels_are_read_back_as_they_were(name, labels, tmp_path):
     assert not imported.left_out
 
 
+@pytest.mark.parametrize("name", ["cvat", "label-studio", "labelme", "coco"])
+def test_boxes_of_a_model_without_keypoints_are_read_back(name, labels, tmp_path):
+    """YOLO's labels of boxes alone have another layout, which is not that of YOLO-pose."""
+    labels.categories = [labels.categories[1]]
+    part = labels.splits["all"]
+    part["annotations"] = [a for a in part["annotations"] if a["category_id"] == 2]
+    expected = objects(labels)
+    write_labels(labels, tmp_path / "out", name)
+    module, _ = recognize(tmp_path / "out")
+    found = objects(module.read(tmp_path / "out", Options()))
+    assert found.keys() == expected.keys() and sum(map(len, found.values())) == 6
+    for image, ours in expected.items():
+        for (_, box, _), (class_, its_box, points) in zip(ours, found[image], strict=True):
+            assert class_ == "car" and its_box == pytest.approx(box, abs=0.01) and not points
+
+
 @pytest.mark.parametrize("name", ["cvat", "coco"])
 def test_skeletons_and_the_order_of_keypoints_are_kept(name, labels, tmp_path):
     write_labels(labels, tmp_path / "out", name)

@@ -95,9 +95,7 @@ def rank_images(
         sheet = draw_sheet(predictor, first)
         with atomic_write(output / "ranking.jpg") as unfinished:
             sheet.save(unfinished, quality=90)
-    print(
-        f"{output}: {len(ranked)} images, {len(like)} of them near-duplicates of others, at the end"
-    )
+    print(f"{output}: {len(ranked)} images; near-duplicates, at the end: {len(like)}")
     return problems
 
 
