@@ -43,9 +43,16 @@ THUMBNAIL, CUT = (32, 32), 30.0
 
 
 def require_tracking() -> None:
-    """Raise UserError if the package trackers is not installed."""
+    """Raise UserError if the package trackers is not installed, or OpenCV, which it needs, cannot be loaded."""
     if find_spec("trackers") is None:
         raise UserError('--track needs the package trackers: pip install "hrnet_kpt[track]"')
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "--track needs OpenCV, which lacks libraries of the system: `pip uninstall opencv-python`, and `pip "
+            "install opencv-python-headless`"
+        ) from error
 
 
 def track_samples(
