@@ -120,7 +120,7 @@ else
 fi
 
 pip install --no-deps --no-build-isolation --editable . || fail "pip could not install this project; $clean"
-.venv/bin/python -W ignore -c 'import hrnet_kpt, detectron2.modeling' || fail "the new environment cannot import detectron2; $clean"
+.venv/bin/python -W ignore -c 'import hrnet_kpt.modeling' || fail "the new environment cannot import detectron2; $clean"
 
 printf '%s\n' "$version" "$PWD" "detectron2=$DETECTRON2" "$sources" >.venv/setup-stamp.new
 mv .venv/setup-stamp.new "$stamp"

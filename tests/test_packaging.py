@@ -221,6 +221,22 @@ def test_imports_without_detectron2_name_the_remedy(name, bare):
     assert last.startswith("ModuleNotFoundError: ") and "pip install" in last
 
 
+def test_opencv_that_cannot_be_loaded_is_left_out(tmp_path):
+    """As in a container without X11: detectron2 imports OpenCV wherever it is installed."""
+    (tmp_path / "cv2.py").write_text("raise ImportError('libxcb.so.1: no such file')")
+    code = (
+        "from hrnet_kpt.inference import Predictor\n"
+        "from hrnet_kpt.inference.predict.tracking import require_tracking\n"
+        "from hrnet_kpt.cli.parser import run_tool\n"
+        "print(run_tool(require_tracking))\n"
+    )
+    paths = os.pathsep.join(map(str, (tmp_path, PACKAGE.parent)))
+    done = run_python("-W", "ignore", "-c", code, env={**os.environ, "PYTHONPATH": paths})
+    assert done.stdout == "2\n"
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: --track") and "opencv-python-headless" in line
+
+
 def test_remedy_is_a_command_that_downloads_the_pinned_wheel():
     """The same package as set-up's; its options take the wheel of Python 3.10 anywhere."""
     words = shlex.split(install_command())
@@ -250,7 +266,7 @@ case "$*" in
             *"${FAKE_PIP_INTERRUPTED:-none}"*) kill -INT $PPID ;;
             *"${FAKE_PIP_FAILS_AT:-none}"*) exit 1 ;;
         esac ;;
-    *"import hrnet_kpt"*) exit ${FAKE_IMPORT:-0} ;;
+    *"import hrnet_kpt.modeling"*) exit ${FAKE_IMPORT:-0} ;;
 esac
 """
 FAKE_DF = """#!/bin/sh

@@ -51,9 +51,16 @@ def has_tracking() -> bool:
 
 
 def require_tracking() -> None:
-    """Raise UserError if the package trackers is not installed."""
+    """Raise UserError if the package trackers is not installed, or OpenCV, which it needs, cannot be loaded."""
     if not has_tracking():
         raise UserError('--track needs the package trackers: pip install "hrnet_kpt[track]"')
+    try:
+        import cv2  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            "--track needs OpenCV, which lacks libraries of the system: `pip uninstall opencv-python`, and `pip "
+            "install opencv-python-headless`"
+        ) from error
 
 
 def track_samples(
