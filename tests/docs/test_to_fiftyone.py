@@ -30,7 +30,6 @@ samples = [
     }
     for sample in dataset
 ]
-dataset.evaluate_detections("predictions", gt_field="ground_truth", eval_key="eval", compute_mAP=True, iou=0.5)
 print(json.dumps({"names": skeleton.labels, "edges": skeleton.edges, "samples": samples}))
 dataset.delete()
 """
