@@ -157,11 +157,11 @@ def test_too_large_files_are_refused(image_file, video_file, monkeypatch):
 
 
 def test_video_that_is_damaged_is_shown_up_to_there(model, video_file, tmp_path, show):
-    content = video_file("clip.mp4", [1, 2] * 10).read_bytes()
-    (tmp_path / "cut.mp4").write_bytes(content[:-400])
+    content = video_file("clip.mp4", [1, 2] * 40).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(content[: len(content) * 2 // 3])
     upload = open_upload(tmp_path / "cut.mp4")
     shown = show(upload, model, Settings())
-    assert 0 < len(json_lines(shown.json)) < 20
+    assert 0 < len(json_lines(shown.json)) < 80
     assert upload.problem.startswith("cut.mp4: ") and str(tmp_path) not in upload.problem
 
 
