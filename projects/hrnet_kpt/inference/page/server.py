@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -28,13 +29,12 @@ def serve(options: Namespace) -> None:
     """Show the page until a signal ends it.
 
     Raises:
-        UserError: If gradio is missing, the run cannot be used, or the port is taken.
+        UserError: If gradio is missing, the run cannot be used, or the address or the port is not free.
         Stopped: After a signal.
     """
     if find_spec("gradio") is None:
         raise UserError('the page needs gradio: pip install "hrnet_kpt[app]"')
-    if options.port is not None and not 1 <= options.port <= 65535:
-        raise UserError(f"--port {options.port}: give a number from 1 to 65535")
+    _refuse_address(options.host, options.port)
     with _ended_by_signals():
         model = SharedModel(options.run, options.overrides)
         with running_page(model, options.host, options.port) as url:
@@ -59,7 +59,7 @@ def running_page(
         port: By default, the first free one from 7860 on.
 
     Raises:
-        UserError: If it cannot listen there.
+        UserError: If no port is free.
     """
     with (
         tempfile.TemporaryDirectory(prefix="hrnet_kpt_page_", ignore_cleanup_errors=True) as folder,
@@ -87,14 +87,26 @@ def running_page(
                 mcp_server=False,
             )
         except OSError as error:
-            where = f"--host {host}" + (f" --port {port}" if port else "")
-            raise UserError(
-                f"{where}: the page cannot listen there ({error}): give another one"
-            ) from error
+            raise UserError(f"--host {host}: no port is free, give one by --port") from error
         try:
             yield url
         finally:
             page.close(verbose=False)
+
+
+def _refuse_address(host: str, port: int | None) -> None:
+    """Raise UserError if a server cannot listen there."""
+    where = f"--host {host}" + (f" --port {port}" if port else "")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if port is not None and not 1 <= port <= 65535:
+        raise UserError(f"--port {port}: give a number from 1 to 65535")
+    try:
+        socket.create_server((host, port or 0), family=family).close()
+    except OSError as error:
+        reason = str(error.strerror or error).partition(" (while")[0]
+        raise UserError(
+            f"{where}: the page cannot listen there ({reason}), give another one"
+        ) from error
 
 
 @contextmanager
