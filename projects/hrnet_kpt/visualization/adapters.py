@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from detectron2.structures import BoxMode, Instances
 
-from ..data.coco import to_coco
+from ..data.coco import to_coco, to_result
 from ..data.masks import to_rle
+from ..data.schema import KeypointSchema
 from ..evaluation.ground_truth import GroundTruth
 
 
@@ -56,6 +57,19 @@ def drawable_record(record: Mapping[str, Any], classes: Sequence[str]) -> list[d
             }
         )
     return drawn
+
+
+def drawable_object(
+    found: Mapping[str, Any], schema: KeypointSchema, with_class: bool
+) -> dict[str, Any]:
+    """An object of `Prediction.objects`, which may have an `id`, for draw_image. with_class: name its class."""
+    name, points = found["class"], found.get("keypoints", {})
+    keypoints = [points.get(keypoint, (0, 0, 0)) for keypoint in schema.names]
+    result = to_result(None, name, found["score"], found["box"], keypoints, found.get("mask"))
+    words = [name] if with_class else []
+    if "id" in found:
+        words.append(f"{found['id']}:")
+    return {**result, "label": " ".join(words)}
 
 
 def _label(name: str, annotation: Mapping[str, Any]) -> str:

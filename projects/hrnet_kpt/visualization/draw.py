@@ -29,7 +29,7 @@ MASK_COLORS = ((70, 110, 255), (255, 70, 160), (255, 215, 0), (0, 200, 190), (17
 MASK_ALPHA = np.uint8(110)  # of 255
 # Fractions of the image's longer side, so that images of all sizes look alike.
 LINE = 1 / 160
-TEXT = 1 / 36
+TEXT, SMALL_TEXT = 1 / 36, 1 / 58
 MIN_LINE, MIN_TEXT = 1.25, 9  # pixels
 LABEL_ROWS = 10  # by which a label may move up or down to avoid other labels
 # Fractions of the line width.
@@ -42,7 +42,12 @@ MAX_ENLARGEMENT, ENLARGED_SIZE = 4, 3200
 
 
 def draw_image(
-    image: Image.Image, instances: Sequence[Mapping[str, Any]], schema: KeypointSchema, size: int
+    image: Image.Image,
+    instances: Sequence[Mapping[str, Any]],
+    schema: KeypointSchema,
+    size: int,
+    image_size: tuple[int, int] | None = None,
+    text: float = TEXT,
 ) -> Image.Image:
     """A copy of an image with COCO annotations or results drawn on it.
 
@@ -54,20 +59,23 @@ def draw_image(
         image: Any size and mode.
         instances: Each has `bbox` (x, y, width, height) and may have `keypoints` (x, y, v in turn for the whole schema,
             or x, y, score if the instance has a score), `segmentation` (polygons or RLE), `score` (of the instance,
-            from 0 to 1) and `label` (a string, such as its class). Coordinates are COCO's: pixels of `image`, in which
-            keypoints are half a pixel less than boxes.
+            from 0 to 1), `label` (a string, such as its class) and `keypoint_labels` (a string for each keypoint of the
+            schema). Coordinates are COCO's: pixels of `image`, in which keypoints are half a pixel less than boxes.
         size: The longer side of the copy in pixels.
+        image_size: Width and height of the image that coordinates are for, if `image` is a resized version of it.
+        text: Size of labels as a fraction of `size`.
     """
-    scale, line = size / max(image.size), max(MIN_LINE, LINE * size)
+    image_size = image_size or image.size
+    scale, line = size / max(image_size), max(MIN_LINE, LINE * size)
     enlarged = max(1, min(MAX_ENLARGEMENT, ENLARGED_SIZE // size))
-    width, height = (max(1, round(scale * side)) for side in image.size)
+    width, height = (max(1, round(scale * side)) for side in image_size)
     drawn = image.convert("RGB").resize(
         (enlarged * width, enlarged * height), Image.Resampling.BICUBIC
     )
     ordered = sorted(instances, key=lambda i: (i.get("score", 1.0), -math.prod(i["bbox"][2:])))
     for number, instance in enumerate(ordered):
         if instance.get("segmentation"):
-            bitmap = to_bitmap(instance["segmentation"], (image.height, image.width))
+            bitmap = to_bitmap(instance["segmentation"], image_size[::-1])
             alpha = Image.fromarray(bitmap * MASK_ALPHA)
             alpha = alpha.resize(drawn.size, Image.Resampling.BILINEAR)
             drawn.paste(MASK_COLORS[number % len(MASK_COLORS)], mask=alpha)
@@ -86,7 +94,9 @@ def draw_image(
         if "score" in instance:
             label = f"{label} {instance['score']:.0%}".strip()
         if label:
-            _draw_label(drawn, _corners(instance["bbox"], scale), label, taken)
+            _draw_label(drawn, _corners(instance["bbox"], scale), label, taken, text)
+    for instance in reversed(ordered):
+        _draw_keypoint_labels(drawn, instance, scale, line, taken)
     return drawn
 
 
@@ -170,11 +180,15 @@ def _draw_skeleton(
 
 
 def _draw_label(
-    image: Image.Image, corners: Sequence[float], label: str, taken: list[tuple[float, ...]]
+    image: Image.Image,
+    corners: Sequence[float],
+    label: str,
+    taken: list[tuple[float, ...]],
+    text: float,
 ) -> None:
     """Write above the box, at the image's border inside or below it, as near as `taken` labels allow."""
     draw = ImageDraw.Draw(image)
-    font = _font(max(image.size))
+    font = _font(max(image.size), text)
     margin = 0.15 * font.size
     width, height = font.getlength(label) + 2 * margin, 1.25 * font.size
     x = max(0.0, min(corners[0], image.width - width))
@@ -194,6 +208,44 @@ def _draw_label(
     taken.append(rectangle)
     draw.rectangle(rectangle, fill=OUTLINE)
     draw.text((x + margin, rectangle[1] + height / 2), label, BOX, font, anchor="lm")
+
+
+def _draw_keypoint_labels(
+    image: Image.Image,
+    instance: Mapping[str, Any],
+    scale: float,
+    line: float,
+    taken: list[tuple[float, ...]],
+) -> None:
+    """Write beside each keypoint that is drawn; labels without a free place are left out."""
+    labels: Sequence[str] = instance.get("keypoint_labels", ())
+    if not labels:
+        return
+    draw, font = ImageDraw.Draw(image), _font(max(image.size), SMALL_TEXT)
+    values = np.array(instance["keypoints"], dtype=float).reshape(-1, 3)
+    points = to_coco(scale * from_coco(values[:, :2]))
+    gap, height = (MAX_RADIUS + RIM) * line, 1.2 * font.size
+    shown = values[:, 2] > 0
+    dots = [_disc(point, gap) for point in points[shown]]
+    for label, (x, y) in zip(np.array(labels)[shown].tolist(), points[shown], strict=True):
+        width = font.getlength(label) + 0.3 * font.size
+        rectangles = [
+            (left, top, left + width, top + height)
+            for left in (x + gap, x - gap - width, x - width / 2)
+            for top in (y - height / 2, y + gap, y - gap - height)
+        ]
+        free = (
+            r
+            for r in rectangles
+            if min(r[:2]) >= 0
+            and (r[2] <= image.width and r[3] <= image.height)
+            and not any(_overlap(r, other) for other in [*taken, *dots])
+        )
+        if label and (rectangle := next(free, None)):
+            taken.append(rectangle)
+            draw.rectangle(rectangle, fill=OUTLINE)
+            left_middle = rectangle[0] + 0.15 * font.size, rectangle[1] + height / 2
+            draw.text(left_middle, label, MIDDLE, font, anchor="lm")
 
 
 def _radii(points: np.ndarray, line: float) -> np.ndarray:
@@ -229,10 +281,10 @@ def _overlap(a: Sequence[float], b: Sequence[float]) -> bool:
 
 
 @lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The font for an image whose longer side has `size` pixels."""
+def _font(size: int, fraction: float = TEXT) -> ImageFont.FreeTypeFont:
+    """The font for an image whose longer side has `size` pixels, of this fraction of it."""
     # Pillow's default font has Latin letters only, and no umlauts.
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     return ImageFont.truetype(
-        str(folder / "DejaVuSans-Bold.ttf"), max(MIN_TEXT, round(TEXT * size))
+        str(folder / "DejaVuSans-Bold.ttf"), max(MIN_TEXT, round(fraction * size))
     )

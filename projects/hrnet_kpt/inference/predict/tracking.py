@@ -42,9 +42,14 @@ FRAME_RATE_OF_TRACKERS = 30.0  # which the package counts its buffer in
 THUMBNAIL, CUT = (32, 32), 30.0
 
 
+def has_tracking() -> bool:
+    """Whether the package trackers is installed."""
+    return find_spec("trackers") is not None
+
+
 def require_tracking() -> None:
     """Raise UserError if the package trackers is not installed."""
-    if find_spec("trackers") is None:
+    if not has_tracking():
         raise UserError('--track needs the package trackers: pip install "hrnet_kpt[track]"')
 
 

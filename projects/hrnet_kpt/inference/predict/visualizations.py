@@ -12,11 +12,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from ...data.categories import Classes
-from ...data.coco import to_result
 from ...data.images import IMAGE_EXTENSIONS, UNREADABLE
 from ...data.schema import KeypointSchema
 from ...errors import UserError
 from ...io import atomic_write
+from ...visualization.adapters import drawable_object
 from ...visualization.draw import draw_image
 from ...visualization.video import BadVideoError, VideoInfo, VideoWriter, read_info, write_video
 from .inputs import PNG, Input, is_video, refuse_os_errors
@@ -84,7 +84,11 @@ class Visualizations:
 
     def draw(self, image: Image.Image, objects: Sequence[Mapping[str, Any]]) -> Image.Image:
         """The image with objects of `Prediction.objects` drawn on it."""
-        found = [self._drawable(each) for each in objects if each["score"] >= self.threshold]
+        found = [
+            drawable_object(each, self.schema, self.many_classes)
+            for each in objects
+            if each["score"] >= self.threshold
+        ]
         return draw_image(image, found, self.schema, min(max(image.size), MAX_SIDE))
 
     def save(self, item: Input, image: Image.Image, objects: Sequence[Mapping[str, Any]]) -> None:
@@ -121,15 +125,6 @@ class Visualizations:
         with refuse_os_errors("--output", path):
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
-
-    def _drawable(self, found: Mapping[str, Any]) -> dict[str, Any]:
-        name, points = found["class"], found.get("keypoints", {})
-        keypoints = [points.get(keypoint, (0, 0, 0)) for keypoint in self.schema.names]
-        result = to_result(None, name, found["score"], found["box"], keypoints, found.get("mask"))
-        words = [name] if self.many_classes else []
-        if "id" in found:
-            words.append(f"{found['id']}:")
-        return {**result, "label": " ".join(words)}
 
 
 def _comment(path: Path) -> str:
