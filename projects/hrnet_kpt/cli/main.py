@@ -10,7 +10,7 @@ from types import ModuleType
 from .. import __version__
 
 NAMES = (
-    "train", "evaluate", "predict", "inspect", "check-data", "export", "convert-weights", "from-yacs",
+    "train", "evaluate", "predict", "app", "inspect", "check-data", "export", "convert-weights", "from-yacs",
     "import-data", "new-config", "visualize-data", "analyze-errors", "benchmark", "replay",
 )  # fmt: skip
 COMMANDS = {name: import_module(f"{__package__}.{name.replace('-', '_')}") for name in NAMES}
