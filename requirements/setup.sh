@@ -99,7 +99,7 @@ clean="no .venv is left behind: put right what the message above names and run a
 echo "setup: installing the pinned packages (about 5.5 GB, some minutes)"
 pip install --constraint requirements/runtime.txt setuptools wheel &&
     pip install --no-build-isolation -r requirements/runtime.txt -r requirements/export.txt -r requirements/formats.txt \
-        -r requirements/serving.txt -r requirements/track.txt -r requirements/dev.txt ||
+        -r requirements/serving.txt -r requirements/track.txt -r requirements/app.txt -r requirements/dev.txt ||
     fail "pip could not install the pinned packages; $clean"
 
 if [ -n "$DETECTRON2" ]; then

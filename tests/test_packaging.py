@@ -269,7 +269,7 @@ def test_setup_keeps_the_choice_of_detectron2_until_another_is_made(ready):
 
 
 @pytest.mark.parametrize(
-    "name", ["runtime.txt", "export.txt", "formats.txt", "dev.txt", "detectron2.txt"]
+    "name", ["runtime.txt", "export.txt", "formats.txt", "app.txt", "dev.txt", "detectron2.txt"]
 )
 def test_every_requirement_is_pinned(name):
     lines = (ROOT / "requirements" / name).read_text(encoding="utf-8").splitlines()
