@@ -1,4 +1,4 @@
-"""Commands, examples and defaults in docs/prediction.md and docs/deployment.md."""
+"""Commands, examples and defaults in docs/prediction.md, deployment.md, video.md and app.md."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 
 from hrnet_kpt.config import load_config
 
-PAGES = ("prediction.md", "deployment.md", "video.md")
+PAGES = ("prediction.md", "deployment.md", "video.md", "app.md")
 
 
 @pytest.mark.parametrize("page", PAGES)
