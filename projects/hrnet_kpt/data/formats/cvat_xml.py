@@ -32,9 +32,8 @@ NAME = "cvat-xml"
 TITLE = "CVAT for images 1.1"
 MAX_FILES = 20  # xml files of a folder, which are looked into
 HEAD = 4096  # bytes
-BOX = (
-    " box"  # behind a class's name: the label of the rectangles that its skeletons are grouped with
-)
+# Behind a class's name: the label of the rectangles that its skeletons are grouped with.
+BOX = " box"
 TEMPLATE = 100  # width and height of a skeleton's template, in CVAT's units
 
 
@@ -83,21 +82,8 @@ def read(path: Path, options: Options) -> Imported:
     if any(classes.values()) or options.keypoints or options.ignore:
         chosen = choose_keypoints(classes, options, str(file))
         classes = {name: chosen.get(name, []) for name in classes}
-    ids = {name: number for number, name in enumerate(classes, 1)}
-    bones = _bones(root)
-    imported.categories = [
-        {
-            "id": ids[name],
-            "name": name,
-            "keypoints": names,
-            "skeleton": [
-                [names.index(a) + 1, names.index(b) + 1]
-                for a, b in bones.get(name, ())
-                if a in names and b in names
-            ],
-        }
-        for name, names in classes.items()
-    ]
+    imported.categories = _categories(root, classes)
+    ids = {category["name"]: category["id"] for category in imported.categories}
     in_splits = all(image.split for image in images)
     for image, image_file in find_files(imported, images):
         assert isinstance(image, CvatImage)
@@ -210,6 +196,17 @@ def _join_labels(images: Sequence[CvatImage], classes: dict[str, list[str]]) -> 
         for number, (name, box, points) in enumerate(image.objects):
             if name.endswith(BOX) and not classes[name] and classes.get(name.removesuffix(BOX)):
                 image.objects[number] = (name.removesuffix(BOX), box, points)
+
+
+def _categories(root: Element, classes: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """The categories, with the bones of their templates."""
+    bones = _bones(root)
+    categories = []
+    for id_, (name, keypoints) in enumerate(classes.items(), 1):
+        place = {keypoint: number for number, keypoint in enumerate(keypoints, 1)}
+        own = [[place[a], place[b]] for a, b in bones.get(name, ()) if a in place and b in place]
+        categories.append({"id": id_, "name": name, "keypoints": list(keypoints), "skeleton": own})
+    return categories
 
 
 def _bones(root: Element) -> dict[str, list[tuple[str, str]]]:
