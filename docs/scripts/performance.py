@@ -39,7 +39,7 @@ examples:
   docs/scripts/performance.py --config-file configs/hrnet_w18_kpt.py --size 480x640 --batch-size 1 4 --training ""
 """
 BASELINE = "model_zoo/configs/COCO-Keypoints/keypoint_rcnn_R_50_FPN_1x.py"
-MODELS = (*KINDS, "detectron2", "timm")
+MODELS = ("plain", "optimized", "compiled", "detectron2", "timm")
 DECODED = 100  # detections
 SIDES = ((50, 150), (100, 300), (200, 600), (30, 800))  # ranges of the sides of boxes, in pixels
 

@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import subprocess
+import threading
 import time
 from functools import partial
 from itertools import pairwise
@@ -211,3 +212,17 @@ def test_workers_without_memory_files_send_the_same_samples(platform, tiny, monk
     assert options["multiprocessing_context"] == "spawn"
     cfg.dataloader.test.num_workers = 1
     assert equal(list(instantiate(cfg.dataloader.test)), expected)
+
+
+def test_a_thread_for_page_locked_memory_that_has_ended_is_one_line():
+    """With a stand-in for torch's iterator, as there is no such thread without a GPU."""
+
+    class Stuck:
+        _pin_memory_thread = threading.Thread()
+
+        def __next__(self):
+            raise RuntimeError("DataLoader timed out after 1.0 seconds")
+
+    with pytest.raises(UserError) as raised:
+        next(workers._items(Stuck(), "dataloader.train", 2, timeout=600))
+    assert "+dataloader.train.pin_memory=false" in str(raised.value)

@@ -5,9 +5,11 @@ import itertools
 import logging
 import time
 
+import numpy as np
 import pytest
 import torch
 from detectron2.engine import hooks
+from detectron2.structures import BitMasks, Boxes, Instances, Keypoints, PolygonMasks
 from detectron2.utils.events import EventStorage
 from torch import nn
 
@@ -15,7 +17,7 @@ from hrnet_kpt.engine import trainer as trainer_module
 from hrnet_kpt.engine.evaluation import validation_losses
 from hrnet_kpt.engine.hooks import WatchData
 from hrnet_kpt.engine.optim import EMA
-from hrnet_kpt.engine.trainer import Trainer, move_images, split
+from hrnet_kpt.engine.trainer import Trainer, move_samples, split
 
 RATE = 0.001
 
@@ -113,6 +115,33 @@ def test_mixed_precision_can_be_switched_on_by_a_resumed_run():
     assert trainer.grad_scaler.is_enabled() and trainer.grad_scaler.get_scale() > 1
 
 
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("overflow", [0, 2])
+def test_an_overflow_of_scaled_gradients_leaves_no_trace(overflow, fused):
+    """torch's fused SGD makes momentum without values in a first step that the scaler skips."""
+    model = Squares()
+    options = {"lr": RATE, "momentum": 0.9, "fused": fused}
+    trainer = Trainer(
+        model,
+        batches(6),
+        torch.optim.SGD(model.parameters(), **options),
+        amp_dtype=torch.float16,
+        ema=EMA(model, 0.9),
+    )
+    model.weight.register_hook(lambda g: g * float("inf") if trainer.iter == overflow else g)
+    trainer.train(0, 4)
+    expected = Squares()
+    optimizer = torch.optim.SGD(expected.parameters(), lr=RATE, momentum=0.9)
+    for iteration, batch in enumerate(itertools.islice(batches(6), 4)):
+        if iteration != overflow:
+            expected.weight.grad = gradient_of(expected.weight.detach(), batch)
+            optimizer.step()
+    # The forward pass is in float16, with 11 bits.
+    torch.testing.assert_close(model.weight, expected.weight, rtol=1e-2, atol=1e-3)
+    assert trainer.grad_scaler.get_scale() == 2.0**15
+    assert trainer.divergence.skipped == 0 and trainer.ema.updates == 3
+
+
 def test_the_ema_follows_the_weights():
     ema = trained(12, ema=True).ema
     expected, weight = None, Squares().weight.detach()
@@ -137,21 +166,38 @@ def test_losses_are_read_after_the_backward_pass(monkeypatch):
     assert events == ["backward", "backward", "read", "read"] * 2
 
 
-def test_a_step_moves_the_images_of_its_parts(monkeypatch):
+def test_a_step_moves_the_samples_of_its_parts(monkeypatch):
     moved = []
     monkeypatch.setattr(
-        trainer_module, "move_images", lambda batch, device: moved.append((batch, device)) or batch
+        trainer_module, "move_samples", lambda batch, device: moved.append((batch, device)) or batch
     )
     trained(1, size=6, accumulation_steps=2)
     assert [(len(batch), device.type) for batch, device in moved] == [(3, "cpu"), (3, "cpu")]
 
 
-def test_images_are_moved_and_the_rest_of_a_batch_is_as_it_was():
-    sample = {"image": torch.zeros(3, 4, 5), "height": 4}
+def test_images_and_instances_are_moved_and_the_rest_of_a_batch_is_as_it_was():
+    outline = [[np.array([0.0, 0.0, 3.0, 0.0, 3.0, 2.0])]]
+    instances = Instances(
+        (4, 5),
+        gt_boxes=Boxes(torch.tensor([[0.0, 0.0, 3.0, 2.0]])),
+        gt_classes=torch.tensor([0]),
+        gt_keypoints=Keypoints(torch.ones(1, 2, 3)),
+        gt_masks=PolygonMasks(outline),
+        bits=BitMasks(torch.ones(1, 4, 5)),
+    )
+    sample = {"image": torch.zeros(3, 4, 5), "height": 4, "instances": instances}
     other = torch.ones(2)
-    moved, same = move_images([sample, other], torch.device("meta"))
+    moved, same = move_samples([sample, other], torch.device("meta"))
     assert moved["image"].is_meta and moved["height"] == 4 and same is other
-    assert not sample["image"].is_meta
+    found = moved["instances"]
+    assert found.image_size == (4, 5) and found.gt_masks is instances.gt_masks
+    for name, kind in (("gt_boxes", Boxes), ("gt_keypoints", Keypoints), ("bits", BitMasks)):
+        assert type(found.get(name)) is kind and found.get(name).tensor.is_meta
+        assert not instances.get(name).tensor.is_meta
+    assert found.gt_classes.is_meta and not sample["image"].is_meta
+    [unmoved] = move_samples([sample], torch.device("cpu"))
+    for name in ("gt_boxes", "gt_keypoints", "bits"):
+        assert torch.equal(unmoved["instances"].get(name).tensor, instances.get(name).tensor)
 
 
 def test_random_numbers_of_a_forward_pass_depend_on_seed_and_iteration_alone():

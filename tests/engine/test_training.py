@@ -177,16 +177,6 @@ def test_mixed_precision_trains_on_a_cpu(tiny, tmp_path, monkeypatch):
     assert all(map(math.isfinite, losses(tmp_path / "run")))
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_mixed_precision_trains_on_a_gpu(dtype, tiny, tmp_path):
-    options = ["train.device=cuda", "train.amp.enabled=true", f"train.amp.dtype={dtype}"]
-    results = train(load_config(PAGE, [*tiny, *options]))
-    assert all(map(math.isfinite, losses(tmp_path / "run")))
-    assert set(results) == {"bbox", "keypoints"}
-
-
 @pytest.mark.slow
 def test_300_iterations_from_scratch_at_the_default_rate_stay_finite(tiny, tmp_path):
     """The page's optimizer and schedule, the rate scaled to the batch."""

@@ -22,18 +22,3 @@ def refusal():
         return message
 
     return refusal
-
-
-@pytest.fixture
-def masked_overrides():
-    """Overrides that make a model with masks tiny."""
-    return [
-        "model.backbone.out_channels=16",
-        "model.backbone.bottom_up.width=4",
-        "model.backbone.bottom_up.num_modules=[1,1,1,1]",
-        "model.backbone.bottom_up.num_blocks=[1,1,1,1]",
-        "model.backbone.bottom_up.norm=BN",
-        "model.proposal_generator.post_nms_topk=[30,20]",
-        "model.roi_heads.mask_head.conv_dims=[8,8]",
-        "model.roi_heads.keypoint_head.conv_dims=[8]",
-    ]

@@ -8,7 +8,8 @@ from ..errors import UserError
 from .parser import Parser, run_command
 
 TOOL = "tools/benchmark.py"
-MODELS = ("plain", "optimized", "compiled")
+GRAPHS = "graphs"  # for a GPU
+MODELS = ("plain", "optimized", "compiled", GRAPHS)
 EXAMPLES = """
 Overrides go before the flags. Weights are random. Run nothing else on the machine meanwhile.
 docs/performance.md has results; docs/scripts/performance.py compares with other models.
@@ -16,7 +17,7 @@ docs/performance.md has results; docs/scripts/performance.py compares with other
 examples:
   %(prog)s --config-file hrnet_w18_kpt.py
   %(prog)s --config-file hrnet_w18_kpt.py --size 480x640 800x1216 --batch-size 1 4 --training ""
-  %(prog)s --config-file hrnet_w18_kpt.py --device cuda --dtype float32 float16 bfloat16
+  %(prog)s --config-file hrnet_w18_kpt.py --device cuda --dtype float16 bfloat16 --models optimized compiled graphs
   %(prog)s --deploy output/demo
 """
 
@@ -40,7 +41,9 @@ def parser(
     add("--size", dest="sizes", nargs="+", default=["800x1216"], metavar="HxW", help="of images")
     add("--batch-size", dest="batch_sizes", default=[1], help="images per call", **several)
     add("--detections", default=[10], help="per image", **several)
-    add("--models", nargs="+", default=models, choices=models, help="plain is always measured")
+    what = f"plain is always measured; {GRAPHS}: compiled, with CUDA graphs (default: all others)"
+    others = [name for name in models if name != GRAPHS]
+    add("--models", nargs="+", default=others, choices=models, help=what)
     add("--dtype", dest="dtypes", nargs="+", default=types[:2], choices=types)
     add("--training", default="512x512", metavar="HxW", help='of a training step; "": none')
     add("--training-batch", type=int, default=2, metavar="N", help="images of a training step")

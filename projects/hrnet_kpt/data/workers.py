@@ -151,6 +151,7 @@ def _items(iterator: Any, key: str, workers: int, timeout: float) -> Iterator[An
                 _refuse_lost_worker(error, key)
                 if not str(error).startswith("DataLoader timed out"):
                     raise
+                _refuse_lost_thread(iterator, key)
             waited = time.monotonic() - start
             if timeout and waited >= timeout:
                 raise UserError(
@@ -195,6 +196,16 @@ def _refuse_lost_worker(error: RuntimeError, key: str) -> None:
         remedy = f"{key}.num_workers=0 shows why"
     how = f"was killed ({lost[1]})" if lost[1] else "has ended"
     raise UserError(f"{key}: a worker process that loads images {how}; {remedy}") from error
+
+
+def _refuse_lost_thread(iterator: Any, key: str) -> None:
+    """Raise UserError if the thread that copies samples to page-locked memory has ended: no sample would come."""
+    thread = getattr(iterator, "_pin_memory_thread", None)
+    if thread is not None and not thread.is_alive():
+        raise UserError(
+            f"{key}: the thread that copies images to page-locked memory has ended, its error is above: raise the "
+            f"limit of open files (ulimit -n) if it says so, or set +{key}.pin_memory=false"
+        )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import torch
 import torch.distributed as dist
 from detectron2.engine import SimpleTrainer
+from detectron2.structures import BitMasks, Boxes, Instances, Keypoints
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 Losses = dict[str, Tensor]
 WINDOW = 20  # iterations in the medians of detectron2's writers
+MOVED = ("image", "instances")  # what a model reads of a sample
 
 
 class StopWaiting(BaseException):
@@ -178,18 +180,25 @@ class Trainer(SimpleTrainer):
         self.grad_scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm or float("inf")).item()
-        # With loss scaling, an overflow is expected: the scaler skips the step.
-        if not math.isfinite(norm) and not self._scales():
-            self.divergence.handle(self, [*enumerate(parts)], True)
+        if math.isfinite(norm):
+            if self.clip_grad_value:
+                nn.utils.clip_grad_value_(parameters, self.clip_grad_value)
+            self.grad_scaler.step(self.optimizer)
             self.grad_scaler.update()
+            if self.ema:
+                self.ema.update()
+        # The scaler must not skip the step itself: torch's fused SGD would leave its momentum uninitialized.
+        elif not self._lowers_scale():
+            self.divergence.handle(self, [*enumerate(parts)], True)
             return None
-        if self.clip_grad_value:
-            nn.utils.clip_grad_value_(parameters, self.clip_grad_value)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
-        if self.ema:
-            self.ema.update()
         return norm
+
+    def _lowers_scale(self) -> bool:
+        """Update the loss scale; return whether the scaled gradients had an overflow, which is no divergence."""
+        scale = self.grad_scaler.get_scale()
+        self.grad_scaler.update()
+        # A scale below 1 cannot be the cause of an overflow.
+        return scale >= 1 and self.grad_scaler.get_scale() < scale
 
     def _next_batch(self) -> Any:
         """The next batch; if any process gets a signal before it has one, all of them raise StopWaiting."""
@@ -227,7 +236,7 @@ class Trainer(SimpleTrainer):
             with torch.autocast(
                 self.device.type, self.amp_dtype, enabled=self.amp_dtype is not None
             ):
-                losses = self.model(move_images(part, self.device))
+                losses = self.model(move_samples(part, self.device))
         except Exception as error:
             if not self.divergence.explains(error, part, self.module):
                 raise
@@ -246,10 +255,6 @@ class Trainer(SimpleTrainer):
     def stop_signal(self) -> int:
         """The signal that ends the run after this step, the same in all processes; 0 for none."""
         return self.signal_here if self.group is None else self.signal_anywhere
-
-    def _scales(self) -> bool:
-        """Whether the loss is scaled by 1 or more; below that, the scale cannot be the cause of an overflow."""
-        return self.grad_scaler.is_enabled() and self.grad_scaler.get_scale() >= 1
 
     def _put_metrics(self, losses: dict[str, float], data_time: float, norm: float) -> None:
         """Put the mean losses of all processes, and the longest wait for data of any, into the event storage."""
@@ -304,14 +309,28 @@ def split(batch: Sequence[Any], parts: int) -> list[list[Any]]:
     return [piece for piece in pieces if piece]
 
 
-def move_images(batch: Sequence[Any], device: torch.device) -> list[Any]:
-    """The batch with its images on a device; copies from page-locked memory to a GPU run beside other work."""
+def move_samples(batch: Sequence[Any], device: torch.device) -> list[Any]:
+    """The batch with its images and instances on a device, by copies that the CPU does not wait for.
+
+    Copies of images from page-locked memory run beside other work.
+    """
     return [
-        {**sample, "image": sample["image"].to(device, non_blocking=True)}
-        if isinstance(sample, dict) and isinstance(sample.get("image"), Tensor)
+        {**sample, **{key: _moved(sample[key], device) for key in MOVED if key in sample}}
+        if isinstance(sample, dict)
         else sample
         for sample in batch
     ]
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, Boxes | Keypoints | BitMasks):  # their own `to` waits
+        return type(value)(value.tensor.to(device, non_blocking=True))
+    if isinstance(value, Instances):
+        fields = {name: _moved(field, device) for name, field in value.get_fields().items()}
+        return Instances(value.image_size, **fields)
+    return value
 
 
 def _numbers(losses: Losses) -> list[float]:

@@ -37,6 +37,8 @@ class DecodingKeypointHead(nn.Module):
         UserError: If `instance_score` or `decoding` is unknown.
     """
 
+    counted: Tensor
+
     def __init__(
         self,
         head: BaseKeypointRCNNHead,
@@ -55,6 +57,12 @@ class DecodingKeypointHead(nn.Module):
         self.instance_score = instance_score
         self.decoding = decoding
         self.class_keypoints = [list(indices) for indices in class_keypoints]
+        # C x K: 1 for the keypoints of a class, else 0. On the head's device: a copy for each image would wait for it.
+        counted = [[i in own for i in range(self.num_keypoints)] for own in self.class_keypoints]
+        device = next(head.parameters()).device
+        self.register_buffer(
+            "counted", torch.tensor(counted, dtype=torch.float32, device=device), persistent=False
+        )
 
     @property
     def num_keypoints(self) -> int:
@@ -70,7 +78,8 @@ class DecodingKeypointHead(nn.Module):
     def decode(self, maps: Tensor, instances: list[Instances]) -> list[Instances]:
         """`forward` for given heatmaps."""
         boxes = torch.cat([found.pred_boxes.tensor for found in instances])
-        keypoints = decode_heatmaps(maps, boxes)[..., [0, 1, 3]]
+        decoded = decode_heatmaps(maps, boxes)
+        keypoints = torch.cat([decoded[..., :2], decoded[..., 3:]], dim=2)
         if self.decoding == "dark":
             keypoints[..., :2] = dark_positions(maps, boxes)
         parts = keypoints.split([len(found) for found in instances])
@@ -91,12 +100,10 @@ class DecodingKeypointHead(nn.Module):
 
     def _keypoint_scores(self, keypoints: Tensor, classes: Tensor) -> Tensor:
         """The mean over each instance's own keypoints; 1 for those of a class that has none."""
-        counted = keypoints.new_ones(len(keypoints), keypoints.shape[1])
         if self.class_keypoints:
-            of_class = keypoints.new_zeros(len(self.class_keypoints), keypoints.shape[1])
-            for row, indices in zip(of_class, self.class_keypoints, strict=True):
-                row[indices] = 1
-            counted = of_class[classes]
+            counted = self.counted[classes]
+        else:
+            counted = keypoints.new_ones(len(keypoints), keypoints.shape[1])
         total = (keypoints[..., 2].clamp(max=1) * counted).sum(dim=1)
         count = counted.sum(dim=1)
         return torch.where(count > 0, total / count.clamp(min=1), 1.0)

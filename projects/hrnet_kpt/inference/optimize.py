@@ -62,9 +62,15 @@ def optimize_for_inference(
     return optimized
 
 
-def compile_in_place(module: nn.Module) -> None:
-    """Compile a module for inference, with dynamic sizes and with weights as constants."""
-    module.compile(dynamic=True, options={"freezing": True})
+def compile_in_place(module: nn.Module, cuda_graphs: bool = False) -> None:
+    """Compile a module for inference, with weights as constants.
+
+    Args:
+        cuda_graphs: On a GPU, record a CUDA graph for each size of its inputs, which needs less time of the CPU, but
+            more memory; outputs are valid until the next call. Otherwise sizes are dynamic.
+    """
+    options = {"freezing": True, "triton.cudagraphs": cuda_graphs}
+    module.compile(dynamic=not cuda_graphs, options=options)
 
 
 def _lower_precision(model: GeneralizedRCNN, dtype: torch.dtype) -> None:

@@ -207,17 +207,20 @@ class AugmentedRCNN(GeneralizedRCNN):
         thresh = self.tta.oks_nms_thresh
         if thresh is None or not len(instances):
             return instances
-        sigmas = instances.scores.new_tensor(self.tta.schema.sigmas)
+        found = instances.to(
+            "cpu"
+        )  # once: the loops over classes and instances would wait for a GPU
+        sigmas = found.scores.new_tensor(self.tta.schema.sigmas)
         kept = []
-        for class_ in instances.pred_classes.unique().tolist():
-            mine = (instances.pred_classes == class_).nonzero()[:, 0]
+        for class_ in found.pred_classes.unique().tolist():
+            mine = (found.pred_classes == class_).nonzero()[:, 0]
             indices = self.tta.class_keypoints[class_]
             if indices:
-                own = instances[mine]
+                own = found[mine]
                 points, areas = own.pred_keypoints[:, indices], own.pred_boxes.area()
                 mine = mine[oks_nms(points, own.scores, areas, sigmas[indices], thresh)]
             kept.append(mine)
-        return instances[torch.cat(kept).sort().values]
+        return instances[torch.cat(kept).sort().values.to(instances.scores.device)]
 
 
 def _check_supported(model: GeneralizedRCNN, tta: KeypointTTA) -> None:

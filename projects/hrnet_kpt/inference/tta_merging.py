@@ -60,7 +60,10 @@ class View:
             maps: heatmaps of boxes.
             flip_indices: the index of each keypoint's mirrored partner, K.
         """
-        return maps[:, list(flip_indices)].flip(-1) if self.mirrored else maps
+        if not self.mirrored:
+            return maps
+        indices = torch.tensor(flip_indices).to(maps.device, non_blocking=True)
+        return maps.index_select(1, indices).flip(-1)
 
 
 def _factors(size: tuple[int, int], new_size: tuple[int, int], like: Tensor) -> Tensor:
@@ -95,21 +98,17 @@ def weighted_box_fusion(
     Returns:
         Boxes M x 4, scores M and classes M, highest score first.
     """
-    found_boxes, found_scores, found_classes = [boxes[:0]], [scores[:0]], [classes[:0]]
-    for class_ in classes.unique().tolist():
-        mine = classes == class_
-        fused, fused_scores = _fuse(  # in float64, which mps does not have
-            boxes[mine].cpu().double().numpy(),
-            scores[mine].cpu().double().numpy(),
-            num_views,
-            iou_thresh,
-        )
-        found_boxes.append(torch.from_numpy(fused).to(boxes.dtype).to(boxes.device))
-        found_scores.append(torch.from_numpy(fused_scores).to(scores.dtype).to(scores.device))
-        found_classes.append(classes.new_full((len(fused),), class_))
-    merged = torch.cat(found_scores)
-    order = merged.argsort(descending=True, stable=True)
-    return torch.cat(found_boxes)[order], merged[order], torch.cat(found_classes)[order]
+    # One copy from a GPU and one back for all classes together: each copy waits for the GPU.
+    given = torch.cat([boxes, scores[:, None], classes[:, None].to(boxes)], dim=1)
+    table = given.cpu().double().numpy()
+    found = [table[:0]]
+    for class_ in np.unique(table[:, 5]):
+        mine = table[table[:, 5] == class_]
+        fused, fused_scores = _fuse(mine[:, :4], mine[:, 4], num_views, iou_thresh)
+        found.append(np.column_stack([fused, fused_scores, np.full(len(fused), class_)]))
+    merged = torch.from_numpy(np.concatenate(found)).to(given.dtype)
+    merged = merged[merged[:, 4].argsort(descending=True, stable=True)].to(given.device)
+    return merged[:, :4], merged[:, 4].to(scores.dtype), merged[:, 5].to(classes.dtype)
 
 
 def object_keypoint_similarity(

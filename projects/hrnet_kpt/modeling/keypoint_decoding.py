@@ -36,11 +36,11 @@ def decode_heatmaps(maps: Tensor, boxes: Tensor) -> Tensor:
     pixels = sizes.ceil()
     order = pixels.prod(dim=1).argsort()
     largest = LARGEST_CHUNK_OF_GPU if maps.is_cuda else LARGEST_CHUNK
-    ordered = pixels[order].int().tolist()
+    ordered = pixels[order].int().tolist()  # the only wait for a GPU
     peaks, logits, totals = [], [], []
     for start, end in _slices([(side + 4) * (w + h) for w, h in ordered], LARGEST_GROUP):
-        group = _Group(pixels[order[start:end]], side)
         own_pixels = ordered[start:end]
+        group = _Group(pixels[order[start:end]], own_pixels, side)
         areas = [keypoints * w * h for w, h in own_pixels]
         for first, last in _slices(areas, largest):
             own = maps[order[start + first : start + last]]
@@ -94,11 +94,13 @@ class _Group:
 
     Args:
         pixels: n x 2, width and height of each region, integers as floats.
+        sizes: the same as lists.
         side: S.
     """
 
-    def __init__(self, pixels: Tensor, side: int) -> None:
-        width, height = pixels.amax(dim=0).int().tolist()
+    def __init__(self, pixels: Tensor, sizes: list[list[int]], side: int) -> None:
+        width, height = (max(lengths) for lengths in zip(*sizes, strict=True))
+        lowest = min(height for _, height in sizes)
         self.pixels = pixels
         self.columns, _ = _weights(pixels[:, 0], width, side)
         self.rows, before = _weights(pixels[:, 1], height, side)
@@ -107,7 +109,7 @@ class _Group:
         bands = torch.arange(count + 1, device=pixels.device).expand(len(pixels), -1).contiguous()
         of_rows = before.clamp(min=0).div(BAND, rounding_mode="floor")
         starts = torch.searchsorted(of_rows, bands)
-        steps = torch.arange(int(starts.diff().max()), device=pixels.device)
+        steps = torch.arange(_rows_of_band(height, side), device=pixels.device)
         self.bands = []
         of_bands = F.pad(self.rows, (0, count * BAND - side))
         for band in range(count):
@@ -116,8 +118,9 @@ class _Group:
             chosen = (starts[:, band, None] + steps).minimum(last[:, None])
             rows = of_bands[..., band * BAND : (band + 1) * BAND + 4]
             self.bands.append(rows.gather(1, chosen[..., None].expand(-1, -1, rows.shape[2])))
-        empty = starts.diff() == 0  # in regions of few rows
-        self.empty = empty if bool(empty.any()) else None
+        # Rows further apart than a band, or than twice the cells of the last one, may leave bands without any.
+        cells = min(BAND, 2 * (side - (count - 1) * BAND) - 1)
+        self.empty = starts.diff() == 0 if lowest * cells < 1.001 * side else None
 
     def argmax(
         self, maps: Tensor, first: int, last: int, width: int, height: int
@@ -136,7 +139,7 @@ class _Group:
         """
         count, keypoints, side = maps.shape[:3]
         columns, rows = self.columns[first:last, :width], self.rows[first:last, :height]
-        rows_of_band = math.ceil((BAND + 0.5) * height / side) + 1
+        rows_of_band = _rows_of_band(height, side)
         # Replicate the border up to the last row that has weights in the last band.
         padded = F.pad(maps, self.padding, mode="replicate")
         wide = (padded.flatten(1, 2) @ columns.mT).view(count, keypoints, -1, width)
@@ -153,6 +156,18 @@ class _Group:
         y = (peaks @ rows.mT).argmax(dim=2)
         # Columns and rows beyond a region repeat its last one.
         return torch.stack([x, y], dim=-1).minimum(self.pixels[first:last, None] - 1), logit
+
+
+def _rows_of_band(height: int, side: int) -> int:
+    """The largest number of rows in a band of a region, or one more where rounding may decide.
+
+    Rows are side / height cells apart, the first half of that from the upper edge.
+    """
+    rows_of_cell = height / side
+    most = max(
+        BAND * rows_of_cell, (BAND + 0.5) * rows_of_cell - 0.5
+    )  # the first band: from -0.5 on
+    return min(height, math.ceil(most * (1 + 1e-5) + 1e-5))
 
 
 def _weights(sizes: Tensor, length: int, side: int) -> tuple[Tensor, Tensor]:
@@ -203,18 +218,19 @@ def dark_positions(maps: Tensor, boxes: Tensor) -> Tensor:
         N x K x 2: x and y in pixels.
     """
     count, keypoints, side = maps.shape[:3]
-    probabilities = maps.float().flatten(2).softmax(dim=2).view(-1, 1, side, side)
+    probabilities = maps.float().flatten(2).softmax(dim=2).view(-1, side, side)
+    # As products with a band matrix: a convolution of one channel is slow, and has 11 bits (TF32) on many GPUs.
+    cells = torch.arange(side, device=maps.device, dtype=torch.float32)
+    distance = (cells - cells[:, None]).abs()
     radius = int(3 * DARK_SIGMA)
-    steps = torch.arange(-radius, radius + 1, device=maps.device, dtype=torch.float32)
-    kernel = torch.exp(-(steps**2) / (2 * DARK_SIGMA**2))
-    kernel /= kernel.sum()
-    smooth = F.conv2d(probabilities, kernel.view(1, 1, 1, -1), padding=(0, radius))
-    smooth = F.conv2d(smooth, kernel.view(1, 1, -1, 1), padding=(radius, 0))
+    total = sum(math.exp(-(i**2) / (2 * DARK_SIGMA**2)) for i in range(-radius, radius + 1))
+    kernel = torch.exp(-(distance**2) / (2 * DARK_SIGMA**2)) / total * (distance <= radius)
+    smooth = kernel @ probabilities @ kernel
     logarithm = smooth.clamp(min=torch.finfo(smooth.dtype).tiny).log()
 
     peak = logarithm.flatten(1).argmax(dim=1)
     y, x = peak // side, peak % side
-    padded = F.pad(logarithm, (1, 1, 1, 1), mode="replicate").flatten(1)
+    padded = F.pad(logarithm[:, None], (1, 1, 1, 1), mode="replicate").flatten(1)
 
     def beside(right: int, down: int) -> Tensor:
         index = (y + 1 + down) * (side + 2) + x + 1 + right

@@ -162,6 +162,21 @@ def test_a_label_without_a_class_is_named(detector, batch):
     assert all(word in str(raised.value) for word in words)
 
 
+def test_a_label_is_named_even_if_the_gpu_is_lost(detector, batch, monkeypatch):
+    """After a failed assertion, every call of the GPU raises, those of a replay too."""
+
+    def fail(*args):
+        raise RuntimeError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr("hrnet_kpt.engine.divergence.policy.diagnose", fail)
+    batch[1]["instances"].gt_classes[0] = 9
+    optimizer = torch.optim.SGD(detector.parameters(), lr=0.1)
+    with pytest.raises(Diverged) as raised:
+        Trainer(detector, itertools.repeat(batch), optimizer).train(0, 1)
+    words = ("(id ", "instance 0 has class 9", "tools/check_dataset.py", "device-side assert")
+    assert all(word in str(raised.value) for word in words)
+
+
 def test_bugs_are_raised_as_they_are():
     model = Toy()
     model.fc.register_forward_pre_hook(lambda module, inputs: 1 / 0)

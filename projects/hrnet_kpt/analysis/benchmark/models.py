@@ -1,8 +1,9 @@
-"""Build the models of a benchmark: plain, optimized and compiled."""
+"""Build the models of a benchmark: plain, optimized, compiled, and with CUDA graphs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -15,9 +16,10 @@ from torch import nn
 from ...config.checks.build import build_or_refuse
 from ...errors import UserError
 from ...inference import optimize_for_inference
+from ...inference.optimize import compile_in_place
 from ...modeling.hrnet import BasicBlock, Bottleneck
 
-KINDS = ("plain", "optimized", "compiled")
+KINDS = ("plain", "optimized", "compiled", "graphs")
 
 
 class BenchmarkModel(NamedTuple):
@@ -33,7 +35,11 @@ class BenchmarkModel(NamedTuple):
 
     @property
     def optimized(self) -> bool:
-        return self.kind in ("optimized", "compiled")
+        return self.kind in ("optimized", "compiled", "graphs")
+
+    @property
+    def compiled(self) -> bool:
+        return self.kind in ("compiled", "graphs")
 
 
 def build_models(
@@ -42,8 +48,8 @@ def build_models(
     """Build the model of a config with random weights: plain in float32, which is always the first, and `kinds`.
 
     Args:
-        kinds: Of KINDS.
-        dtypes: Data types of the optimized and compiled models.
+        kinds: Of KINDS; "graphs" is compiled with CUDA graphs.
+        dtypes: Data types of the models that are not plain.
 
     Raises:
         UserError: If the model is not a GeneralizedRCNN with a bottom_up.
@@ -54,15 +60,13 @@ def build_models(
         raise UserError("model: a benchmark needs a GeneralizedRCNN whose backbone has a bottom_up")
     plain = instantiate(cfg.model).to(device).eval()
     calm_init(plain)
-    return [
-        BenchmarkModel("plain", torch.float32, plain),
-        *(
-            BenchmarkModel(kind, dtype, optimize_for_inference(plain, dtype, compile=compiled))
-            for dtype in dtypes
-            for kind, compiled in (("optimized", False), ("compiled", True))
-            if kind in kinds
-        ),
-    ]
+    models = [BenchmarkModel("plain", torch.float32, plain)]
+    for dtype, kind in product(dtypes, KINDS[1:]):
+        if kind in kinds:
+            models.append(BenchmarkModel(kind, dtype, optimize_for_inference(plain, dtype)))
+            if models[-1].compiled:
+                compile_in_place(models[-1].model.backbone, cuda_graphs=kind == "graphs")
+    return models
 
 
 def limit_detections(model: GeneralizedRCNN, count: int) -> None:

@@ -63,7 +63,8 @@ def draw_benchmark(found: Mapping[str, Any], output: Path) -> None:
 def times_text(time: Mapping[str, float]) -> str:
     """Format the result of timing.summary in milliseconds."""
     median, low, high = (1000 * time[name] for name in ("median", "min", "max"))
-    return f"{median:.0f} ({low:.0f} to {high:.0f})"
+    digits = 0 if median >= 100 else 1
+    return f"{median:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def _title(case: Mapping[str, Any]) -> str:

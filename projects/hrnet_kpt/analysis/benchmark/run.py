@@ -6,7 +6,7 @@ import platform
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import product, repeat
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,36 +14,44 @@ from typing import Any
 import torch
 from detectron2.config import instantiate
 from detectron2.structures import Boxes, Instances, Keypoints
-from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
-from torch import nn
 
+from ...engine.trainer import Trainer
 from ...errors import UserError
 from ...inference.build import is_available
 from ...memory import keep_freed_memory
 from ...modeling.layers import put_channels_last
 from ..inspect.inspection import parse_size
-from .models import BenchmarkModel, build_models, limit_detections
+from .models import BenchmarkModel, build_models, calm_init, limit_detections
 from .timing import PARTS, peak_memory, seconds, summary, time_parts
 
 PEOPLE = 6  # in each training image
+CLIP_GRAD_NORM = 35.0
+WARM_UP = 2  # training steps
 
 
 def time_training(
-    cfg: DictConfig, size: tuple[int, int], batch: int, repeats: int, device: torch.device
+    cfg: DictConfig,
+    size: tuple[int, int],
+    batch: int,
+    repeats: int,
+    device: torch.device,
+    amp_dtype: torch.dtype | None = None,
 ) -> dict[str, Any]:
-    """Measure a training step (forward, backward, gradient clipping, SGD update) on noise with random labels.
+    """Measure a step of the Trainer with gradient clipping and SGD, on noise with random labels.
 
     SGD is fused and convolutions are channels last, unless `train.channels_last` is false.
 
     Args:
         size: Height and width in pixels.
+        amp_dtype: Of mixed precision, as the Trainer's; the loss is scaled for torch.float16.
 
     Returns:
         `height`, `width`, `batch_size`, the times of the `step` in seconds, and its peak `memory` in MiB.
     """
     torch.manual_seed(0)
     model = instantiate(cfg.model).to(device).train()
+    calm_init(model)
     fast = cfg.train.get("channels_last", True)
     if fast:
         put_channels_last(model)
@@ -51,21 +59,14 @@ def time_training(
     samples = [_sample(size, keypoints, seed) for seed in range(batch)]
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1e-3, momentum=0.9, weight_decay=1e-4, fused=fast)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        torch.manual_seed(0)
-        with EventStorage():
-            losses = model(samples)
-        torch.stack([*losses.values()]).sum().backward()
-        nn.utils.clip_grad_norm_(trained, 35.0)
-        optimizer.step()
-
+    trainer = Trainer(
+        model, repeat(samples), optimizer, amp_dtype=amp_dtype, clip_grad_norm=CLIP_GRAD_NORM
+    )
     keep_freed_memory(False)
-    step()
+    trainer.train(0, WARM_UP)
     optimizer.zero_grad()
-    memory = peak_memory(step, device)
-    step_time = summary([seconds(step, device) for _ in range(repeats)])
+    memory = peak_memory(lambda: trainer.train(WARM_UP, WARM_UP + 1), device)
+    step_time = summary([seconds(lambda: trainer.train(0, 1), device) for _ in range(repeats)])
     case = {"height": size[0], "width": size[1], "batch_size": batch}
     return {**case, "memory": memory, "step": step_time}
 
@@ -94,7 +95,7 @@ class Options:
         sizes: "HxW" in pixels.
         detections: Numbers of detections in an image.
         models: Of models.KINDS; "plain" is always measured.
-        dtypes: Data types of the optimized and compiled models.
+        dtypes: Data types of the models that are not plain.
         repeats: Measurements of each model, in turns, after a warm-up.
         training: "HxW" of the images of a training step; "" for none.
     """
@@ -182,7 +183,7 @@ def _time_inference(
             keep_freed_memory(one.optimized)
             one.model.inference(inputs)  # allocates the memory that is kept
             times[one.name].append(seconds(lambda: one.model.inference(inputs), device))  # noqa: B023
-            if one.kind != "compiled":  # parts of a compiled model cannot be timed
+            if not one.compiled:  # parts of a compiled model cannot be timed
                 parts[one.name].append(time_parts(one.model, inputs, device))
     for name, result in results.items():
         result["whole"] = summary(times[name])

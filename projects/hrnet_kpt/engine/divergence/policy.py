@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ...errors import Diverged, one_line
+from ...errors import Diverged, join_names, one_line
 from ...weights.run_checkpoints import has_checkpoints
 from .diagnosis import Diagnosis, Step, bad_labels, diagnose
 from .reproducer import save_reproducer
@@ -21,6 +21,7 @@ from .reproducer import save_reproducer
 logger = logging.getLogger(__name__)
 
 RECENT = 5  # gradient norms in a report
+CORRECT_LABELS = "correct the labels (hrnet-kpt check-data finds more), or remove the image"
 
 
 class DivergencePolicy:
@@ -88,8 +89,12 @@ class DivergencePolicy:
             step = Step(trainer.seed, iteration, part, rank, trainer.amp_dtype)
             try:
                 diagnosis = diagnose(trainer.module, batch, step)
-            except Exception as error:  # the GPU is lost, say
-                return f"iteration {iteration} diverged, and a replay fails: {one_line(error)}"
+            except Exception as error:  # the GPU is lost after a failed assertion, say
+                labels = bad_labels(batch, trainer.module)
+                cause = (
+                    f"wrong labels: {join_names(labels, 1)}; {CORRECT_LABELS}; " if labels else ""
+                )
+                return f"iteration {iteration} diverged: {cause}a replay fails: {one_line(error)}"
             if diagnosis.diverged:
                 break
         else:
@@ -124,7 +129,7 @@ class DivergencePolicy:
 
     def _advice(self, diagnosis: Diagnosis, trainer: SimpleTrainer) -> str:
         if diagnosis.labels:
-            return "correct the labels (hrnet-kpt check-data finds more), or remove the image"
+            return CORRECT_LABELS
         if diagnosis.weights and trainer.iter == 0:
             return "the run began with weights that have Inf or NaN: use others"
         again = self.folder and has_checkpoints(self.folder)
