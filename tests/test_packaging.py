@@ -146,9 +146,8 @@ def test_every_import_is_a_requirement():
     settings.read(ROOT / "setup.cfg", encoding="utf-8")
     texts = [settings["options"]["install_requires"], *settings["options.extras_require"].values()]
     lines = [line for text in texts for line in text.splitlines() if line and line[0] != "#"]
-    required = {re.match(r"[\w.-]+", line)[0].lower() for line in lines} | {
-        "supervision"
-    }  # trackers
+    required = {re.match(r"[\w.-]+", line)[0].lower() for line in lines}
+    required |= {"supervision", "opencv-python"}  # of trackers
     names = {name for folder in (PACKAGE, CONFIGS) for name in imported_names(folder)}
     providers = packages_distributions()
     for name in names - sys.stdlib_module_names - {"hrnet_kpt", "detectron2"}:

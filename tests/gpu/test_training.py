@@ -136,7 +136,7 @@ def test_a_divergence_names_the_module_and_can_be_replayed(
     with pytest.raises(Diverged) as raised:
         train_on(model, samples, 2, divergence=DivergencePolicy(folder=tmp_path))
     path = tmp_path / "diverged_0000000.pth"
-    words = ("iteration 0", "roi_heads.box_head.fc1 (Linear)", f"tools/replay.py --input {path}")
+    words = ("iteration 0", "roi_heads.box_head.fc1 (Linear)", f"hrnet-kpt replay --input {path}")
     assert all(word in str(raised.value) for word in words)
     _, diagnosis = replay(str(path), str(device))
     assert diagnosis.diverged and diagnosis.module == "roi_heads.box_head.fc1"

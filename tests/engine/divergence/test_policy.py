@@ -173,7 +173,7 @@ def test_a_label_is_named_even_if_the_gpu_is_lost(detector, batch, monkeypatch):
     optimizer = torch.optim.SGD(detector.parameters(), lr=0.1)
     with pytest.raises(Diverged) as raised:
         Trainer(detector, itertools.repeat(batch), optimizer).train(0, 1)
-    words = ("(id ", "instance 0 has class 9", "tools/check_dataset.py", "device-side assert")
+    words = ("(id ", "instance 0 has class 9", "hrnet-kpt check-data", "device-side assert")
     assert all(word in str(raised.value) for word in words)
 
 
