@@ -91,9 +91,8 @@ def remove_unfinished(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    if (
-        sys.platform == "win32"
-    ):  # folders cannot be synced there, and files only if they are open for writing
+    if sys.platform == "win32":
+        # Folders cannot be synced there, and files only if they are open for writing.
         if path.is_dir():
             return
         descriptor = os.open(path, os.O_RDWR)
