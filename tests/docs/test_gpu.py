@@ -1,6 +1,7 @@
 """`make gpu`: a dry run of all parts on the CPU, what its report lists, and wrong environments."""
 
 import json
+import os
 import re
 import subprocess
 import time
@@ -162,7 +163,10 @@ def test_wrong_environments_are_one_line(script, wrong, words, monkeypatch, tmp_
 
 @pytest.mark.parametrize(("flags", "dry"), [([], False), (["--dry-run"], True), (["-n"], True)])
 def test_make_passes_its_own_dry_run_on(repository, flags, dry):
-    command = ["make", "gpu", *flags, "GPU_PYTHON=echo", "GPU=--minutes 3"]
-    done = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
+    command = ["make", "--no-print-directory", "gpu", *flags, "GPU_PYTHON=echo", "GPU=--minutes 3"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    done = subprocess.run(
+        command, cwd=repository, env=env, capture_output=True, text=True, check=True
+    )
     words = done.stdout.splitlines()[-1].split()
     assert words == ["docs/scripts/gpu.py", *["--dry-run"] * dry, "--minutes", "3"]
