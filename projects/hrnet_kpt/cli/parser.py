@@ -19,6 +19,8 @@ for message in ("`torch.jit", "`broadcast_buffers` is deprecated"):
     warnings.filterwarnings("ignore", message=message, category=FutureWarning)
 for message in ("Creating a tensor from a list of numpy.ndarrays", "torch.meshgrid"):
     warnings.filterwarnings("ignore", message=message, category=UserWarning)
+# An overflow in float16 skips the first step of most runs.
+warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler", category=UserWarning)
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 SKIPPED_SOME = 3  # the exit status if some inputs were skipped
